@@ -5,7 +5,8 @@ attack from the first version on, and counts who is quarantined, and after how m
 scored updates. Quarantine is for ever here, so that each board counts once. Then it
 runs fleets without attackers in which boards have 0 to 90 % wrong labels, and says how
 well the mean influence of a board's first ten scored updates ranks the boards by that
-(Spearman's rank correlation).
+(Spearman's rank correlation), and how well its worth does, by which rewards are shared.
+Of attackers it says which share of all worth is theirs.
 
     python -m benchmarks.reputation                              # digits, minutes
     python -m benchmarks.reputation --data mnist --privacy record --attacks none \
@@ -27,6 +28,10 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from starling.coordinator.chain.training import reputations, scores
+from starling.coordinator.chain.training.contribution_rewards import (
+    counted_size,
+    noise_micro,
+)
 from starling.fleet import FleetPlan
 from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.datasets.partition import Examples
@@ -35,6 +40,11 @@ from starling.fleet.runtime.virtual_run import Pace, run_prepared
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
 from starling.protocol.learning.metrics import ClassMetrics
+from starling.protocol.learning.reward_policy import (
+    BoardEarnings,
+    contribution,
+    with_contribution,
+)
 from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,6 +74,8 @@ class QuarantineCell:
       honest: How many honest boards there were.
       wronged: How many of these were quarantined.
       accuracy: At the end, mean over the seeds.
+      worth: Share of all boards' worth that attackers have at the end, mean over the
+        seeds; a reward by contribution is shared by it.
     """
 
     split: str
@@ -76,6 +88,7 @@ class QuarantineCell:
     honest: int
     wronged: int
     accuracy: float
+    worth: float
 
 
 @dataclass(frozen=True)
@@ -87,12 +100,14 @@ class QualityCell:
       privacy: As in `QuarantineCell`.
       spearman: Of mean influence and the share of right labels.
       least: Of the seeds, the least.
+      by_worth: As `spearman`, of the worth at the end, for each scored update.
     """
 
     split: str
     privacy: str
     spearman: float
     least: float
+    by_worth: float
 
 
 class Watcher:
@@ -102,22 +117,37 @@ class Watcher:
         """Nothing was seen yet."""
         self.after: dict[DeviceId, int] = {}
         self.influences: dict[DeviceId, list[int]] = defaultdict(list)
+        self.earned: dict[DeviceId, BoardEarnings] = defaultdict(BoardEarnings)
+        self.sigma_micro = 0
         self.boards: tuple[DeviceId, ...] = ()
         self._seen = 0
 
     def __call__(self, fleet: VirtualFleet) -> str:
         """Looks at the chain; never ends a run."""
         self.boards, tree = fleet.identities, fleet.foremost.state.ledger.tree
+        spec = fleet.task.spec
+        self.sigma_micro = noise_micro(spec)
         while found := scores.contributions(tree, 0, self._seen + 1):
             self._seen += 1
             for each in found:
                 self.influences[each.board].append(each.influence)
+                weight = spec.aggregation.staleness_q15[self._seen - 1 - each.base]
+                size = counted_size(spec, each.pledge)
+                amount = contribution(each.influence, size, weight)
+                self.earned[each.board] = with_contribution(
+                    self.earned[each.board], amount
+                )
             for board in {each.board for each in found}:
                 known = reputations.reputation(tree, board)
                 if known.quarantines:
+                    self.earned[board] = BoardEarnings()
                     # A few may have been scored since: no number is too small.
                     self.after.setdefault(board, known.scored)
         return ""
+
+    def worth(self, board: DeviceId) -> int:
+        """Worth of a board, in 10^-6 of an example."""
+        return self.earned[board].worth(self.sigma_micro)
 
 
 def run(
@@ -161,13 +191,17 @@ def quarantined(
     attackers = 0 if attack == PEACE else plan.devices // SHARE
     if attackers:
         plan = replace(plan, fault=f"boards 1-{attackers} {attack} from version 0")
-    caught, wronged, accuracies = list[int](), 0, list[float]()
+    caught, wronged = list[int](), 0
+    accuracies, worths = list[float](), list[float]()
     for seed in range(1, options.seeds + 1):
         seen, accuracy = run(prepare(replace(plan, seed=seed)))
         bad = set(seen.boards[:attackers])
         caught += [n for board, n in seen.after.items() if board in bad]
         wronged += sum(board not in bad for board in seen.after)
         accuracies.append(accuracy)
+        worth = {board: seen.worth(board) for board in seen.boards}
+        theirs = sum(worth[board] for board in bad)
+        worths.append(theirs / max(1, sum(worth.values())))
     early = [count for count in caught if count <= PARTICIPATIONS]
     return QuarantineCell(
         split,
@@ -180,12 +214,13 @@ def quarantined(
         (plan.devices - attackers) * options.seeds,
         wronged,
         float(np.mean(accuracies)),
+        float(np.mean(worths)),
     )
 
 
 def quality(options: argparse.Namespace, split: str, privacy: str) -> QualityCell:
     """Runs one fleet of boards with wrong labels for each seed."""
-    found = []
+    found, by_worth = [], []
     for seed in range(1, options.seeds + 1):
         plan = replace(plan_of(options, split, privacy), seed=seed, quarantine_s=0)
         material = prepare(plan)
@@ -201,8 +236,15 @@ def quality(options: argparse.Namespace, split: str, privacy: str) -> QualityCel
             float(np.mean(seen.influences[board][:PARTICIPATIONS] or [0]))
             for board in seen.boards
         ]
+        each = [
+            seen.worth(board) / max(1, seen.earned[board].scored)
+            for board in seen.boards
+        ]
         found.append(float(spearmanr(means, 1.0 - wrong).statistic))
-    return QualityCell(split, privacy, float(np.mean(found)), min(found))
+        by_worth.append(float(spearmanr(each, 1.0 - wrong).statistic))
+    return QualityCell(
+        split, privacy, float(np.mean(found)), min(found), float(np.mean(by_worth))
+    )
 
 
 def _mislabelled(
@@ -226,15 +268,16 @@ def shown(cells: list[QuarantineCell], title: str) -> Table:
         "after",
         "wronged",
         "accuracy",
+        "worth",
     ):
         table.add_column(name, justify="left" if name == "attack" else "right")
     for cell in cells:
         caught = f"{cell.caught} of {cell.attackers}" if cell.attackers else ""
         after = f"{cell.median:g}" if cell.median is not None else ""
         wronged = f"{cell.wronged} of {cell.honest}"
-        accuracy = f"{cell.accuracy:.1%}"
+        shares = (f"{cell.accuracy:.1%}", f"{cell.worth:.1%}")
         table.add_row(
-            cell.split, cell.privacy, cell.attack, caught, after, wronged, accuracy
+            cell.split, cell.privacy, cell.attack, caught, after, wronged, *shares
         )
     return table
 
@@ -268,10 +311,10 @@ def main(argv: list[str]) -> int:
                 note()
     console.print(shown(cells, f"{options.data}, {options.rule}: quarantine"))
     table = Table(title=f"influence against right labels, goal {SPEARMAN_GOAL}")
-    for column in ("split", "privacy", "Spearman", "least seed"):
+    for column in ("split", "privacy", "Spearman", "least seed", "by worth"):
         table.add_column(column)
     for each in qualities:
-        row = (f"{each.spearman:.2f}", f"{each.least:.2f}")
+        row = (f"{each.spearman:.2f}", f"{each.least:.2f}", f"{each.by_worth:.2f}")
         table.add_row(each.split, each.privacy, *row)
     console.print(table)
     return 0

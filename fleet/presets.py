@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from starling.coordinator.publication.guard_settings import GuardSection
 from starling.coordinator.publication.optimiser_settings import OptimiserSection
+from starling.coordinator.publication.privacy_settings import PrivacySection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.score_settings import (
     ScoresSection,
@@ -18,7 +19,6 @@ from starling.coordinator.publication.score_settings import (
 )
 from starling.coordinator.publication.task_settings import (
     DEFAULT_ROBUST,
-    PrivacySection,
     TaskSettings,
     TrainingSection,
     publication,

@@ -4,10 +4,15 @@ Letters: `n` updates, `d` parameters, `c` strata of the root set: its classes, o
 of its target. An update is a sum over its pledge; the server steps against it, so that
 one which helps points along the gradient of the loss.
 
-Influence is an update's projection on the gradient of the root set's loss. Agreement
-compares it with the cone of the gradients of single strata: training without noise, on
-whatever mixture of classes, points into that cone. Noise points into it as much as out
-of it, so that with noise the opposite's length in the cone is taken off.
+Influence is an update's projection on the gradient of the root set's loss, per pledged
+example and as a share of the clip. Without noise nothing bounds lengths, and the median
+length of the version's other updates stands in the clip's place. So a larger pledge
+makes influence less by as much, and the two together stay what they were.
+
+Agreement compares an update with the cone of the gradients of single strata: training
+without noise, on whatever mixture of classes, points into that cone. Noise points into
+it as much as out of it, so that with noise the opposite's length in the cone is taken
+off.
 
 Source: Lawson and Hanson, "Solving least squares problems", 1974, chapter 23 (nearest
 point of a cone); Cao et al., "FLTrust", NDSS 2021, arXiv:2012.13995 (a root set that
@@ -100,9 +105,11 @@ def scores_of(
     found = root.gradients(theta)
     noised = spec.privacy.mechanism == RECORD_GAUSSIAN
     lengths = np.linalg.norm(rows, axis=1)
-    units = np.full(len(rows), spec.privacy.clip_q24 / Q24) if noised else lengths
+    clips = np.full(len(rows), spec.privacy.clip_q24 / Q24)
+    units = clips if noised else lengths
+    usual = clips if noised else _usual_lengths(lengths)
     overall = found.shares @ found.means
-    influences = _ratio(rows @ overall, units * np.linalg.norm(overall))
+    influences = _ratio(rows @ overall, usual * np.linalg.norm(overall))
     within = _ratio(cone_lengths(rows, found.means), units)
     if noised:
         within -= _ratio(cone_lengths(-rows, found.means), units)
@@ -138,6 +145,14 @@ def cone_lengths(rows: Real, rays: Real) -> Real:
             break
     squared: Real = np.maximum((weights * towards).sum(axis=1), 0.0)
     return np.sqrt(squared)
+
+
+def _usual_lengths(lengths: Real) -> Real:
+    """For each update the median length of the others; its own where it is alone."""
+    if len(lengths) == 1:
+        return lengths
+    others = (np.delete(lengths, at) for at in range(len(lengths)))
+    return np.array([np.median(each) for each in others])
 
 
 def _by_accuracy(

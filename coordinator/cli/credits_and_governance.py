@@ -14,7 +14,12 @@ from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations import version_rollback
+from starling.coordinator.runtime.operations import (
+    proposal_text,
+    use_metering,
+    version_rollback,
+)
+from starling.coordinator.runtime.operations.chain_decision import add_wait
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -25,10 +30,12 @@ from starling.protocol.chain.credit_policy import (
     FUND,
     RELEASE,
     TRANSFER,
+    USE,
     CreditPolicy,
     DepositRefund,
     Fund,
     Transfer,
+    Use,
 )
 from starling.protocol.chain.genesis import FaultModel, Validator, ValidatorSet, quorum
 from starling.protocol.chain.governance import (
@@ -52,8 +59,6 @@ from starling.protocol.ids import (
     PublicKey,
     TaskId,
     device_from_name,
-    device_id,
-    device_name,
 )
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
@@ -95,9 +100,20 @@ def economy(options: argparse.Namespace) -> CreditPolicy:
 
 def add_verbs(add: AddVerb) -> None:
     """Adds `fund`, `transfer`, `release`, `submit` and `motion`."""
-    fund = add("fund", _fund, "move credits from the treasury to a task's pool")
+    fund = add("fund", _fund, "move credits to a task's pool, or to its contributors")
     fund.add_argument("task", type=int, help="the task's number")
-    fund.add_argument("amount", type=int, help="credits")
+    fund.add_argument(
+        "amount", type=int, nargs="?", help="credits from the treasury to the pool"
+    )
+    fund.add_argument(
+        "--from-use",
+        type=int,
+        metavar="READING",
+        help="uses of the model that the operator's meter shows, all in all: those "
+        "since the last reading are paid from the operator's account, at the task's "
+        "price, to the boards by what they contributed",
+    )
+    add_wait(fund)
     move = add("transfer", _transfer, "move the operator's credits to an account")
     move.add_argument("account", help="id of a board, a coordinator or an operator")
     move.add_argument("amount", type=int, help="credits")
@@ -144,6 +160,12 @@ def add_verbs(add: AddVerb) -> None:
 
 
 def _fund(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    if (options.amount is None) == (options.from_use is None):
+        raise ConfigError("give an amount, or --from-use READING", key="fund")
+    if options.from_use is not None:
+        use = _packed(USE, Use(TaskId(options.task), options.from_use))
+        paid = use_metering.pay_for_use(home, USE.unpack(use), options.wait)
+        return paid.document(), paid.text()
     body = _packed(FUND, Fund(TaskId(options.task), options.amount))
     submit(home, MessageKind.FUND, body)
     document = {"task": options.task, "amount": options.amount}
@@ -291,9 +313,10 @@ def motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
     names = [member.name for member in members if member.public in approved]
     needed = quorum(len(members), FaultModel(home.genesis().fault_model))
     count = operator_records.motion_count(tip.tree)
+    says = proposal_text.says(motion)
     document = {
         "kind": MessageKind(motion.kind).name.lower(),
-        "says": _says(motion),
+        "says": says,
         "number": motion.number,
         "until": motion.until,
         "until_ms": motion.until_ms,
@@ -301,8 +324,8 @@ def motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
         "needed": needed,
         "overtaken": motion.number != count,
     }
-    text = f"{_says(motion)}; approved by {', '.join(names)}, {needed} needed"
-    if (gone := _removed(motion)) is not None:
+    text = f"{says}; approved by {', '.join(names)}, {needed} needed"
+    if (gone := proposal_text.removed(motion)) is not None:
         text += (
             f"\nthen at each broker: starling broker expel {gone}; and where it ran: "
             "starling coordinator retire"
@@ -310,45 +333,6 @@ def motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
     if motion.number != count:
         text += "; ANOTHER MOTION WAS CARRIED SINCE: draw it up again"
     return document, text
-
-
-def _removed(motion: GovernanceProposal) -> str | None:
-    """The broker's name of whom a motion removes."""
-    if motion.kind != MessageKind.VALSET:
-        return None
-    gone = VALIDATOR_CHANGE.unpack(motion.content).removed
-    return None if gone is None else device_name(device_id(gone))
-
-
-def _says(motion: GovernanceProposal) -> str:
-    match motion.kind:
-        case MessageKind.OPERATOR:
-            operator = OPERATOR_CHANGE.unpack(motion.content)
-            verb = "admit" if operator.admitted else "take out"
-            return f"{verb} operator {operator.operator.hex()}"
-        case MessageKind.VALSET:
-            change = VALIDATOR_CHANGE.unpack(motion.content)
-            if change.added is not None:
-                added = change.added
-                return f"add validator {added.name} {added.public.hex()}"
-            assert change.removed is not None
-            return f"remove validator {change.removed.hex()}"
-        case MessageKind.PARAM:
-            setting = PARAMETER_CHANGE.unpack(motion.content)
-            name = ChainParameter(setting.parameter).name.lower()
-            return f"{name} is {setting.value} from height {setting.height} on"
-        case MessageKind.UPGRADE:
-            rules = UPGRADE_CHANGE.unpack(motion.content)
-            return f"rules of version {rules.version} from height {rules.height} on"
-        case MessageKind.ROLLBACK:
-            asked = ROLLBACK.unpack(motion.content)
-            names = ", ".join(device_name(board) for board in asked.without)
-            return (
-                f"version {asked.again} of task {asked.task} made again without what "
-                f"{names} sent after version {asked.first}"
-            )
-        case _:
-            raise ConfigError(f"kind {motion.kind} is no motion", key="motion")
 
 
 def _read(file: Path) -> GovernanceProposal:

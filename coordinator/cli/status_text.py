@@ -76,6 +76,7 @@ def status_text(document: dict[str, Any]) -> str:
         waits = _waits(task, document["chain"])
         rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
         rows += _held_out_rows(task)
+        rows += _reward_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
 
@@ -101,6 +102,16 @@ def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
             (f"{name} {'PAUSES' if found['paused'] else 'WORSE'}", found["text"])
         )
     return rows
+
+
+def _reward_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Row of what a task pays, and how; none where it pays nothing."""
+    found = task.get("rewards")
+    if found is None:
+        return []
+    aside = f", {found['set_aside']} set aside" if found["set_aside"] else ""
+    left = f"{found['pool']} credits left, {found['version']} a version{aside}"
+    return [(f"task {task['task']} rewards", f"{left}; {found['text']}")]
 
 
 def _waits(task: dict[str, Any], chain: dict[str, Any]) -> str:

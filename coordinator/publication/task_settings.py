@@ -16,6 +16,15 @@ from starling.coordinator.publication.optimiser_settings import (
     check_descent,
     descent_policy,
 )
+from starling.coordinator.publication.privacy_settings import (
+    PrivacySection,
+    check_clipping,
+    privacy_policy,
+)
+from starling.coordinator.publication.reward_settings import (
+    RewardsSection,
+    reward_policy,
+)
 from starling.coordinator.publication.score_settings import (
     ScoresSection,
     SelectionSection,
@@ -27,8 +36,6 @@ from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.learning.task import (
     BUFFER_MAX,
-    E12,
-    MICRO,
     PLEDGE_MAX,
     Q16,
     Q24,
@@ -36,7 +43,6 @@ from starling.protocol.learning.task import (
     TASK,
     AggregationPolicy,
     ModelDigests,
-    PrivacyPolicy,
     Strategy,
     TaskSpec,
     TrainingMode,
@@ -50,21 +56,13 @@ from starling.protocol.learning.vector_codecs import (
     codec_number,
     to_grid,
 )
-from starling.protocol.model.training_bundle import BundleManifest, bundle_digest
+from starling.protocol.model.training_bundle import bundle_digest
 from starling.protocol.privacy.aggregation_terms import check_strategy
-from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
-from starling.protocol.privacy.gaussian_dp import Budget
 from starling.protocol.privacy.mechanisms import (
     DEVICE_GAUSSIAN,
     DEVICE_LAPLACE,
-    GAUSSIAN,
-    MECHANISMS,
     RECORD_DPSGD,
-    RECORD_GAUSSIAN,
-    calibrate,
     check_mode,
-    equivalent_charge,
-    release_costs,
     update_radius,
 )
 from starling.protocol.schema.toml_settings import setting, table
@@ -103,50 +101,6 @@ class TrainingSection:
     )
     descent: OptimiserSection = table(
         OptimiserSection, "What makes steps of gradients."
-    )
-
-
-@dataclass(frozen=True)
-class PrivacySection:
-    """Bounds on what the task may learn about one record of a board."""
-
-    mechanism: str = setting(
-        "record-gaussian",
-        "Noise that hides each record, or (device-*) all that a board holds, at the"
-        " price of most accuracy; record-dpsgd noises every local step.",
-        choices=tuple(MECHANISMS),
-    )
-    clip: float = setting(
-        1.0,
-        "Norm to which each example's gradient is clipped; device-*: the whole update's"
-        " (device-laplace: its L1 norm).",
-        least=1e-6,
-        most=1e4,
-    )
-    clipping: str = setting(
-        NORM,
-        "That the bundle was compiled with: to the norm, or by C / (norm + 0.01);"
-        " record-* only.",
-        choices=CLIPPINGS,
-    )
-    epsilon: float = setting(
-        8.0,
-        "Total epsilon that the task spends on one board's data, over all releases.",
-        least=1e-3,
-        most=1000.0,
-    )
-    delta: float = setting(1e-5, "Delta of that epsilon.", least=1e-12, most=0.1)
-    releases: int = setting(
-        15, "Updates planned for one board within that epsilon.", least=1, most=1 << 20
-    )
-    sampling: float = setting(
-        0.1,
-        "Chance of each record to be in a local step; record-dpsgd only.",
-        least=1e-4,
-        most=1.0,
-    )
-    steps: int = setting(
-        10, "Local steps of an update; record-dpsgd only.", least=1, most=1 << 16
     )
 
 
@@ -228,12 +182,18 @@ class TaskSettings:
     pledge_ratio: float = setting(
         1.1, "Ratio of one size to the next.", least=1.01, most=100.0
     )
-    pool: int = setting(0, "Credits shared out for the task.", least=0, most=1 << 60)
+    pool: int = setting(
+        0,
+        "Credits shared out for each version, as long as the task's pool has any.",
+        least=0,
+        most=1 << 60,
+    )
     training: TrainingSection = table(TrainingSection, "How a board trains.")
     privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
     guard: GuardSection = table(GuardSection, "What is noticed when it goes badly.")
     scores: ScoresSection = table(ScoresSection, "What coordinators think of updates.")
     selection: SelectionSection = table(SelectionSection, "Who gets a lease.")
+    rewards: RewardsSection = table(RewardsSection, "How credits are shared.")
 
 
 @dataclass(frozen=True)
@@ -264,9 +224,10 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
     """
     try:
         opened = open_packed(bundle)
-        _check_clipping(settings.privacy, opened.manifest)
+        check_clipping(settings.privacy, opened.manifest)
         theta = opened.theta
-        policy, privacy = _aggregation(settings, theta.size), _privacy(settings.privacy)
+        policy = _aggregation(settings, theta.size)
+        privacy = privacy_policy(settings.privacy)
         model = pack_model(aggregator_of(policy, privacy).init(to_grid(theta)))
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
@@ -279,19 +240,11 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
     return TaskPublication(spec, bundle, model)
 
 
-def _check_clipping(section: PrivacySection, manifest: BundleManifest) -> None:
-    clips = MECHANISMS[section.mechanism] in (RECORD_GAUSSIAN, RECORD_DPSGD)
-    if clips and section.clipping != manifest.clipping:
-        raise ConfigError(
-            f"the bundle's is {manifest.clipping!r}", key="privacy.clipping"
-        )
-
-
 def _spec(
     settings: TaskSettings, bundle: bytes, dimension: int, initial: ModelDigests
 ) -> TaskSpec:
     training = settings.training
-    privacy = _privacy(settings.privacy)
+    privacy = privacy_policy(settings.privacy)
     try:
         check_mode(privacy.mechanism, _MODES[training.mode])
     except ConfigError as error:
@@ -304,6 +257,7 @@ def _spec(
     )
     aggregation = _aggregation(settings, dimension)
     check_strategy(aggregation, _training(training), privacy, dimension)
+    scores = score_policy(settings.scores, noised=privacy.mechanism != 0)
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),
@@ -317,34 +271,9 @@ def _spec(
         pledges=_pledges(settings),
         pool=settings.pool,
         guard=guard_policy(settings.guard),
-        scores=score_policy(settings.scores, noised=privacy.mechanism != 0),
+        scores=scores,
         selection=selection_policy(settings.selection),
-    )
-
-
-def _privacy(section: PrivacySection) -> PrivacyPolicy:
-    number = MECHANISMS[section.mechanism]
-    if number == 0:
-        return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
-    budget = Budget(section.epsilon, section.delta)
-    samples = number == RECORD_DPSGD
-    sampling_micro = round(section.sampling * MICRO) if samples else MICRO
-    steps = section.steps if samples else 1
-    sigma_micro = calibrate(number, budget, section.releases, sampling_micro, steps)
-    charge = 0
-    if number not in GAUSSIAN:
-        costs = release_costs(number, sigma_micro, sampling_micro, steps, windows=1)
-        charge = equivalent_charge(costs, section.releases, section.delta)
-    return PrivacyPolicy(
-        mechanism=number,
-        clip_q24=round(section.clip * Q24),
-        sigma_micro=sigma_micro,
-        epsilon_micro=math.ceil(section.epsilon * MICRO),
-        delta_e12=round(section.delta * E12),
-        releases=section.releases,
-        sampling_micro=sampling_micro,
-        steps=steps,
-        charge=charge,
+        rewards=reward_policy(settings.rewards, scores, settings.pool),
     )
 
 
@@ -379,7 +308,7 @@ def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
 def _norm_max(settings: TaskSettings, dimension: int) -> int:
     if settings.norm_max:
         return max(1, round(settings.norm_max * Q24))
-    privacy = _privacy(settings.privacy)
+    privacy = privacy_policy(settings.privacy)
     if privacy.mechanism:
         most = _pledges(settings)[-1]
         training = _training(settings.training)

@@ -57,6 +57,21 @@ class Transfer(Structure, frozen=True):
 TRANSFER = structure(Transfer, 32)
 
 
+class Use(Structure, frozen=True):
+    """USE: an operator pays a task's contributors for the use of its model.
+
+    Attributes:
+      task: Whose model is served.
+      reading: Uses that the operator's meter shows, all in all; it only rises.
+    """
+
+    task: TaskId
+    reading: Annotated[int, uint(least=1)]
+
+
+USE = structure(Use, 16)
+
+
 class DepositRefund(Structure, frozen=True):
     """RELEASE: the deposit of somebody who left long ago goes back.
 

@@ -6,9 +6,9 @@ counts. All of them are in parts per million, and above 0 is good:
 
 - `PROJECTION`: the update's projection on the gradient of the root set's loss at the
   version that it is applied to, per pledged example and as a share of the clip where
-  noise is added to a sum of clipped gradients, else as a share of the update's own
-  length (a cosine). To first order this is what the update changes in the loss, and
-  the noise in it is that of one coordinate.
+  noise is added to a sum of clipped gradients, else of the median length of the
+  version's other updates (where there are none, a cosine). To first order this is what
+  the update changes in the loss, and the noise in it is that of one coordinate.
 - `ACCURACY`: the accuracy on the root set of the version with that one update applied,
   less that of the version alone.
 

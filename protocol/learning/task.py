@@ -13,7 +13,12 @@ from starling.protocol.errors import DecodeError
 from starling.protocol.ids import Digest, H
 from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
 from starling.protocol.learning.progress_guard import NO_GUARD, GuardPolicy
-from starling.protocol.learning.score_policy import NO_SCORES, ScorePolicy
+from starling.protocol.learning.reward_policy import (
+    EQUAL_REWARDS,
+    RewardPolicy,
+    RewardRule,
+)
+from starling.protocol.learning.score_policy import NO_SCORES, ScorePolicy, ScoreRule
 from starling.protocol.learning.selection_policy import EQUAL_CHANCES, SelectionPolicy
 from starling.protocol.schema.msgpack_codec import (
     Byte,
@@ -227,10 +232,11 @@ class TaskSpec(Structure, frozen=True):
       aggregation: How updates become versions.
       pledges: Sizes that a board may pledge, rising; its sum is at most so many clips
         long, and counts with that weight.
-      pool: Credits to be shared out for the task.
+      pool: Credits to be shared out for each version.
       guard: How badly it may go; left out on the wire where it is `NO_GUARD`.
       scores: What coordinators think of updates; left out where it is `NO_SCORES`.
       selection: Who gets a lease; left out where it is `EQUAL_CHANCES`.
+      rewards: How credits are shared; left out where it is `EQUAL_REWARDS`.
     """
 
     name: Annotated[str, text(64)]
@@ -247,6 +253,7 @@ class TaskSpec(Structure, frozen=True):
     guard: GuardPolicy = NO_GUARD
     scores: ScorePolicy = NO_SCORES
     selection: SelectionPolicy = EQUAL_CHANCES
+    rewards: RewardPolicy = EQUAL_REWARDS
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -254,6 +261,9 @@ class TaskSpec(Structure, frozen=True):
             raise DecodeError("pledges must rise")
         if self.aggregation.buffer > self.aggregation.leases:
             raise DecodeError("fewer leases than the buffer holds: it never fills")
+        by_contribution = self.rewards.rule == RewardRule.CONTRIBUTION
+        if by_contribution and self.scores.rule != ScoreRule.PROJECTION:
+            raise DecodeError("rewards by contribution need scores by projection")
 
     def pledge_for(self, examples: int) -> int:
         """The largest pledge that is no larger; 0 if there is none."""

@@ -66,6 +66,7 @@ class MessageKind(IntEnum):
     EVALUATION = 20
     RESUME = 21
     ROLLBACK = 22
+    USE = 23
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65

@@ -7,6 +7,7 @@ _REPAIR = ("tests/unit/coordinator/chain/gossip/test_vote_repair.py",)
 _EXCHANGE = ("tests/unit/coordinator/chain/node/test_message_handlers.py",)
 _STATUSES = ("tests/unit/coordinator/chain/gossip/test_status_exchange.py",)
 _LINES = ("tests/unit/coordinator/chain/consensus/test_tendermint.py",)
+_REWARDS = ("tests/unit/coordinator/chain/training/test_contribution_rewards.py",)
 
 _SAFETY = (
     Mutant(
@@ -263,4 +264,28 @@ _COMMANDS = (
     ),
 )
 
-CHAIN = (*_SAFETY, *_LIVENESS, *_STATE, *_COMMANDS)
+_CREDITS = (
+    Mutant(
+        "noise counts as contribution",
+        "protocol/learning/reward_policy.py",
+        "        return max(0, self.contribution - noise)",
+        "        return max(0, self.contribution)",
+        _REWARDS,
+    ),
+    Mutant(
+        "credits leave without the worth that they are for",
+        "coordinator/chain/training/contribution_rewards.py",
+        "    after = evolve(known, paid=known.worth(sigma_micro))",
+        "    after = evolve(known, paid=known.paid)",
+        _REWARDS,
+    ),
+    Mutant(
+        "uses are paid again with every reading",
+        "coordinator/chain/training/contribution_rewards.py",
+        "    amount = (body.reading - before) * policy.use_price",
+        "    amount = body.reading * policy.use_price",
+        _REWARDS,
+    ),
+)
+
+CHAIN = (*_SAFETY, *_LIVENESS, *_STATE, *_COMMANDS, *_CREDITS)

@@ -419,6 +419,7 @@ STRUCTURES = (
         credit_policy.TRANSFER,
         credit_policy.Transfer(BOARD.identity, 1_000_000),
     ),
+    Structure("USE", credit_policy.USE, credit_policy.Use(TaskId(0), 12_000)),
     Structure(
         "RELEASE", credit_policy.RELEASE, credit_policy.DepositRefund(BOARD.identity)
     ),

@@ -23,12 +23,13 @@ from starling.coordinator.chain.governance import (
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.training import (
     attestation,
+    contribution_rewards,
     evaluations,
     rollbacks,
     scores,
     version_cut,
 )
-from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER
+from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER, USE
 from starling.protocol.chain.evidence import EVIDENCE
 from starling.protocol.chain.governance import MOTION
 from starling.protocol.chain.key_rotation import ROTATE
@@ -266,6 +267,14 @@ _ROWS = (
         Signer.QUORUM,
         ("coordinator.cli.version_rollback",),
         "rollbacks",
+    ),
+    Transaction(
+        MessageKind.USE,
+        USE,
+        contribution_rewards.use,
+        Signer.OPERATOR,
+        ("coordinator.runtime.operations.use_metering",),
+        "rewards-by-contribution",
     ),
 )
 

@@ -5,8 +5,9 @@
     burned           what was slashed and is gone
     pool/<n>         what is left to pay for task n's versions
 
-Nothing here makes or loses a credit: treasury, burned, pools, balances and deposits add
-up to the genesis's supply after every block. A chain without credits has no such keys.
+Nothing here makes or loses a credit: treasury, burned, pools, what tasks set aside,
+balances and deposits add up to the genesis's supply after every block. A chain without
+credits has no such keys.
 """
 
 from dataclasses import replace
@@ -28,7 +29,7 @@ from starling.coordinator.chain.state.state_table import (
 from starling.protocol.chain.credit_policy import CREDITS_MAX, FUND, TRANSFER
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import ProtocolError, Reason, ReplayError
-from starling.protocol.ids import Digest, device_id
+from starling.protocol.ids import DeviceId, Digest, device_id
 from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, uint
 from starling.protocol.wire.envelope import Envelope
 
@@ -109,7 +110,7 @@ def fund(
     check_operator(draft, envelope)
     if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
-    _count(draft, envelope)
+    count_envelope(draft, envelope)
     left = treasury(draft)
     _require(left, body.amount, "the treasury")
     TREASURY.put(draft, left - body.amount)
@@ -127,7 +128,7 @@ def transfer(
     """
     del context, identity
     body = TRANSFER.unpack(envelope.body)
-    sender = _count(draft, envelope)
+    sender = count_envelope(draft, envelope)
     recipient = body.recipient
     known = account(draft, recipient)
     if known is None and board_records.board(draft, recipient) is None:
@@ -164,8 +165,12 @@ def put_account(draft: StateOverlay, identity: bytes, held: Account) -> None:
     ACCOUNTS.put(draft, held, identity)
 
 
-def _count(draft: StateOverlay, envelope: Envelope) -> bytes:
-    """Lets each envelope of an account count once; returns whose it is."""
+def count_envelope(draft: StateOverlay, envelope: Envelope) -> DeviceId:
+    """Lets each envelope of an account count once; returns whose it is.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, for a key that its board no longer has; REPLAYED.
+    """
     identity = board_records.owner(draft, envelope.sender)
     board = board_records.board(draft, identity)
     if board is not None and board.public != envelope.sender:

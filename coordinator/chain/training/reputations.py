@@ -64,6 +64,11 @@ def reputation(tree: StateReader, board: bytes) -> BoardReputation:
     return REPUTATIONS.get(tree, board) or UNKNOWN_BOARD
 
 
+def is_quarantined(tree: StateReader, context: BlockContext, board: bytes) -> bool:
+    """True if a board is in quarantine in this block."""
+    return reputation(tree, board).is_quarantined(context.time_ms)
+
+
 def follow(
     draft: StateOverlay,
     context: BlockContext,

@@ -3,11 +3,15 @@
     settled/<n>/<v>        `Settlement` of a version that may still be a base
     paid/<n>/<v>/<page>    `Payments` of `PAGE` updates, in the order of the chain
 
-`shares` is the whole reward rule. It pays everybody alike; contribution and reputation
-are to weigh in there, and nowhere else.
+A task that shares its credits equally pays its updates here, when their version is
+final. Where it shares them by contribution nothing is known of that yet:
+`contribution_rewards` pays once the updates are scored.
+
+Source: largest remainders, after Hamilton; see Balinski and Young, "Fair
+Representation", 1982, chapter 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from starling.coordinator.chain.governance import credit_accounts
@@ -23,6 +27,7 @@ from starling.coordinator.chain.state.task_records import JobRecord
 from starling.protocol.chain.credit_policy import CREDITS_MAX
 from starling.protocol.chain.payments import PAGE, PAYMENTS, Payment, Payments
 from starling.protocol.ids import DeviceId
+from starling.protocol.learning.reward_policy import RewardRule
 from starling.protocol.learning.task import BUFFER_MAX, TaskSpec
 from starling.protocol.schema.msgpack_codec import (
     Structure,
@@ -39,7 +44,7 @@ class Settlement(Structure, frozen=True):
       height: Block that made it final.
       time_ms: Of that block.
       updates: How many it was made of.
-      reward: What all of them were paid together.
+      reward: Credits that left the task's pool for it.
     """
 
     height: Uint
@@ -72,18 +77,23 @@ def payments(tree: StateReader, number: int, version: int) -> tuple[Payment, ...
     return tuple(found)
 
 
-def shares(amount: int, boards: Sequence[DeviceId]) -> tuple[int, ...]:
-    """Divides a version's reward among its updates: equal, to the last credit.
+def shares(amount: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """Divides an amount in proportion to weights, to the last credit.
 
     Args:
       amount: At least 0; all of it is given out.
-      boards: Whose updates they are, in the order of the chain; not empty.
+      weights: At least 0, and not all of them 0.
 
     Returns:
-      One share per update. They differ by 1 at most; the earlier get what is left over.
+      One share per weight, less than one credit from its proportion. What rounding
+      leaves goes to the largest remainders, of equal ones to the earlier.
     """
-    each, left = divmod(amount, len(boards))
-    return tuple(each + (place < left) for place in range(len(boards)))
+    total = sum(weights)
+    wholes = [divmod(amount * weight, total) for weight in weights]
+    left = amount - sum(whole for whole, _ in wholes)
+    order = sorted(range(len(wholes)), key=lambda at: -wholes[at][1])
+    favoured = set(order[:left])
+    return tuple(whole + (at in favoured) for at, (whole, _) in enumerate(wholes))
 
 
 def settle(
@@ -93,9 +103,10 @@ def settle(
     spec: TaskSpec,
     job: JobRecord,
 ) -> None:
-    """Pays a version's updates from the task's pool, and notes it.
+    """Pays a version's updates equally from the task's pool, and notes it.
 
-    The reward is the task's, or what its pool still has.
+    The reward is the task's, or what its pool still has; nothing yet where it is shared
+    by contribution.
     """
     boards = []
     for place in job.places:
@@ -103,20 +114,39 @@ def settle(
         assert entry is not None, "a job's updates stand until its version is final"
         boards.append(entry.board)
     held = credit_accounts.pool(draft, number)
-    reward = min(spec.pool, held)
-    made = [
-        Payment(board, amount)
-        for board, amount in zip(boards, shares(reward, boards), strict=True)
-    ]
+    waits = spec.rewards.rule == RewardRule.CONTRIBUTION
+    reward = 0 if waits else min(spec.pool, held)
     if reward:
         credit_accounts.POOLS.put(draft, held - reward, number)
-        for payment in made:
+    settled = Settlement(context.height, context.time_ms, len(boards), reward)
+    amounts = shares(reward, [1] * len(boards))
+    pay(draft, number, job.version, settled, zip(boards, amounts, strict=True))
+
+
+def pay(
+    draft: StateOverlay,
+    number: int,
+    version: int,
+    settled: Settlement,
+    amounts: Iterable[tuple[DeviceId, int]],
+) -> None:
+    """Credits what a version's updates earned, and notes it in place of what was noted.
+
+    Args:
+      draft: The state; the caller took the credits from elsewhere.
+      number: The task.
+      version: Of whose updates.
+      settled: The version's settlement.
+      amounts: For each update, in the order of the chain, its board and its credits.
+    """
+    made = [Payment(board, amount) for board, amount in amounts]
+    for payment in made:
+        if payment.amount:
             credit_accounts.credit(draft, payment.board, payment.amount)
-    settled = Settlement(context.height, context.time_ms, len(made), reward)
-    SETTLEMENTS.put(draft, settled, number, job.version)
+    SETTLEMENTS.put(draft, settled, number, version)
     for page in range(_pages(len(made))):
         paid = Payments(tuple(made[page * PAGE : (page + 1) * PAGE]))
-        PAYMENT_PAGES.put(draft, paid, number, job.version, page)
+        PAYMENT_PAGES.put(draft, paid, number, version, page)
 
 
 def forget(draft: StateOverlay, number: int, version: int) -> None:

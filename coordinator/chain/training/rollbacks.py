@@ -2,7 +2,8 @@
 
 The version is the task's next one, so that boards take it like any other, with its
 proof. The open job and all updates that wait are dropped without blame: they were made
-from what is left behind. So are updates of bases before it that still come.
+from what is left behind. So are updates of bases before it that still come. Boards that
+are left out lose what they were not paid for yet.
 """
 
 from dataclasses import replace
@@ -14,7 +15,11 @@ from starling.coordinator.chain.state.rollback_records import (
     NEWEST_ROLLBACKS,
     ROLLBACKS,
 )
-from starling.coordinator.chain.training import evaluations, version_cut
+from starling.coordinator.chain.training import (
+    contribution_rewards,
+    evaluations,
+    version_cut,
+)
 from starling.protocol.chain.board_statement import TaskProgress
 from starling.protocol.chain.task_rollback import ROLLBACK
 from starling.protocol.errors import ProtocolError, Reason
@@ -45,6 +50,8 @@ def roll_back(
     _drop_updates(draft, body.task, progress)
     ROLLBACKS.put(draft, body, body.task, version)
     NEWEST_ROLLBACKS.put(draft, version, body.task)
+    for board in body.without:
+        contribution_rewards.leave_out(draft, body.task, board)
     evaluations.count_anew(draft, body.task, version)
     digest = version_digest(body.model)
     version_cut.advance(draft, context, body.task, version, digest)

@@ -6,8 +6,9 @@
     score/<n>/<v>                  `SCORES`, once a quorum did
 
 The medians of a version are fixed by the first quorum of members of the set that score
-it; reputation follows at once (`coordinator.chain.training.reputations`). They stand as
-long as their version may be a base, and are read by `contributions`.
+it; reputation follows at once (`coordinator.chain.training.reputations`), and then
+rewards (`contribution_rewards`). They stand as long as their version may be a base, and
+are read by `contributions`.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
@@ -36,7 +37,11 @@ from starling.coordinator.chain.state.state_table import (
     by_task_version_and_identity,
 )
 from starling.coordinator.chain.state.task_records import JobRecord
-from starling.coordinator.chain.training import reputations, rewards
+from starling.coordinator.chain.training import (
+    contribution_rewards,
+    reputations,
+    rewards,
+)
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.update_scores import (
@@ -189,6 +194,9 @@ def score(
         draft.happen(ScoresKnown(body.task, body.version))
         of = score_subjects.subjects(draft, body.task, body.version)
         reputations.follow(draft, context, spec, of, medians)
+        contribution_rewards.settle(
+            draft, context, body.task, body.version, of, medians
+        )
 
 
 def _medians(opinions: Sequence[Sequence[UpdateScore]]) -> tuple[UpdateScore, ...]:

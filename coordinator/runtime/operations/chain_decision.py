@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.state.board_records import BOARDS, board
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.training import contribution_rewards, evaluations
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import is_running
@@ -142,6 +143,16 @@ def boards_enrolled(home: CoordinatorHome) -> int:
 def held_out_loss(home: CoordinatorHome, number: int) -> TaskLoss | None:
     """A task's best and newest held-out loss by the stored chain; None before any."""
     return evaluations.task_loss(_state(home), number)
+
+
+def uses_paid(
+    home: CoordinatorHome, number: int, operator: DeviceId
+) -> tuple[int, int]:
+    """Uses of a task's model that an operator has paid for, and the price of one."""
+    state = _state(home)
+    spec = task_records.task(state, number)
+    before = contribution_rewards.METERS.get(state, number, operator) or 0
+    return before, 0 if spec is None else spec.rewards.use_price
 
 
 def _state(home: CoordinatorHome) -> StateTree:

@@ -8,6 +8,7 @@ from starling.coordinator.publication.privacy_statement import (
     PrivacyStatement,
     promise,
 )
+from starling.coordinator.publication.reward_settings import rewards_text
 from starling.coordinator.publication.task_settings import (
     TaskPublication,
     TaskSettings,
@@ -62,9 +63,12 @@ class TaskDraft:
         return self.made.spec.name
 
     def lines(self) -> tuple[str, ...]:
-        """The warning, and the privacy statement, for people."""
+        """The warning, what it costs in privacy, and how it pays; for people."""
         warned = (f"warning: {self.warning}",) if self.warning else ()
-        return (*warned, *self.privacy.lines())
+        spec = self.made.spec
+        rewards = f"rewards: {rewards_text(spec.rewards, spec.scores)}"
+        paid = (rewards,) if spec.pool or spec.rewards.use_price else ()
+        return (*warned, *self.privacy.lines(), *paid)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.node.node import StateDiverged
 from starling.coordinator.chain.state import (
     board_records,
     task_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
+from starling.coordinator.chain.training import contribution_rewards
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
 from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
 from starling.coordinator.models import held_out_losses
 from starling.coordinator.models.best_version import LossRankings
+from starling.coordinator.publication.reward_settings import rewards_text
 from starling.coordinator.runtime.status import overload_report
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
@@ -31,6 +34,7 @@ from starling.coordinator.step.state import (
 from starling.durable.files import replace_unsynced
 from starling.protocol.errors import StorageError
 from starling.protocol.ids import device_name
+from starling.protocol.learning.reward_policy import RewardRule
 from starling.protocol.learning.task import E12, PrivacyPolicy
 from starling.protocol.privacy.mechanisms import epsilon_shown
 
@@ -221,6 +225,7 @@ class StatusFile:
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
             "held_out": held_out_losses.shown(state.ledger.tree, task),
+            "rewards": _rewards(state, task),
             "ranked_by": "loss" if by_loss else "accuracy",
             "versions": [
                 {
@@ -255,6 +260,26 @@ def _stall(found: ChainStall) -> dict[str, Any]:
         "missing_prevotes": list(found.missing.prevotes),
         "missing_precommits": list(found.missing.precommits),
         "why": list(found.why),
+    }
+
+
+def _rewards(state: CoordinatorState, task: TaskState) -> dict[str, Any] | None:
+    """Credits of a task, and their rule; None if it pays nothing."""
+    tree, policy = state.ledger.tree, task.spec.rewards
+    pool, owed = (
+        credit_accounts.pool(tree, task.number),
+        contribution_rewards.reward_account(tree, task.number),
+    )
+    if not (task.spec.pool or policy.use_price or pool):
+        return None
+    return {
+        "rule": RewardRule(policy.rule).name.lower(),
+        "text": rewards_text(policy, task.spec.scores),
+        "version": task.spec.pool,
+        "pool": pool,
+        "set_aside": owed.credits,
+        "boards": owed.boards,
+        "use_price": policy.use_price,
     }
 
 

@@ -28,6 +28,7 @@ from starling.protocol.ids import (
 )
 from starling.protocol.learning import (
     progress_guard,
+    reward_policy,
     score_policy,
     selection_policy,
     task,
@@ -130,6 +131,12 @@ _spec = replace(
         score_policy.QUARANTINE_S_MAX,
     ),
     selection=selection_policy.SelectionPolicy(*5 * [selection_policy.WEIGHT_MAX]),
+    rewards=reward_policy.RewardPolicy(
+        0,
+        reward_policy.PARTICIPATIONS_MAX,
+        reward_policy.MILLION,
+        reward_policy.USE_PRICE_MAX,
+    ),
 )
 _proof = state_tree.StateProof(
     bytes(state_tree.KEY_BYTES_MAX),
@@ -232,6 +239,7 @@ WIDEST: dict[str, Any] = {
     "UPGRADE_CHANGE": governance.UpgradeChange(1 << 16, UINT_MAX),
     "FUND": credit_policy.Fund(_TASK, credit_policy.CREDITS_MAX),
     "TRANSFER": credit_policy.Transfer(DeviceId(bytes(16)), credit_policy.CREDITS_MAX),
+    "USE": credit_policy.Use(_TASK, UINT_MAX),
     "SCORE": update_scores.Score(_TASK, _VERSION, (_worst,) * task.BUFFER_MAX),
     "SCORES": update_scores.Scores(32, (_worst,) * task.BUFFER_MAX),
     "PAYMENTS": payments.Payments(

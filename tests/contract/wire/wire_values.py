@@ -22,6 +22,7 @@ from starling.protocol.crypto import merkle, sealed_blob, state_tree
 from starling.protocol.ids import TASKS_MAX, DeviceId, TaskId, Version
 from starling.protocol.learning import (
     progress_guard,
+    reward_policy,
     score_policy,
     selection_policy,
     task,
@@ -147,6 +148,13 @@ _tasks = st.builds(
     st.builds(
         selection_policy.SelectionPolicy,
         *(5 * [upto(selection_policy.WEIGHT_MAX)]),
+    ),
+    st.builds(
+        reward_policy.RewardPolicy,
+        st.just(reward_policy.RewardRule.EQUAL),
+        upto(reward_policy.PARTICIPATIONS_MAX, 1),
+        upto(reward_policy.MILLION),
+        upto(reward_policy.USE_PRICE_MAX),
     ),
 )
 _tasks_no = upto(TASKS_MAX)
@@ -355,6 +363,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "TRANSFER": st.builds(
         credit_policy.Transfer, _devices, upto(credit_policy.CREDITS_MAX, 1)
     ),
+    "USE": st.builds(credit_policy.Use, _tasks_no, upto(UINT_MAX, 1)),
     "RELEASE": st.builds(credit_policy.DepositRefund, _devices),
     "SCORE": st.builds(update_scores.Score, _tasks_no, counts, _scores),
     "SCORES": st.builds(update_scores.Scores, upto(32, 1), _scores),

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from starling.coordinator.aggregation.contribution_scores import (
@@ -14,10 +16,12 @@ from starling.coordinator.aggregation.contribution_scores import (
     strata_of,
 )
 from starling.coordinator.aggregation.strategy import WeightedUpdate
+from starling.protocol.learning.reward_policy import contribution
 from starling.protocol.learning.score_policy import ScorePolicy, ScoreRule
-from starling.protocol.learning.task import MICRO, Q15, Q24, PrivacyPolicy
+from starling.protocol.learning.task import MICRO, Q15, Q24, PrivacyPolicy, TaskSpec
 from starling.protocol.learning.vector_codecs import to_grid
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from starling.protocol.wire.message_bodies import PPM
 from tests.unit.coordinator.fixtures.small_chain import SPEC
 
 PLEDGE = 4
@@ -68,6 +72,36 @@ def test_scores_with_noise_are_shares_of_the_clip_less_what_points_the_other_way
     found = scores_of(NOISED, THETA, [update(1.0, -1.0), update(2.0, 0)], WorkedRoot())
     assert [each.agreement for each in found] == [0, 1_000_000]
     assert found[1].influence == 447_214
+
+
+def test_length_without_noise_counts_by_that_of_the_others() -> None:
+    along = [(1.0, 2.0), (0.5, 1.0), (1.0, 2.0), (4.0, 8.0)]
+    found = scores_of(SPEC, THETA, [update(*mean) for mean in along], WorkedRoot())
+    assert [each.influence for each in found] == [PPM, PPM // 2, PPM, PPM]
+    assert [each.agreement for each in found] == [PPM] * 4
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0)), min_size=3, max_size=8
+    ),
+    st.integers(2, 64),
+    st.sampled_from([SPEC, NOISED]),
+)
+def test_larger_pledge_for_the_same_sum_contributes_no_more(
+    means: list[tuple[float, float]], times: int, spec: TaskSpec
+) -> None:
+    honest = [update(*mean) for mean in means]
+    (own, *others) = honest
+    boasted = WeightedUpdate(own.vector, Q15, times * PLEDGE)
+    before, *_ = scores_of(spec, THETA, honest, WorkedRoot())
+    after, *_ = scores_of(spec, THETA, [boasted, *others], WorkedRoot())
+    # Scores end at one example's worth each: only beyond it there is room for more.
+    if before.influence < PPM:
+        rounding = times * PLEDGE
+        assert contribution(after.influence, times * PLEDGE, Q15) <= (
+            contribution(before.influence, PLEDGE, Q15) + rounding
+        )
 
 
 def test_accuracy_is_what_the_one_update_changes() -> None:

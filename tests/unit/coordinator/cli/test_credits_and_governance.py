@@ -14,11 +14,11 @@ from starling.coordinator.runtime.setup.genesis_setup import assemble_genesis, i
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.durable.files import write_atomic
-from starling.protocol.chain.credit_policy import CreditPolicy
+from starling.protocol.chain.credit_policy import USE, CreditPolicy, Use
 from starling.protocol.chain.genesis import GENESIS, FaultModel, Genesis
 from starling.protocol.chain.key_rotation import rotate
-from starling.protocol.errors import ConfigError, OperationError
-from starling.protocol.ids import device_name
+from starling.protocol.errors import ConfigError, OperationError, Reason
+from starling.protocol.ids import TaskId, device_name
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 
 Capture = pytest.CaptureFixture[str]
@@ -143,6 +143,24 @@ def test_money_verbs_leave_transactions(tmp_path: Path) -> None:
         run(home, "transfer", "nobody", "1")
     with pytest.raises(ConfigError, match="amount"):
         run(home, "transfer", validator, "-1")
+
+
+def test_uses_are_paid_by_a_reading_or_a_pool_by_an_amount(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    genesis, (home,) = council(tmp_path, 1)
+    run(home, "fund", "0", "--from-use", "12000", "--json")
+    (envelope,) = handed_in(home)
+    assert USE.unpack(envelope.body) == Use(TaskId(0), 12_000)
+    assert code(genesis, envelope) == Reason.UNKNOWN_TASK
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["uses"], shown["price"], shown["decided"]) == (12_000, 0, False)
+    with pytest.raises(ConfigError, match="--from-use"):
+        run(home, "fund", "0")
+    with pytest.raises(ConfigError, match="--from-use"):
+        run(home, "fund", "0", "5", "--from-use", "12000")
+    with pytest.raises(ConfigError, match="reading"):
+        run(home, "fund", "0", "--from-use", "0")
 
 
 def test_transaction_of_somebody_else_is_handed_in(tmp_path: Path) -> None:

@@ -130,6 +130,23 @@ def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are
     assert "refused in passing       not_here 3\n" in shown
 
 
+def test_task_that_pays_says_what_is_left_and_how_it_is_shared() -> None:
+    rewards = {"pool": 500, "version": 100, "set_aside": 40, "text": "by contribution"}
+    task = {"task": 0, "head": 0, "versions": [], "rewards": rewards}
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}},
+        "tasks": [task],
+    }
+    row = "500 credits left, 100 a version, 40 set aside; by contribution\n"
+    assert f"task 0 rewards           {row}" in status_text(document)
+    rewards["set_aside"] = 0
+    row = "500 credits left, 100 a version; by contribution\n"
+    assert f"task 0 rewards           {row}" in status_text(document)
+
+
 def test_status_says_how_many_vectors_a_trace_could_use() -> None:
     document = {
         "state": "running",

@@ -3,6 +3,7 @@
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.health import chain_stall
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.publication.reward_settings import rewards_text
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.errors import Reason
+from starling.protocol.learning.reward_policy import EQUAL_REWARDS
+from starling.protocol.learning.score_policy import NO_SCORES
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,
     FleetBoard,
     FourCoordinators,
+    voters,
 )
+from tests.unit.coordinator.fixtures.single_coordinator import spec
 
 Document = dict[str, Any]
 WELL = HostReport("connected", True, "", 10**12)
@@ -57,6 +63,26 @@ def document(
     shown = write(council, tmp_path / "status.json")
     shown["refused_peers"] = []
     return shown
+
+
+def test_task_that_pays_shows_its_rule_and_what_it_has(tmp_path: Path) -> None:
+    council = FourCoordinators(replace(spec(leases=16), pool=70))
+    council.open(voters(2))
+    (task,) = write(council, tmp_path / "status.json")["tasks"]
+    assert task["rewards"] == {
+        "rule": "equal",
+        "text": rewards_text(EQUAL_REWARDS, NO_SCORES),
+        "version": 70,
+        "pool": 0,
+        "set_aside": 0,
+        "boards": 0,
+        "use_price": 0,
+    }
+
+
+def test_task_that_pays_nothing_shows_no_rewards(document: Document) -> None:
+    (task,) = document["tasks"]
+    assert task["rewards"] is None
 
 
 def verdicts(document: Document) -> dict[str, Verdict]:

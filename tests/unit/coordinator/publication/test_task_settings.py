@@ -7,9 +7,9 @@ from starling.agent.privacy.ledger import PrivacyLedger
 from starling.compiler import compile_model
 from starling.coordinator.aggregation.strategy import unpack_grid
 from starling.coordinator.publication.optimiser_settings import OptimiserSection
+from starling.coordinator.publication.privacy_settings import PrivacySection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
-    PrivacySection,
     TaskSettings,
     TrainingSection,
     publication,

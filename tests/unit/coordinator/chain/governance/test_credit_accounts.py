@@ -122,11 +122,25 @@ def test_final_version_pays_its_updates_from_the_pool() -> None:
 
 
 @given(st.integers(0, CREDITS_MAX), st.integers(1, 500))
-def test_shares_are_equal_and_give_out_all(amount: int, count: int) -> None:
-    given_out = shares(amount, [DeviceId(bytes(16))] * count)
+def test_shares_of_equals_are_equal_and_give_out_all(amount: int, count: int) -> None:
+    given_out = shares(amount, [1] * count)
     assert sum(given_out) == amount
     assert max(given_out) - min(given_out) <= 1
     assert list(given_out) == sorted(given_out, reverse=True)
+
+
+@given(
+    st.integers(0, CREDITS_MAX),
+    st.lists(st.integers(0, 1 << 60), min_size=1, max_size=40).filter(any),
+)
+def test_shares_are_in_proportion_to_a_credit_and_give_out_all(
+    amount: int, weights: list[int]
+) -> None:
+    given_out = shares(amount, weights)
+    assert sum(given_out) == amount
+    for share, weight in zip(given_out, weights, strict=True):
+        assert abs(share * sum(weights) - amount * weight) < sum(weights)
+        assert weight or not share
 
 
 def test_transfer_moves_credits_once() -> None:
