@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import checks_json, checks_text, failed
@@ -181,7 +182,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         sys.stdout.write(
             f"{home.path}: broker of fleet {settings.fleet} on port {settings.port}\n"
             f"Boards pin {home.authority_certificate}\n"
-            f"Next: starling broker run --home {home.path}\n"
+            f"Next: starling broker run --home {quote(str(home.path))}\n"
         )
     return EXIT_FAILED if undone else EXIT_DONE
 

@@ -135,6 +135,11 @@ class MosquittoProcess:
         assert self.pid is None, "already running"
         self._reap()
         program = find_mosquitto()
+        if self._accepts():
+            raise OperationError(
+                f"another program listens at {self._host} port {self.port}: end it, or "
+                "choose another port"
+            )
         try:
             self._spawn(program)
             self._wait_until_it_accepts()
@@ -242,12 +247,9 @@ class MosquittoProcess:
         while time.monotonic() < deadline_s:
             if self._child.poll() is not None:
                 break
-            try:
-                socket.create_connection((self._host, self.port), 1.0).close()
-            except OSError:
-                time.sleep(_POLL_S)
-            else:
+            if self._accepts():
                 return
+            time.sleep(_POLL_S)
         status = self._child.poll()
         happened = (
             f"Mosquitto does not answer at {self._host} port {self.port}"
@@ -255,6 +257,14 @@ class MosquittoProcess:
             else f"Mosquitto ended with status {status}"
         )
         raise OperationError(f"{happened}: {self.last_words()}")
+
+    def _accepts(self) -> bool:
+        """True if somebody accepts connections where this broker is to listen."""
+        try:
+            socket.create_connection((self._host, self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def _reap(self) -> None:
         if self._child is not None:

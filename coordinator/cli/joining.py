@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from shlex import quote
 
 from starling.broker.runtime.token_exchange import WAIT_S, read_token
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -67,7 +68,7 @@ def join(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     }
     text = (
         f"coordinator {home.name} of fleet {token.fleet}, broker {place}\n"
-        f"next: starling coordinator run --home {home.path}"
+        f"next: starling coordinator run --home {quote(str(home.path))}"
     )
     return document, text
 
