@@ -16,5 +16,5 @@ def test_folder_that_holds_no_bundle_is_named(tmp_path: Path, bundle: str) -> No
     (tmp_path / "manifest.json").write_text("{}")
     text = sample(TaskSettings, {"name": "t"})
 
-    with pytest.raises(ConfigError, match="no bundle: .* `starling compile --out`"):
+    with pytest.raises(ConfigError, match=r"no bundle: .* `starling compile --out`"):
         draft(CoordinatorHome(tmp_path), tmp_path / bundle, text, "t.toml", force=False)
