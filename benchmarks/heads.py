@@ -168,11 +168,14 @@ def shown(found: Mapping[HeadCell, Mapping[str, Any]], front: str) -> Table:
                 for cell in mine
                 if (cell.epsilon, cell.split) == (epsilon, split)
             ]
-            text = f"{np.mean(tests):.2f} ({min(tests):.2f}), {len(tests)}"
-            row.append(text if tests else "-")
+            row.append(_told(tests) if tests else "-")
         goal = GOALS.get(epsilon)
         table.add_row(*row, "" if goal is None else f"{100 * goal:.1f}")
     return table
+
+
+def _told(tests: list[float]) -> str:
+    return f"{np.mean(tests):.2f} ({min(tests):.2f}), {len(tests)}"
 
 
 def main(argv: list[str]) -> int:

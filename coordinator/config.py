@@ -96,7 +96,7 @@ class LedgerSection:
         most=60.0,
     )
     propose_timeout_s: float = setting(
-        1.0,
+        0.7,
         "How long the others wait for a proposal before they pass its maker over; each "
         "further round waits longer.",
         least=0.05,

@@ -21,10 +21,16 @@ from starling.coordinator.commit.transaction_submission import (
     submit_upload,
 )
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.handlers import board_messages, peer_messages
+from starling.coordinator.handlers import (
+    board_messages,
+    chain_messages,
+    deferred_proposals,
+    peer_messages,
+)
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.models import (
     held_out_losses,
+    manifest_publication,
     model_versions,
     version_scores,
 )
@@ -192,7 +198,7 @@ def step(
     turn = CoordinatorStep(settings, state, now_s, now_ms)
     _take(turn, event)
     if turn.state.parked:
-        peer_messages.release_deferred_proposals(turn)
+        deferred_proposals.release_deferred_proposals(turn)
     if turn.state.ask_at_s <= now_s:
         request_scheduler.send_due_requests(turn)
     if turn.state.left_at_s <= now_s:
@@ -233,7 +239,7 @@ def _take(turn: CoordinatorStep, event: Event) -> None:
             model_versions.give_up(turn)
             bundle_examination.submit_held(turn)
             advance(turn, node.ChainTicked())
-            peer_messages.repeat_waiting_transactions(turn)
+            chain_messages.repeat_waiting_transactions(turn)
             model_versions.announce_again(turn)
         case _:
             assert_never(event)
@@ -333,13 +339,13 @@ def _connected(turn: CoordinatorStep) -> None:
         turn.state,
         connected=True,
         since_s=turn.now_s,
-        announce_at_s=turn.now_s + model_versions.ANNOUNCE_AFTER_S,
+        announce_at_s=turn.now_s + manifest_publication.ANNOUNCE_AFTER_S,
     )
     shown = ShownState(1, turn.state.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
     if turn.state.ledger.alone:
         for task in turn.state.tasks.values():
-            model_versions.announce(turn, task)
+            manifest_publication.announce(turn, task)
 
 
 def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> None:

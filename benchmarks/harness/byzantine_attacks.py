@@ -11,16 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.gossip_messages import GossipTopic
+from starling.coordinator.chain.gossip_messages import FrameSubject, frame, open_frame
 from starling.coordinator.chain.state import transaction_codec
-from starling.coordinator.wire.frames import (
-    FRAME,
-    WANT,
-    Frame,
-    FrameSubject,
-    PeerRequest,
-    payloads,
-)
+from starling.coordinator.wire.frames import REQUEST, PeerRequest, payloads
 from starling.protocol.chain.blocks import (
     BLOCK,
     PROPOSAL,
@@ -47,7 +40,7 @@ from starling.protocol.ids import (
     device_id,
     device_name,
 )
-from starling.protocol.wire.envelope import MessageKind, sign
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import CONTRIBUTION, Contribution
 from starling.protocol.wire.topics import Topics
 
@@ -55,6 +48,10 @@ REQUEST_BYTES_PER_S = 25_000
 LATE_S = 0.95
 """Just before others give a proposal up."""
 KEPT_MAX = 2000
+OF_CHAIN = range(FrameSubject.PROPOSAL, FrameSubject.CHUNK)
+"""Subjects of what the chain hears."""
+REQUESTS_FROM = 1 << 50
+"""Counters of requests, above all that the liar's honest half signs."""
 _EXPIRY_S = 20
 
 
@@ -101,12 +98,11 @@ class Attack:
         if "/g/" not in topic:
             return
         with suppress(ProtocolError):
-            frame = FRAME.unpack(payload)
-            if frame.subject == FrameSubject.LEDGER:
-                message = gossip_messages.MESSAGE.unpack(frame.content)
-                self.overhears(GossipTopic(message.topic), message.content, payload)
+            found = open_frame(payload)
+            if found.subject in OF_CHAIN:
+                self.overhears(FrameSubject(found.subject), found.content, payload)
 
-    def overhears(self, topic: GossipTopic, content: bytes, payload: bytes) -> None:
+    def overhears(self, topic: FrameSubject, content: bytes, payload: bytes) -> None:
         """Something was said of the ledger."""
 
     def act(self, now_s: float) -> None:
@@ -116,10 +112,10 @@ class Attack:
         """Says something to all."""
         self._say(self.topics.gossip(self.names[self.me]), payload)
 
-    def tell(self, to: int, content: bytes) -> None:
-        """Says something of the ledger to one of them."""
+    def tell(self, to: int, packed: bytes) -> None:
+        """Sends a frame to one of them."""
         topic = self.topics.private(self.names[self.me], self.names[to])
-        for payload in payloads(FrameSubject.LEDGER, content):
+        for payload in payloads(packed):
             self._say(topic, payload)
 
     def _say(self, topic: str, payload: bytes) -> None:
@@ -134,22 +130,19 @@ class Attack:
         found = Vote(kind, at, number, block, 0, self.me, self.key.sign(signed))
         return gossip_messages.wrap_vote(found)
 
-    def said(self, message: MqttMessage) -> Proposal | Vote | GossipTopic | None:
+    def said(self, message: MqttMessage) -> Proposal | Vote | FrameSubject | None:
         """What of the ledger its honest half says; None for anything else."""
         try:
-            frame = FRAME.unpack(message.payload)
-            if frame.subject == FrameSubject.CHUNK:
-                return GossipTopic.PROPOSAL
-            if frame.subject != FrameSubject.LEDGER:
-                return None
-            inner = gossip_messages.MESSAGE.unpack(frame.content)
+            inner = open_frame(message.payload)
         except ProtocolError:
             return None
-        if inner.topic == GossipTopic.PROPOSAL:
+        if inner.subject == FrameSubject.CHUNK:
+            return FrameSubject.PROPOSAL
+        if inner.subject == FrameSubject.PROPOSAL:
             return PROPOSAL.unpack(inner.content)
-        if inner.topic == GossipTopic.VOTE:
+        if inner.subject == FrameSubject.VOTE:
             return VOTE.unpack(inner.content)
-        return GossipTopic(inner.topic)
+        return FrameSubject(inner.subject) if inner.subject in OF_CHAIN else None
 
 
 class Lend(Attack):
@@ -169,15 +162,15 @@ class Lend(Attack):
             for to in self.draw.sample(self.others, 2):
                 self.tell(to, gossip_messages.wrap_proposal(said))
             return False
-        silent = (GossipTopic.PROPOSAL, GossipTopic.POLKA, GossipTopic.CERTIFICATE)
+        silent = (FrameSubject.PROPOSAL, FrameSubject.POLKA, FrameSubject.CERTIFICATE)
         return not isinstance(said, Vote) and said not in silent
 
-    def overhears(self, topic: GossipTopic, content: bytes, payload: bytes) -> None:
+    def overhears(self, topic: FrameSubject, content: bytes, payload: bytes) -> None:
         """Something was said of the ledger."""
-        if topic is GossipTopic.PROPOSAL:
+        if topic is FrameSubject.PROPOSAL:
             proposal = PROPOSAL.unpack(content)
             self.offers[proposal.height, proposal.round] = proposal
-        elif topic is GossipTopic.VOTE:
+        elif topic is FrameSubject.VOTE:
             vote = VOTE.unpack(content)
             if vote.vote_type == VoteType.PREVOTE and vote.voter != self.me:
                 place = vote.height, vote.round
@@ -239,7 +232,7 @@ class Withhold(Attack):
             to = self.draw.choice(self.others)
             self.late.append((self.now_s + LATE_S, to, content))
             return False
-        return said not in (GossipTopic.PROPOSAL, GossipTopic.POLKA)
+        return said not in (FrameSubject.PROPOSAL, FrameSubject.POLKA)
 
     def act(self, now_s: float) -> None:
         """Called many times a second while it is active."""
@@ -259,9 +252,9 @@ class Replay(Attack):
         self.kept: list[bytes] = []
         self.next_s = 0.0
 
-    def overhears(self, topic: GossipTopic, content: bytes, payload: bytes) -> None:
+    def overhears(self, topic: FrameSubject, content: bytes, payload: bytes) -> None:
         """Something was said of the ledger."""
-        if topic is GossipTopic.STATUS:
+        if topic is FrameSubject.STATUS:
             who = gossip_messages.STATUS.unpack(content).validator
             self.first.setdefault(who, payload)
         if len(self.kept) < KEPT_MAX:
@@ -311,9 +304,11 @@ class Want(Attack):
             (FrameSubject.UPLOAD, self._any(64), ()),
         )
         kind, keys, pieces = kinds[self.turn // len(self.others) % len(kinds)]
-        return FRAME.pack(
-            Frame(FrameSubject.WANT, WANT.pack(PeerRequest(asked, kind, keys, pieces)))
-        )
+        body = REQUEST.pack(PeerRequest(asked, kind, keys, pieces))
+        counter = REQUESTS_FROM + self.turn
+        kind_of = MessageKind.PEER_REQUEST
+        signed = sign(self.key, self.chain_id, kind_of, counter, body)
+        return frame(FrameSubject.REQUEST, ENVELOPE.pack(signed))
 
     def _any(self, count: int) -> tuple[bytes, ...]:
         return tuple(self.draw.randbytes(32) for _ in range(count))
@@ -349,9 +344,9 @@ class Garbage(Attack):
         sender = PublicKey(self.draw.randbytes(32))
         return transaction_codec.pack(replace(signed, sender=sender))
 
-    def overhears(self, topic: GossipTopic, content: bytes, payload: bytes) -> None:
+    def overhears(self, topic: FrameSubject, content: bytes, payload: bytes) -> None:
         """Something was said of the ledger."""
-        if topic is GossipTopic.VOTE:
+        if topic is FrameSubject.VOTE:
             self.height = max(self.height, VOTE.unpack(content).height)
 
     def act(self, now_s: float) -> None:
@@ -361,7 +356,7 @@ class Garbage(Attack):
         self.next_s = now_s + 0.05
         count = self.draw.choice([1, 12, 100])
         content = self._proposal(self.draw.sample(self.transactions, count))
-        for payload in payloads(FrameSubject.LEDGER, content):
+        for payload in payloads(content):
             self.everybody(payload)
 
     def _proposal(self, transactions: list[bytes]) -> bytes:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import (
     LinkConnected,
     LinkEvent,
@@ -69,6 +70,8 @@ class SteadyFeed:
             receive_maximum=1024,
             window=512,
             subscriptions=(self._topics.down("+"),),
+            # What it waits for after a restart of the broker is the coordinators.
+            backoff=BackoffPolicy(first_s=0.1, most_s=1.0),
         )
         draw = random.SystemRandom().random
         self._link = MqttLink(settings, self._happened, draw)

@@ -9,10 +9,10 @@ agree on it.
 
 from dataclasses import replace
 
-from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.execution.state_machine import apply
+from starling.coordinator.chain.gossip_messages import FrameSubject, frame
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import operator_records, transaction_codec
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.commit import block_commit
 from starling.coordinator.commit.transaction_submission import advance, submit
 from starling.coordinator.downloads import piece_download, request_scheduler
@@ -27,7 +27,7 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import LimitError, ProtocolError, Reason
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.learning.task import TASK, TaskSpec
-from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
+from starling.protocol.wire.envelope import ENVELOPE, Envelope
 
 BUNDLES_MAX = 64
 """Of which we remember whether they are sound, or wait to hear it."""
@@ -67,10 +67,8 @@ def submit_task(turn: CoordinatorStep, envelope: Envelope) -> None:
     _take(turn, WaitingTask(envelope))
 
 
-def task_announced(
-    turn: CoordinatorStep, who: DeviceId, message: bytes, packed: bytes
-) -> bool:
-    """Takes a transaction that another coordinator tells us of, if it is a TASK.
+def task_announced(turn: CoordinatorStep, who: DeviceId, envelope: Envelope) -> bool:
+    """Takes a TASK that another coordinator tells us of.
 
     Returns:
       Whether it is a new one; the ledger hears it once its bundle is sound.
@@ -78,9 +76,6 @@ def task_announced(
     Raises:
       ProtocolError: If it is malformed, or the chain does not take it.
     """
-    envelope = transaction_codec.unpack(packed)
-    if envelope.kind != MessageKind.TASK:
-        return False
     envelope.check(turn.settings.gate.chain_id)
     tip = turn.state.ledger.tip
     context = tip.context(0, tip.time_ms(tip.certificate))
@@ -89,7 +84,7 @@ def task_announced(
         return False
     if result.code:
         raise ProtocolError(result.detail, Reason(result.code))
-    _take(turn, WaitingTask(envelope, message, who))
+    _take(turn, WaitingTask(envelope, who))
     return True
 
 
@@ -244,8 +239,9 @@ def _let_go(turn: CoordinatorStep, waiting: WaitingTask, known: BundleState) -> 
         identity = waiting.envelope.identity(turn.settings.gate.chain_id)
         detail = f"task {spec.name!r}: {fault}"
         block_commit.transaction_refused(turn, identity, Reason.MALFORMED, detail)
-    elif waiting.message:
-        advance(turn, node.PeerMessage(waiting.message, waiting.source))
+    elif waiting.source:
+        subject = FrameSubject.TRANSACTION
+        advance(turn, node.PeerMessage(subject, waiting.envelope, waiting.source))
     else:
         _submit_own(turn, waiting.envelope, known.size)
 
@@ -258,10 +254,8 @@ def _submit_own(turn: CoordinatorStep, envelope: Envelope, size: int) -> None:
     if turn.state.ledger.alone or size <= DIRECT_BYTES_MAX:
         submit(turn, envelope)
         return
-    message = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.TRANSACTION, ENVELOPE.pack(envelope)
-    )
-    turn.emit(node.SendGossip(gossip_messages.MESSAGE.pack(message)))
+    told = frame(FrameSubject.TRANSACTION, ENVELOPE.pack(envelope))
+    turn.emit(node.SendGossip(told))
     from_s = turn.now_s + HEAD_START_S + HEAD_START * size / piece_download.BYTES_PER_S
     turn.state = evolve(
         turn.state, tasks_held=(*turn.state.tasks_held, (from_s, envelope))

@@ -50,13 +50,12 @@ KEYS_MAX = 4096
 """Content keys kept; one that was forgotten is asked for again."""
 
 
-def announced(turn: CoordinatorStep, who: DeviceId, packed: bytes) -> None:
+def announced(turn: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
     """Another coordinator took an update that may wait for a block here, too.
 
     Raises:
       ProtocolError: If it is none, or nobody of the fleet signed it.
     """
-    update = transaction_codec.unpack(packed)
     body = transaction_codec.contribution(update.body)
     tree, chain_id = turn.state.ledger.tree, turn.settings.gate.chain_id
     device, identity = (

@@ -14,10 +14,11 @@ from starling.coordinator.chain.execution.state_machine import TxResult
 from starling.coordinator.chain.gossip_messages import (
     NONCE_BYTES,
     ForkProof,
+    ValidatorStatus,
     VoteJournalEntry,
 )
 from starling.coordinator.chain.mempool import Mempool
-from starling.coordinator.chain.peer_records import LatestStatus, PeerGaps, RepeatRecord
+from starling.coordinator.chain.peer_records import PeerGaps, RepeatRecord
 from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import ChainEvent, Changes
 from starling.protocol.chain.blocks import (
@@ -170,7 +171,7 @@ class ChainState:
     fork: ForkProof | None = None
     back_said: int = 0
     lacking: dict[bytes, PeerGaps] = field(default_factory=dict)
-    heard: dict[bytes, LatestStatus] = field(default_factory=dict)
+    heard: dict[bytes, ValidatorStatus] = field(default_factory=dict)
     repeats: dict[tuple[bytes, int], RepeatRecord] = field(default_factory=dict)
     shared_round: int = -1
     share_at_s: float = math.inf
@@ -237,7 +238,7 @@ class SendGossip:
     """Send to other coordinators.
 
     Attributes:
-      payload: A packed `wire.Message`.
+      payload: A packed frame.
       to: Key of the only one who lacks it; None for all of them.
       asked_by: Key of the one whose status asked for it; None if we say it ourselves.
     """

@@ -1,8 +1,10 @@
-"""Messages between coordinators about the chain, and the vote journal's entries.
+"""Messages between coordinators: one frame, its subjects, and the chain's bodies.
 
-Every message is signed by who made it: proposals, votes and statuses by their own
-signature, transactions as envelopes, decisions by their certificate. So they may travel
-over any bus, and anyone may pass them on.
+A frame names the wire's version and its subject; what it holds is the packed structure
+of that subject, decoded once, where it comes in (`coordinator.handlers`). What a height
+is decided by is signed by who made it: proposals, votes and statuses by their own
+signature, transactions as envelopes, decisions by their certificate. So it may travel
+over any bus, and anyone may pass it on.
 """
 
 from enum import IntEnum
@@ -21,6 +23,7 @@ from starling.protocol.chain.blocks import (
     Vote,
 )
 from starling.protocol.chain.genesis import VALIDATORS_MAX
+from starling.protocol.errors import DecodeError
 from starling.protocol.ids import (
     SIGNATURE_BYTES,
     BlockHash,
@@ -39,20 +42,28 @@ from starling.protocol.schema.msgpack_codec import (
     structure,
     uint,
 )
+from starling.protocol.wire.envelope import Envelope
 
 _CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
 _STATUS_TAG = b"starling/status/2"
+WIRE_VERSION = 2
+_VERSION_1 = b"\x92"
+"""A frame of version 1 was an array of two, and named no version."""
+_SUBJECT_AT = 2
+"""After the head of an array of three and the version; subjects take one byte."""
 
 ROUNDS_SHOWN_MAX = 256
 NONCE_BYTES = 8
 
 
-class GossipTopic(IntEnum):
-    """Kind of a message; the numbers are fixed in the wire format."""
+class FrameSubject(IntEnum):
+    """Subject of a frame; the numbers are fixed in the wire format."""
 
+    # The chain's.
     PROPOSAL = 1
     VOTE = 2
     DECISION = 3
+    """A block with its certificate."""
     STATUS = 4
     TRANSACTION = 5
     FORK = 6
@@ -60,16 +71,78 @@ class GossipTopic(IntEnum):
     """A quorum of precommits."""
     POLKA = 8
     """A quorum of prevotes."""
+    # Below them.
+    CHUNK = 9
+    """A part of a longer frame."""
+    REQUEST = 10
+    """An envelope with a `coordinator.wire.frames.PeerRequest`."""
+    # Answers.
+    PIECE = 11
+    """A part of an answer that is longer than a packet."""
+    UPLOAD = 12
+    """An admitted update with its sealed vector, by its id."""
+    KEY = 13
+    """An admitted update with the content key of its vector, by its id."""
+    WHOLE = 14
+    """A bundle or a part of a model, by its digest."""
+    MODEL = 15
+    """What a version consists of, by `model_key`."""
+    BLOCKS = 16
+    """Decided blocks from a height on, by `blocks_key`."""
+    SNAPSHOT = 17
+    """The manifest of a snapshot, instead of blocks that are pruned."""
+    BUCKETS = 18
+    """Buckets of a snapshot, by `buckets_key`."""
 
 
-class GossipMessage(Structure, frozen=True):
-    """Gossip message: a packed structure and its kind."""
+class Frame(Structure, frozen=True):
+    """The envelope of everything that coordinators say to each other.
 
-    topic: Byte
+    Attributes:
+      version: Always `WIRE_VERSION`.
+      subject: A `FrameSubject`.
+      content: The packed structure that it names.
+    """
+
+    version: Byte
+    subject: Byte
     content: Annotated[bytes, binary(_CONTENT_BYTES_MAX)]
 
+    def __post_init__(self) -> None:
+        """Refuses other versions; an unknown subject is the receiver's to refuse."""
+        if self.version != WIRE_VERSION:
+            raise _other_version(self.version)
 
-MESSAGE = structure(GossipMessage, _CONTENT_BYTES_MAX + 64)
+
+FRAME = structure(Frame, _CONTENT_BYTES_MAX + 64)
+
+
+def _other_version(version: int) -> DecodeError:
+    return DecodeError(
+        f"wire version {version}, and this release speaks {WIRE_VERSION}: "
+        "install the same release on all coordinators"
+    )
+
+
+def open_frame(payload: bytes) -> Frame:
+    """Reads a frame.
+
+    Raises:
+      DecodeError, LimitError: If it is none of this wire version.
+    """
+    if payload.startswith(_VERSION_1):
+        raise _other_version(1)
+    return FRAME.unpack(payload)
+
+
+def frame(subject: FrameSubject, content: bytes) -> bytes:
+    """Packs a frame."""
+    return FRAME.pack(Frame(WIRE_VERSION, subject, content))
+
+
+def subject_of(payload: bytes) -> FrameSubject:
+    """The subject of a frame of our own; its content is not looked at."""
+    return FrameSubject(payload[_SUBJECT_AT])
 
 
 class DecidedBlock(Structure, frozen=True):
@@ -163,6 +236,19 @@ class ForkProof(Structure, frozen=True):
 FORK = structure(ForkProof, (POLKAS_MAX + 3) * 4096)
 
 
+ChainMessage = (
+    Proposal
+    | Vote
+    | DecidedBlock
+    | ValidatorStatus
+    | Envelope
+    | ForkProof
+    | Certificate
+)
+"""What the chain hears: an envelope is a transaction, and the frame's subject says
+whose votes a certificate holds."""
+
+
 class VoteJournalEntry(Structure, frozen=True):
     """Entry that a validator writes before it publishes a proposal or a vote.
 
@@ -183,34 +269,36 @@ class VoteJournalEntry(Structure, frozen=True):
 JOURNAL_ENTRY = structure(VoteJournalEntry, _CONTENT_BYTES_MAX + 8192)
 
 
-def topic_of(payload: bytes) -> int:
-    """Parts of a packed `GossipMessage` of our own; its content is not looked at."""
-    return MESSAGE.unpack(payload).topic
-
-
 def wrap_proposal(proposal: Proposal) -> bytes:
-    """The gossip of a proposal."""
-    return MESSAGE.pack(GossipMessage(GossipTopic.PROPOSAL, PROPOSAL.pack(proposal)))
+    """The frame of a proposal."""
+    return frame(FrameSubject.PROPOSAL, PROPOSAL.pack(proposal))
 
 
 def wrap_vote(vote: Vote) -> bytes:
-    """The gossip of a vote."""
-    return MESSAGE.pack(GossipMessage(GossipTopic.VOTE, VOTE.pack(vote)))
+    """The frame of a vote."""
+    return frame(FrameSubject.VOTE, VOTE.pack(vote))
+
+
+def wrap_status(status: ValidatorStatus) -> bytes:
+    """The frame of a status."""
+    return frame(FrameSubject.STATUS, STATUS.pack(status))
 
 
 def wrap_polka(certificate: Certificate) -> bytes:
-    """The gossip of a quorum of prevotes."""
-    return MESSAGE.pack(GossipMessage(GossipTopic.POLKA, CERTIFICATE.pack(certificate)))
+    """The frame of a quorum of prevotes."""
+    return frame(FrameSubject.POLKA, CERTIFICATE.pack(certificate))
 
 
 def wrap_commit(certificate: Certificate) -> bytes:
-    """The gossip of a quorum of precommits, without its block."""
-    return MESSAGE.pack(
-        GossipMessage(GossipTopic.CERTIFICATE, CERTIFICATE.pack(certificate))
-    )
+    """The frame of a quorum of precommits, without its block."""
+    return frame(FrameSubject.CERTIFICATE, CERTIFICATE.pack(certificate))
 
 
 def wrap_decision(block: Block, certificate: Certificate) -> bytes:
-    """The gossip of a decided block."""
-    decision = DecidedBlock(block, certificate)
-    return MESSAGE.pack(GossipMessage(GossipTopic.DECISION, DECISION.pack(decision)))
+    """The frame of a decided block."""
+    return frame(FrameSubject.DECISION, DECISION.pack(DecidedBlock(block, certificate)))
+
+
+def wrap_fork(fork: ForkProof) -> bytes:
+    """The frame of the proof that the chain forked."""
+    return frame(FrameSubject.FORK, FORK.pack(fork))

@@ -19,21 +19,6 @@ class PeerGaps:
 
 
 @dataclass(frozen=True)
-class LatestStatus:
-    """The latest status of one validator.
-
-    Attributes:
-      counter: Its counter: what is not above it is old.
-      asks: The nonce that it asks to be repeated; may be empty.
-      message: The status as it came, for a sender that counts from lower.
-    """
-
-    counter: int
-    asks: bytes
-    message: bytes
-
-
-@dataclass(frozen=True)
 class RepeatRecord:
     """Repetitions that were sent to one peer; see `repeat_backoff`.
 

@@ -23,6 +23,7 @@ from starling.coordinator.commit import evidence_pool
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.models import (
     held_out_losses,
+    manifest_publication,
     model_versions,
     version_scores,
 )
@@ -167,7 +168,7 @@ def _handed_over(turn: CoordinatorStep, stored: StoreBlock) -> None:
     names = ", ".join(member.name for member in following.members)
     turn.report(f"from height {header.height + 1} on decide {names}")
     for task in list(turn.state.tasks.values()):
-        model_versions.announce(turn, task)
+        manifest_publication.announce(turn, task)
 
 
 def _drop_old(turn: CoordinatorStep, height: int) -> None:

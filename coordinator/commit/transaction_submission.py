@@ -56,7 +56,7 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
                 turn.report(_about(turn, payload))
             case node.SendGossip(payload, _, asked_by):
                 if asked_by is None or repeat_charges.pays(
-                    turn, turn.speaker, len(payload)
+                    turn, asked_by, len(payload)
                 ):
                     turn.emit(effect)
             case node.JournalVote():

@@ -12,13 +12,12 @@ Source: the pieces and requests of BitTorrent (BEP 3), here of one giver at a ti
 from collections import Counter
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.state import PendingRequest, PieceDownload
 from starling.coordinator.wire.frames import (
-    WANT,
-    Frame,
-    FrameSubject,
+    REQUEST,
     PeerRequest,
     PieceAnswer,
 )
@@ -26,6 +25,7 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, InvalidUpdate, Reason
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.chunks import CHUNK_BYTES, ChunkAssembly
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 
 OPEN_MAX = 16
 """Pieces on their way to us, of everything that we pull: 1 MiB."""
@@ -41,7 +41,7 @@ STALL_S = 2.0
 
 def piece_received(
     turn: CoordinatorStep, who: DeviceId, given: PieceAnswer, bytes_max: int
-) -> tuple[bool, Frame | None]:
+) -> bytes | None:
     """Takes a piece.
 
     Args:
@@ -51,7 +51,7 @@ def piece_received(
       bytes_max: The longest answer that we take.
 
     Returns:
-      Whether it was asked for and is new; and the answer's frame, if it is complete.
+      What `given` names, if this completes it.
 
     Raises:
       ProtocolError: If it belongs to something else, or what is complete has another
@@ -63,17 +63,17 @@ def piece_received(
     key = bytes([given.asked]) + given.key
     one, chunk = turn.state.wanted.get(key), given.chunk
     if one is None or who not in one.asked:
-        return False, None
+        return None
     if given.asked == FrameSubject.WHOLE and chunk.digest != given.key:
         raise InvalidUpdate("a piece of another whole", Reason.COMMITMENT_MISMATCH)
     pull = one.pull
     if pull is None or not _belongs(pull, given):
         if pull is not None and pull.giver != who:
-            return False, None
+            return None
         assembly = ChunkAssembly.begin(chunk.digest, chunk.size, bytes_max)
         pull = PieceDownload(who, given.given, assembly)
     if pull.assembly.pieces[chunk.index] is not None:
-        return False, None
+        return None
     assembly = pull.assembly.add(chunk)
     complete = None not in assembly.pieces
     still_open = pull.open - {chunk.index}
@@ -84,7 +84,7 @@ def piece_received(
     if key not in turn.state.pulling:
         turn.state = evolve(turn.state, pulling=(*turn.state.pulling, key))
     request_pieces(turn)
-    return True, Frame(given.given, assembly.whole()) if complete else None
+    return assembly.whole() if complete else None
 
 
 def _belongs(pull: PieceDownload, given: PieceAnswer) -> bool:
@@ -155,5 +155,10 @@ def _ask(
         wanted={**turn.state.wanted, key: one},
         ask_at_s=min(turn.state.ask_at_s, again_at_s),
     )
-    asked = PeerRequest(pull.giver, key[0], (key[1:],), pieces)
-    turn.emit(SendFrame(pull.giver, FrameSubject.WANT, WANT.pack(asked)))
+    send_request(turn, PeerRequest(pull.giver, key[0], (key[1:],), pieces))
+
+
+def send_request(turn: CoordinatorStep, request: PeerRequest) -> None:
+    """Signs a request and sends it to whom it asks."""
+    signed = turn.sign(MessageKind.PEER_REQUEST, REQUEST.pack(request))
+    turn.emit(SendFrame(request.asked, FrameSubject.REQUEST, ENVELOPE.pack(signed)))

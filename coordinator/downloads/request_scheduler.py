@@ -12,16 +12,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import piece_download
 from starling.coordinator.membership import directory
 from starling.coordinator.membership.responder_selection import is_alive
 from starling.coordinator.step.coordinator_step import CoordinatorStep
-from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.state import OWN, PendingRequest, TaskState
 from starling.coordinator.wire.frames import (
-    KEYS_PER_WANT_MAX,
-    WANT,
-    FrameSubject,
+    KEYS_PER_REQUEST_MAX,
     PeerRequest,
 )
 from starling.coordinator.wire.size_limits import answer_bytes_max
@@ -233,13 +231,9 @@ def _ask(turn: CoordinatorStep, due: list[bytes]) -> None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
     turn.state = evolve(turn.state, wanted=wanted)
     for (whom, subject), named in sorted(asked.items()):
-        for start in range(0, len(named), KEYS_PER_WANT_MAX):
-            part = tuple(named[start : start + KEYS_PER_WANT_MAX])
-            turn.emit(
-                SendFrame(
-                    whom, FrameSubject.WANT, WANT.pack(PeerRequest(whom, subject, part))
-                )
-            )
+        for start in range(0, len(named), KEYS_PER_REQUEST_MAX):
+            part = tuple(named[start : start + KEYS_PER_REQUEST_MAX])
+            piece_download.send_request(turn, PeerRequest(whom, subject, part))
 
 
 def _asked(

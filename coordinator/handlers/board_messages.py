@@ -16,6 +16,7 @@ from starling.coordinator.chain.state import (
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.handlers import update_receipts
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import (
@@ -25,7 +26,6 @@ from starling.coordinator.step.deferred_replies import (
 )
 from starling.coordinator.step.effects import (
     PublishChunks,
-    PublishFinality,
     RecordAcceptance,
     RecordRefusal,
     StoreUpload,
@@ -60,13 +60,11 @@ from starling.protocol.wire.envelope import (
     MessageKind,
 )
 from starling.protocol.wire.message_bodies import (
-    ACCEPTED,
     CHECK_IN,
     CHUNK_REQUEST,
     DEVICE_STATE,
     FORFEIT,
     UPLOAD,
-    Accepted,
     ChunkRequest,
     Contribution,
     DevicePhase,
@@ -133,9 +131,9 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
         vector_exchange.vectors_arrived(turn, wanted)
     turn.emit(RecordAcceptance(device))
     if not responder_selection.is_first(turn, device):
-        _leave_receipt(turn, device, admitted)
+        update_receipts.leave_receipt(turn, device, admitted)
     elif not _proof_is_near(turn):
-        _tell_accepted(turn, device, admitted.transaction)
+        update_receipts.tell_accepted(turn, device, admitted.transaction)
     lease_grants.delivered(turn, device, turn.state.tasks[body.task])
     submit_upload(turn, update)
 
@@ -206,7 +204,7 @@ def answer_overdue(turn: CoordinatorStep) -> None:
     for left in responder_selection.take_overdue_replies(turn):
         match left:
             case DeferredReceipt():
-                _give_receipt(turn, left)
+                update_receipts.give_receipt(turn, left)
             case DeferredAnswer(device, _, matter, said):
                 if turn.session(device).asked[0] != matter:
                     # It asked for something else since, and waits for that.
@@ -216,18 +214,6 @@ def answer_overdue(turn: CoordinatorStep) -> None:
                 board_refusals.send_deferred_refusal(turn, left)
             case _:
                 assert_never(left)
-
-
-def _give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
-    """Says that an update is durable, or proves it if a block was quicker."""
-    device, transaction = left.device, left.transaction
-    held = turn.state.held.get(admitted_key(device, left.task, left.base))
-    if held is not None and held.transaction == transaction:
-        _tell_accepted(turn, device, transaction)
-        return
-    tree = turn.state.ledger.tree
-    if board_records.update_of(tree, left.task, device, left.base) == transaction:
-        turn.emit(PublishFinality(device, transaction, turn.take_counter()))
 
 
 def _forfeited(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
@@ -352,39 +338,14 @@ def _known_arrived(
     given = UploadAnswer(admitted.update, admitted.blob)
     vector_exchange.upload_received(turn, None, given)
     if turn.state.ledger.alone or admitted.repeated:
-        _repeat_receipt(turn, device, admitted)
+        update_receipts.repeat_receipt(turn, device, admitted)
         return
     if blob_digest(admitted.blob) == admitted.contribution.blob:
         turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     if responder_selection.is_first(turn, device):
-        _tell_accepted(turn, device, admitted.transaction)
+        update_receipts.tell_accepted(turn, device, admitted.transaction)
     else:
-        _leave_receipt(turn, device, admitted)
-
-
-def _leave_receipt(
-    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
-) -> None:
-    body, transaction = admitted.contribution, admitted.transaction
-    left = DeferredReceipt(device, turn.now_s, transaction, body.task, body.version)
-    responder_selection.defer_reply(turn, left)
-
-
-def _tell_accepted(
-    turn: CoordinatorStep, device: DeviceId, transaction: Digest
-) -> None:
-    turn.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
-
-
-def _repeat_receipt(
-    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
-) -> None:
-    body = admitted.contribution
-    _tell_accepted(turn, device, admitted.transaction)
-    if turn.state.held.get(admitted_key(device, body.task, body.version)) is None:
-        responder_selection.note_missed_proof(turn, device)
-        counter = turn.take_counter()
-        turn.emit(PublishFinality(device, admitted.transaction, counter))
+        update_receipts.leave_receipt(turn, device, admitted)
 
 
 def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:

@@ -1,37 +1,40 @@
-"""Requests of other coordinators: each is charged for its answer, in bytes.
+"""Requests of other coordinators: signed by who asks, who is charged for the answer.
 
-Each peer has an allowance of things that it may ask for and of bytes that it may be
-answered; what exceeds either is not answered, and counted under its name. The same
-thing goes to the same peer once in a few seconds, however often it asks. Answers reach
-only who asked, so that nobody's curiosity fills another's queue.
+A request is bound to who asks, to whom it asks, and to a counter: who repeats it, or
+asks in another's name, is not answered, and takes nothing from whom it names. Each peer
+has an allowance of things that it may ask for and of bytes that it may be answered;
+what exceeds either is not answered, and counted under its name. The same thing goes to
+the same peer once in a few seconds, however often it asks. Answers reach only who
+asked, so that nobody's curiosity fills another's queue.
+
+Who asks from an older copy of its home counts from lower than we heard: it is shown its
+own latest request, and goes on above it.
 """
 
-import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from starling.coordinator.availability.vector_exchange import send_content_key
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.membership import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
-from starling.coordinator.step.effects import RecordRefusal, SendAnswer
-from starling.coordinator.wire.frames import FrameSubject, PeerRequest
-from starling.coordinator.wire.peer_quota import PeerQuota
+from starling.coordinator.step.effects import RecordRefusal, SendAnswer, SendFrame
+from starling.coordinator.wire.frames import REQUEST, PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.dataclass_replace import evolve
-from starling.protocol.errors import DecodeError, Reason
-from starling.protocol.ids import DeviceId, Digest, device_name
+from starling.protocol.errors import DecodeError, Reason, SignatureError
+from starling.protocol.ids import DeviceId, Digest, device_id, device_name
 from starling.protocol.wire.chunks import CHUNK_BYTES
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 
-ASKS_PER_S = 256.0
-ASKS_BURST = 1024.0
 ASKS_OF_RANGE = 16
 """As how many things a range of blocks or buckets counts."""
 ASKS_OF_KEY = 16
 """As how many a content key counts, for which a blob is opened."""
-ANSWERS_PER_S = 6e6
-"""Bytes; more than `downloads.piece_download.BYTES_PER_S`, at which honest ones ask."""
-ANSWERS_BURST = 6e6
 ANSWER_AGAIN_S = 1.5
 """Less than the time after which who pulls gives a piece up."""
+_COUNTER = b"its latest request"
+"""Names in `AnswerQuota.answered` what no request names."""
 _ASKS_OF = {
     FrameSubject.BLOCKS: ASKS_OF_RANGE,
     FrameSubject.BUCKETS: ASKS_OF_RANGE,
@@ -39,44 +42,89 @@ _ASKS_OF = {
 }
 
 
-def credited(line: PeerQuota, now_s: float) -> PeerQuota:
-    """With what may be asked and answered more since the last time."""
-    gone_s = now_s - line.at_s
-    return replace(
-        line,
-        asks=min(ASKS_BURST, line.asks + gone_s * ASKS_PER_S),
-        answers=min(ANSWERS_BURST, line.answers + gone_s * ANSWERS_PER_S),
-        at_s=now_s,
-    )
-
-
-def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> None:
+def handle_request(turn: CoordinatorStep, who: DeviceId, said: Envelope) -> None:
     """Answers a request of a peer as far as its allowances go.
 
+    Args:
+      turn: The step.
+      who: In whose name it came; somebody that is known.
+      said: The request, unchecked.
+
     Raises:
-      DecodeError: If there is no such subject.
-      SignatureError: If a former coordinator asks for a content key.
+      DecodeError: If it is no request, or there is no such subject.
+      SignatureError: If somebody else signed it, or nobody did; or a former coordinator
+        asks for a content key.
     """
-    if want.asked != directory.own_id(turn.state.ledger):
+    if said.kind != MessageKind.PEER_REQUEST:
+        raise DecodeError("not a request", Reason.UNKNOWN_KIND)
+    want, own = REQUEST.unpack(said.body), directory.own_id(turn.state.ledger)
+    asker = device_id(said.sender)
+    if asker == own:
+        _count_from(turn, said)
+        return
+    if asker != who:
+        raise SignatureError("asks in another's name", Reason.NOT_AUTHORISED)
+    if want.asked != own:
         return
     try:
         subject = FrameSubject(want.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    peer, now_s = turn.state.peers[who], turn.now_s
-    line = peer.lines[turn.broker]
-    answered = {
-        name: at_s
-        for name, at_s in line.answered.items()
-        if now_s - at_s < ANSWER_AGAIN_S
+    said.check(turn.settings.gate.chain_id)
+    peer = turn.state.peers[who]
+    if peer.requests.has(said.counter):
+        _show_counter(turn, who)
+        return
+    latest = peer.request
+    if latest is None or said.counter > latest.counter:
+        latest = said
+    requests = peer.requests.admit(said.counter)
+    peer = replace(peer, requests=requests, request=latest)
+    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    # Who has no right to an answer has paid for asking.
+    for key, given in _charged(turn, who, subject, want):
+        _give(turn, who, subject, key, given)
+
+
+def _count_from(turn: CoordinatorStep, said: Envelope) -> None:
+    """Counts on above a request of ours that somebody shows us."""
+    if said.counter < turn.state.counter:
+        return
+    said.check(turn.settings.gate.chain_id)
+    turn.state = evolve(turn.state, counter=said.counter + 1)
+
+
+def _show_counter(turn: CoordinatorStep, who: DeviceId) -> None:
+    """Shows a peer its own latest request, now and then."""
+    peer = turn.state.peers[who]
+    answered = _lately(peer.quota.answered, turn.now_s)
+    if _COUNTER in answered or peer.request is None:
+        return
+    latest = ENVELOPE.pack(peer.request)
+    quota = replace(peer.quota, answered={**answered, _COUNTER: turn.now_s})
+    peer = replace(peer, quota=quota)
+    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    turn.emit(SendFrame(who, FrameSubject.REQUEST, latest))
+
+
+def _lately(answered: Mapping[bytes, float], now_s: float) -> dict[bytes, float]:
+    return {
+        name: at_s for name, at_s in answered.items() if now_s - at_s < ANSWER_AGAIN_S
     }
+
+
+def _charged(
+    turn: CoordinatorStep, who: DeviceId, subject: FrameSubject, want: PeerRequest
+) -> list[tuple[bytes, list[int]]]:
+    """Charges a request; returns what its sender could pay for: keys, and pieces."""
+    peer, now_s = turn.state.peers[who], turn.now_s
+    quota = peer.quota.earned(now_s)
+    answered = _lately(quota.answered, now_s)
     longest = answer_bytes_max(subject, (it.spec for it in turn.state.tasks.values()))
-    common = _of_all_names(turn)
-    asks, left = min(line.asks, common.asks), min(line.answers, common.answers)
-    asks_before, left_before, refused = asks, left, 0
+    cost = CHUNK_BYTES if want.pieces else longest
+    asks, left, refused = quota.asks, quota.answers, 0
     chosen: list[tuple[bytes, list[int]]] = []
     for key in want.keys:
-        cost = CHUNK_BYTES if want.pieces else longest
         given: list[int] = []
         for piece in want.pieces or (-1,):
             asks -= _ASKS_OF.get(subject, 1)
@@ -91,32 +139,13 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
             given.append(piece)
         chosen.append((key, given))
     # What was asked in vain counts no further than to nothing.
-    asked, spent = asks_before - max(0.0, asks), left_before - left
-    line = _less(replace(line, answered=answered), asked, spent)
-    if turn.broker:
-        at_brokers = {**turn.state.brokers, turn.broker: _less(common, asked, spent)}
-        turn.state = evolve(turn.state, brokers=at_brokers)
-    lines = {**peer.lines, turn.broker: line}
-    peer = replace(peer, lines=lines, refused=peer.refused + refused)
+    quota = replace(quota, asks=max(0.0, asks), answers=left, answered=answered)
+    peer = replace(peer, quota=quota, refused=peer.refused + refused)
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
     if refused:
         detail = f"{device_name(who)} asks too much: {refused} not answered"
         turn.emit(RecordRefusal(None, Reason.BUSY, detail))
-    # Who has no right to an answer has paid for asking.
-    for key, given in chosen:
-        _give(turn, who, subject, key, given)
-
-
-def _of_all_names(turn: CoordinatorStep) -> PeerQuota:
-    """Quota of all names at this broker together; at ours nobody has two."""
-    if not turn.broker:
-        return PeerQuota(asks=math.inf, answers=math.inf)
-    known = turn.state.brokers.get(turn.broker) or PeerQuota()
-    return credited(known, turn.now_s)
-
-
-def _less(line: PeerQuota, asked: float, spent: float) -> PeerQuota:
-    return replace(line, asks=line.asks - asked, answers=line.answers - spent)
+    return chosen
 
 
 def _give(

@@ -24,7 +24,6 @@ from starling.coordinator.loop.effect_executor import CoordinatorEffectExecutor
 from starling.coordinator.loop.messaging.inbound_events import InboundEvents
 from starling.coordinator.loop.messaging.inbound_queue import InboundQueue
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.loop.messaging.priority_lanes import PriorityLane
 from starling.coordinator.loop.ports import Item, LoopPorts, MessageBus
 from starling.coordinator.loop.restored_state import restore, unevaluated
 from starling.coordinator.loop.storage.persistence import Persistence
@@ -39,6 +38,7 @@ from starling.coordinator.step.events import (
     UploadsQueued,
 )
 from starling.coordinator.step.state import CoordinatorSettings
+from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.ids import TaskId
 
 COUNTERS_PER_BOOT_BITS = 32

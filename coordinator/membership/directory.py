@@ -12,13 +12,10 @@ nobody does, a pinned header names who did lately (`ChainHead.pinned`).
 from collections.abc import Mapping
 from functools import lru_cache
 
-from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainState
 from starling.coordinator.chain.governance import learners
 from starling.coordinator.chain.state import validator_records
-from starling.coordinator.wire.frames import Frame, FrameSubject
 from starling.protocol.chain.genesis import Validator, ValidatorSet
-from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import DeviceId, PublicKey, device_id
 
 
@@ -39,24 +36,6 @@ def is_learner(ledger: ChainState, identity: DeviceId) -> bool:
 def may_speak(ledger: ChainState, identity: DeviceId) -> bool:
     """True for an identity whose messages are read at all."""
     return is_coordinator(ledger, identity) or is_learner(ledger, identity)
-
-
-def check_says(ledger: ChainState, identity: DeviceId, frame: Frame) -> None:
-    """Refuses what somebody may not say: a learner asks, and says where it is.
-
-    Raises:
-      ProtocolError: NOT_AUTHORISED, or whatever is wrong with the message.
-    """
-    if frame.subject == FrameSubject.WANT or is_coordinator(ledger, identity):
-        return
-    ledgers = frame.subject == FrameSubject.LEDGER
-    if (
-        ledgers
-        and gossip_messages.MESSAGE.unpack(frame.content).topic
-        == gossip_messages.GossipTopic.STATUS
-    ):
-        return
-    raise ProtocolError("a learner only asks", Reason.NOT_AUTHORISED)
 
 
 def name_of(ledger: ChainState, identity: DeviceId) -> str:

@@ -8,13 +8,14 @@ that became final without us, or differs from what we computed, is got from othe
 import math
 from dataclasses import replace
 
-from starling.coordinator.boards import finality_proofs, lease_grants
+from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.state import rollback_records, task_records
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
-from starling.coordinator.membership import responder_selection
 from starling.coordinator.models import (
+    manifest_publication,
     pending_jobs,
     version_rollbacks,
     version_scores,
@@ -24,7 +25,6 @@ from starling.coordinator.step.effects import (
     ComputeVersion,
     EvaluateVersion,
     FindMissingBlobs,
-    SendMessage,
     StoreDigests,
     StoreModel,
     StoreVersion,
@@ -35,8 +35,7 @@ from starling.coordinator.step.events import (
     VersionComputed,
 )
 from starling.coordinator.step.state import SOUGHT_PATIENCE_S, TaskState
-from starling.coordinator.wire.frames import FrameSubject, ModelAnswer, model_key
-from starling.protocol.chain.light_client import MANIFEST
+from starling.coordinator.wire.frames import ModelAnswer, model_key
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests, TaskSpec, version_digest
@@ -44,10 +43,6 @@ from starling.protocol.wire.message_bodies import Attest
 
 WHOLES_MAX = 8
 """How many digests of older versions stay on offer for boards in mid-pull."""
-ANNOUNCE_EVERY_S = 10.0
-"""A broker that restarted has forgotten the manifest, and its announcer may be gone."""
-ANNOUNCE_AFTER_S = 3.0
-"""After a connection; until then we may have caught up."""
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0
 """A vector may be missing here until another coordinator's copy has come."""
@@ -66,7 +61,7 @@ def follow_chain(turn: CoordinatorStep) -> None:
             spec = task_records.task(tree, number)
             assert spec is not None
             task = open_task(turn, TaskId(number), spec)
-            announce(turn, task)
+            manifest_publication.announce(turn, task)
             turn.report(f"task {number} {spec.name!r} is open")
         head = task_records.head(tree, number)
         assert head is not None
@@ -137,25 +132,14 @@ def resume(turn: CoordinatorStep, task: TaskState) -> None:
         _compute(turn, task, task.job)
 
 
-def announce(turn: CoordinatorStep, task: TaskState) -> None:
-    """Publishes the newest version with its proof, retained, if that is our turn."""
-    if task_records.version(turn.state.ledger.tree, task.number, task.head) is None:
-        # Others are far ahead, and its proof is no longer in the state.
-        return
-    matter = model_key(task.number, task.head)
-    shown = finality_proofs.manifest(turn.state.ledger, task, turn.state.handovers)
-    if shown is not None and responder_selection.is_among_first(turn, matter):
-        topic = turn.settings.topics.manifest(task.number)
-        turn.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
-
-
 def announce_again(turn: CoordinatorStep) -> None:
     """Publishes all manifests once more, from time to time."""
     if turn.state.ledger.alone or turn.now_s < turn.state.announce_at_s:
         return
-    turn.state = evolve(turn.state, announce_at_s=turn.now_s + ANNOUNCE_EVERY_S)
+    again_at_s = turn.now_s + manifest_publication.ANNOUNCE_EVERY_S
+    turn.state = evolve(turn.state, announce_at_s=again_at_s)
     for task in list(turn.state.tasks.values()):
-        announce(turn, task)
+        manifest_publication.announce(turn, task)
         _look_after(turn, task)
 
 
@@ -375,7 +359,7 @@ def _version_final(
     newest = task_records.head(turn.state.ledger.tree, task.number)
     if newest == head:
         # Boards shall not be shown an older one after the newest.
-        announce(turn, task)
+        manifest_publication.announce(turn, task)
     turn.emit(EvaluateVersion(task.number, head, model.inference, task.spec.bundle))
     version_scores.ask(turn, before, head)
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starling.coordinator.aggregation.strategy import PackedModel
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node.node import (
     JournalVote,
     SendGossip,
@@ -16,7 +17,6 @@ from starling.coordinator.chain.node.node import (
 )
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
-from starling.coordinator.wire.frames import FrameSubject
 from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.errors import Reason
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version

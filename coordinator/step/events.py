@@ -38,7 +38,7 @@ class PeerFrameArrived:
 
     Attributes:
       peer: On whose topic.
-      payload: A packed `wire.frames.Frame`.
+      payload: A packed `chain.gossip_messages.Frame`.
       elsewhere: From which other broker it came, counted from 1; 0 for the one that
         boards of ours are clients of.
     """

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from starling.protocol.ids import BlockHash, Digest
+from starling.protocol.chain.blocks import Proposal
+from starling.protocol.ids import Digest
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,9 @@ class DeferredProposal:
     """A proposal that waits for the vectors that it names.
 
     Attributes:
-      height: Its height.
-      round: Its round.
-      block_id: Its block.
-      message: The ledger's message, to be heard once nothing lacks.
+      proposal: To be heard by the ledger once nothing lacks.
       lacks: Keys in `held` and ids of updates that we had not when it came.
     """
 
-    height: int
-    round: int
-    block_id: BlockHash
-    message: bytes
+    proposal: Proposal
     lacks: tuple[tuple[bytes, Digest], ...]

@@ -22,7 +22,7 @@ from starling.coordinator.step.board_session import BoardSession
 from starling.coordinator.step.deferred_replies import DeferredReply
 from starling.coordinator.step.pending_proposal import DeferredProposal, ProgressTimes
 from starling.coordinator.update.admission_checks import AdmissionContext
-from starling.coordinator.wire.peer_quota import PeerQuota
+from starling.coordinator.wire.peer_quota import AnswerQuota, LineQuota
 from starling.coordinator.wire.rate_limit import TokenBuckets
 from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.crypto.state_tree import BUCKETS
@@ -37,12 +37,14 @@ from starling.protocol.ids import (
 from starling.protocol.learning.task import ModelDigests, TaskSpec
 from starling.protocol.persistent_map import PersistentMap
 from starling.protocol.wire.chunks import ChunkAssembly
-from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.envelope import CounterWindow, Envelope
 from starling.protocol.wire.topics import Topics
 
 SOUGHT_PATIENCE_S = 2.0
 """That nothing of a sought version may come before a newer one is sought."""
 _NO_PACE = ProgressTimes(0.0, 0.0)
+_NO_QUOTA = AnswerQuota()
+_NO_REQUESTS = CounterWindow()
 OWN = DeviceId(b"")
 """In place of a coordinator on whose word we want something: our own need."""
 _OWN = frozenset({OWN})
@@ -169,7 +171,10 @@ class PeerState:
       near_counter: Of the latest of them that came from our own broker.
       height: That it decides, as it said.
       round: Its round there.
-      lines: What it may say and ask over each broker; 0 is ours.
+      lines: What may be said in its name over each broker; 0 is ours.
+      quota: What it may ask for.
+      requests: Counters of its requests that were taken.
+      request: The one with the highest, for a peer that counts from lower.
       refused: How many of its messages and requests were beyond what it may.
       wants_dropped: How many things that it named were not asked for: too many.
     """
@@ -180,7 +185,10 @@ class PeerState:
     near_counter: int = 0
     height: int = 0
     round: int = 0
-    lines: Mapping[int, PeerQuota] = field(default_factory=dict)
+    lines: Mapping[int, LineQuota] = field(default_factory=dict)
+    quota: AnswerQuota = _NO_QUOTA
+    requests: CounterWindow = _NO_REQUESTS
+    request: Envelope | None = None
     refused: int = 0
     wants_dropped: int = 0
 
@@ -257,12 +265,10 @@ class WaitingTask:
 
     Attributes:
       envelope: The transaction.
-      message: The ledger's message that holds it; empty if an operator of ours gave it.
-      source: Which other coordinator told us.
+      source: Which other coordinator told us; empty if an operator of ours did.
     """
 
     envelope: Envelope
-    message: bytes = b""
     source: bytes = b""
 
 
@@ -301,7 +307,6 @@ class CoordinatorState:
       diverged: The block that a quorum decided and that is invalid here; None if the
         chain went on from there.
       peers: Other coordinators, by their ids.
-      brokers: What all names together may ask for over each other broker.
       wanted: What we ask them for, by `request_key`.
       wants_dropped: How many of our own needs were not asked for: too many at once.
       pulling: Keys in `wanted` whose answers come in pieces, in the order of pulling.
@@ -341,7 +346,6 @@ class CoordinatorState:
     pace: ProgressTimes = _NO_PACE
     diverged: StateDiverged | None = None
     peers: Mapping[DeviceId, PeerState] = field(default_factory=dict)
-    brokers: Mapping[int, PeerQuota] = field(default_factory=dict)
     wanted: Mapping[bytes, PendingRequest] = field(default_factory=dict)
     parked: Mapping[DeviceId, DeferredProposal] = field(default_factory=dict)
     repeat_at_s: float = 0.0

@@ -5,7 +5,7 @@ asks for ranges, of one coordinator that says to be ahead, then of the next one.
 block is a decision, which its certificate proves; nobody is believed.
 """
 
-from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import DECISION, FrameSubject
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import request_scheduler
@@ -13,11 +13,11 @@ from starling.coordinator.membership import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.sync import state_sync
 from starling.coordinator.wire.frames import (
-    GIVEN_BLOCKS,
-    FrameSubject,
+    BlocksAnswer,
     blocks_key,
     parse_blocks_key,
 )
+from starling.protocol.ids import DeviceId
 
 BEHIND_MIN = 2
 """Heights that we must lack to ask for a range."""
@@ -47,22 +47,6 @@ def _is_past(key: bytes, height: int) -> bool:
     return key[0] == FrameSubject.BLOCKS and parse_blocks_key(key[1:]) != height
 
 
-def blocks_received(
-    turn: CoordinatorStep, subject: FrameSubject, content: bytes
-) -> None:
-    """Takes an answer to what we asked for: blocks, or what there is instead of them.
-
-    Raises:
-      ProtocolError: If it is not what it says to be.
-    """
-    if subject is FrameSubject.SNAPSHOT:
-        state_sync.snapshot_received(turn, content)
-    elif subject is FrameSubject.BUCKETS:
-        state_sync.buckets_received(turn, content)
-    else:
-        _blocks_given(turn, content)
-
-
 def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
     """Reports blocks that do not lead through the operator's pinned header."""
     pinned = turn.state.ledger.tip.pinned
@@ -75,12 +59,15 @@ def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
         )
 
 
-def _blocks_given(turn: CoordinatorStep, content: bytes) -> None:
+def blocks_received(turn: CoordinatorStep, who: DeviceId, blocks: BlocksAnswer) -> None:
     """Takes a range that we asked for, and asks for the next one.
 
     A range that leads nowhere is asked again of the next coordinator.
+
+    Raises:
+      ProtocolError: If it holds no decisions.
     """
-    blocks = GIVEN_BLOCKS.unpack(content)
+    del who
     height = turn.state.ledger.consensus.height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(blocks.first))
     if (
@@ -90,10 +77,8 @@ def _blocks_given(turn: CoordinatorStep, content: bytes) -> None:
     ):
         return
     for packed in blocks.decisions:
-        decision = gossip_messages.MESSAGE.pack(
-            gossip_messages.GossipMessage(gossip_messages.GossipTopic.DECISION, packed)
-        )
-        advance(turn, node.PeerMessage(decision))
+        decision = DECISION.unpack(packed)
+        advance(turn, node.PeerMessage(FrameSubject.DECISION, decision))
         if turn.state.ledger.consensus.height == height:
             _say_if_pinned(turn, height)
             return

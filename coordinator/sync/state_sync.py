@@ -8,6 +8,7 @@ the chain begins anew from the snapshot, and the core is started anew.
 
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.storage.snapshot import unpack_bucket
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -15,9 +16,7 @@ from starling.coordinator.step.effects import AdoptSnapshot
 from starling.coordinator.step.state import StateSync
 from starling.coordinator.wire.frames import (
     CHANGES_MAX,
-    GIVEN_BUCKETS,
-    GIVEN_SNAPSHOT,
-    FrameSubject,
+    BucketsAnswer,
     SnapshotAnswer,
     blocks_key,
     buckets_key,
@@ -27,20 +26,23 @@ from starling.protocol.chain.light_client import TrustedState, ValidatorSetGap
 from starling.protocol.crypto.state_tree import BUCKETS
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError
+from starling.protocol.ids import DeviceId
 
 
-def snapshot_received(turn: CoordinatorStep, content: bytes) -> None:
+def snapshot_received(
+    turn: CoordinatorStep, who: DeviceId, given: SnapshotAnswer
+) -> None:
     """Takes the manifest of a snapshot in answer to a request for blocks.
 
     Raises:
       ProofError, SignatureError: If validators that we trust did not certify it; as
         `ValidatorSetGap` if more changes of them lie between than a peer may show.
     """
+    del who
     height = turn.state.ledger.consensus.height
     asked = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
     if asked not in turn.state.wanted or turn.state.restoring is not None:
         return
-    given = GIVEN_SNAPSHOT.unpack(content)
     tip = turn.state.ledger.tip
     if given.manifest.header.height <= tip.height:
         return
@@ -110,13 +112,15 @@ def _want_next(turn: CoordinatorStep, restoring: StateSync) -> None:
     )
 
 
-def buckets_received(turn: CoordinatorStep, content: bytes) -> None:
+def buckets_received(
+    turn: CoordinatorStep, who: DeviceId, given: BucketsAnswer
+) -> None:
     """Takes buckets that we asked for; the first that is wrong ends the range.
 
     Raises:
       ProofError, DecodeError: If one is not the manifest's.
     """
-    given = GIVEN_BUCKETS.unpack(content)
+    del who
     is_syncing(turn)
     restoring = turn.state.restoring
     if restoring is None or restoring.complete:

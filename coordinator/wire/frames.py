@@ -1,19 +1,18 @@
-"""Frames between coordinators on the bus, and their requests.
+"""Requests and answers between coordinators, and frames longer than a packet.
 
-A frame names its subject. What the ledger tells everybody and is longer than a packet
-travels as chunks. An answer goes to whoever asked, and one that is longer than a packet
-is pulled: who asks gets its first piece, and asks for the others as they come, so that
-never more is on its way than was asked for. The ledger's messages are signed by who
-made them; what is asked for proves itself by its digest, its signature or the chain. So
-nothing here is signed, and whoever may write to a coordinator's topic can at worst
-waste the allowance of that coordinator.
+What the chain tells everybody and is longer than a packet travels as chunks. An answer
+goes to whoever asked, and one that is longer than a packet is pulled: who asks gets its
+first piece, and asks for the others as they come, so that never more is on its way than
+was asked for. The chain's messages are signed by who made them, requests by who asks;
+what is asked for proves itself by its digest, its signature or the chain. So whoever
+may write to a coordinator's topic can at worst waste what that coordinator may say
+there.
 """
 
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import Annotated
 
-from starling.coordinator.chain.gossip_messages import DECISION
+from starling.coordinator.chain.gossip_messages import DECISION, FrameSubject, frame
 from starling.coordinator.chain.storage.snapshot import (
     BUCKET_BYTES_MAX,
     MANIFEST,
@@ -51,13 +50,12 @@ from starling.protocol.wire.chunks import (
 )
 from starling.protocol.wire.envelope import Envelope
 
-FRAME_BYTES_MAX = WHOLE_BYTES_MAX
 PAYLOAD_BYTES_MAX = 96 * 1024
 """Of a frame in one message; leaves room below the packets of every broker."""
 DIRECT_BYTES_MAX = PAYLOAD_BYTES_MAX - 64
 """Of an answer that travels at once; a longer one is pulled in pieces."""
-KEYS_PER_WANT_MAX = 64
-PIECES_PER_WANT_MAX = 16
+KEYS_PER_REQUEST_MAX = 64
+PIECES_PER_REQUEST_MAX = 16
 BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
@@ -71,45 +69,10 @@ _VERSION_BYTES = 8
 _HEIGHT_BYTES = 8
 
 
-class FrameSubject(IntEnum):
-    """Subject of a frame; the numbers are fixed in the wire format."""
-
-    LEDGER = 1
-    """A message of `coordinator.chain.gossip_messages`."""
-    CHUNK = 2
-    """A piece of a longer frame."""
-    WANT = 3
-    """A request to one coordinator."""
-    UPLOAD = 4
-    """An admitted update with its sealed vector, by its id."""
-    WHOLE = 5
-    """A bundle or a part of a model, by its digest."""
-    MODEL = 6
-    """What a version consists of, by `model_key`."""
-    BLOCKS = 7
-    """Decided blocks from a height on, by `blocks_key`."""
-    KEY = 8
-    """An admitted update with the content key of its vector, by its id."""
-    SNAPSHOT = 9
-    """The manifest of a snapshot, instead of blocks that are pruned."""
-    BUCKETS = 10
-    """Buckets of a snapshot, by `buckets_key`."""
-    PIECE = 11
-    """A piece of an answer that is longer than a packet."""
-
-
-class Frame(Structure, frozen=True):
-    """A subject and what it holds."""
-
-    subject: Byte
-    content: Annotated[bytes, binary(FRAME_BYTES_MAX)]
-
-
-FRAME = structure(Frame, FRAME_BYTES_MAX)
-
-
 class PeerRequest(Structure, frozen=True):
     """A request: one coordinator is asked, so that not all of them answer.
+
+    It is the body of an envelope, which binds it to who asks and to a counter.
 
     Attributes:
       asked: Id of the coordinator that is to answer.
@@ -123,11 +86,11 @@ class PeerRequest(Structure, frozen=True):
     subject: Byte
     keys: Annotated[
         tuple[Annotated[bytes, binary(DIGEST_BYTES, 1)], ...],
-        many(KEYS_PER_WANT_MAX, 1),
+        many(KEYS_PER_REQUEST_MAX, 1),
     ]
     pieces: Annotated[
         tuple[Annotated[int, uint(WHOLE_BYTES_MAX // CHUNK_BYTES)], ...],
-        many(PIECES_PER_WANT_MAX),
+        many(PIECES_PER_REQUEST_MAX),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -139,7 +102,7 @@ class PeerRequest(Structure, frozen=True):
                 raise DecodeError("asks for the same thing twice")
 
 
-WANT = structure(PeerRequest, KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 128)
+REQUEST = structure(PeerRequest, KEYS_PER_REQUEST_MAX * (DIGEST_BYTES + 2) + 128)
 
 
 class PieceAnswer(Structure, frozen=True):
@@ -303,11 +266,10 @@ def parse_model_key(key: bytes) -> tuple[TaskId, Version]:
     return TaskId(int.from_bytes(task)), Version(int.from_bytes(version))
 
 
-def payloads(subject: FrameSubject, content: bytes) -> Iterator[bytes]:
-    """The messages that carry a frame: one, or its chunks."""
-    packed = FRAME.pack(Frame(subject, content))
+def payloads(packed: bytes) -> Iterator[bytes]:
+    """The messages that carry a packed frame: itself, or its chunks."""
     if len(packed) <= PAYLOAD_BYTES_MAX:
         yield packed
         return
     for chunk in split(packed):
-        yield FRAME.pack(Frame(FrameSubject.CHUNK, CHUNK.pack(chunk)))
+        yield frame(FrameSubject.CHUNK, CHUNK.pack(chunk))

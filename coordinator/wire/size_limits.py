@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.aggregation.strategy_registry import memory_words_max
-from starling.coordinator.wire.frames import DIRECT_BYTES_MAX, GIVEN_MODEL, FrameSubject
+from starling.coordinator.chain.gossip_messages import FrameSubject
+from starling.coordinator.wire.frames import DIRECT_BYTES_MAX, GIVEN_MODEL
 from starling.protocol.crypto.sealed_blob import (
     BLOB_BYTES_MAX,
     BOX_BYTES,

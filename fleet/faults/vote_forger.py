@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
 from starling.protocol.chain.blocks import VOTE, Vote
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ProtocolError
@@ -35,8 +34,7 @@ class VoteForger:
         other = None if vote.block_id is not None else BlockHash(self.chain_id)
         second = replace(vote, block_id=other)
         signature = self.key.sign(second.signed_bytes(self.chain_id))
-        message = gossip_messages.wrap_vote(replace(second, signature=signature))
-        return FRAME.pack(Frame(FrameSubject.LEDGER, message))
+        return gossip_messages.wrap_vote(replace(second, signature=signature))
 
     def is_own(self, payload: bytes) -> bool:
         """True if a message that we hear holds a vote with our own signature."""
@@ -50,15 +48,9 @@ class VoteForger:
 def vote_in(payload: bytes) -> Vote | None:
     """The vote in a packed frame; None if it holds something else."""
     try:
-        frame = FRAME.unpack(payload)
-        if frame.subject != FrameSubject.LEDGER:
-            return None
-        message = gossip_messages.MESSAGE.unpack(frame.content)
-        return (
-            VOTE.unpack(message.content)
-            if message.topic == gossip_messages.GossipTopic.VOTE
-            else None
-        )
+        frame = gossip_messages.open_frame(payload)
+        is_vote = frame.subject == gossip_messages.FrameSubject.VOTE
+        return VOTE.unpack(frame.content) if is_vote else None
     except ProtocolError:
         return None
 

@@ -78,6 +78,7 @@ class MessageKind(IntEnum):
     FINAL = 83
     COORDINATOR_STATE = 84
     STATEMENT = 85
+    PEER_REQUEST = 86
 
 
 class Envelope(Structure, frozen=True, dict=True):

@@ -258,9 +258,23 @@ _COMMANDS = (
     Mutant(
         "votes of a peer are checked at any pace",
         "coordinator/handlers/peer_messages.py",
-        "    if line.votes < 1.0:\n",
-        "    if line.votes < -1e9:\n",
+        "    if line.signatures < 1.0:\n",
+        "    if line.signatures < -1e9:\n",
         ("tests/unit/coordinator/handlers/test_peer_messages.py",),
+    ),
+    Mutant(
+        "a request that somebody repeats is answered again",
+        "coordinator/handlers/peer_requests.py",
+        "    if peer.requests.has(said.counter):\n",
+        "    if False:\n",
+        ("tests/unit/coordinator/handlers/test_peer_requests.py",),
+    ),
+    Mutant(
+        "a request is answered whoever signed it",
+        "coordinator/handlers/peer_requests.py",
+        "    said.check(turn.settings.gate.chain_id)\n    peer = ",
+        "    peer = ",
+        ("tests/unit/coordinator/handlers/test_peer_requests.py",),
     ),
 )
 

@@ -5,14 +5,15 @@ import pytest
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.step.effects import RecordRefusal
+from starling.coordinator.step.effects import RecordRefusal, SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
-from starling.protocol.ids import H
+from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.sim.simulator.garbling_coordinator import Garbler
+from tests.sim.simulator.request_forger import RequestForger
 from tests.unit.coordinator.fixtures.four_coordinators import (
     CHAIN_ID,
     COUNT,
@@ -106,3 +107,48 @@ def test_three_go_on_whatever_the_fourth_says(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_three_go_on_whatever_the_fourth_says_for_long(seed: int) -> None:
     play(seed, SOAK_MESSAGES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_that_somebody_repeats_or_forges_cost_whom_they_name_nothing(
+    seed: int,
+) -> None:
+    council, forger = FourCoordinators(), RequestForger(seed, CHAIN_ID, KEYS[LIAR])
+    said = 0
+
+    def overhear(source: int, target: int, message: MqttMessage) -> bool:
+        if source != LIAR:
+            forger.overhear(message.payload)
+        return False
+
+    council.cut = overhear
+    boards = voters(4)
+    council.open(boards)
+    for _ in range(4):
+        for place, board in enumerate(boards):
+            (lease, *_) = council.check_in(board, council.heads()[0])
+            # The others ask for it.
+            council.send(board, board.upload(lease), to={place % LIAR})
+        for _ in range(200):
+            named, asked, payload = forger.say()
+            (member,) = (each for each in council.members if _id(each) == asked)
+            before = member.state.peers[named]
+            effects = member.step(PeerFrameArrived(named, payload, 1), council.now_s)
+            after = member.state.peers[named]
+            assert not [e for e in effects if isinstance(e, SendAnswer)]
+            assert after.requests == before.requests
+            assert after.quota.asks == before.quota.asks
+            assert after.quota.answers == before.quota.answers
+            blamed = [e.peer for e in effects if isinstance(e, RecordRefusal)]
+            assert blamed in ([], [None])
+            said += 1
+        council.settle()
+        council.run(3.0)
+    assert said == 800
+    assert len(forger.heard) > 8
+    (head,) = set(council.heads())
+    assert head >= 4
+
+
+def _id(member: CoordinatorMember) -> DeviceId:
+    return KEYS[member.index].identity

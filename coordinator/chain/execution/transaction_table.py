@@ -27,6 +27,7 @@ from starling.coordinator.chain.training import (
     evaluations,
     rollbacks,
     scores,
+    task_opening,
     version_cut,
 )
 from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER, USE
@@ -113,7 +114,7 @@ _ROWS = (
     Transaction(
         MessageKind.TASK,
         TASK,
-        version_cut.publish,
+        task_opening.publish,
         Signer.OPERATOR,
         _TASKS,
         "transactions",

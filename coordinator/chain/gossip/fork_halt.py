@@ -21,13 +21,11 @@ from starling.coordinator.chain.gossip_messages import (
     FORK,
     POLKAS_MAX,
     ForkProof,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
 from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import (
-    CERTIFICATE,
     Certificate,
     Header,
     VoteType,
@@ -115,12 +113,9 @@ def show(turn: ChainStep, status: ValidatorStatus) -> None:
     """
     ours = known(turn, status.height - 1)
     assert ours is not None
-    if repeat_backoff.may_repeat(turn, status.validator, GossipTopic.CERTIFICATE):
-        content = CERTIFICATE.pack(ours.certificate)
-        message = gossip_messages.MESSAGE.pack(
-            GossipMessage(GossipTopic.CERTIFICATE, content)
-        )
-        turn.gossip(message, status.validator, asked_by=status.validator)
+    if repeat_backoff.may_repeat(turn, status.validator, FrameSubject.CERTIFICATE):
+        shown = gossip_messages.wrap_commit(ours.certificate)
+        turn.gossip(shown, status.validator, asked_by=status.validator)
 
 
 def check_parent(turn: ChainStep, header: Header, certificate: Certificate) -> None:
@@ -162,19 +157,13 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             return
     turn.state = evolve(turn.state, fork=fork)
     turn.emit(StoreFork(FORK.pack(fork)))
-    turn.gossip(_packed(fork))
+    turn.gossip(gossip_messages.wrap_fork(fork))
 
 
 def prove(turn: ChainStep, fork: ForkProof, who: PublicKey) -> None:
     """Gives the proof to one that may not have it: it still says where it is."""
-    if repeat_backoff.may_repeat(turn, who, GossipTopic.FORK):
-        turn.gossip(_packed(fork), who, asked_by=who)
-
-
-def _packed(fork: ForkProof) -> bytes:
-    return gossip_messages.MESSAGE.pack(
-        GossipMessage(GossipTopic.FORK, FORK.pack(fork))
-    )
+    if repeat_backoff.may_repeat(turn, who, FrameSubject.FORK):
+        turn.gossip(gossip_messages.wrap_fork(fork), who, asked_by=who)
 
 
 def _merged(

@@ -6,7 +6,7 @@ lost now and then, but not for ever, and what one liar gets is to be a trickle.
 """
 
 from starling.coordinator.chain.chain_step import ChainStep
-from starling.coordinator.chain.gossip_messages import GossipTopic
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.peer_records import RepeatRecord
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import PublicKey
@@ -18,18 +18,18 @@ TIMES_MAX = 6
 
 
 def may_repeat(
-    turn: ChainStep, who: PublicKey, topic: GossipTopic, height: int = 0
+    turn: ChainStep, who: PublicKey, subject: FrameSubject, height: int = 0
 ) -> bool:
     """Checks that something may be repeated to a peer now, and notes it.
 
     Args:
       turn: The step.
       who: The peer.
-      topic: What is repeated.
+      subject: What is repeated.
       height: Which one. A higher one is another thing, a lower one is not: so nobody
-        begins anew by going back. 0 where all of a topic count together.
+        begins anew by going back. 0 where all of a subject count together.
     """
-    now_s, known = turn.moment.now_s, turn.state.repeats.get((who, topic))
+    now_s, known = turn.moment.now_s, turn.state.repeats.get((who, subject))
     times = 0
     if known is not None and height <= known.height:
         if now_s < known.at_s + _pause_s(turn, known.times):
@@ -38,10 +38,10 @@ def may_repeat(
     # Who was quiet for twice the longest pause begins anew.
     oldest_s = now_s - 2 * _pause_s(turn, TIMES_MAX)
     kept = {at: one for at, one in turn.state.repeats.items() if one.at_s > oldest_s}
-    if (who, topic) not in kept:
+    if (who, subject) not in kept:
         times = 0
     noted = RepeatRecord(height, min(times + 1, TIMES_MAX), now_s)
-    turn.state = evolve(turn.state, repeats={**kept, (who, topic): noted})
+    turn.state = evolve(turn.state, repeats={**kept, (who, subject): noted})
     return True
 
 

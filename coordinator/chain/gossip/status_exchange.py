@@ -22,12 +22,11 @@ from starling.coordinator.chain.gossip import (
     vote_repair,
 )
 from starling.coordinator.chain.gossip_messages import (
-    GossipTopic,
+    FrameSubject,
     RoundHoldings,
     ValidatorStatus,
 )
 from starling.coordinator.chain.governance import learners
-from starling.coordinator.chain.peer_records import LatestStatus
 from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.chain.genesis import VALIDATORS_MAX, Genesis
 from starling.protocol.crypto.keys import verify
@@ -63,12 +62,7 @@ def send_if_due(turn: ChainStep) -> None:
         bytes(SIGNATURE_BYTES),
     )
     signature = party.key.sign(status.signed_bytes(party.chain_id))
-    packed = gossip_messages.STATUS.pack(replace(status, signature=signature))
-    turn.gossip(
-        gossip_messages.MESSAGE.pack(
-            gossip_messages.GossipMessage(GossipTopic.STATUS, packed)
-        )
-    )
+    turn.gossip(gossip_messages.wrap_status(replace(status, signature=signature)))
 
 
 def send_sooner(turn: ChainStep, wait_s: float = 0.0) -> None:
@@ -113,8 +107,8 @@ def _at(turn: ChainStep) -> tuple[StateTree, Genesis, int]:
     return tip.tree, tip.genesis, tip.height + 1
 
 
-def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> None:
-    """Takes a status; `message` is what brought it.
+def handle_status(turn: ChainStep, status: ValidatorStatus) -> None:
+    """Takes a status.
 
     Raises:
       ProtocolError: If it is of no validator, or forged.
@@ -138,11 +132,10 @@ def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> N
         return
     if latest is not None and status.counter < latest.counter:
         # Its signature proves it, so that no liar can make it count from elsewhere.
-        if repeat_backoff.may_repeat(turn, who, GossipTopic.STATUS):
-            turn.gossip(latest.message, who, asked_by=who)
+        if repeat_backoff.may_repeat(turn, who, FrameSubject.STATUS):
+            turn.gossip(gossip_messages.wrap_status(latest), who, asked_by=who)
         return
-    heard = LatestStatus(status.counter, status.asks, message)
-    turn.state = evolve(turn.state, heard={**turn.state.heard, who: heard})
+    turn.state = evolve(turn.state, heard={**turn.state.heard, who: status})
     _hear_fresh(turn, status)
 
 

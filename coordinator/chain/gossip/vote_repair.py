@@ -18,7 +18,7 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.gossip import repeat_backoff
 from starling.coordinator.chain.gossip_messages import (
-    GossipTopic,
+    FrameSubject,
     RoundHoldings,
     ValidatorStatus,
 )
@@ -153,7 +153,7 @@ def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
     assert last is not None
     assert tip.certificate is not None
     to = status.validator
-    if not repeat_backoff.may_repeat(turn, to, GossipTopic.DECISION, tip.height):
+    if not repeat_backoff.may_repeat(turn, to, FrameSubject.DECISION, tip.height):
         return
     turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())

@@ -30,8 +30,7 @@ from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import certificate_gossip, fork_halt
 from starling.coordinator.chain.gossip_messages import (
     JOURNAL_ENTRY,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     VoteJournalEntry,
 )
 from starling.coordinator.chain.governance import proposer_absence
@@ -63,9 +62,7 @@ def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
         return
     turn.state = evolve(turn.state, mempool=mempool)
     if tells and not turn.state.alone:
-        turn.gossip(
-            gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
-        )
+        turn.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
 
 
 def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) -> None:
@@ -83,9 +80,7 @@ def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) ->
         # It waits already, or the occasion comes again at a later height.
         return
     turn.state = evolve(turn.state, mempool=mempool)
-    turn.gossip(
-        gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
-    )
+    turn.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
 
 
 def come_back(turn: ChainStep) -> None:

@@ -1,16 +1,15 @@
 """Handlers of messages from other coordinators, with their checks.
 
-Bytes are checked in the order: length, form, relevance, signature, meaning. Messages of
-the height that is being decided are counted in; those of a height before or after are
-looked at only as far as they prove something.
+Length and form were checked where they came in; here come relevance, signature and
+meaning, in that order. Messages of the height that is being decided are counted in;
+those of a height before or after are looked at only as far as they prove something.
 
 Source: arXiv:1807.04938 section 2.1 (messages); docs/consensus.md for D4, D6 and D7.
 """
 
 from dataclasses import replace
-from typing import Literal, assert_never
+from typing import assert_never
 
-from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import BlamePeer, ChainStep, StateDiverged
 from starling.coordinator.chain.consensus.proof_of_lock import (
     check_polka,
@@ -28,14 +27,17 @@ from starling.coordinator.chain.gossip import (
     proposal_checks,
     status_exchange,
 )
-from starling.coordinator.chain.gossip_messages import DecidedBlock, GossipTopic
+from starling.coordinator.chain.gossip_messages import (
+    ChainMessage,
+    DecidedBlock,
+    ForkProof,
+    FrameSubject,
+    ValidatorStatus,
+)
 from starling.coordinator.chain.node import equivocation_report, height
 from starling.coordinator.chain.state import transaction_codec
 from starling.protocol.chain.blocks import (
     BLOCK,
-    CERTIFICATE,
-    PROPOSAL,
-    VOTE,
     Block,
     Certificate,
     Proposal,
@@ -47,54 +49,40 @@ from starling.protocol.crypto.keys import verify
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, ProtocolError, Reason, UnknownProposer
 from starling.protocol.ids import PublicKey
-
-_Deciding = Literal[
-    GossipTopic.PROPOSAL, GossipTopic.VOTE, GossipTopic.DECISION, GossipTopic.POLKA
-]
+from starling.protocol.wire.envelope import Envelope
 
 
-def handle_message(turn: ChainStep, payload: bytes, source: bytes) -> None:
+def handle_message(
+    turn: ChainStep, subject: FrameSubject, said: ChainMessage, source: bytes
+) -> None:
     """Takes a message that another coordinator, the source, sent or passed on.
+
+    What may decide a height is not heard once the chain is halted.
 
     Raises:
       ProtocolError: Why it is refused.
     """
-    message = gossip_messages.MESSAGE.unpack(payload)
-    try:
-        topic = GossipTopic(message.topic)
-    except ValueError as error:
-        raise ProtocolError("no such message", Reason.UNKNOWN_KIND) from error
-    match topic:
-        case GossipTopic.STATUS:
-            status_exchange.handle_status(
-                turn, gossip_messages.STATUS.unpack(message.content), payload
-            )
-        case GossipTopic.TRANSACTION:
-            _hear_transaction(turn, message.content, source)
-        case GossipTopic.FORK:
-            fork_halt.handle_fork_proof(
-                turn, gossip_messages.FORK.unpack(message.content)
-            )
-        case GossipTopic.CERTIFICATE:
-            _hear_commit(turn, CERTIFICATE.unpack(message.content))
+    match said:
+        case ValidatorStatus():
+            status_exchange.handle_status(turn, said)
+        case Envelope():
+            _hear_transaction(turn, said, source)
+        case ForkProof():
+            fork_halt.handle_fork_proof(turn, said)
+        case Certificate() if subject is FrameSubject.CERTIFICATE:
+            _hear_commit(turn, said)
+        case _ if turn.state.fork is not None:
+            return
+        case Certificate():
+            _hear_polka(turn, said)
+        case Proposal():
+            _hear_proposal(turn, said)
+        case Vote():
+            _hear_vote(turn, said)
+        case DecidedBlock():
+            _hear_decision(turn, said)
         case _:
-            if turn.state.fork is None:
-                _hear_deciding(turn, topic, message.content)
-
-
-def _hear_deciding(turn: ChainStep, topic: _Deciding, content: bytes) -> None:
-    """Handles a message that may decide a height, unless the chain is halted."""
-    match topic:
-        case GossipTopic.PROPOSAL:
-            _hear_proposal(turn, PROPOSAL.unpack(content))
-        case GossipTopic.VOTE:
-            _hear_vote(turn, VOTE.unpack(content))
-        case GossipTopic.DECISION:
-            _hear_decision(turn, gossip_messages.DECISION.unpack(content))
-        case GossipTopic.POLKA:
-            _hear_polka(turn, CERTIFICATE.unpack(content))
-        case _:
-            assert_never(topic)
+            assert_never(said)
 
 
 def _public(turn: ChainStep, index: int) -> PublicKey:
@@ -322,15 +310,14 @@ def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
         raise
 
 
-def _hear_transaction(turn: ChainStep, packed: bytes, source: bytes) -> None:
-    envelope = transaction_codec.unpack(packed)
+def _hear_transaction(turn: ChainStep, envelope: Envelope, source: bytes) -> None:
     identity = envelope.identity(turn.settings.chain_id)
     if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)
     if turn.state.mempool.get(identity) is not None:
         return
     envelope.check(turn.settings.chain_id)
-    most = turn.settings.waiting_max
+    packed, most = transaction_codec.pack(envelope), turn.settings.waiting_max
     mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
     turn.state = evolve(turn.state, mempool=mempool)
 

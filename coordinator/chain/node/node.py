@@ -35,6 +35,7 @@ from starling.coordinator.chain.consensus.round_state import (
 )
 from starling.coordinator.chain.execution.block_builder import ChainHead
 from starling.coordinator.chain.gossip import certificate_gossip, status_exchange
+from starling.coordinator.chain.gossip_messages import ChainMessage, FrameSubject
 from starling.coordinator.chain.node import height, message_handlers
 from starling.protocol.chain.blocks import Block, Certificate, Header
 from starling.protocol.chain.governance import ChainParameter
@@ -80,14 +81,16 @@ class TransactionSubmitted:
 
 @dataclass(frozen=True)
 class PeerMessage:
-    """Bytes that claim to come from another coordinator.
+    """A message of another coordinator; its form is checked, and nothing else.
 
     Attributes:
-      payload: A packed `gossip_messages.Message`.
+      subject: What it is.
+      said: What it says.
       source: Who passed it on, if that is known; limits how much waits on its word.
     """
 
-    payload: bytes
+    subject: FrameSubject
+    said: ChainMessage
     source: bytes = b""
 
 
@@ -171,7 +174,7 @@ def step(
     Args:
       settings: What the ledger was started with.
       state: Before.
-      event: What happened. Bad bytes from a peer end in `BlamePeer`, never an error.
+      event: What happened. What a peer may not say ends in `BlamePeer`, never an error.
       now_s: Monotonic time.
       now_ms: Unix time; goes into precommits and from there into headers, for display.
     """
@@ -187,7 +190,9 @@ def step(
     match event:
         case PeerMessage():
             try:
-                message_handlers.handle_message(turn, event.payload, event.source)
+                message_handlers.handle_message(
+                    turn, event.subject, event.said, event.source
+                )
             except ProtocolError as error:
                 turn.emit(BlamePeer(error.reason, str(error)))
         case ChainTicked():

@@ -9,7 +9,6 @@ too stale is dropped at once. `attestation` says when the job's version is final
 
 from dataclasses import replace
 
-from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import (
     board_records,
     task_records,
@@ -23,7 +22,6 @@ from starling.coordinator.chain.state.overlay import (
     BlockContext,
     JobCut,
     StateOverlay,
-    TaskOpened,
     VersionFinal,
 )
 from starling.coordinator.chain.state.rollback_records import oldest_base
@@ -45,18 +43,16 @@ from starling.protocol.chain.board_statement import (
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     BudgetExceeded,
-    ConfigError,
     InvalidUpdate,
     ProtocolError,
     Reason,
     ShapeMismatch,
     StaleUpdate,
 )
-from starling.protocol.ids import TASKS_MAX, DeviceId, Digest, TaskId, Version
-from starling.protocol.learning.task import TASK, TaskSpec, version_digest
-from starling.protocol.privacy.aggregation_terms import check_strategy
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version
+from starling.protocol.learning.task import TaskSpec
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
-from starling.protocol.privacy.mechanisms import check_mode, check_policy, stated_charge
+from starling.protocol.privacy.mechanisms import stated_charge
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import (
     FORFEIT,
@@ -67,40 +63,6 @@ from starling.protocol.wire.message_bodies import (
 DISSENT_VERSIONS = 256
 """How long the digest of a version stays known once nobody may train from it any more:
 an attestation that comes so late is still compared with it, and names its sender."""
-
-
-def publish(
-    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
-) -> None:
-    """Opens a task; its version 0 is final with it.
-
-    Raises:
-      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, POLICY_MISMATCH, BUSY or MALFORMED.
-    """
-    del context
-    spec = TASK.unpack(envelope.body)
-    check_operator(draft, envelope)
-    if task_records.published(draft, identity) is not None:
-        raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
-    try:
-        check_policy(spec.privacy)
-        check_mode(spec.privacy.mechanism, spec.training.mode)
-    except ConfigError as error:
-        raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
-    try:
-        check_strategy(spec.aggregation, spec.training, spec.privacy, spec.dimension)
-    except ConfigError as error:
-        raise ProtocolError(f"aggregation: {error}", Reason.POLICY_MISMATCH) from error
-    number = task_records.task_count(draft)
-    if number >= TASKS_MAX:
-        raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
-    task_records.TASK_COUNT.put(draft, number + 1)
-    task_records.TASK_NUMBERS.put(draft, number, identity)
-    task_records.TASKS.put(draft, spec, number)
-    task_records.VERSIONS.put(draft, version_digest(spec.initial), number, 0)
-    start = TaskProgress(Version(0), 0, 0, 0)
-    task_records.PROGRESS.put(draft, start, number)
-    draft.happen(TaskOpened(TaskId(number)))
 
 
 def update(

@@ -15,9 +15,9 @@ from starling.coordinator.loop.messaging.priority_lanes import (
     ROOMS,
     DeferredMessage,
     LaneQueue,
-    PriorityLane,
     weight,
 )
+from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.errors import LimitError, TransportError
 
 

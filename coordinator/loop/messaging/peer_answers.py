@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from starling.coordinator.chain.gossip_messages import FrameSubject, frame
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.loop.storage import sync_reader
 from starling.coordinator.loop.storage.blob_cache import BlobCache
@@ -11,14 +12,11 @@ from starling.coordinator.step.effects import SendAnswer, SendContentKey
 from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.wire.frames import (
     DIRECT_BYTES_MAX,
-    FRAME,
     GIVEN_KEY,
     GIVEN_MODEL,
     GIVEN_PIECE,
     GIVEN_UPLOAD,
     ContentKeyAnswer,
-    Frame,
-    FrameSubject,
     ModelAnswer,
     PieceAnswer,
     UploadAnswer,
@@ -70,13 +68,13 @@ class PeerAnswers:
         if answer is None:
             return
         if len(answer.content) <= DIRECT_BYTES_MAX:
-            yield FRAME.pack(Frame(answer.subject, answer.content))
+            yield frame(answer.subject, answer.content)
             return
         for index in effect.pieces or (0,):
             if index < chunk_count(len(answer.content)):
                 chunk = chunk_at(answer.content, answer.digest, index)
                 piece = PieceAnswer(asked, key, answer.subject, chunk)
-                yield FRAME.pack(Frame(FrameSubject.PIECE, GIVEN_PIECE.pack(piece)))
+                yield frame(FrameSubject.PIECE, GIVEN_PIECE.pack(piece))
 
     def _answer(
         self,

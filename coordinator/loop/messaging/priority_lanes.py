@@ -12,23 +12,12 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 
 from starling.broker.link_events import MqttMessage
+from starling.coordinator.wire.lanes import PriorityLane
 
 MESSAGE_OVERHEAD_BYTES = 256
 """That a message counts for beside its payload, so that short ones are bounded, too."""
-
-
-class PriorityLane(IntEnum):
-    """Lane of a message; lower ones go first."""
-
-    CONSENSUS = 0
-    """Votes, proposals, statuses, certificates: what the chain waits for."""
-    CONTROL = 1
-    """Receipts, leases, requests, transactions: short, and for one board or peer."""
-    BULK = 2
-    """Chunks of models and bundles, vectors, ranges of blocks."""
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import frame, subject_of
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.handlers.peer_messages import SUBJECTS
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.loop.messaging.peer_answers import PeerAnswers
 from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
-    PriorityLane,
 )
 from starling.coordinator.loop.storage.blob_cache import BlobCache, final_of
 from starling.coordinator.step.effects import (
@@ -24,7 +24,8 @@ from starling.coordinator.step.effects import (
     SendMessage,
 )
 from starling.coordinator.step.state import CoordinatorSettings
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject, payloads
+from starling.coordinator.wire.frames import payloads
+from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.chain.light_client import FINAL
 from starling.protocol.ids import DeviceId, device_from_name, device_id, device_name
 from starling.protocol.wire.chunks import CHUNK, chunk_at, chunk_count
@@ -84,15 +85,14 @@ class Publisher:
                 self._publish_chunks(effect)
             case PublishFinality():
                 self._publish_final(effect)
-            case SendGossip(payload, to):
+            case SendGossip(packed, to):
                 one = None if to is None else self._private(device_id(to))
-                self._gossip(payload, one or self._everybody)
+                self._tell(one or self._everybody, packed)
             case SendFrame(to, subject, content):
-                frame = FRAME.pack(Frame(subject, content))
-                self._tell(self._private(to), frame, PriorityLane.CONTROL)
+                self._tell(self._private(to), frame(subject, content))
             case SendAnswer() | SendContentKey():
-                for frame in self._answers.frames(effect):
-                    self._tell(self._private(effect.to), frame, PriorityLane.BULK)
+                for packed in self._answers.frames(effect):
+                    self._tell(self._private(effect.to), packed)
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._outgoing.add(MqttMessage(topic, payload, retain), PriorityLane.CONTROL)
@@ -133,17 +133,12 @@ class Publisher:
         topic = settings.topics.down(device_name(effect.device))
         self._publish(topic, ENVELOPE.pack(envelope), False)
 
-    def _gossip(self, content: bytes, topic: str) -> None:
-        """Publishes gossip: consensus first, what waits for a block later."""
-        waits = (
-            gossip_messages.topic_of(content) == gossip_messages.GossipTopic.TRANSACTION
-        )
-        lane = PriorityLane.CONTROL if waits else PriorityLane.CONSENSUS
-        for payload in payloads(FrameSubject.LEDGER, content):
-            self._tell(topic, payload, lane)
-
-    def _tell(self, topic: str, payload: bytes, lane: PriorityLane) -> None:
-        self._outgoing.add(MqttMessage(topic, payload, expiry_s=GOSSIP_EXPIRY_S), lane)
+    def _tell(self, topic: str, packed: bytes) -> None:
+        """Publishes a frame for coordinators in the lane of its subject."""
+        lane = SUBJECTS[subject_of(packed)].lane
+        for payload in payloads(packed):
+            message = MqttMessage(topic, payload, expiry_s=GOSSIP_EXPIRY_S)
+            self._outgoing.add(message, lane)
 
     def _private(self, to: DeviceId) -> str:
         return self._settings.topics.private(self._settings.name, device_name(to))

@@ -1,5 +1,6 @@
 """Reader for coordinators that are behind: from the store, without unpacking."""
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.wire.frames import (
     BLOCKS_BYTES_MAX,
@@ -11,7 +12,6 @@ from starling.coordinator.wire.frames import (
     GIVEN_SNAPSHOT,
     BlocksAnswer,
     BucketsAnswer,
-    FrameSubject,
     SnapshotAnswer,
     parse_blocks_key,
     parse_buckets_key,

@@ -14,10 +14,8 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.execution.block_builder import make
 from starling.coordinator.chain.gossip_messages import (
-    MESSAGE,
     STATUS,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
 from starling.protocol.chain.blocks import BLOCK, Proposal, Vote, VoteType, vote_bytes
@@ -310,8 +308,8 @@ class Replayer(ByzantineValidators):
         self.kept: list[bytes] = []
 
     def overhear(self, payload: bytes) -> None:
-        message = MESSAGE.unpack(payload)
-        if message.topic == GossipTopic.STATUS:
+        message = gossip_messages.FRAME.unpack(payload)
+        if message.subject == FrameSubject.STATUS:
             self.first.setdefault(STATUS.unpack(message.content).validator, payload)
         if len(self.kept) < 4000:
             self.kept.append(payload)
@@ -378,6 +376,4 @@ class Asker(ByzantineValidators):
             signature = key.sign(status.signed_bytes(self.bus.world.chain_id))
             packed = STATUS.pack(replace(status, signature=signature))
             for place in self.bus.honest:
-                self.tell(
-                    place, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, packed))
-                )
+                self.tell(place, gossip_messages.frame(FrameSubject.STATUS, packed))

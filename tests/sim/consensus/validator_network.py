@@ -15,8 +15,8 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.node.node import (
     ChainTicked,
+    Event,
     JournalVote,
-    PeerMessage,
     StoreBlock,
     TransactionSubmitted,
 )
@@ -24,7 +24,7 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.envelope import Envelope
 from tests.sim.consensus.model_refinement import Witness
-from tests.unit.coordinator.fixtures.single_validator import SingleValidator
+from tests.unit.coordinator.fixtures.single_validator import SingleValidator, message_of
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
 Cut = Callable[[float, int, int], bool]
@@ -131,7 +131,7 @@ class Bus:
                 self._wake(node)
             return
         if isinstance(what, bytes):
-            event: PeerMessage | TransactionSubmitted | ChainTicked = PeerMessage(what)
+            event: Event = message_of(what)
         elif isinstance(what, Envelope):
             event = TransactionSubmitted(what)
         else:

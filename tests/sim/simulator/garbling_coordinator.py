@@ -12,12 +12,13 @@ from random import Random
 import msgspec
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.protocol.chain.blocks import PROPOSAL, VOTE
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import ChainId
 from starling.protocol.schema.msgpack_codec import UINT_MAX, encode
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 
 _BYTES_MAX = 1 << 20
 _DEPTH_MAX = 8
@@ -105,21 +106,18 @@ class Garbler:
         """The same, as the liar's own, if it is something that coordinators sign."""
         try:
             frame = FRAME.unpack(payload)
-            if frame.subject != FrameSubject.LEDGER:
-                return payload
-            message = gossip_messages.MESSAGE.unpack(frame.content)
-            make = self._makers().get(message.topic)
-            content = message.content if make is None else make(message.content)
+            make = self._makers().get(frame.subject)
+            content = frame.content if make is None else make(frame.content)
         except ProtocolError:
             return payload
-        packed = gossip_messages.MESSAGE.pack(replace(message, content=content))
-        return FRAME.pack(Frame(FrameSubject.LEDGER, packed))
+        return FRAME.pack(replace(frame, content=content))
 
     def _makers(self) -> dict[int, Callable[[bytes], bytes]]:
         return {
-            gossip_messages.GossipTopic.VOTE: self._vote,
-            gossip_messages.GossipTopic.PROPOSAL: self._proposal,
-            gossip_messages.GossipTopic.STATUS: self._status,
+            FrameSubject.VOTE: self._vote,
+            FrameSubject.PROPOSAL: self._proposal,
+            FrameSubject.STATUS: self._status,
+            FrameSubject.REQUEST: self._request,
         }
 
     def _vote(self, content: bytes) -> bytes:
@@ -141,6 +139,12 @@ class Garbler:
         )
         signature = self._key.sign(made.signed_bytes(self._chain_id))
         return gossip_messages.STATUS.pack(replace(made, signature=signature))
+
+    def _request(self, content: bytes) -> bytes:
+        self._counter += 1
+        body, kind = ENVELOPE.unpack(content).body, MessageKind.PEER_REQUEST
+        signed = sign(self._key, self._chain_id, kind, self._counter, body)
+        return ENVELOPE.pack(signed)
 
 
 def _structure(value: bytes) -> list[object] | None:

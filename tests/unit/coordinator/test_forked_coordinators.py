@@ -3,12 +3,15 @@
 import pytest
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.gossip_messages import FORK, ForkProof
+from starling.coordinator.chain.gossip_messages import (
+    FORK,
+    ForkProof,
+    FrameSubject,
+)
 from starling.coordinator.chain.node.node import StoreFork
 from starling.coordinator.health.consensus_status import consensus
 from starling.coordinator.step.effects import LogLine
 from starling.coordinator.step.events import PeerFrameArrived
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
 from starling.protocol.chain.blocks import Certificate, VoteType, vote_bytes
 from starling.protocol.ids import BlockHash, H
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -46,12 +49,7 @@ def test_council_that_forked_stands_still_and_says_who_lied(
     first = council.members[1]
     ours = first.state.ledger.recent[-1].certificate
     proof = ForkProof(ours, other_than(ours), None, ())
-    message = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.FORK, FORK.pack(proof)
-    )
-    frame = FRAME.pack(
-        Frame(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(message))
-    )
+    frame = gossip_messages.frame(FrameSubject.FORK, FORK.pack(proof))
     first.step(PeerFrameArrived(KEYS[0].identity, frame), council.now_s)
     council.run(3.0)
     heights = council.heights()

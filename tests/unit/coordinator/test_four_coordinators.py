@@ -10,13 +10,14 @@ from starling.broker.link_events import MqttMessage
 from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.chain.state.board_records import ConvictionRecord
 from starling.coordinator.commit import transaction_submission
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.handlers import peer_messages
+from starling.coordinator.handlers import chain_messages, peer_messages
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
@@ -31,13 +32,7 @@ from starling.coordinator.step.events import (
     PeerFrameArrived,
     UploadsQueued,
 )
-from starling.coordinator.wire.frames import (
-    FRAME,
-    WANT,
-    Frame,
-    FrameSubject,
-    PeerRequest,
-)
+from starling.coordinator.wire import peer_quota
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.dataclass_replace import evolve
@@ -51,7 +46,9 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL
+from tests.unit.coordinator.fixtures.single_validator import message_of
 
 TASK = TaskId(0)
 
@@ -71,13 +68,6 @@ def updates(council: FourCoordinators, board: FleetBoard) -> list[int]:
         board_records.board(m.state.ledger.tree, board.device) for m in council.members
     ]
     return [0 if each is None else each.updates for each in found]
-
-
-def topic_of(message: MqttMessage) -> int:
-    frame = FRAME.unpack(message.payload)
-    if frame.subject != FrameSubject.LEDGER:
-        return 0
-    return gossip_messages.MESSAGE.unpack(frame.content).topic
 
 
 def test_council_transaction_at_one_enters_everybody_s_chain(
@@ -165,7 +155,7 @@ def test_council_vector_at_one_only_is_got_before_the_prevote(
     council.run(6.0)
     assert council.heads() == [1, 1, 1, 1]
     asked = [e for e in council.members[0].effects if isinstance(e, SendFrame)]
-    assert any(e.subject is FrameSubject.WANT for e in asked)
+    assert any(e.subject is FrameSubject.REQUEST for e in asked)
 
 
 def test_council_without_the_vector_nobody_else_prevotes(
@@ -489,7 +479,7 @@ def test_update_where_brokers_are_several_is_told_and_answered_by_all_who_heard_
     told: list[int] = []
 
     def overhear(source: int, target: int, message: MqttMessage) -> bool:
-        told.append(topic_of(message))
+        told.append(subject_of(message))
         return False
 
     council.cut = overhear
@@ -498,7 +488,7 @@ def test_update_where_brokers_are_several_is_told_and_answered_by_all_who_heard_
 
     answers = {e.sender for _, e in council.down if e.kind == MessageKind.ACCEPTED}
     assert answers == {KEYS[1].public, KEYS[3].public}
-    assert gossip_messages.GossipTopic.TRANSACTION in told
+    assert FrameSubject.TRANSACTION in told
     council.run(2.0)
     assert updates(council, boards[0]) == [1] * COUNT
 
@@ -506,7 +496,7 @@ def test_update_where_brokers_are_several_is_told_and_answered_by_all_who_heard_
 def wants(council: FourCoordinators, index: int) -> int:
     effects = council.members[index].effects
     return sum(
-        isinstance(e, SendFrame) and e.subject is FrameSubject.WANT for e in effects
+        isinstance(e, SendFrame) and e.subject is FrameSubject.REQUEST for e in effects
     )
 
 
@@ -516,9 +506,7 @@ def test_upload_later_than_its_proposal_is_not_asked_for(
     (lease,) = council.check_in(boards[0], 0)
     upload = boards[0].upload(lease)
     before = wants(council, 3)
-    council.cut = lambda source, target, m: (
-        topic_of(m) == gossip_messages.GossipTopic.VOTE
-    )
+    council.cut = lambda source, target, m: subject_of(m) == FrameSubject.VOTE
     council.send(boards[0], upload, {0, 1, 2})
     council.run(0.1)
     assert council.members[3].state.wanted
@@ -565,7 +553,7 @@ def test_update_that_boards_sent_to_all_is_told_to_nobody(
     told: list[int] = []
 
     def overhear(source: int, target: int, message: MqttMessage) -> bool:
-        told.append(topic_of(message))
+        told.append(subject_of(message))
         return False
 
     council.cut = overhear
@@ -573,8 +561,8 @@ def test_update_that_boards_sent_to_all_is_told_to_nobody(
     council.run(2.0)
 
     assert council.heights() == [height + 1] * COUNT
-    assert gossip_messages.GossipTopic.PROPOSAL in told
-    assert gossip_messages.GossipTopic.TRANSACTION not in told
+    assert FrameSubject.PROPOSAL in told
+    assert FrameSubject.TRANSACTION not in told
 
 
 def faults(
@@ -717,9 +705,7 @@ def test_want_rotates_over_the_others_and_ends(
         turn.effects.clear()
         request_scheduler.send_due_requests(turn)
         asked += [
-            WANT.unpack(e.content).asked
-            for e in turn.effects
-            if isinstance(e, SendFrame)
+            requested(e.content).asked for e in turn.effects if isinstance(e, SendFrame)
         ]
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == request_scheduler.ATTEMPTS_MAX
@@ -755,17 +741,14 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
         for index in (0, 1)
     )
     transaction_submission.advance(turn, node.TransactionSubmitted(own))
-    message = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.TRANSACTION, ENVELOPE.pack(told)
-    )
-    heard = node.PeerMessage(gossip_messages.MESSAGE.pack(message), KEYS[1].identity)
-    transaction_submission.advance(turn, heard)
+    message = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(told))
+    transaction_submission.advance(turn, message_of(message, KEYS[1].identity))
     turn.effects.clear()
     for _ in range(2):
-        turn.now_s += peer_messages.REPEAT_EVERY_S
-        peer_messages.repeat_waiting_transactions(turn)
+        turn.now_s += chain_messages.REPEAT_EVERY_S
+        chain_messages.repeat_waiting_transactions(turn)
     again = [
-        gossip_messages.MESSAGE.unpack(each.payload).content
+        gossip_messages.FRAME.unpack(each.payload).content
         for each in turn.effects
         if isinstance(each, node.SendGossip)
     ]
@@ -774,8 +757,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
 
 
 def test_want_for_another_is_not_answered(council: FourCoordinators) -> None:
-    want = PeerRequest(KEYS[2].identity, FrameSubject.WHOLE, (b"x" * 32,))
-    frame = FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(want)))
+    frame = request_frame(KEYS[0], KEYS[2].identity, FrameSubject.WHOLE, b"x" * 32)
     event = PeerFrameArrived(KEYS[0].identity, frame)
     gives = [
         [e for e in member.step(event, council.now_s) if isinstance(e, SendAnswer)]
@@ -789,14 +771,14 @@ def test_want_for_another_is_not_answered(council: FourCoordinators) -> None:
     [
         (b"", "MALFORMED"),
         (b"\xff" * 100, "MALFORMED"),
-        (FRAME.pack(Frame(77, b"")), "UNKNOWN_KIND"),
-        (FRAME.pack(Frame(FrameSubject.LEDGER, b"x")), "MALFORMED"),
-        (FRAME.pack(Frame(FrameSubject.CHUNK, b"x")), "MALFORMED"),
-        (FRAME.pack(Frame(FrameSubject.WANT, b"x")), "MALFORMED"),
-        (FRAME.pack(Frame(FrameSubject.UPLOAD, b"x")), "MALFORMED"),
-        (FRAME.pack(Frame(FrameSubject.MODEL, b"x")), "MALFORMED"),
+        (FRAME.pack(gossip_messages.Frame(2, 77, b"")), "UNKNOWN_KIND"),
+        (gossip_messages.frame(FrameSubject.VOTE, b"x"), "MALFORMED"),
+        (gossip_messages.frame(FrameSubject.CHUNK, b"x"), "MALFORMED"),
+        (gossip_messages.frame(FrameSubject.REQUEST, b"x"), "MALFORMED"),
+        (gossip_messages.frame(FrameSubject.UPLOAD, b"x"), "MALFORMED"),
+        (gossip_messages.frame(FrameSubject.MODEL, b"x"), "MALFORMED"),
     ],
-    ids=["empty", "noise", "subject", "ledger", "chunk", "want", "upload", "model"],
+    ids=["empty", "noise", "subject", "vote", "chunk", "request", "upload", "model"],
 )
 def test_gossip_of_bad_bytes_is_counted(
     council: FourCoordinators, payload: bytes, reason: str
@@ -825,12 +807,12 @@ def test_gossip_beyond_the_allowance_is_dropped(
     council: FourCoordinators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        peer_messages, "BYTES_BURST", 1.5 * peer_messages.MESSAGE_COST_MIN_BYTES
+        peer_quota, "BYTES_BURST", 1.5 * peer_messages.MESSAGE_COST_MIN_BYTES
     )
     member = council.members[1]
     member.effects.clear()
     council.now_s += 10.0
-    frame = FRAME.pack(Frame(FrameSubject.WHOLE, bytes(80)))
+    frame = gossip_messages.frame(FrameSubject.WHOLE, bytes(80))
     for _ in range(2):
         member.step(PeerFrameArrived(KEYS[0].identity, frame), council.now_s)
     assert member.refusals() == ["BUSY"]
@@ -838,18 +820,14 @@ def test_gossip_beyond_the_allowance_is_dropped(
 
 def test_gossip_unasked_whole_is_not_kept(council: FourCoordinators) -> None:
     member = council.members[1]
-    frame = FRAME.pack(Frame(FrameSubject.WHOLE, b"unasked"))
+    frame = gossip_messages.frame(FrameSubject.WHOLE, b"unasked")
     effects = member.step(PeerFrameArrived(KEYS[0].identity, frame), council.now_s)
     assert effects == ()
 
 
 def test_lost_gossip_of_a_transaction_is_made_up_for(council: FourCoordinators) -> None:
-    lost = FrameSubject.LEDGER
-    council.cut = lambda source, target, m: (
-        subject_of(m) == lost
-        and gossip_messages.MESSAGE.unpack(FRAME.unpack(m.payload).content).topic
-        == gossip_messages.GossipTopic.TRANSACTION
-    )
+    lost = FrameSubject.TRANSACTION
+    council.cut = lambda source, target, m: subject_of(m) == lost
     council.open(voters(1))
     council.cut = lambda source, target, m: False
     council.run(4.0)

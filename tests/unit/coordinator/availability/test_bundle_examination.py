@@ -15,6 +15,7 @@ from starling.coordinator.availability.bundle_examination import (
     examined,
 )
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.state import task_records, transaction_codec
 from starling.coordinator.step.effects import (
     ExamineBundle,
@@ -27,7 +28,6 @@ from starling.coordinator.step.events import (
     PeerFrameArrived,
     TransactionArrived,
 )
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
 from starling.engine.onnx_graph import ConstantTensor, ElementType, GraphNode
 from starling.engine.onnx_reader import read_graph
 from starling.engine.onnx_writer import write_graph
@@ -293,11 +293,8 @@ def test_council_task_of_nobody_makes_nobody_look_for_a_bundle(
     fresh: FourCoordinators,
 ) -> None:
     envelope = sign(STRANGER, COUNCIL_CHAIN, MessageKind.TASK, 1, TASK.pack(spec()))
-    message = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.TRANSACTION, transaction_codec.pack(envelope)
-    )
-    frame = FRAME.pack(
-        Frame(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(message))
+    frame = gossip_messages.frame(
+        FrameSubject.TRANSACTION, transaction_codec.pack(envelope)
     )
 
     sender = fresh.members[1].settings.ledger.key.identity

@@ -6,6 +6,7 @@ import pytest
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import peer_requests
@@ -13,16 +14,12 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendContentKey, StoreModel
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
+from starling.coordinator.wire import peer_quota
 from starling.coordinator.wire.frames import (
-    FRAME,
     GIVEN_KEY,
     GIVEN_UPLOAD,
-    KEYS_PER_WANT_MAX,
-    WANT,
+    KEYS_PER_REQUEST_MAX,
     ContentKeyAnswer,
-    Frame,
-    FrameSubject,
-    PeerRequest,
     UploadAnswer,
     payloads,
 )
@@ -40,6 +37,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FleetBoard,
     FourCoordinators,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 TASK = TaskId(0)
 ENTROPY = bytes(range(32))
@@ -159,10 +157,7 @@ def identity(upload: Upload) -> Digest:
 
 def announce(council: FourCoordinators, source: int, update: Envelope) -> None:
     """What a coordinator says when it has admitted an update."""
-    message = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.TRANSACTION, ENVELOPE.pack(update)
-    )
-    say(council, source, FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(message))
+    say(council, source, FrameSubject.TRANSACTION, ENVELOPE.pack(update))
 
 
 def give(council: FourCoordinators, source: int, upload: Upload) -> None:
@@ -175,7 +170,7 @@ def give(council: FourCoordinators, source: int, upload: Upload) -> None:
 def say(
     council: FourCoordinators, source: int, subject: FrameSubject, content: bytes
 ) -> None:
-    for payload in payloads(subject, content):
+    for payload in payloads(gossip_messages.frame(subject, content)):
         event = PeerFrameArrived(KEYS[source].identity, payload)
         council.tell_all(event, {0, 1, 2, 3} - {source})
 
@@ -224,7 +219,9 @@ def test_wrong_key_of_a_peer_is_counted_and_another_asked(
     box = pass_key(content_key, identity(upload), OPENING[1], to)
     given = GIVEN_KEY.pack(ContentKeyAnswer(upload.update, upload.blob, box))
     member.step(
-        PeerFrameArrived(KEYS[1].identity, frame(FrameSubject.KEY, given)),
+        PeerFrameArrived(
+            KEYS[1].identity, gossip_messages.frame(FrameSubject.KEY, given)
+        ),
         council.now_s,
     )
 
@@ -248,15 +245,13 @@ def test_key_of_another_blob_is_refused(
     given = GIVEN_KEY.pack(ContentKeyAnswer(upload.update, other, box))
 
     member.step(
-        PeerFrameArrived(KEYS[1].identity, frame(FrameSubject.KEY, given)),
+        PeerFrameArrived(
+            KEYS[1].identity, gossip_messages.frame(FrameSubject.KEY, given)
+        ),
         council.now_s,
     )
 
     assert reasons(member) == ["COMMITMENT_MISMATCH"]
-
-
-def frame(subject: FrameSubject, content: bytes) -> bytes:
-    return FRAME.pack(Frame(subject, content))
 
 
 def test_key_that_nobody_asked_for_changes_nothing(
@@ -269,7 +264,9 @@ def test_key_that_nobody_asked_for_changes_nothing(
     member = council.members[0]
 
     effects = member.step(
-        PeerFrameArrived(KEYS[1].identity, frame(FrameSubject.KEY, given)),
+        PeerFrameArrived(
+            KEYS[1].identity, gossip_messages.frame(FrameSubject.KEY, given)
+        ),
         council.now_s,
     )
 
@@ -282,17 +279,14 @@ def test_flood_of_requests_for_keys_is_limited(
 ) -> None:
     member = council.members[0]
     council.now_s += 60.0
-    keys = tuple(H(bytes([n])) for n in range(KEYS_PER_WANT_MAX))
-    asked = frame(
-        FrameSubject.WANT,
-        WANT.pack(PeerRequest(KEYS[0].identity, FrameSubject.KEY, keys)),
-    )
+    keys = tuple(H(bytes([n])) for n in range(KEYS_PER_REQUEST_MAX))
     member.effects.clear()
     for _ in range(100):
+        asked = request_frame(KEYS[1], KEYS[0].identity, FrameSubject.KEY, *keys)
         member.step(PeerFrameArrived(KEYS[1].identity, asked), council.now_s)
 
     given = [e for e in member.effects if isinstance(e, SendContentKey)]
-    assert 0 < len(given) <= peer_requests.ASKS_BURST / peer_requests.ASKS_OF_KEY
+    assert 0 < len(given) <= peer_quota.ASKS_BURST / peer_requests.ASKS_OF_KEY
     assert "BUSY" in reasons(member)
 
 
@@ -374,7 +368,7 @@ def test_vector_of_what_enters_no_block_is_not_kept(
     member.effects.clear()
 
     given = GIVEN_UPLOAD.pack(UploadAnswer(upload.update, upload.blob))
-    for payload in payloads(FrameSubject.UPLOAD, given):
+    for payload in payloads(gossip_messages.frame(FrameSubject.UPLOAD, given)):
         member.step(PeerFrameArrived(liar, payload), council.now_s)
 
     assert reasons(member) == [reason]

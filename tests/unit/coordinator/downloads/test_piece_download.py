@@ -6,21 +6,20 @@ from dataclasses import replace
 import pytest
 
 from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FRAME, WIRE_VERSION, FrameSubject
 from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.handlers import peer_messages
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import (
-    FRAME,
     GIVEN_PIECE,
-    WANT,
-    Frame,
-    FrameSubject,
     PieceAnswer,
     payloads,
 )
 from starling.protocol.ids import DeviceId, Digest, H
 from starling.protocol.learning.task import TASK
+from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
@@ -31,6 +30,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     name,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 BUNDLE = random.Random(7).randbytes(40 * CHUNK_BYTES + 1)
@@ -69,9 +69,9 @@ def asked(message: MqttMessage) -> int:
     if "/g/" not in message.topic:
         return 0
     frame = FRAME.unpack(message.payload)
-    if frame.subject != FrameSubject.WANT:
+    if frame.subject != FrameSubject.REQUEST:
         return 0
-    return len(WANT.unpack(frame.content).pieces)
+    return len(requested(frame.content).pieces)
 
 
 def holders(council: FourCoordinators) -> list[bool]:
@@ -190,7 +190,7 @@ def piece(whole: bytes, key: Digest, index: int) -> bytes:
     given = PieceAnswer(
         FrameSubject.WHOLE, key, FrameSubject.WHOLE, chunk_at(whole, H(whole), index)
     )
-    return FRAME.pack(Frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given)))
+    return gossip_messages.frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given))
 
 
 def pieces_held(member: CoordinatorMember) -> int:
@@ -237,11 +237,12 @@ def test_pieces_nobody_asked_for_are_not_kept() -> None:
 def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     council, member = pulling_member()
     member.effects.clear()
-    for payload in payloads(FrameSubject.WHOLE, bytes(5 << 20)):
+    long = encode([WIRE_VERSION, int(FrameSubject.WHOLE), bytes(5 << 20)])
+    for payload in payloads(long):
         member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
     assert member.state.peers[KEYS[2].identity].lines[0].assemblies == ()
-    assert peer_messages.LEDGER_FRAME_BYTES_MAX < 5 << 20
+    assert peer_messages.LONG_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
 
 
@@ -251,7 +252,7 @@ def first_piece(key: Digest, count: int) -> bytes:
     given = PieceAnswer(
         FrameSubject.UPLOAD, key, FrameSubject.UPLOAD, chunk_at(whole, H(whole), 0)
     )
-    return FRAME.pack(Frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given)))
+    return gossip_messages.frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given))
 
 
 def wants_of(member: CoordinatorMember, liar: DeviceId, now_s: float) -> list[Digest]:
@@ -294,7 +295,7 @@ def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", [0, 1, FrameSubject.WANT, FrameSubject.PIECE, 99, 255]
+    "subject", [0, 1, FrameSubject.REQUEST, FrameSubject.PIECE, 99, 255]
 )
 def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
     council, member = pulling_member()
@@ -305,7 +306,7 @@ def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
     given = GIVEN_PIECE.pack(PieceAnswer(FrameSubject.UPLOAD, key, subject, chunk))
     member.effects.clear()
     member.step(
-        PeerFrameArrived(liar, FRAME.pack(Frame(FrameSubject.PIECE, given))),
+        PeerFrameArrived(liar, gossip_messages.frame(FrameSubject.PIECE, given)),
         council.now_s,
     )
     assert member.refusals() == ["UNKNOWN_KIND"]

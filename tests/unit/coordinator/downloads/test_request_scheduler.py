@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.state import OWN
-from starling.coordinator.wire.frames import WANT, FrameSubject, PeerRequest
+from starling.coordinator.wire.frames import PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.ids import Digest, H
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -14,6 +15,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FleetBoard,
     FourCoordinators,
 )
+from tests.unit.coordinator.fixtures.peer_frames import requested
 
 LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
 DIMENSION = 20_000
@@ -33,7 +35,7 @@ def asked(turn: CoordinatorStep) -> list[PeerRequest]:
     turn.effects.clear()
     request_scheduler.send_due_requests(turn)
     tells = [each for each in turn.effects if isinstance(each, SendFrame)]
-    return [WANT.unpack(each.content) for each in tells]
+    return [requested(each.content) for each in tells]
 
 
 def named(source: int, count: int) -> list[bytes]:

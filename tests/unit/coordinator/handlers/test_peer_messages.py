@@ -3,10 +3,11 @@
 import itertools
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.handlers import peer_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.step.effects import RecordRefusal
 from starling.coordinator.step.events import PeerFrameArrived
-from starling.coordinator.wire.frames import FrameSubject, payloads
+from starling.coordinator.wire import peer_quota
+from starling.coordinator.wire.frames import payloads
 from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX
 from starling.protocol.chain.blocks import Vote
 from starling.protocol.errors import Reason
@@ -20,10 +21,8 @@ LONG = 200_000
 def _chunks(fill: int) -> list[bytes]:
     """Of a long message that is refused once it is whole: it holds no decision."""
     content = bytes([fill]) * LONG
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.DECISION, content)
-    )
-    return list(payloads(FrameSubject.LEDGER, message))
+    message = gossip_messages.frame(FrameSubject.DECISION, content)
+    return list(payloads(message))
 
 
 def _in_turns(council: FourCoordinators, frames: int) -> list[str]:
@@ -54,9 +53,9 @@ def test_who_votes_too_often_is_not_heard_for_a_while(
     member, now_s = council.members[0], council.now_s + 60.0
     height = member.state.ledger.consensus.height
     refused, payload = 0, b""
-    for number in range(int(peer_messages.VOTES_BURST) + 10):
+    for number in range(int(peer_quota.SIGNATURES_BURST) + 10):
         junk = Vote(1, height, number, None, 0, 3, bytes(SIGNATURE_BYTES))
-        (payload,) = payloads(FrameSubject.LEDGER, gossip_messages.wrap_vote(junk))
+        (payload,) = payloads(gossip_messages.wrap_vote(junk))
         member.effects.clear()
         member.step(PeerFrameArrived(KEYS[3].identity, payload), now_s)
         (found,) = (each for each in member.effects if isinstance(each, RecordRefusal))

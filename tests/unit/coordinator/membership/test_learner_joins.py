@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.harness.synthetic_chain import SyntheticBlock, SyntheticChain, put
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.cli.status_text import _own_rows
 from starling.coordinator.downloads import request_scheduler
@@ -20,13 +21,8 @@ from starling.coordinator.step.effects import SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
 from starling.coordinator.wire.frames import (
-    FRAME,
     GIVEN_BLOCKS,
-    WANT,
     BlocksAnswer,
-    Frame,
-    FrameSubject,
-    PeerRequest,
     blocks_key,
 )
 from starling.protocol.chain.genesis import Validator
@@ -56,6 +52,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 
 GONE = KEYS[3]
@@ -141,15 +138,13 @@ def test_learner_only_asks_and_says_where_it_is(
     envelope = sign(
         NEWCOMER, CHAIN_ID, MessageKind.PRESENT, 1, PRESENT.pack(Present(1))
     )
-    told = gossip_messages.GossipMessage(
-        gossip_messages.GossipTopic.TRANSACTION, ENVELOPE.pack(envelope)
-    )
+    told = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(envelope))
     for frame in (
-        Frame(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(told)),
-        Frame(FrameSubject.CHUNK, b""),
-        Frame(FrameSubject.WHOLE, b"anything"),
+        told,
+        gossip_messages.frame(FrameSubject.CHUNK, b""),
+        gossip_messages.frame(FrameSubject.WHOLE, b"anything"),
     ):
-        event = PeerFrameArrived(NEWCOMER.identity, FRAME.pack(frame))
+        event = PeerFrameArrived(NEWCOMER.identity, frame)
         chief.step(event, council.now_s)
     assert chief.refusals() == ["NOT_AUTHORISED"] * 3
     assert west.state.ledger.party.index is None
@@ -170,10 +165,8 @@ def test_learner_that_says_to_be_far_ahead_is_asked_nothing(
     )
     signature = NEWCOMER.sign(status.signed_bytes(CHAIN_ID))
     packed = gossip_messages.STATUS.pack(replace(status, signature=signature))
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, packed)
-    )
-    frame = FRAME.pack(Frame(FrameSubject.LEDGER, message))
+    message = gossip_messages.frame(FrameSubject.STATUS, packed)
+    frame = message
     chief.step(PeerFrameArrived(NEWCOMER.identity, frame), council.now_s + 1.0)
     assert chief.state.wanted == {}
 
@@ -186,11 +179,11 @@ def test_learner_is_not_level_by_the_status_of_somebody_else(
     west.up = False
     admit(council)
     told = [one for one in council.members[1].effects if isinstance(one, SendGossip)]
-    messages = [gossip_messages.MESSAGE.unpack(one.payload) for one in told]
-    (status, *_) = [
-        one for one in messages[::-1] if one.topic == gossip_messages.GossipTopic.STATUS
+    (frame, *_) = [
+        one.payload
+        for one in told[::-1]
+        if gossip_messages.subject_of(one.payload) is FrameSubject.STATUS
     ]
-    frame = FRAME.pack(Frame(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(status)))
     chief.step(PeerFrameArrived(NEWCOMER.identity, frame), council.now_s)
     assert chief.state.peers[NEWCOMER.identity].height == 0
 
@@ -205,10 +198,9 @@ def asks(council: FourCoordinators, who: CoordinatorMember, key: bytes) -> list[
         FrameSubject.MODEL,
         FrameSubject.BLOCKS,
     ):
-        asked = PeerRequest(KEYS[0].identity, subject, (key[:32],))
-        frame = FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
-        whose = who.settings.ledger.key.identity
-        chief.step(PeerFrameArrived(whose, frame), council.now_s)
+        asker = who.settings.ledger.key
+        frame = request_frame(asker, KEYS[0].identity, subject, key[:32])
+        chief.step(PeerFrameArrived(asker.identity, frame), council.now_s)
     return [effect for effect in chief.effects if isinstance(effect, SendAnswer)]
 
 
@@ -230,8 +222,8 @@ def test_founder_that_was_removed_can_do_nothing(
     gone.effects.clear()
     council.run(3.0)
     said = [one.payload for one in gone.effects if isinstance(one, SendGossip)]
-    topics = {gossip_messages.MESSAGE.unpack(payload).topic for payload in said}
-    assert topics <= {gossip_messages.GossipTopic.TRANSACTION}
+    topics = {gossip_messages.FRAME.unpack(payload).subject for payload in said}
+    assert topics <= {FrameSubject.TRANSACTION}
     assert gone.state.ledger.height == height
     shown = status_of(gone.settings, gone.state, council.now_s)
     assert shown["index"] is None
@@ -306,8 +298,7 @@ def test_past_that_retired_keys_made_up_ends_before_the_pinned_header(
     west.begin(council.now_s)
     assert west.state.ledger.height == pinned.height - 1
     last = other_past()[pinned.height - 1]
-    decision = gossip_messages.wrap_decision(last.prepared.block, last.certificate)
-    frame = FRAME.pack(Frame(FrameSubject.LEDGER, decision))
+    frame = gossip_messages.wrap_decision(last.prepared.block, last.certificate)
     west.effects.clear()
     west.step(PeerFrameArrived(KEYS[0].identity, frame), council.now_s)
     assert west.state.ledger.height == pinned.height - 1
@@ -315,9 +306,9 @@ def test_past_that_retired_keys_made_up_ends_before_the_pinned_header(
     # A range says so to the operator, too.
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(pinned.height))
     west.state = replace(west.state, wanted={key: PendingRequest(council.now_s + 60.0)})
-    packed = gossip_messages.MESSAGE.unpack(decision).content
+    packed = gossip_messages.FRAME.unpack(frame).content
     given = GIVEN_BLOCKS.pack(BlocksAnswer(pinned.height, (packed,)))
-    frame_of_blocks = FRAME.pack(Frame(FrameSubject.BLOCKS, given))
+    frame_of_blocks = gossip_messages.frame(FrameSubject.BLOCKS, given)
     west.step(PeerFrameArrived(KEYS[0].identity, frame_of_blocks), council.now_s)
     assert west.state.ledger.height == pinned.height - 1
     assert any("another past" in text for text in west.reports())

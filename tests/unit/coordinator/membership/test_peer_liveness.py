@@ -7,17 +7,11 @@ import pytest
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PeerState
-from starling.coordinator.wire.frames import (
-    FRAME,
-    WANT,
-    Frame,
-    FrameSubject,
-    PeerRequest,
-)
 from starling.protocol.ids import BlockHash, H
 from starling.protocol.wire.envelope import MessageKind
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -29,6 +23,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 DEAD = 3
 GONE_S = responder_selection.SILENT_AFTER_STATUSES + 1.0
@@ -53,15 +48,11 @@ def status(member: CoordinatorMember, index: int = DEAD, more: int = 1) -> bytes
     )
     signature = key.sign(bare.signed_bytes(CHAIN_ID))
     content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, content)
-    )
-    return FRAME.pack(Frame(FrameSubject.LEDGER, message))
+    return gossip_messages.frame(FrameSubject.STATUS, content)
 
 
 def want() -> bytes:
-    asked = PeerRequest(KEYS[0].identity, FrameSubject.WHOLE, (H(b"bundle"),))
-    return FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
+    return request_frame(KEYS[DEAD], KEYS[0].identity, FrameSubject.WHOLE, H(b"bundle"))
 
 
 def peer(member: CoordinatorMember) -> PeerState:
@@ -109,15 +100,8 @@ def test_who_repeats_all_that_the_dead_said_does_not_keep_it_alive(
     for board in boards:
         council.contribute(board, 0)
     council.run(2.0)
-    topics = {
-        gossip_messages.MESSAGE.unpack(frame.content).topic
-        for frame in (FRAME.unpack(payload) for _, payload in said)
-        if frame.subject == FrameSubject.LEDGER
-    }
-    assert {
-        gossip_messages.GossipTopic.STATUS,
-        gossip_messages.GossipTopic.VOTE,
-    } <= topics
+    subjects = {FRAME.unpack(payload).subject for _, payload in said}
+    assert {FrameSubject.STATUS, FrameSubject.VOTE} <= subjects
     council.members[DEAD].up = False
     council.members[DEAD].sent.clear()
     end_s = council.now_s + GONE_S
@@ -205,13 +189,12 @@ def test_vote_that_is_counted_is_a_sign_of_life_once(
 
     def withhold(source: int, target: int, message: MqttMessage) -> bool:
         """Nothing but proposals comes to member 0."""
-        frame = FRAME.unpack(message.payload)
-        if target != 0 or frame.subject != FrameSubject.LEDGER:
-            return target == 0
-        topic = gossip_messages.MESSAGE.unpack(frame.content).topic
-        if source == DEAD and topic == gossip_messages.GossipTopic.VOTE:
+        subject = FRAME.unpack(message.payload).subject
+        if target != 0:
+            return False
+        if source == DEAD and subject == FrameSubject.VOTE:
             votes.append(message.payload)
-        return topic != gossip_messages.GossipTopic.PROPOSAL
+        return subject != FrameSubject.PROPOSAL
 
     council.cut = withhold
     council.contribute(boards[0], 0)
@@ -232,9 +215,7 @@ def test_vote_that_is_counted_is_a_sign_of_life_once(
 def test_malformed_vote_is_counted_once(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.VOTE, b"no vote")
-    )
+    message = gossip_messages.frame(FrameSubject.VOTE, b"no vote")
     council.members[0].effects.clear()
-    member = hear(council, FRAME.pack(Frame(FrameSubject.LEDGER, message)))
+    member = hear(council, message)
     assert member.refusals() == ["MALFORMED"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.wire.frames import FRAME, FrameSubject
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.protocol.chain.governance import MOTION, GovernanceProposal
 from starling.protocol.chain.task_rollback import ROLLBACK, TaskRollback
 from starling.protocol.ids import H, TaskId, Version

@@ -4,21 +4,21 @@ from dataclasses import replace
 
 import pytest
 
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.handlers.peer_requests import ASKS_BURST, ASKS_OF_RANGE
+from starling.coordinator.handlers.peer_requests import ASKS_OF_RANGE
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
 from starling.coordinator.wire.frames import (
     GIVEN_BLOCKS,
-    WANT,
     BlocksAnswer,
-    FrameSubject,
-    PeerRequest,
     blocks_key,
     parse_blocks_key,
     payloads,
 )
+from starling.coordinator.wire.peer_quota import ASKS_BURST
 from starling.protocol.errors import DecodeError
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire.envelope import MessageKind
@@ -29,6 +29,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 
 LATE = 1
 BOARDS = 12
@@ -47,7 +48,7 @@ def council() -> FourCoordinators:
 def ranges_asked(member: CoordinatorMember) -> list[int]:
     told = [effect for effect in member.effects if isinstance(effect, SendFrame)]
     asked = [
-        WANT.unpack(one.content) for one in told if one.subject == FrameSubject.WANT
+        requested(one.content) for one in told if one.subject == FrameSubject.REQUEST
     ]
     return [
         parse_blocks_key(key)
@@ -79,7 +80,9 @@ def give(
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(given.first))
     asked = {key: PendingRequest(council.now_s + 60.0)} if wanted else {}
     late.state = replace(late.state, wanted=asked)
-    for payload in payloads(FrameSubject.BLOCKS, GIVEN_BLOCKS.pack(given)):
+    for payload in payloads(
+        gossip_messages.frame(FrameSubject.BLOCKS, GIVEN_BLOCKS.pack(given))
+    ):
         late.step(PeerFrameArrived(KEYS[0].identity, payload), council.now_s)
     return late
 
@@ -126,13 +129,12 @@ def test_asking_for_more_ranges_than_allowed_is_refused(
     council: FourCoordinators,
 ) -> None:
     giver = council.members[0]
-    want = WANT.pack(
-        PeerRequest(KEYS[0].identity, FrameSubject.BLOCKS, (blocks_key(1),))
-    )
-    (payload,) = payloads(FrameSubject.WANT, want)
     allowed = int(ASKS_BURST / ASKS_OF_RANGE)
     giver.effects.clear()
     for _ in range(allowed + 1):
+        payload = request_frame(
+            KEYS[2], KEYS[0].identity, FrameSubject.BLOCKS, blocks_key(1)
+        )
         giver.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert giver.refusals() == ["BUSY"]
 
@@ -149,10 +151,9 @@ def test_key_of_no_range_is_refused(key: bytes) -> None:
 
 def test_bad_key_is_answered_with_nothing(council: FourCoordinators) -> None:
     giver = council.members[0]
-    want = WANT.pack(
-        PeerRequest(KEYS[0].identity, FrameSubject.BLOCKS, (b"x", blocks_key(10**6)))
+    payload = request_frame(
+        KEYS[2], KEYS[0].identity, FrameSubject.BLOCKS, b"x", blocks_key(10**6)
     )
-    (payload,) = payloads(FrameSubject.WANT, want)
     giver.sent.clear()
     giver.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert not giver.sent

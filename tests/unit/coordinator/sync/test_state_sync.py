@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 
 from benchmarks.harness.synthetic_chain import SyntheticBlock, SyntheticChain, put
-from starling.coordinator.chain.gossip_messages import wrap_decision
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject, wrap_decision
 from starling.coordinator.chain.storage.snapshot import (
     SNAPSHOT_BLOCKS,
     SnapshotManifest,
@@ -19,7 +20,6 @@ from starling.coordinator.wire.frames import (
     GIVEN_BUCKETS,
     GIVEN_SNAPSHOT,
     BucketsAnswer,
-    FrameSubject,
     SnapshotAnswer,
     blocks_key,
     payloads,
@@ -87,7 +87,7 @@ def give(
     council: FourCoordinators, subject: FrameSubject, content: bytes
 ) -> CoordinatorMember:
     late = council.members[LATE]
-    for payload in payloads(subject, content):
+    for payload in payloads(gossip_messages.frame(subject, content)):
         late.step(PeerFrameArrived(KEYS[0].identity, payload), council.now_s)
     return late
 
@@ -174,7 +174,9 @@ def _with_blocks(council: FourCoordinators, height: int) -> CoordinatorMember:
 
 def _decide(council: FourCoordinators, decided: SyntheticBlock) -> None:
     payload = wrap_decision(decided.prepared.block, decided.certificate)
-    give(council, FrameSubject.LEDGER, payload)
+    council.members[LATE].step(
+        PeerFrameArrived(KEYS[0].identity, payload), council.now_s
+    )
 
 
 def test_chain_that_came_as_far_by_itself_does_not_go_back(

@@ -1,10 +1,14 @@
 import pytest
 
-from starling.coordinator.wire.frames import (
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import (
     FRAME,
-    PAYLOAD_BYTES_MAX,
+    WIRE_VERSION,
     Frame,
     FrameSubject,
+)
+from starling.coordinator.wire.frames import (
+    PAYLOAD_BYTES_MAX,
     model_key,
     parse_model_key,
     payloads,
@@ -14,24 +18,32 @@ from starling.protocol.wire.chunks import CHUNK, ChunkAssembly
 
 
 def test_payloads_short_frame_travels_whole() -> None:
-    (payload,) = payloads(FrameSubject.WHOLE, b"short")
-    assert FRAME.unpack(payload) == Frame(FrameSubject.WHOLE, b"short")
+    (payload,) = payloads(gossip_messages.frame(FrameSubject.WHOLE, b"short"))
+    assert FRAME.unpack(payload) == Frame(WIRE_VERSION, FrameSubject.WHOLE, b"short")
 
 
 def test_payloads_long_frame_travels_as_chunks_that_add_up() -> None:
     content = bytes(range(256)) * 1024
-    parts = [FRAME.unpack(payload) for payload in payloads(FrameSubject.WHOLE, content)]
+    parts = [
+        FRAME.unpack(payload)
+        for payload in payloads(gossip_messages.frame(FrameSubject.WHOLE, content))
+    ]
     assert {part.subject for part in parts} == {FrameSubject.CHUNK}
     chunks = [CHUNK.unpack(part.content) for part in parts]
     assembly = ChunkAssembly.begin(chunks[0].digest, chunks[0].size, 1 << 20)
     for chunk in chunks:
         assembly = assembly.add(chunk)
-    assert FRAME.unpack(assembly.whole()) == Frame(FrameSubject.WHOLE, content)
+    assert FRAME.unpack(assembly.whole()) == Frame(
+        WIRE_VERSION, FrameSubject.WHOLE, content
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, PAYLOAD_BYTES_MAX, 3 * PAYLOAD_BYTES_MAX])
 def test_payloads_each_fits_a_packet(size: int) -> None:
-    longest = max(len(payload) for payload in payloads(FrameSubject.WHOLE, bytes(size)))
+    longest = max(
+        len(payload)
+        for payload in payloads(gossip_messages.frame(FrameSubject.WHOLE, bytes(size)))
+    )
     assert longest <= PAYLOAD_BYTES_MAX
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.execution.block_builder import ChainHead
 from starling.coordinator.chain.execution.state_machine import genesis_tree
-from starling.coordinator.chain.gossip_messages import MESSAGE, GossipTopic
-from starling.coordinator.chain.node.node import BlamePeer, ChainTicked, PeerMessage
+from starling.coordinator.chain.gossip_messages import FrameSubject
+from starling.coordinator.chain.node.node import BlamePeer, ChainTicked
 from starling.protocol.chain.blocks import (
     BLOCK,
     PROPOSAL,
@@ -50,8 +50,8 @@ def certificate(
 
 
 def offered(running: SingleValidator) -> Proposal:
-    messages = [MESSAGE.unpack(payload) for payload in running.sent]
-    offers = [m.content for m in messages if m.topic == GossipTopic.PROPOSAL]
+    messages = [gossip_messages.FRAME.unpack(payload) for payload in running.sent]
+    offers = [m.content for m in messages if m.subject == FrameSubject.PROPOSAL]
     return PROPOSAL.unpack(offers[-1])
 
 
@@ -68,14 +68,14 @@ def second_height() -> tuple[SmallChain, SingleValidator, Proposal, BlockHash]:
     proposer = SingleValidator(world.genesis, world.validators[SECOND])
     me = SingleValidator(world.genesis, world.validators[ME])
     for running, whole in ((proposer, theirs), (me, ours)):
-        running.step(PeerMessage(gossip_messages.wrap_decision(block, whole)), 1.0)
+        running.hear(gossip_messages.wrap_decision(block, whole), 1.0)
     proposer.submit(world.register(0), now_s=2.0)
     proposer.tick(2.0)
     return world, me, offered(proposer), block_id
 
 
 def hear(me: SingleValidator, proposal: Proposal) -> list[Reason]:
-    me.step(PeerMessage(gossip_messages.wrap_proposal(proposal)), 3.0)
+    me.hear(gossip_messages.wrap_proposal(proposal), 3.0)
     return [blame.reason for blame in me.heard if isinstance(blame, BlamePeer)]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.consensus.round_state import RoundStep
-from starling.coordinator.chain.gossip_messages import MESSAGE, STATUS, GossipTopic
-from starling.coordinator.chain.node.node import BlamePeer, PeerMessage
+from starling.coordinator.chain.gossip_messages import STATUS, FrameSubject
+from starling.coordinator.chain.node.node import BlamePeer
 from starling.protocol.chain.blocks import (
     BLOCK,
     CERTIFICATE,
@@ -82,7 +82,7 @@ def commit(world: SmallChain, block_id: BlockHash) -> Certificate:
 def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[Reason]:
     """The refusals and faults that a message led to."""
     before = len(me.of(BlamePeer))
-    me.step(PeerMessage(payload), now_s)
+    me.hear(payload, now_s)
     blames = me.of(BlamePeer)[before:]
     return [blame.reason for blame in blames if isinstance(blame, BlamePeer)]
 
@@ -92,9 +92,9 @@ def hear_votes(me: SingleValidator, *votes: Vote) -> None:
         hear(me, gossip_messages.wrap_vote(each))
 
 
-def sent(me: SingleValidator, topic: GossipTopic) -> list[bytes]:
-    messages = [MESSAGE.unpack(payload) for payload in me.sent]
-    return [message.content for message in messages if message.topic == topic]
+def sent(me: SingleValidator, topic: FrameSubject) -> list[bytes]:
+    messages = [gossip_messages.FRAME.unpack(payload) for payload in me.sent]
+    return [message.content for message in messages if message.subject == topic]
 
 
 def step_of(me: SingleValidator) -> RoundStep:
@@ -113,7 +113,7 @@ def test_quorum_on_which_all_agree_is_not_passed_on() -> None:
     locked(me, world, proposal)
     hear_votes(me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1)))
     assert me.state.height == 1
-    assert sent(me, GossipTopic.POLKA) == sent(me, GossipTopic.CERTIFICATE) == []
+    assert sent(me, FrameSubject.POLKA) == sent(me, FrameSubject.CERTIFICATE) == []
 
 
 @pytest.mark.parametrize("kind", VoteType)
@@ -122,17 +122,17 @@ def test_quorum_with_which_somebody_disagrees_is_passed_on_once(kind: VoteType) 
     locked(me, world, proposal)
     hear_votes(me, vote(world, 0, kind, None), vote(world, 3, PREVOTE, None))
     me.tick(2.0)
-    (content,) = sent(me, GossipTopic.POLKA)
+    (content,) = sent(me, FrameSubject.POLKA)
     assert CERTIFICATE.unpack(content).members() == (1, 2, 3)
 
 
 def test_quorum_is_passed_on_when_its_round_decides_nothing() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
-    assert sent(me, GossipTopic.POLKA) == []
+    assert sent(me, FrameSubject.POLKA) == []
     hear_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
     assert me.state.consensus.round == 1
-    assert len(sent(me, GossipTopic.POLKA)) == 1
+    assert len(sent(me, FrameSubject.POLKA)) == 1
 
 
 def test_quorum_that_others_saw_locks_us_in_its_round() -> None:
@@ -244,7 +244,7 @@ def test_block_of_a_quorum_is_taken_beside_the_one_that_we_were_offered() -> Non
     hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
     assert me.state.status_at_s <= 1.0 + me.settings.status_s / 2
     me.tick(me.state.status_at_s)
-    said = STATUS.unpack(sent(me, GossipTopic.STATUS)[-1]).held[0]
+    said = STATUS.unpack(sent(me, FrameSubject.STATUS)[-1]).held[0]
     assert (said.proposal, said.polka) == (0, proposal.block_id)
     hear(me, gossip_messages.wrap_proposal(proposal))
     assert me.state.consensus.valid == proposal.block_id
@@ -280,13 +280,13 @@ def test_who_votes_otherwise_at_the_decided_height_is_shown_why_once() -> None:
     block = BLOCK.unpack(proposal.block)
     hear(me, gossip_messages.wrap_decision(block, commit(world, proposal.block_id)))
     hear_votes(me, vote(world, 0, PRECOMMIT, proposal.block_id, extra=9))
-    assert sent(me, GossipTopic.CERTIFICATE) == []
+    assert sent(me, FrameSubject.CERTIFICATE) == []
     forged = replace(vote(world, 0, PRECOMMIT, None), voter=1)
     hear_votes(me, forged)
-    assert sent(me, GossipTopic.CERTIFICATE) == []
+    assert sent(me, FrameSubject.CERTIFICATE) == []
     for _ in range(3):
         hear_votes(me, vote(world, 0, PRECOMMIT, None))
-    assert len(sent(me, GossipTopic.CERTIFICATE)) == 1
+    assert len(sent(me, FrameSubject.CERTIFICATE)) == 1
 
 
 def test_one_message_begins_no_height_but_what_decides_something() -> None:
@@ -294,16 +294,14 @@ def test_one_message_begins_no_height_but_what_decides_something() -> None:
     hear_votes(me, vote(world, LIAR, PREVOTE, None))
     empty = SingleValidator(world.genesis, world.validators[PROPOSER])
     empty.tick(world.genesis.heartbeat_s + 0.0)
-    (packed,) = sent(empty, GossipTopic.PROPOSAL)
+    (packed,) = sent(empty, FrameSubject.PROPOSAL)
     other = SingleValidator(world.genesis, world.validators[ME])
-    hear(
-        other, MESSAGE.pack(gossip_messages.GossipMessage(GossipTopic.PROPOSAL, packed))
-    )
+    hear(other, gossip_messages.frame(FrameSubject.PROPOSAL, packed))
     assert step_of(me) is step_of(other) is RoundStep.NEW_HEIGHT
     hear(me, gossip_messages.wrap_proposal(proposal))
     assert step_of(me) is RoundStep.PREVOTE
     other.tick(world.genesis.heartbeat_s + 0.0)
-    assert len(sent(other, GossipTopic.VOTE)) == 1
+    assert len(sent(other, FrameSubject.VOTE)) == 1
 
 
 def test_more_than_f_at_a_height_begin_it() -> None:
@@ -320,10 +318,10 @@ def test_quorum_that_decides_nothing_soon_is_passed_on_though_all_agree() -> Non
     due_s = me.state.share_at_s
     assert me.state.wake_at_s <= due_s < 1.0 + me.settings.timeouts.of_proposal(0)
     me.tick(due_s - 0.01)
-    assert sent(me, GossipTopic.POLKA) == []
+    assert sent(me, FrameSubject.POLKA) == []
     me.tick(due_s)
     me.tick(due_s + 0.1)
-    assert len(sent(me, GossipTopic.POLKA)) == 1
+    assert len(sent(me, FrameSubject.POLKA)) == 1
 
 
 def test_quorum_that_decided_is_passed_on_no_later() -> None:
@@ -333,4 +331,4 @@ def test_quorum_that_decided_is_passed_on_no_later() -> None:
     hear_votes(me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1)))
     me.tick(due_s)
     assert me.state.height == 1
-    assert sent(me, GossipTopic.POLKA) == []
+    assert sent(me, FrameSubject.POLKA) == []

@@ -7,11 +7,12 @@ import pytest
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.events import ClockTicked, PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
-from starling.coordinator.wire.frames import FrameSubject, blocks_key, payloads
+from starling.coordinator.wire.frames import blocks_key, payloads
 from starling.protocol.chain.blocks import BLOCK, Block, Header, Proposal
 from starling.protocol.chain.genesis import FORMAT_VERSION
 from starling.protocol.crypto import merkle
@@ -105,9 +106,7 @@ def tell(
     by: int = LIAR,
 ) -> None:
     member.effects.clear()
-    for payload in payloads(
-        FrameSubject.LEDGER, gossip_messages.wrap_proposal(proposal)
-    ):
+    for payload in payloads(gossip_messages.wrap_proposal(proposal)):
         event = PeerFrameArrived(KEYS[by].identity, payload)
         member.step(event, council.now_s)
 
@@ -195,11 +194,9 @@ def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(
     by_another = KEYS[1].sign(status.signed_bytes(CHAIN_ID))
     for forged in (status, replace(status, signature=by_another)):
         content = gossip_messages.STATUS.pack(forged)
-        message = gossip_messages.MESSAGE.pack(
-            gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, content)
-        )
+        message = gossip_messages.frame(FrameSubject.STATUS, content)
         member.effects.clear()
-        for payload in payloads(FrameSubject.LEDGER, message):
+        for payload in payloads(message):
             member.step(PeerFrameArrived(liar.identity, payload), council.now_s)
         assert member.refusals() == ["BAD_SIGNATURE"]
         assert member.state.peers[liar.identity].height < 10**6
@@ -303,10 +300,8 @@ def test_bundle_of_a_task_that_waits_is_asked_for_without_a_proposal(
     tell(council, member, offered)
     council.run(0.2)
     (packed,) = BLOCK.unpack(offered.block).transactions
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.TRANSACTION, packed)
-    )
-    for payload in payloads(FrameSubject.LEDGER, message):
+    message = gossip_messages.frame(FrameSubject.TRANSACTION, packed)
+    for payload in payloads(message):
         member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     tell(council, member, signed(proposal_of(member, boards[0], proposer(member), 1)))
     assert keys[0] in member.state.wanted

@@ -9,9 +9,7 @@ from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.consensus.round_state import ClockReading
 from starling.coordinator.chain.gossip import repeat_backoff
 from starling.coordinator.chain.gossip_messages import (
-    MESSAGE,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
 from starling.coordinator.chain.node.node import SendGossip
@@ -48,14 +46,18 @@ def said(
     bare = ValidatorStatus(key.public, counter, height, on, 0, (), b"", (), unsigned)
     signature = key.sign(bare.signed_bytes(world.chain_id))
     signed = replace(bare, signature=signature)
-    return MESSAGE.pack(
-        GossipMessage(GossipTopic.STATUS, gossip_messages.STATUS.pack(signed))
+    return gossip_messages.frame(
+        FrameSubject.STATUS, gossip_messages.STATUS.pack(signed)
     )
 
 
-def answers(me: SingleValidator, topic: GossipTopic) -> list[SendGossip]:
+def answers(me: SingleValidator, topic: FrameSubject) -> list[SendGossip]:
     found = [effect for effect in me.heard if isinstance(effect, SendGossip)]
-    return [one for one in found if MESSAGE.unpack(one.payload).topic == topic]
+    return [
+        one
+        for one in found
+        if gossip_messages.FRAME.unpack(one.payload).subject == topic
+    ]
 
 
 @pytest.mark.parametrize("heights", [(1,), (1, 2)], ids=["stands", "to and fro"])
@@ -71,7 +73,7 @@ def test_last_block_goes_ever_more_rarely_and_to_who_lacks_it_alone(
             height = heights[number % len(heights)]
             on = tip if height == 2 else None
             hear(me, said(world, number + 1, height, on), 2.0 + number / 2)
-        sent = answers(me, GossipTopic.DECISION)
+        sent = answers(me, FrameSubject.DECISION)
         assert {one.to for one in sent} <= {world.validators[PEER].public}
         counts.append(len(sent))
     # The pauses of 2, 4, 8, 16 and 32 s are longer than the minute together.
@@ -94,8 +96,8 @@ def test_what_followed_the_last_block_goes_to_its_peer_alone() -> None:
         one
         for one in me.heard
         if isinstance(one, SendGossip)
-        and MESSAGE.unpack(one.payload).topic
-        in (GossipTopic.DECISION, GossipTopic.VOTE)
+        and gossip_messages.FRAME.unpack(one.payload).subject
+        in (FrameSubject.DECISION, FrameSubject.VOTE)
     ]
     assert answered
     assert {one.to for one in answered} == {world.validators[PEER].public}
@@ -106,7 +108,7 @@ def test_certificates_of_many_claims_are_bounded_together() -> None:
     for number in range(2 * SECONDS):
         forked = number.to_bytes(32)
         hear(me, said(world, number + 1, 2, forked), 2.0 + number / 2)
-    sent = answers(me, GossipTopic.CERTIFICATE)
+    sent = answers(me, FrameSubject.CERTIFICATE)
     assert {one.to for one in sent} == {world.validators[PEER].public}
     assert 4 <= len(sent) <= 6
 
@@ -120,8 +122,10 @@ def test_counter_that_goes_up_and_down_is_shown_rarely_and_to_its_sender() -> No
         hear(me, said(world, 2 * number + 1, 2, tip), now_s)
     theirs = [
         one
-        for one in answers(me, GossipTopic.STATUS)
-        if gossip_messages.STATUS.unpack(MESSAGE.unpack(one.payload).content).validator
+        for one in answers(me, FrameSubject.STATUS)
+        if gossip_messages.STATUS.unpack(
+            gossip_messages.FRAME.unpack(one.payload).content
+        ).validator
         == world.validators[PEER].public
     ]
     assert {one.to for one in theirs} == {world.validators[PEER].public}
@@ -138,15 +142,15 @@ def test_pause_doubles_up_to_64_intervals_and_ends_with_a_new_height() -> None:
     times = []
     for now_s in range(400):
         turn = _turn(me, float(now_s))
-        if repeat_backoff.may_repeat(turn, peer, GossipTopic.DECISION, 7):
+        if repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 7):
             times.append(now_s)
         me.state = turn.state
     assert times == [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]
     turn = _turn(me, 400.0)
-    assert not repeat_backoff.may_repeat(turn, peer, GossipTopic.DECISION, 6)
-    assert repeat_backoff.may_repeat(turn, peer, GossipTopic.DECISION, 8)
+    assert not repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 6)
+    assert repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 8)
     assert repeat_backoff.may_repeat(
-        turn, world.validators[0].public, GossipTopic.DECISION, 7
+        turn, world.validators[0].public, FrameSubject.DECISION, 7
     )
 
 
@@ -155,10 +159,10 @@ def test_who_was_quiet_for_long_is_answered_as_at_first_and_nothing_piles_up() -
     first, other = (world.validators[who].public for who in (PEER, 0))
     for now_s in (0.0, 2.0, 6.0):
         turn = _turn(me, now_s)
-        assert repeat_backoff.may_repeat(turn, first, GossipTopic.CERTIFICATE)
+        assert repeat_backoff.may_repeat(turn, first, FrameSubject.CERTIFICATE)
         me.state = turn.state
     turn = _turn(me, 200.0)
-    assert repeat_backoff.may_repeat(turn, other, GossipTopic.CERTIFICATE)
-    assert list(turn.state.repeats) == [(other, GossipTopic.CERTIFICATE)]
-    assert repeat_backoff.may_repeat(turn, first, GossipTopic.CERTIFICATE)
-    assert turn.state.repeats[first, GossipTopic.CERTIFICATE].times == 1
+    assert repeat_backoff.may_repeat(turn, other, FrameSubject.CERTIFICATE)
+    assert list(turn.state.repeats) == [(other, FrameSubject.CERTIFICATE)]
+    assert repeat_backoff.may_repeat(turn, first, FrameSubject.CERTIFICATE)
+    assert turn.state.repeats[first, FrameSubject.CERTIFICATE].times == 1

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import (
-    MESSAGE,
     STATUS,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
-from starling.coordinator.chain.node.node import PeerMessage, SendGossip, silence
+from starling.coordinator.chain.node.node import SendGossip, silence
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, PublicKey
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
@@ -33,16 +32,16 @@ def status(world: SmallChain, counter: int, who: int = PEER, **fields: object) -
     )
     bare = replace(bare, **fields)  # type: ignore[arg-type]  # a test's fields
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
-    return MESSAGE.pack(GossipMessage(GossipTopic.STATUS, STATUS.pack(signed)))
+    return gossip_messages.frame(FrameSubject.STATUS, STATUS.pack(signed))
 
 
 def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
-    me.step(PeerMessage(payload), now_s)
+    me.hear(payload, now_s)
 
 
 def said(me: SingleValidator) -> list[ValidatorStatus]:
-    messages = [MESSAGE.unpack(payload) for payload in me.sent]
-    packed = [one.content for one in messages if one.topic == GossipTopic.STATUS]
+    messages = [gossip_messages.FRAME.unpack(payload) for payload in me.sent]
+    packed = [one.content for one in messages if one.subject == FrameSubject.STATUS]
     return [STATUS.unpack(content) for content in packed]
 
 
@@ -82,26 +81,24 @@ def test_who_counts_from_lower_is_shown_its_latest_and_goes_on_from_there() -> N
     assert lower.counter < 7 << 32
     me.sent.clear()
     for _ in range(20):
-        hear(
-            me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, STATUS.pack(lower))), 2.0
-        )
+        hear(me, gossip_messages.frame(FrameSubject.STATUS, STATUS.pack(lower)), 2.0)
     assert me.sent.count(latest) == 1
     hear(peer, latest, 2.1)
     peer.tick(3.0)
     following = said(peer)[-1]
     assert following.counter == (7 << 32) + 1
-    hear(
-        me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, STATUS.pack(following))), 3.1
-    )
+    hear(me, gossip_messages.frame(FrameSubject.STATUS, STATUS.pack(following)), 3.1)
     assert me.state.heard[world.validators[PEER].public].counter == following.counter
 
 
 def test_forged_status_of_our_own_moves_no_counter() -> None:
     world, me = start()
-    forged = STATUS.unpack(MESSAGE.unpack(status(world, 9 << 32, PEER)).content)
+    forged = STATUS.unpack(
+        gossip_messages.FRAME.unpack(status(world, 9 << 32, PEER)).content
+    )
     ours = replace(forged, validator=PublicKey(world.validators[ME].public))
     before = me.state.status_counter
-    hear(me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, STATUS.pack(ours))))
+    hear(me, gossip_messages.frame(FrameSubject.STATUS, STATUS.pack(ours)))
     assert me.state.status_counter <= before + 1
     assert me.of(SendGossip)
 

@@ -6,10 +6,8 @@ import pytest
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import (
-    MESSAGE,
     STATUS,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
 from starling.protocol.chain.blocks import BLOCK
@@ -44,7 +42,7 @@ def said_status(world: SmallChain, height: int, counter: int) -> bytes:
     )
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
     packed = STATUS.pack(signed)
-    return MESSAGE.pack(GossipMessage(GossipTopic.STATUS, packed))
+    return gossip_messages.frame(FrameSubject.STATUS, packed)
 
 
 @pytest.mark.parametrize(("voters", "asks"), [((3,), False), ((1, 3), True)])
@@ -66,7 +64,7 @@ def test_block_that_more_than_f_prevote_is_given_at_once_by_as_many() -> None:
     (asked,) = (
         payload
         for payload in me.sent
-        if MESSAGE.unpack(payload).topic == GossipTopic.STATUS
+        if gossip_messages.FRAME.unpack(payload).subject == FrameSubject.STATUS
     )
     given = gossip_messages.wrap_proposal(proposal)
     to = []

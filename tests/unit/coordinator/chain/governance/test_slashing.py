@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.node.node import PeerMessage
 from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.protocol.chain.blocks import (
@@ -139,7 +138,7 @@ def test_evidence_that_proves_nothing_is_refused() -> None:
 
 def hear(running: SingleValidator, *payloads: bytes) -> None:
     for payload in payloads:
-        running.step(PeerMessage(payload), 1.0)
+        running.hear(payload, 1.0)
 
 
 def waiting(running: SingleValidator) -> list[Evidence]:
@@ -168,13 +167,11 @@ def proposals(world: SmallChain) -> list[Proposal]:
         proposer = SingleValidator(world.genesis, world.validators[1])
         proposer.submit(world.register(number))
         proposer.tick(0.0)
-        messages = [
-            gossip_messages.MESSAGE.unpack(payload) for payload in proposer.sent
-        ]
+        messages = [gossip_messages.FRAME.unpack(payload) for payload in proposer.sent]
         packed = [
             m.content
             for m in messages
-            if m.topic == gossip_messages.GossipTopic.PROPOSAL
+            if m.subject == gossip_messages.FrameSubject.PROPOSAL
         ]
         offers.append(PROPOSAL.unpack(packed[0]))
     return offers

@@ -12,17 +12,14 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.consensus.vote_set import CONFLICTS_MAX
 from starling.coordinator.chain.gossip_messages import (
     DECISION,
-    MESSAGE,
     DecidedBlock,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     RoundHoldings,
     ValidatorStatus,
 )
 from starling.coordinator.chain.mempool import SHARE_PARTS
 from starling.coordinator.chain.node.node import (
     BlamePeer,
-    PeerMessage,
     SendGossip,
     silence,
 )
@@ -40,6 +37,7 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.errors import Reason
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
+from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from tests.unit.coordinator.fixtures.single_validator import (
     SingleValidator,
@@ -60,7 +58,7 @@ def start() -> tuple[SmallChain, SingleValidator, Proposal]:
 
 
 def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
-    me.step(PeerMessage(payload, b"liar"), now_s)
+    me.hear(payload, now_s, b"liar")
 
 
 def vote(
@@ -162,9 +160,7 @@ def test_flood_of_transactions_fills_a_share_and_leaves_room_for_others() -> Non
     me = SingleValidator(world.genesis, world.validators[ME], waiting_max=80)
     for number in range(40):
         junk = world.sign(STRANGER, MessageKind.UPDATE, b"%d" % number)
-        packed = MESSAGE.pack(
-            GossipMessage(GossipTopic.TRANSACTION, ENVELOPE.pack(junk))
-        )
+        packed = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(junk))
         hear(me, packed)
     assert me.state.mempool.size == 80 // SHARE_PARTS
     reasons = {e.reason for e in me.heard if isinstance(e, BlamePeer)}
@@ -183,7 +179,7 @@ def test_statuses_are_answered_at_a_bounded_pace() -> None:
         nothing = ValidatorStatus(key.public, number, 1, tip, 0, (), b"", (), unsigned)
         signature = key.sign(nothing.signed_bytes(world.chain_id))
         status = gossip_messages.STATUS.pack(replace(nothing, signature=signature))
-        hear(me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, status)), 1.1)
+        hear(me, gossip_messages.frame(FrameSubject.STATUS, status), 1.1)
     assert len(me.of(SendGossip)) - before <= 3
 
 
@@ -228,7 +224,7 @@ def test_any_signed_status_is_borne(
     )
     signature = key.sign(bare.signed_bytes(world.chain_id))
     status = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-    hear(me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, status)))
+    hear(me, gossip_messages.frame(FrameSubject.STATUS, status))
     assert me.of(BlamePeer) == []
     assert len(me.votes()) == 1
 
@@ -243,17 +239,17 @@ def _spoken(world: SmallChain, proposal: Proposal) -> list[bytes]:
         commit, replace(commit, block_id=BlockHash(H(b"x"))), None, ()
     )
     contents = {
-        GossipTopic.PROPOSAL: PROPOSAL.pack(proposal),
-        GossipTopic.VOTE: VOTE.pack(
+        FrameSubject.PROPOSAL: PROPOSAL.pack(proposal),
+        FrameSubject.VOTE: VOTE.pack(
             Vote(1, 1, 0, None, 0, LIAR, bytes(SIGNATURE_BYTES))
         ),
-        GossipTopic.DECISION: DECISION.pack(DecidedBlock(block, commit)),
-        GossipTopic.TRANSACTION: ENVELOPE.pack(world.register(0)),
-        GossipTopic.FORK: gossip_messages.FORK.pack(fork),
-        GossipTopic.CERTIFICATE: CERTIFICATE.pack(commit),
-        GossipTopic.POLKA: CERTIFICATE.pack(commit),
+        FrameSubject.DECISION: DECISION.pack(DecidedBlock(block, commit)),
+        FrameSubject.TRANSACTION: ENVELOPE.pack(world.register(0)),
+        FrameSubject.FORK: gossip_messages.FORK.pack(fork),
+        FrameSubject.CERTIFICATE: CERTIFICATE.pack(commit),
+        FrameSubject.POLKA: CERTIFICATE.pack(commit),
     }
-    return [MESSAGE.pack(GossipMessage(topic, one)) for topic, one in contents.items()]
+    return [gossip_messages.frame(topic, one) for topic, one in contents.items()]
 
 
 @given(st.randoms(use_true_random=False))
@@ -274,7 +270,7 @@ def test_damaged_messages_of_every_topic_are_counted(draw: random.Random) -> Non
 def test_any_bytes_on_any_topic_are_counted(topic: int, content: bytes) -> None:
     world = SmallChain(4)
     me = SingleValidator(world.genesis, world.validators[ME])
-    hear(me, MESSAGE.pack(GossipMessage(topic, content)))
+    hear(me, encode([gossip_messages.WIRE_VERSION, topic, content]))
     hear(me, content)
     assert me.state.height == 0
     assert me.state.mempool.size == 0

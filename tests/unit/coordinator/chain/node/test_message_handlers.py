@@ -8,14 +8,11 @@ import pytest
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.gossip_messages import (
-    MESSAGE,
-    GossipMessage,
-    GossipTopic,
+    FrameSubject,
     ValidatorStatus,
 )
 from starling.coordinator.chain.node.node import (
     BlamePeer,
-    PeerMessage,
     SendGossip,
     StateDiverged,
     StoreBlock,
@@ -75,13 +72,13 @@ def certificate(world: SmallChain, kind: VoteType, block_id: BlockHash) -> Certi
 
 
 def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[BlamePeer]:
-    me.step(PeerMessage(payload), now_s)
+    me.hear(payload, now_s)
     return [effect for effect in me.heard if isinstance(effect, BlamePeer)]
 
 
 def own_votes(me: SingleValidator) -> list[tuple[int, BlockHash | None]]:
-    messages = [MESSAGE.unpack(payload) for payload in me.sent]
-    votes = [VOTE.unpack(m.content) for m in messages if m.topic == GossipTopic.VOTE]
+    messages = [gossip_messages.FRAME.unpack(payload) for payload in me.sent]
+    votes = [VOTE.unpack(m.content) for m in messages if m.subject == FrameSubject.VOTE]
     return [(entry.vote_type, entry.block_id) for entry in votes]
 
 
@@ -282,13 +279,13 @@ def status(
     bare = replace(bare, **fields)  # type: ignore[arg-type]  # a test's fields
     key = world.validators[who if signer is None else signer]
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
-    return MESSAGE.pack(
-        GossipMessage(GossipTopic.STATUS, gossip_messages.STATUS.pack(signed))
+    return gossip_messages.frame(
+        FrameSubject.STATUS, gossip_messages.STATUS.pack(signed)
     )
 
 
 def topics(me: SingleValidator) -> list[int]:
-    return [MESSAGE.unpack(payload).topic for payload in me.sent]
+    return [gossip_messages.FRAME.unpack(payload).subject for payload in me.sent]
 
 
 def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
@@ -302,8 +299,8 @@ def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
     for number in range(4):
         hear(me, status(world, 3, 1, counter=number), 2.0 + number)
     # Three of us take turns, from the second status on.
-    assert topics(me).count(GossipTopic.PROPOSAL) == 1
-    assert topics(me).count(GossipTopic.VOTE) == 2
+    assert topics(me).count(FrameSubject.PROPOSAL) == 1
+    assert topics(me).count(FrameSubject.VOTE) == 2
 
 
 def test_status_of_a_later_round_gets_what_it_lacks_of_earlier_ones() -> None:
@@ -316,8 +313,8 @@ def test_status_of_a_later_round_gets_what_it_lacks_of_earlier_ones() -> None:
     me.sent.clear()
     for number in range(4):
         hear(me, status(world, 3, 1, counter=number, round=2), 2.0 + number)
-    assert topics(me).count(GossipTopic.PROPOSAL) == 1
-    assert topics(me).count(GossipTopic.VOTE) == 2
+    assert topics(me).count(FrameSubject.PROPOSAL) == 1
+    assert topics(me).count(FrameSubject.VOTE) == 2
 
 
 def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
@@ -326,8 +323,8 @@ def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
     hear(me, gossip_messages.wrap_proposal(proposal), 1.5)
     me.sent.clear()
     hear(me, status(world, 3, 1, counter=2), 2.0)
-    assert GossipTopic.PROPOSAL not in topics(me)
-    assert GossipTopic.VOTE not in topics(me)
+    assert FrameSubject.PROPOSAL not in topics(me)
+    assert FrameSubject.VOTE not in topics(me)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +355,7 @@ def test_status_is_heard_once_per_half_interval() -> None:
     me.sent.clear()
     for number in range(8):
         hear(me, status(world, 3, 1, counter=number), 2.0)
-    assert GossipTopic.PROPOSAL not in topics(me)
+    assert FrameSubject.PROPOSAL not in topics(me)
 
 
 def test_forged_status_is_refused() -> None:
@@ -375,14 +372,14 @@ def test_status_from_one_behind_gets_the_stored_block() -> None:
     hear(me, gossip_messages.wrap_decision(BLOCK.unpack(proposal.block), whole))
     me.restart(5.0)
     hear(me, status(world, 3, 1), 6.0)
-    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
-    assert GossipTopic.DECISION in topics
+    topics = [gossip_messages.FRAME.unpack(payload).subject for payload in me.sent]
+    assert FrameSubject.DECISION in topics
 
 
 def test_transaction_with_a_bad_signature_does_not_wait() -> None:
     world, me, _ = start()
     forged = replace(world.register(0), signature=bytes(SIGNATURE_BYTES))
-    packed = MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, ENVELOPE.pack(forged)))
+    packed = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(forged))
     (blame,) = hear(me, packed)
     assert blame.reason is Reason.BAD_SIGNATURE
     assert me.state.mempool.size == 0
@@ -399,5 +396,5 @@ def test_messages_cut_at_every_byte_never_raise() -> None:
         gossip_messages.wrap_vote(entry),
     ):
         for end in range(len(whole)):
-            me.step(PeerMessage(whole[:end]), 1.0)
+            me.hear(whole[:end], 1.0)
     assert me.state.consensus.step is RoundStep.NEW_HEIGHT

@@ -11,7 +11,6 @@ from starling.coordinator.chain.node.node import (
     BlamePeer,
     ChainTicked,
     JournalVote,
-    PeerMessage,
     RefuseTransaction,
     StoreBlock,
 )
@@ -232,16 +231,17 @@ def test_journal_of_another_chain_is_a_storage_error() -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"\xc1", id="no-msgpack"),
-        pytest.param(b"\x92\x01\xc4\x00", id="empty-proposal"),
-        pytest.param(b"\x92\x63\xc4\x00", id="unknown-topic"),
-        pytest.param(b"\x92\x02\xc4\x03abc", id="no-vote"),
-        pytest.param(b"\x92\x05\xc4\x03abc", id="no-transaction"),
+        pytest.param(b"\x93\x02\x01\xc4\x00", id="empty-proposal"),
+        pytest.param(b"\x93\x02\x63\xc4\x00", id="unknown-subject"),
+        pytest.param(b"\x93\x02\x02\xc4\x03abc", id="no-vote"),
+        pytest.param(b"\x93\x02\x05\xc4\x03abc", id="no-transaction"),
+        pytest.param(b"\x92\x02\xc4\x03abc", id="wire-version-1"),
     ],
 )
 def test_bad_peer_bytes_are_blamed_and_change_nothing(payload: bytes) -> None:
     _, running = alone()
     tree = running.state.tree
-    running.step(PeerMessage(payload), 0.0)
+    running.hear(payload, 0.0)
     assert len(running.of(BlamePeer)) == 1
     assert running.state.tree is tree
     assert running.state.height == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.node.node import BlamePeer, PeerMessage, silence
+from starling.coordinator.chain.node.node import BlamePeer, silence
 from starling.protocol.chain.blocks import (
     PROPOSAL,
     Proposal,
@@ -37,9 +37,11 @@ def start(**options: object) -> tuple[SmallChain, SingleValidator, Proposal]:
     proposer = SingleValidator(world.genesis, world.validators[PROPOSER])
     proposer.submit(world.publish())
     proposer.tick(0.0)
-    messages = [gossip_messages.MESSAGE.unpack(payload) for payload in proposer.sent]
+    messages = [gossip_messages.FRAME.unpack(payload) for payload in proposer.sent]
     (offer,) = [
-        m.content for m in messages if m.topic == gossip_messages.GossipTopic.PROPOSAL
+        m.content
+        for m in messages
+        if m.subject == gossip_messages.FrameSubject.PROPOSAL
     ]
     me = SingleValidator(world.genesis, world.validators[ME], **options)
     hear_statuses(world, me, 0.0)
@@ -56,10 +58,8 @@ def status(
         key.public, counter, height, tip, 0, (), b"", answers, unsigned
     )
     signed = replace(said, signature=key.sign(said.signed_bytes(world.chain_id)))
-    return gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(
-            gossip_messages.GossipTopic.STATUS, gossip_messages.STATUS.pack(signed)
-        )
+    return gossip_messages.frame(
+        gossip_messages.FrameSubject.STATUS, gossip_messages.STATUS.pack(signed)
     )
 
 
@@ -90,7 +90,7 @@ def own_vote(world: SmallChain, block_id: BlockHash | None) -> bytes:
 
 
 def hear(me: SingleValidator, payload: bytes, now_s: float) -> None:
-    me.step(PeerMessage(payload), now_s)
+    me.hear(payload, now_s)
 
 
 def reason(me: SingleValidator, now_s: float) -> str:
@@ -275,12 +275,12 @@ def _without_its_chain() -> tuple[
     late.journal = me.journal[-1:]
     late.restart(30.0)
     topics = [
-        (gossip_messages.MESSAGE.unpack(payload).topic, payload) for payload in heard
+        (gossip_messages.FRAME.unpack(payload).subject, payload) for payload in heard
     ]
     offers = [
         payload
         for topic, payload in topics
-        if topic == gossip_messages.GossipTopic.PROPOSAL
+        if topic == gossip_messages.FrameSubject.PROPOSAL
     ]
     return world, late, offers, decisions
 

@@ -12,8 +12,8 @@ from starling.coordinator.loop.messaging.priority_lanes import (
     MESSAGE_OVERHEAD_BYTES,
     ROOMS,
     DeferredMessage,
-    PriorityLane,
 )
+from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.errors import LimitError, TransportError
 
 LANES = list(PriorityLane)

@@ -6,12 +6,12 @@ import pytest
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
-    PriorityLane,
 )
 from starling.coordinator.loop.messaging.publisher import OutboundEffect, Publisher
 from starling.coordinator.loop.storage.blob_cache import BlobCache
@@ -21,7 +21,7 @@ from starling.coordinator.step.effects import (
     SendFrame,
     SendMessage,
 )
-from starling.coordinator.wire.frames import FrameSubject
+from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.ids import DeviceId, H
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,
@@ -30,6 +30,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     name,
     voters,
 )
+from tests.unit.coordinator.fixtures.single_validator import OF_CHAIN
 
 PEER = KEYS[1].identity
 BOARD = voters(1)[0].device
@@ -47,10 +48,8 @@ class Recording(OutboundQueue):
         super().add(item, lane)
 
 
-def ledger(topic: gossip_messages.GossipTopic, size: int = 10) -> SendGossip:
-    return SendGossip(
-        gossip_messages.MESSAGE.pack(gossip_messages.GossipMessage(topic, bytes(size)))
-    )
+def ledger(topic: FrameSubject, size: int = 10) -> SendGossip:
+    return SendGossip(gossip_messages.frame(topic, bytes(size)))
 
 
 @pytest.fixture
@@ -70,28 +69,26 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     [
         *[
             (ledger(topic), PriorityLane.CONSENSUS, TOPICS.gossip(name(0)))
-            for topic in gossip_messages.GossipTopic
-            if topic is not gossip_messages.GossipTopic.TRANSACTION
+            for topic in map(FrameSubject, OF_CHAIN)
+            if topic is not FrameSubject.TRANSACTION
         ],
         (
-            ledger(gossip_messages.GossipTopic.PROPOSAL, 1 << 20),
+            ledger(FrameSubject.PROPOSAL, 1 << 20),
             PriorityLane.CONSENSUS,
             TOPICS.gossip(name(0)),
         ),
         (
-            replace(
-                ledger(gossip_messages.GossipTopic.DECISION, 1 << 20), to=KEYS[1].public
-            ),
+            replace(ledger(FrameSubject.DECISION, 1 << 20), to=KEYS[1].public),
             PriorityLane.CONSENSUS,
             TOPICS.private(name(0), name(1)),
         ),
         (
-            ledger(gossip_messages.GossipTopic.TRANSACTION),
+            ledger(FrameSubject.TRANSACTION),
             PriorityLane.CONTROL,
             TOPICS.gossip(name(0)),
         ),
         (
-            SendFrame(PEER, FrameSubject.WANT, b"x"),
+            SendFrame(PEER, FrameSubject.REQUEST, b"x"),
             PriorityLane.CONTROL,
             TOPICS.private(name(0), name(1)),
         ),

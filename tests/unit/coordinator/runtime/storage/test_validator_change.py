@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.synthetic_chain import SyntheticChain, of_nobody, put
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS
 from starling.coordinator.chain.verification import audit
 from starling.coordinator.chain.verification.receipt import RECEIPT
@@ -13,7 +14,7 @@ from starling.coordinator.loop.storage import sync_reader
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.coordinator.wire.frames import GIVEN_SNAPSHOT, FrameSubject, blocks_key
+from starling.coordinator.wire.frames import GIVEN_SNAPSHOT, blocks_key
 from starling.protocol.chain.governance import (
     MOTION,
     VALIDATOR_CHANGE,

@@ -14,8 +14,8 @@ from starling.broker.link_events import (
     MqttMessage,
 )
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.runtime.environment import Bus
-from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
 from starling.fleet.fault_timeline import FaultOrders
 from starling.fleet.faults.vote_forger import VoteForger, vote_in
 from starling.fleet.runtime.faults.byzantine_coordinator import (
@@ -64,7 +64,7 @@ def vote_of(key: SigningKey, block_id: BlockHash | None) -> bytes:
     vote = Vote(VoteType.PREVOTE, 7, 0, block_id, 0, 0, bytes(64))
     signature = key.sign(vote.signed_bytes(CHAIN))
     signed = Vote(VoteType.PREVOTE, 7, 0, block_id, 0, 0, signature)
-    return FRAME.pack(Frame(FrameSubject.LEDGER, gossip_messages.wrap_vote(signed)))
+    return gossip_messages.wrap_vote(signed)
 
 
 def faulty(standing: FaultOrders) -> tuple[FaultyBus, RecordingBus, list[LinkEvent]]:
@@ -157,11 +157,11 @@ def test_bus_equivocating_does_not_hear_its_own_second_vote() -> None:
     [
         b"",
         b"nonsense",
-        FRAME.pack(Frame(FrameSubject.WANT, b"x")),
-        FRAME.pack(Frame(FrameSubject.LEDGER, b"x")),
+        gossip_messages.frame(FrameSubject.REQUEST, b"x"),
+        gossip_messages.frame(FrameSubject.VOTE, b"x"),
         vote_of(SigningKey(b"o" * 32), BLOCK),
     ],
-    ids=["empty", "nonsense", "want", "torn", "other's"],
+    ids=["empty", "nonsense", "request", "torn", "other's"],
 )
 def test_forger_leaves_alone_what_is_no_own_vote(payload: bytes) -> None:
     assert FORGER.contradiction(payload) is None

@@ -1,0 +1,121 @@
+"""Proposals that wait for what they name: vectors of updates, bundles of tasks.
+
+The ledger hears a proposal only when we hold the vectors of the updates in it, or when
+a quorum prevoted or precommitted its block without us (docs/consensus.md): then the
+block stands whatever we think, and the vectors are fetched afterwards.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.availability import bundle_examination
+from starling.coordinator.availability.vector_exchange import request_later
+from starling.coordinator.chain.gossip import proposal_checks
+from starling.coordinator.chain.gossip_messages import FrameSubject
+from starling.coordinator.chain.node import node
+from starling.coordinator.chain.state import board_records, transaction_codec
+from starling.coordinator.commit.transaction_submission import advance
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.pending_proposal import DeferredProposal
+from starling.coordinator.step.state import admitted_key
+from starling.protocol.chain.blocks import BLOCK, Proposal, VoteType
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.wire.envelope import MessageKind
+
+
+def missing_data(
+    turn: CoordinatorStep, proposal: Proposal
+) -> tuple[tuple[bytes, Digest], ...]:
+    """Updates and tasks of a proposed block whose vectors or bundles we do not hold.
+
+    Raises:
+      InvalidBlock, DecodeError: If the bytes are not those of the block that is named.
+    """
+    if proposal.block_id in turn.state.ledger.prepared:
+        return ()
+    block = proposal_checks.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
+    lacks = []
+    for packed in block.transactions:
+        envelope = transaction_codec.unpack(packed)
+        if envelope.kind == MessageKind.UPDATE:
+            body = transaction_codec.contribution(envelope.body)
+            device = board_records.owner(turn.state.ledger.tree, envelope.sender)
+            key = admitted_key(device, body.task, body.version)
+            identity = envelope.identity(turn.settings.gate.chain_id)
+            if not _holds(turn, key, identity):
+                lacks.append((key, identity))
+        elif envelope.kind == MessageKind.TASK:
+            lacks.extend(bundle_examination.missing_bundle(turn, envelope))
+    return tuple(lacks)
+
+
+def _holds(turn: CoordinatorStep, key: bytes, identity: Digest) -> bool:
+    if key.startswith(bundle_examination.KEY):
+        return bundle_examination.is_sound(turn, key, identity)
+    held = turn.state.held.get(key)
+    return held is not None and held.transaction == identity
+
+
+def defer(
+    turn: CoordinatorStep,
+    who: DeviceId,
+    proposal: Proposal,
+    lacks: tuple[tuple[bytes, Digest], ...],
+) -> None:
+    """Keeps a proposal until what it lacks is here, and asks for that."""
+    known = turn.state.parked.get(who)
+    if known is not None and known.proposal.block_id != proposal.block_id:
+        over = tuple(each for each in known.lacks if each not in lacks)
+        _give_back(turn, who, replace(known, lacks=over))
+    parked = DeferredProposal(proposal, lacks)
+    turn.state = evolve(turn.state, parked={**turn.state.parked, who: parked})
+    absent = [
+        identity
+        for key, identity in lacks
+        if not key.startswith(bundle_examination.KEY)
+    ]
+    # Whoever offers a block, or passes it on, has what it names.
+    request_later(turn, absent, first=who, source=who)
+    bundle_examination.parked_too(turn, who, parked)
+
+
+def _give_back(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
+    """Cancels requests that only this proposal needed."""
+    keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
+    keys += request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
+    request_scheduler.withdraw_requests(turn, keys, who)
+
+
+def release_deferred_proposals(turn: CoordinatorStep) -> None:
+    """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
+    for who, parked in sorted(turn.state.parked.items()):
+        current = parked.proposal.height == turn.state.ledger.consensus.height
+        lacks = any(not _holds(turn, key, identity) for key, identity in parked.lacks)
+        if current and lacks and not _carried(turn, parked):
+            continue
+        turn.state = evolve(
+            turn.state,
+            parked={at: one for at, one in turn.state.parked.items() if at != who},
+        )
+        if not current and not _decided(turn, parked):
+            _give_back(turn, who, parked)
+        if current:
+            turn.speaker = who
+            advance(turn, node.PeerMessage(FrameSubject.PROPOSAL, parked.proposal))
+
+
+def _decided(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
+    """True if the chain ends with a block, whose vectors are needed then."""
+    header = turn.state.ledger.header
+    return header is not None and header.block_id() == parked.proposal.block_id
+
+
+def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
+    """True if a quorum voted for a block that could not be opened here."""
+    ballots = turn.state.ledger.consensus.ballots
+    needed, proposal = turn.state.ledger.party.quorum, parked.proposal
+    return any(
+        ballots.certificate(proposal.round, kind, proposal.block_id, needed) is not None
+        for kind in VoteType
+    )

@@ -1,0 +1,50 @@
+"""Receipts of admitted updates: given, left to another coordinator, or repeated."""
+
+from starling.coordinator.chain.state import board_records
+from starling.coordinator.membership import responder_selection
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.deferred_replies import DeferredReceipt
+from starling.coordinator.step.effects import PublishFinality
+from starling.coordinator.step.state import admitted_key
+from starling.coordinator.update.admission_checks import AdmittedUpload
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import ACCEPTED, Accepted
+
+
+def tell_accepted(turn: CoordinatorStep, device: DeviceId, transaction: Digest) -> None:
+    """Says that an update is durable."""
+    turn.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
+
+
+def leave_receipt(
+    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+) -> None:
+    """Leaves a receipt to a coordinator before us."""
+    body, transaction = admitted.contribution, admitted.transaction
+    left = DeferredReceipt(device, turn.now_s, transaction, body.task, body.version)
+    responder_selection.defer_reply(turn, left)
+
+
+def repeat_receipt(
+    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+) -> None:
+    """Says again that an update is durable, and proves it if it is final."""
+    body = admitted.contribution
+    tell_accepted(turn, device, admitted.transaction)
+    if turn.state.held.get(admitted_key(device, body.task, body.version)) is None:
+        responder_selection.note_missed_proof(turn, device)
+        counter = turn.take_counter()
+        turn.emit(PublishFinality(device, admitted.transaction, counter))
+
+
+def give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
+    """Says that an update is durable, or proves it if a block was quicker."""
+    device, transaction = left.device, left.transaction
+    held = turn.state.held.get(admitted_key(device, left.task, left.base))
+    if held is not None and held.transaction == transaction:
+        tell_accepted(turn, device, transaction)
+        return
+    tree = turn.state.ledger.tree
+    if board_records.update_of(tree, left.task, device, left.base) == transaction:
+        turn.emit(PublishFinality(device, transaction, turn.take_counter()))
