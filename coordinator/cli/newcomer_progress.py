@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.process_liveness import read_status
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.protocol.chain.genesis import Validator
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import device_id, device_name

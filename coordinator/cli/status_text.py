@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from starling.coordinator.runtime.operations.process_liveness import lives, read_status
+from starling.coordinator.runtime.operations.process_liveness import lives
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.errors import OperationError
 

@@ -26,7 +26,6 @@ from starling.coordinator.runtime.evaluation.evaluator import (
     pinned_root,
 )
 from starling.coordinator.runtime.home import CoordinatorHome, link_settings
-from starling.coordinator.runtime.operations.process_liveness import read_status
 from starling.coordinator.runtime.process_monitor import ProcessMonitor
 from starling.coordinator.runtime.setup.double_sign_guard import (
     machine_name,
@@ -36,6 +35,7 @@ from starling.coordinator.runtime.setup.double_sign_guard import (
 from starling.coordinator.runtime.setup.peer_invitations import peer_links
 from starling.coordinator.runtime.setup.pinned_header import check_pinned
 from starling.coordinator.runtime.status.status_document import StatusFile
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.coordinator.runtime.storage.fork_proof_file import read_fork, write_fork
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
