@@ -84,9 +84,9 @@ def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
     place = int(reach.argmax())
     if not reach[place] > REACH_MAX:
         return []
-    table = records.table
-    named = table is not None and table.columns
-    name = _numbered(table)[place][1] if named else f"input {place + 1}"
+    name, table = f"input {place + 1}", records.table
+    if table is not None and table.columns:
+        name = _numbered(table)[place][1]
     others = int((reach > REACH_MAX).sum()) - 1
     shown = f"{name} and {others} others reach" if others else f"{name} reaches"
     return [
