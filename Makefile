@@ -62,13 +62,13 @@ example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	$(BIN)/pip install -q uv
-	for extra in agent coordinator compiler fleet web; do \
+	for extra in agent coordinator compiler fleet mlflow parquet wandb web; do \
 		$(BIN)/uv pip compile -q pyproject.toml --extra $$extra $(LOCKING) -o requirements/$$extra.txt; \
 	done
 	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
 	$(BIN)/uv pip compile -q --group docs $(LOCKING) -o requirements/docs.txt
 	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --group models -c requirements/fleet.txt $(LOCKING) -o requirements/models.txt
-	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --extra web --group dev $(LOCKING) -o requirements/dev.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --extra parquet --extra web --group dev $(LOCKING) -o requirements/dev.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # An environment of its own, of 7 GB: PyTorch, Keras and scikit-learn with their exporters.

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.reputation` runs virtual fleets in which a fifth of the boards
 attack from the first version on, and counts who is quarantined, and after how many
-scored updates. Quarantine is for ever here, so that each board counts once. Then it
+scored updates. Quarantine is for ever, so that each board counts once. Then it
 runs fleets without attackers in which boards have 0 to 90 % wrong labels, and says how
 well the mean influence of a board's first ten scored updates ranks the boards by that
 (Spearman's rank correlation), and how well its worth does, by which rewards are shared.
@@ -76,6 +76,7 @@ class QuarantineCell:
       accuracy: At the end, mean over the seeds.
       worth: Share of all boards' worth that attackers have at the end, mean over the
         seeds; a reward by contribution is shared by it.
+      worthless: How many honest boards have none.
     """
 
     split: str
@@ -89,6 +90,7 @@ class QuarantineCell:
     wronged: int
     accuracy: float
     worth: float
+    worthless: int
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def plan_of(options: argparse.Namespace, split: str, privacy: str) -> FleetPlan:
         until_version=options.versions or versions,
         time_limit_s=7200.0,
         scores=options.rule,
-        quarantine_s=QUARANTINE_S_MAX,
+        quarantine_s=options.quarantine_s,
     )
 
 
@@ -191,7 +193,7 @@ def quarantined(
     attackers = 0 if attack == PEACE else plan.devices // SHARE
     if attackers:
         plan = replace(plan, fault=f"boards 1-{attackers} {attack} from version 0")
-    caught, wronged = list[int](), 0
+    caught, wronged, worthless = list[int](), 0, 0
     accuracies, worths = list[float](), list[float]()
     for seed in range(1, options.seeds + 1):
         seen, accuracy = run(prepare(replace(plan, seed=seed)))
@@ -201,6 +203,7 @@ def quarantined(
         accuracies.append(accuracy)
         worth = {board: seen.worth(board) for board in seen.boards}
         theirs = sum(worth[board] for board in bad)
+        worthless += sum(not worth[board] for board in seen.boards if board not in bad)
         worths.append(theirs / max(1, sum(worth.values())))
     early = [count for count in caught if count <= PARTICIPATIONS]
     return QuarantineCell(
@@ -215,6 +218,7 @@ def quarantined(
         wronged,
         float(np.mean(accuracies)),
         float(np.mean(worths)),
+        worthless,
     )
 
 
@@ -269,15 +273,20 @@ def shown(cells: list[QuarantineCell], title: str) -> Table:
         "wronged",
         "accuracy",
         "worth",
+        "worthless",
     ):
         table.add_column(name, justify="left" if name == "attack" else "right")
     for cell in cells:
         caught = f"{cell.caught} of {cell.attackers}" if cell.attackers else ""
         after = f"{cell.median:g}" if cell.median is not None else ""
         wronged = f"{cell.wronged} of {cell.honest}"
-        shares = (f"{cell.accuracy:.1%}", f"{cell.worth:.1%}")
+        ends = (
+            f"{cell.accuracy:.1%}",
+            f"{cell.worth:.1%}",
+            f"{cell.worthless} of {cell.honest}",
+        )
         table.add_row(
-            cell.split, cell.privacy, cell.attack, caught, after, wronged, *shares
+            cell.split, cell.privacy, cell.attack, caught, after, wronged, *ends
         )
     return table
 
@@ -337,6 +346,12 @@ def _parser() -> argparse.ArgumentParser:
         "--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="ATTACK"
     )
     made.add_argument("--seeds", type=int, default=3)
+    made.add_argument(
+        "--quarantine-s",
+        type=int,
+        default=QUARANTINE_S_MAX,
+        help="of attackers and honest boards alike; 0 for never",
+    )
     made.add_argument(
         "--no-quality", dest="quality", action="store_false", help="skip wrong labels"
     )

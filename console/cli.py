@@ -14,10 +14,12 @@ from starling.service.log_lines import (
     log_to_stderr,
     use_log_format,
 )
+from starling.service.web_access import add_web_access, web_access
 
 _EXAMPLES = """examples:
   starling console run --home coordinator --web 8080
   starling console run --home coordinator --web 0.0.0.0:8080 --web-token-file token
+  starling console run --home coordinator --web 0.0.0.0:8443 --web-cert c --web-key k
   starling coordinator run --home coordinator --web 8080
 
 The same as --web of `starling coordinator run`, for a coordinator that runs already.
@@ -65,12 +67,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="where to listen (default 127.0.0.1:8080); port 0 for any that is free",
     )
-    run.add_argument(
-        "--web-token-file",
-        type=Path,
-        metavar="FILE",
-        help="only who knows what is in this file reads the console",
-    )
+    add_web_access(run)
     add_log_format(run)
     run.add_argument("--json", action="store_true", help="print the address as JSON")
     # Of `starling coordinator run`, which listens itself and holds our standard input.
@@ -96,16 +93,17 @@ def _run(options: argparse.Namespace) -> int:
     use_log_format(options)
     log_to_stderr("info")
     host, port = listener.parse_address(options.web)
-    settings = ConsoleSettings(home, host, options.web_token_file, inherited)
+    settings = ConsoleSettings(home, host, web_access(options), inherited)
+    tls = settings.access.tls()
     with (
         socket.socket(fileno=options.inherited)
         if inherited
         else listener.listen(host, port)
     ) as opened:
-        rules = access_rules(settings, opened)
-        where = listener.url(opened)
+        rules = access_rules(settings, opened, tls=tls is not None)
+        where = listener.url(opened, tls=tls is not None)
         shown = json.dumps({"url": where}) if options.json else f"console: {where}"
         sys.stdout.write(shown + "\n")
         sys.stdout.flush()
-        serve(settings, rules, opened)
+        serve(settings, rules, opened, tls)
     return EXIT_DONE

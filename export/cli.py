@@ -61,10 +61,12 @@ def parser() -> argparse.ArgumentParser:
         choices=(INT8,),
         help="int8, calibrated on --data, with the accuracy before and after",
     )
-    _add_data(export, "for --quantize: an .npz or .csv file, or a folder of such files")
+    _add_data(
+        export, "for --quantize: an .npz file or table, or a folder of such files"
+    )
     evaluate = _verb(verbs, "evaluate", _evaluate, "try a version on data")
     _add_version(evaluate)
-    _add_data(evaluate, "an .npz or .csv file, or a folder of such files", needed=True)
+    _add_data(evaluate, "an .npz file or table, or a folder of such files", needed=True)
     card = _verb(verbs, "card", _card, "write a model card in Markdown")
     _add_version(card)
     card.add_argument("--out", type=Path, metavar="FILE.md", help="default: print it")

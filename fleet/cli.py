@@ -89,8 +89,9 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         "--log",
         action="append",
         default=[],
-        metavar="tensorboard:DIR",
-        help="write a version's figures there as it is evaluated, for TensorBoard",
+        metavar="KIND",
+        help="write a version's figures as it is evaluated: tensorboard:DIR,"
+        " mlflow:URI, wandb or wandb:PROJECT; may be given several times",
     )
     group.add_argument(
         "--web",
@@ -104,7 +105,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
 
     from starling.coordinator.runtime.console_process import console_beside
     from starling.fleet.report.run_report import summary
-    from starling.fleet.runtime.metric_logs import event_logs
+    from starling.fleet.runtime.metric_logs import metric_logs
     from starling.fleet.runtime.process_run import run_processes
     from starling.fleet.runtime.processes.home_setup import FleetHomes
     from starling.fleet.runtime.terminal_screen import (
@@ -112,26 +113,27 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         terminated_as_interrupted,
     )
     from starling.fleet.runtime.virtual_run import run_virtual
+    from starling.service.web_access import WebAccess
 
     kept = options.report / "home" if options.report else None
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        TerminalScreen(event_logs(options.log)) as screen,
+        TerminalScreen(metric_logs(options.log)) as screen,
     ):
         if options.virtual:
             pace = pace_of(options)
             shown = options.web is not None
             home = kept or (Path(spare) if shown else None)
             first = FleetHomes(home or Path(spare)).coordinator.absolute()
-            with console_beside(first, options.web, None, screen.say):
+            with console_beside(first, options.web, WebAccess(), screen.say):
                 made = run_virtual(
                     plan, pace, on_snapshot=screen.show, home=home, live=shown
                 )
         else:
             home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
-            with console_beside(first, options.web, None, screen.say):
+            with console_beside(first, options.web, WebAccess(), screen.say):
                 made = run_processes(plan, home, screen)
         screen.show(made.heading, made.last, is_last=True)
     if options.report:

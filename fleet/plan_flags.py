@@ -88,8 +88,8 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data",
         default="digits",
-        help="digits, mnist, or data of your own: a .csv, .tsv or .npz file, or a"
-        " folder of these, of pictures or of WAV files; see starling data check",
+        help="digits, mnist, or data of your own: a .csv, .tsv, .parquet or .npz file,"
+        " or a folder of these, of pictures or of WAV files; see starling data check",
     )
     group.add_argument(
         "--split",

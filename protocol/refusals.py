@@ -193,10 +193,11 @@ _ROWS = (
     ),
     RefusalReason(
         Reason.PAUSED,
-        "The task pauses: its held-out loss has not fallen for as many versions as its "
-        "guard waits.",
-        "Publish a better task, or let it go on by `starling coordinator resume-task`. "
-        "Boards ask again by themselves, and spend nothing meanwhile.",
+        "The task pauses, since its held-out loss has not fallen for as many versions "
+        "as its guard waits, or it has ended.",
+        "Publish a better task, or let a paused one go on by `starling coordinator "
+        "resume-task`, one without credits by `fund`. Boards ask again by themselves, "
+        "and spend nothing meanwhile.",
         60,
     ),
     RefusalReason(

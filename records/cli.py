@@ -40,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
         "path",
         type=Path,
         metavar="PATH",
-        help="a .csv, .tsv or .npz file, or a folder of these, pictures or WAV files",
+        help="a .csv, .tsv, .parquet or .npz file, or a folder of these, pictures or"
+        " WAV files",
     )
     add_data_flags(check.add_argument_group("what is learned"))
     check.add_argument(

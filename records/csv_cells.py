@@ -8,16 +8,20 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starling.records.errors import DataError, counted, shown
+from starling.records.errors import DataError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS_MAX = 4096
 DELIMITERS = (",", ";", "\t", "|")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """Cells, in small letters, that stand for no value."""
+NOT_UTF_8 = (
+    "a byte that is not UTF-8, as other lines may be; convert the file: "
+    "iconv -f LATIN1 -t UTF-8"
+)
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive or spreadsheet: save it as CSV"),
-    (b"PAR1", "Parquet: write it as CSV first, as pandas' to_csv does"),
+    (b"PAR1", "Parquet: call the file .parquet"),
     (b"\x1f\x8b", "gzip: unpack it first"),
     (b"\xff\xfe", "UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "UTF-16: save it as UTF-8"),
@@ -51,19 +55,34 @@ def is_numeric(row: Sequence[str]) -> bool:
     return True
 
 
-def is_head(row: Sequence[str], label: str) -> bool:
-    """Tells if a first row names columns, and is no record that lacks a value.
-
-    Args:
-      row: Its cells.
-      label: A name that it has then; empty for any.
-    """
+def is_head(row: Sequence[str]) -> bool:
+    """Tells if a first row names columns, and is no record that lacks a value."""
     numbers = [(place, cell) for place, cell in enumerate(row) if is_numeric([cell])]
-    if label and label in row:
-        return True
     # Tables without names for their columns are written with their numbers.
     counted_up = all(cell.strip() == str(place) for place, cell in numbers)
     return len(numbers) < len(row) - 1 or (len(numbers) == len(row) - 1 and counted_up)
+
+
+def known_head(first: str, wanted: Sequence[str], width: int) -> CsvHead:
+    """Head of a file whose columns are known; without names if it has not all of them.
+
+    Only what stands in the first line decides, and it decides over no other line unless
+    there are names that it must have.
+
+    Args:
+      first: The first line.
+      wanted: Names that it must have; empty if it need not name anything.
+      width: Cells of a line, then.
+    """
+    if not wanted:
+        names = tuple(map(str, range(width)))
+        cells = cells_of(first) or []
+        return CsvHead(names, ",", is_head(cells), first)
+    for delimiter in DELIMITERS:
+        cells = [name.strip() for name in cells_of(first, delimiter) or ()]
+        if set(wanted) <= set(cells):
+            return CsvHead(tuple(cells), delimiter, True, first)
+    return CsvHead((), ",", True, first)
 
 
 def is_missing(cell: str) -> bool:
@@ -129,37 +148,27 @@ def _first_lines(start: bytes, file: str) -> tuple[str, str]:
         if start.startswith(magic):
             raise DataError(f"is no CSV file but {told}", file=file)
     if b"\0" in start:
-        raise DataError("is no CSV file: it holds bytes of value 0", file=file)
+        detail = "is no CSV file: it holds bytes of value 0, or a line of over 16 MiB"
+        raise DataError(detail, file=file)
     if not start.strip():
         raise DataError("is empty: write records, or take the file away", file=file)
     if b"\r" in start and b"\n" not in start:
         detail = "its lines end in CR alone: save it with LF or CRLF"
         raise DataError(detail, file=file, row=1)
-    lines = start.replace(b"\r\n", b"\n").split(b"\n")[:2]
+    lines = [line.removesuffix(b"\r") for line in start.split(b"\n", 2)[:2]]
     return decoded(lines[0], file, 1), decoded(lines[1] if lines[1:] else b"", file, 2)
 
 
-def decoded(content: bytes, file: str, row: int) -> str:
-    """Bytes of whole lines as text.
-
-    Args:
-      content: The lines.
-      file: For messages.
-      row: Number of the first of them.
+def decoded(line: bytes, file: str, row: int) -> str:
+    """A line as text.
 
     Raises:
-      DataError: Naming the line, if they are not UTF-8.
+      DataError: Naming the line, if it is not UTF-8.
     """
     try:
-        return content.decode()
+        return line.decode()
     except UnicodeDecodeError as error:
-        row += content[: error.start].count(b"\n")
-        raise DataError(
-            f"byte 0x{content[error.start]:02X} is not UTF-8, as other lines may be; "
-            "convert the file: iconv -f LATIN1 -t UTF-8",
-            file=file,
-            row=row,
-        ) from error
+        raise DataError(NOT_UTF_8, file=file, row=row) from error
 
 
 def _delimiter(first: str, second: str) -> str:
@@ -179,18 +188,11 @@ def _has_names(cells: list[str], file: str) -> bool:
         return False
     if all(cells[place].strip() == str(place) for place in numbers):
         return True
+    among = "a number" if len(numbers) == 1 else f"one of {len(numbers):,} numbers"
     raise DataError(
-        f"{counted(len(numbers), 'number')} among texts: neither names of columns nor "
-        "a record of numbers; write names on top, or say --no-header",
+        f"is {among} among texts: neither names of columns nor a record of numbers; "
+        "write names on top, or say --no-header",
         file=file,
         row=1,
-        column=cells[numbers[0]],
+        cell=cells[numbers[0]],
     )
-
-
-def about_cell(cell: str) -> str:
-    """Complaint about a cell that should be a number, with the way out."""
-    text = cell.strip()
-    if is_numeric([text.replace(",", ".")]):
-        return f"{shown(cell)} has a decimal comma: write a point"
-    return f"{shown(cell)} is no number: mend the cell, or leave its row out"

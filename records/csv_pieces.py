@@ -2,14 +2,14 @@
 
 Pieces of plain numbers are read as JSON by msgspec, which is several times as fast as
 the csv module and rounds correctly; what is no JSON (other spellings of numbers, texts,
-quotes, missing cells) is read cell by cell.
+quotes, missing cells) is read cell by cell. Either way a row is what its line says, and
+one that is out of place is a fault of the piece and changes no other.
 
 Letters: `n` rows of a piece, `w` columns.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 import numpy as np
@@ -17,90 +17,78 @@ from numpy.typing import NDArray
 
 from starling.records.csv_cells import (
     BYTE_ORDER_MARK,
+    NOT_UTF_8,
     CsvHead,
-    about_cell,
     cells_of,
-    decoded,
     is_missing,
     is_numeric,
     read_head,
 )
 from starling.records.errors import DataError, counted
+from starling.records.table_piece import (
+    Reals,
+    TableColumns,
+    TablePiece,
+    numbers_of,
+    without_faults,
+)
 
-PIECE_BYTES_MAX = 16 << 20
+LINE_BYTES_MAX = 16 << 20
 """One line may be so long; a file that never ends a line is no CSV."""
 _LOOKED_AT_BYTES = 1 << 18
 _NUMBERS = msgspec.json.Decoder(list[float])
 _NEWLINE, _COMMA = 10, 44
-Reals = NDArray[np.float64]
+_OVERLONG = "\0"
+"""Stands for a line that is too long."""
 
 
 @dataclass(frozen=True)
-class CsvPiece:
-    """Some rows of a file.
+class CsvLayout:
+    """Layout of a file: its first line, and as what its columns are read.
 
     Attributes:
-      lines: (n,) int64 number of each row's line, from 1.
-      numbers: (n, k) float64, columns of numbers in the order of the file; NaN where
-        the cell is missing.
-      texts: Name to the n cells, of each column of texts.
-    """
-
-    lines: NDArray[np.int64]
-    numbers: Reals
-    texts: dict[str, list[str]]
-
-
-@dataclass(frozen=True)
-class CsvColumns:
-    """Columns of texts; all others are numbers.
-
-    Attributes:
-      head: The file's beginning.
-      texts: Places of columns of texts, rising.
+      head: Its beginning.
+      columns: As what its columns are read.
     """
 
     head: CsvHead
-    texts: tuple[int, ...]
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """Names of the columns of numbers."""
-        places = set(self.texts)
-        return tuple(
-            [name for at, name in enumerate(self.head.names) if at not in places]
-        )
+    columns: TableColumns
 
 
-def whole_lines(blocks: Iterable[bytes], file: str) -> Iterator[bytes]:
+def whole_lines(
+    blocks: Iterable[bytes], line_bytes_max: int = LINE_BYTES_MAX
+) -> Iterator[bytes]:
     """Cuts blocks of a file anew, each behind the end of a line; no mark of order.
 
-    Raises:
-      DataError: If a line has more than `PIECE_BYTES_MAX` bytes.
+    A line of more than `line_bytes_max` bytes is one of a single byte of value 0
+    instead, wherever the blocks are cut; no block is longer.
     """
-    rest, row, is_first = b"", 1, True
+    rest, is_first, is_over = b"", True, False
     for block in blocks:
         held = rest + block
         if is_first:
             held, is_first = held.removeprefix(BYTE_ORDER_MARK), False
+        first = held.find(b"\n") + 1
+        if first and (is_over or first > line_bytes_max):
+            held, is_over = _OVERLONG.encode() + held[first - 1 :], False
         end = held.rfind(b"\n") + 1
-        if not end and len(held) > PIECE_BYTES_MAX:
-            raise DataError("a line of over 16 MiB: is this CSV?", file=file, row=row)
         if end:
             yield held[:end]
-            row += held.count(b"\n")
         rest = held[end:]
-    if rest:
-        yield rest
+        if is_over or len(rest) > line_bytes_max:
+            rest, is_over = b"", True
+    if rest or is_over:
+        yield _OVERLONG.encode() if is_over else rest
 
 
-def open_columns(
+def open_csv(
     piece: bytes,
     file: str,
     *,
     as_text: frozenset[str] = frozenset(),
+    unread: frozenset[str] = frozenset(),
     named: bool | None = None,
-) -> CsvColumns:
+) -> CsvLayout:
     """Finds the columns of a file by its first piece.
 
     A column whose cells are mostly no numbers is one of texts.
@@ -109,6 +97,7 @@ def open_columns(
       piece: The first of `whole_lines`.
       file: For messages.
       as_text: Columns that are texts whatever they hold.
+      unread: Columns of which nothing is wanted.
       named: See `csv_cells.read_head`.
 
     Raises:
@@ -118,54 +107,57 @@ def open_columns(
     start = piece
     if len(piece) > _LOOKED_AT_BYTES:
         start = piece[: piece.rfind(b"\n", 0, _LOOKED_AT_BYTES) + 1]
-    lines = decoded(start, file, 1).split("\n")
+    lines = start.decode(errors="replace").split("\n")
     rows = [cells_of(line.rstrip("\r"), head.delimiter) for line in lines if line]
     sound = [
         row for row in rows[head.has_names :] if row and len(row) == len(head.names)
     ]
-    texts = []
+    texts, numbers = list[int](), list[int]()
     for place, name in enumerate(head.names):
+        if name in unread:
+            continue
         cells = [row[place] for row in sound if not is_missing(row[place])]
         strange = sum(not is_numeric([cell]) for cell in cells)
-        if name in as_text or 2 * strange > len(cells):
-            texts.append(place)
-    return CsvColumns(head, tuple(texts))
+        is_text = name in as_text or 2 * strange > len(cells)
+        (texts if is_text else numbers).append(place)
+    columns = TableColumns(head.names, tuple(numbers), tuple(texts), head.delimiter)
+    return CsvLayout(head, columns)
 
 
 def csv_pieces(
-    pieces: Iterable[bytes], columns: CsvColumns, file: str
-) -> Iterator[CsvPiece]:
-    """The rows of a file.
+    pieces: Iterable[bytes], layout: CsvLayout, file: str
+) -> Iterator[TablePiece]:
+    """The rows of a file; each piece with the faults of those that are none.
 
     Args:
       pieces: All of `whole_lines`.
-      columns: By the first of them.
+      layout: By the first of them.
       file: For messages.
-
-    Raises:
-      DataError: Naming the row and column of the first cell that is out of place.
     """
     row = 1
     for content in pieces:
         body, first = content, row
         row += content.count(b"\n")
-        if first == 1 and columns.head.has_names:
+        if first == 1 and layout.head.has_names:
             body, first = content[content.find(b"\n") + 1 :], 2
             if b"\n" not in content:
                 continue
         if b"\r" in body:
             body = body.replace(b"\r\n", b"\n")
-        found = None if columns.texts else _plain(body, columns)
+        found = None if layout.columns.texts else _plain(body, layout.head)
         if found is not None:
             lines = np.arange(first, first + len(found), dtype=np.int64)
-            yield CsvPiece(lines, found, {})
+            places = list(layout.columns.numbers)
+            if len(places) < found.shape[1]:
+                found = found[:, places]
+            yield TablePiece(lines, found, {})
             continue
-        yield _by_cells(decoded(body, file, first), columns, file, first)
+        yield _by_cells(body, layout, file, first)
 
 
-def _plain(body: bytes, columns: CsvColumns) -> Reals | None:
+def _plain(body: bytes, head: CsvHead) -> Reals | None:
     """(n, w) of a piece that holds nothing but numbers; None if it does not."""
-    width, delimiter = len(columns.head.names), columns.head.delimiter
+    width, delimiter = len(head.names), head.delimiter
     body = body.removesuffix(b"\n")
     if not body or b'"' in body:
         return None
@@ -187,82 +179,88 @@ def _plain(body: bytes, columns: CsvColumns) -> Reals | None:
     return np.array(values, np.float64).reshape(-1, width)
 
 
-def _by_cells(text: str, columns: CsvColumns, file: str, first: int) -> CsvPiece:
-    head, width = columns.head, len(columns.head.names)
-    lines = text.removesuffix("\n").split("\n")
-    if head.has_names and head.line in lines:
-        row = first + lines.index(head.line)
-        raise DataError(
-            "the names of the columns stand here again: leave this line out",
-            file=file,
-            row=row,
-        )
+def _by_cells(body: bytes, layout: CsvLayout, file: str, first: int) -> TablePiece:
+    head, faults = layout.head, list[DataError]()
+    try:
+        lines = body.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raw = body.removesuffix(b"\n").split(b"\n")
+        lines = [
+            _text_of(line, file, first + at, faults) for at, line in enumerate(raw)
+        ]
     numbers = np.arange(first, first + len(lines), dtype=np.int64)
     if "" in lines:
         kept = [place for place, line in enumerate(lines) if line]
         numbers, lines = numbers[kept], [lines[place] for place in kept]
     # With the right number of delimiters everywhere, joined lines part again rightly.
-    plain = '"' not in text and all(
+    joined, width = head.delimiter.join(lines), len(head.names)
+    plain = '"' not in joined and all(
         line.count(head.delimiter) == width - 1 for line in lines
     )
-    if plain:
-        cells = head.delimiter.join(lines).split(head.delimiter) if lines else []
+    if plain and not (head.has_names and head.line in lines):
+        cells = joined.split(head.delimiter) if lines else []
     else:
-        cells = _checked_cells(lines, numbers, columns, file)
-    texts = {head.names[at]: cells[at::width] for at in columns.texts}
-    return CsvPiece(numbers, _number_columns(cells, numbers, columns, file), texts)
+        cells, numbers = _checked_cells(lines, numbers, head, file, faults)
+    texts = {head.names[at]: cells[at::width] for at in layout.columns.texts}
+    found = _number_columns(cells, numbers, layout, file, faults)
+    return without_faults(numbers, found, texts, faults)
+
+
+def _text_of(line: bytes, file: str, row: int, faults: list[DataError]) -> str:
+    """A line; nothing, and a fault, if it is not UTF-8."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        faults.append(DataError(NOT_UTF_8, file=file, row=row))
+        return ""
 
 
 def _checked_cells(
-    lines: list[str], numbers: NDArray[np.int64], columns: CsvColumns, file: str
-) -> list[str]:
-    width, cells = len(columns.head.names), list[str]()
-    for number, line in zip(numbers, lines, strict=True):
-        row = cells_of(line, columns.head.delimiter)
-        if row is None:
-            raise DataError(
-                "a quote is not closed in this line; a cell cannot go over lines",
-                file=file,
-                row=int(number),
-            )
-        if len(row) != width:
-            raise DataError(
-                f"{counted(len(row), 'cell')} where {width} columns are; mend the row",
-                file=file,
-                row=int(number),
-            )
-        cells += row
-    return cells
+    lines: list[str],
+    numbers: NDArray[np.int64],
+    head: CsvHead,
+    file: str,
+    faults: list[DataError],
+) -> tuple[list[str], NDArray[np.int64]]:
+    """The cells of those lines that are whole rows, and which lines they are."""
+    cells, kept = list[str](), list[int]()
+    for number, line in zip(numbers.tolist(), lines, strict=True):
+        row = cells_of(line, head.delimiter)
+        if row is not None and len(row) == len(head.names) and not _again(line, head):
+            cells += row
+            kept.append(number)
+            continue
+        if line == _OVERLONG:
+            detail = "is too long a line, or a single byte of value 0: is this CSV?"
+        elif row is None:
+            detail = "a quote is not closed in this line; a cell cannot go over lines"
+        elif _again(line, head):
+            detail = "the names of the columns stand here again: leave this line out"
+        else:
+            there = counted(len(row), "cell")
+            detail = f"{there} where {len(head.names)} columns are; mend the row"
+        faults.append(DataError(detail, file=file, row=number))
+    return cells, np.array(kept, np.int64)
+
+
+def _again(line: str, head: CsvHead) -> bool:
+    return head.has_names and line == head.line
 
 
 def _number_columns(
-    cells: list[str], lines: NDArray[np.int64], columns: CsvColumns, file: str
+    cells: list[str],
+    lines: NDArray[np.int64],
+    layout: CsvLayout,
+    file: str,
+    faults: list[DataError],
 ) -> Reals:
     """(n, k) float64 of the columns of numbers."""
-    width = len(columns.head.names)
-    places = [at for at in range(width) if at not in set(columns.texts)]
+    names, places = layout.head.names, layout.columns.numbers
     found = np.empty((len(lines), len(places)), np.float64)
     for number, place in enumerate(places):
-        column = cells[place::width]
+        column = cells[place :: len(names)]
         try:
             found[:, number] = _NUMBERS.decode(f"[{','.join(column)}]")
         except (msgspec.DecodeError, ValueError):
-            name = columns.head.names[place]
-            say = partial(DataError, file=file, column=name)
-            found[:, number] = [
-                _number(cell, int(line), say)
-                for cell, line in zip(column, lines, strict=True)
-            ]
+            found[:, number] = numbers_of(column, lines, names[place], file, faults)
     return found
-
-
-def _number(cell: str, line: int, say: partial[DataError]) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        if is_missing(cell):
-            return float("nan")
-        raise say(about_cell(cell), row=line) from None
-    if value in (float("inf"), float("-inf")):
-        raise say("an infinity: mend the cell, or leave its row out", row=line)
-    return value

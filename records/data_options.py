@@ -36,7 +36,7 @@ class DataOptions:
     """Choices of how data become records.
 
     Attributes:
-      targets: Names of what is learned; empty for the last column.
+      targets: Names of what is learned; empty for the last column that is not ignored.
       kind: Whether targets are labels (`classes`) or `numbers`; `auto` looks at them.
       board_column: Column that says whose record it is; empty without.
       group: Column of what must not be both learned and tested, such as a person.
@@ -107,6 +107,13 @@ class DataOptions:
         """Columns that are texts whatever they hold."""
         declared = {name for name, rule in self.columns.items() if rule.categories}
         return frozenset({self.board_column, self.group, *declared} - {""})
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Columns of which nothing is wanted."""
+        ignored = {name for name, rule in self.columns.items() if rule.ignore}
+        wanted = {*self.targets, self.board_column, self.group}
+        return frozenset({*self.ignore, *ignored} - wanted)
 
 
 DEFAULT_OPTIONS = DataOptions()

@@ -14,18 +14,35 @@ class DataError(ConfigError):
     Attributes:
       row: Line of the file, from 1; 0 where no line is meant.
       column: Its name, or empty.
+      unquoted: The same line without what stands in the cell, for a board's reports.
     """
 
     def __init__(
-        self, detail: str, *, file: str = "", row: int = 0, column: str = ""
+        self,
+        detail: str,
+        *,
+        file: str = "",
+        row: int = 0,
+        column: str = "",
+        cell: str = "",
     ) -> None:
-        """Builds the one line; `detail` says what is wrong, and what to do."""
+        """Builds the one line; `detail` says what is wrong, and what to do.
+
+        Args:
+          detail: Holds nothing that stands in the data.
+          file: Its name.
+          row: See the class.
+          column: See the class.
+          cell: Quoted before the detail; empty for nothing.
+        """
         place = f"row {row}" if row else ""
         if column:
             place += f"{', ' if place else ''}column {shown(column)}"
-        super().__init__(detail, file=file, key=place)
+        quoted = f"{shown(cell)} {detail}" if cell else detail
+        super().__init__(quoted, file=file, key=place)
         self.row = row
         self.column = column
+        self.unquoted = ": ".join(filter(None, (file, place, detail)))
 
 
 def shown(text: str) -> str:

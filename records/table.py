@@ -3,7 +3,7 @@
 Letters: `n` rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.records.csv_cells import is_missing
-from starling.records.csv_pieces import CsvColumns, CsvPiece
 from starling.records.errors import DataError
+from starling.records.table_piece import TableColumns, TablePiece
 
 TEXTS_MAX = 1 << 16
 """Different texts of one column."""
@@ -29,6 +29,10 @@ class TextColumn:
 
     codes: NDArray[np.int32]
     texts: tuple[str, ...]
+
+    def cell(self, row: int) -> str:
+        """Text of a row that is not missing."""
+        return self.texts[int(self.codes[row])]
 
 
 @dataclass(frozen=True)
@@ -55,23 +59,24 @@ class RecordTable:
         """Number of rows: n."""
         return len(self.lines)
 
-    def fault(self, row: int, column: str, detail: str) -> DataError:
+    def fault(self, row: int, column: str, detail: str, cell: str = "") -> DataError:
         """An error about a cell.
 
         Args:
           row: From 0, over all files.
           column: Its name.
           detail: What is wrong, and what to do.
+          cell: What stands there, to be quoted; empty for nothing.
         """
-        file = self.file_names[self.files[row]]
-        return DataError(detail, file=file, row=int(self.lines[row]), column=column)
+        file, line = self.file_names[self.files[row]], int(self.lines[row])
+        return DataError(detail, file=file, row=line, column=column, cell=cell)
 
 
 @dataclass
 class TableBuilder:
     """Gathers pieces of one file after the other."""
 
-    columns: CsvColumns | None = None
+    columns: TableColumns | None = None
     _numbers: list[NDArray[np.float32]] = field(default_factory=list)
     _codes: dict[str, list[NDArray[np.int32]]] = field(default_factory=dict)
     _spellings: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -80,14 +85,16 @@ class TableBuilder:
     _files: list[NDArray[np.int32]] = field(default_factory=list)
     _names: list[str] = field(default_factory=list)
 
-    def add(self, columns: CsvColumns, pieces: Iterable[CsvPiece], file: str) -> None:
+    def add(
+        self, columns: TableColumns, pieces: Iterable[TablePiece], file: str
+    ) -> None:
         """Takes all of a file.
 
         Raises:
           DataError: If its columns are not those of the files before, it holds no
-            record, or a column holds too many different texts.
+            record, a row is none, or a column holds too many different texts.
         """
-        held = (piece for piece in pieces if len(piece.lines))
+        held = _sound(pieces)
         first = next(held, None)
         if first is None:
             raise DataError(
@@ -107,8 +114,8 @@ class TableBuilder:
             for name, cells in piece.texts.items():
                 self._take_texts(name, cells, file)
 
-    def _same(self, columns: CsvColumns, first: CsvColumns, file: str) -> None:
-        mine, theirs = columns.head.names, first.head.names
+    def _same(self, columns: TableColumns, first: TableColumns, file: str) -> None:
+        mine, theirs = columns.names, first.names
         if mine != theirs:
             odd = sorted(set(mine) ^ set(theirs)) or ["their order"]
             raise DataError(
@@ -150,20 +157,29 @@ class TableBuilder:
         assert self.columns is not None
         whole = np.concatenate(self._numbers)
         self._numbers.clear()
-        named = self.columns.numbers
-        numbers = {name: whole[:, place] for place, name in enumerate(named)}
+        names, places = self.columns.names, self.columns.numbers
+        numbers = {names[at]: whole[:, column] for column, at in enumerate(places)}
         texts = {
             name: TextColumn(np.concatenate(parts), tuple(self._vocabularies[name]))
             for name, parts in self._codes.items()
         }
         return RecordTable(
-            self.columns.head.names,
+            names,
             numbers,
             texts,
             np.concatenate(self._lines),
             np.concatenate(self._files),
             tuple(self._names),
         )
+
+
+def _sound(pieces: Iterable[TablePiece]) -> Iterator[TablePiece]:
+    """Those that hold rows; the first fault is raised."""
+    for piece in pieces:
+        if piece.faults:
+            raise piece.faults[0]
+        if len(piece.lines):
+            yield piece
 
 
 def missing_rows(table: RecordTable, column: str) -> NDArray[np.int64]:

@@ -60,7 +60,8 @@ def plan_table(
     Raises:
       DataError: Naming the first thing that stands in the way, and the way out.
     """
-    targets = asked.targets or (table.names[-1],)
+    read = [name for name in table.names if name not in asked.unread]
+    targets = asked.targets or tuple(read[-1:])
     named = {
         "--target": targets,
         "--board-column": (asked.board_column,),
@@ -71,6 +72,8 @@ def plan_table(
     for flag, names in named.items():
         for name in filter(None, names):
             check_named(name, table.names, table.file_names[0], flag)
+    if not targets:
+        raise DataError("leaves no column to learn from", file=table.file_names[0])
     loss, classes = _target_kind(table, targets, asked)
     inputs, dropped = [], []
     for name in table.names:
@@ -216,12 +219,12 @@ def _refuse_strange(table: RecordTable, name: str, known: tuple[str, ...]) -> No
     for place, text in enumerate(column.texts):
         if text not in known:
             row = int(np.flatnonzero(column.codes == place)[0])
-            raise table.fault(
-                row,
-                name,
-                f"{shown(text)} is none of {', '.join(known)[:120]}: mend the cell, or "
-                "declare it",
-            )
+            raise table.fault(row, name, none_of(known), text)
+
+
+def none_of(known: tuple[str, ...]) -> str:
+    """Complaint about a text that was not declared."""
+    return f"is none of {', '.join(known)[:120]}: mend the cell, or declare it"
 
 
 def _target_kind(

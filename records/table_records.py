@@ -3,7 +3,8 @@
 Letters: `n` rows, `v` values of a row, `m` windows.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.protocol.model.table_schema import InputColumn, TableSchema
-from starling.records.csv_cells import is_missing
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
-from starling.records.record_set import LABELS, Division, RecordSet, division
+from starling.records.record_set import Division, RecordSet, division
 from starling.records.table import RecordTable, TextColumn
-from starling.records.table_plan import TablePlan, plan_table
+from starling.records.table_plan import none_of, plan_table
 
 
 def table_records(
@@ -38,7 +38,10 @@ def table_records(
     if asked.board_column:
         boards = _divided(table, asked.board_column, file)
     groups = _divided(table, asked.group, file) if asked.group else None
-    x, y = inputs(table, plan.schema), targets(table, plan)
+    faults = RowFaults(table)
+    x = inputs(table, plan.schema, faults)
+    y = targets(table, plan.schema, plan.classes, faults)
+    faults.refuse()
     if plan.schema.window:
         parts = [d.codes for d in (boards, groups) if d is not None]
         ends = window_ends(
@@ -77,55 +80,135 @@ def _divided(table: RecordTable, column: str, file: str) -> Division:
     return division(found.codes, found.texts, column=column, file=file)
 
 
-def inputs(table: RecordTable, schema: TableSchema) -> NDArray[np.float32]:
-    """(n, v) float32 in the table's own units; missing cells filled."""
+@dataclass
+class RowFaults:
+    """Rows that are no records.
+
+    Attributes:
+      table: In which they stand.
+      first: Row, from 0, to the first thing that is wrong with it.
+    """
+
+    table: RecordTable
+    first: dict[int, DataError] = field(default_factory=dict)
+
+    def note(
+        self,
+        rows: NDArray[np.int64],
+        column: str,
+        detail: str,
+        cells: Callable[[int], str] = lambda row: "",
+    ) -> None:
+        """Says the same of some rows; `cells` has what stands in each."""
+        for row in rows.tolist():
+            if row not in self.first:
+                fault = self.table.fault(row, column, detail, cells(row))
+                self.first[row] = fault
+
+    def refuse(self) -> None:
+        """Raises what is wrong with the first such row, if there is any."""
+        if self.first:
+            raise self.first[min(self.first)]
+
+
+def inputs(
+    table: RecordTable, schema: TableSchema, faults: RowFaults
+) -> NDArray[np.float32]:
+    """(n, v) float32 in the table's own units; missing cells filled.
+
+    Args:
+      table: All columns of the schema.
+      schema: Says what each becomes.
+      faults: Takes what does not fit; the values of such a row mean nothing.
+    """
     x = np.zeros((len(table), schema.values), np.float32)
     start = 0
     for column in schema.columns:
         if column.categories:
-            places = _places(table.texts[column.name], column)
-            x[np.arange(len(table)), start + places] = 1.0
+            codes = _codes(table.texts[column.name], column)
+            known = codes >= 0
+            x[np.flatnonzero(known), start + codes[known]] = 1.0
+            _note_strange(table, column.name, codes, faults, column.categories)
         else:
-            x[:, start] = table.numbers[column.name]
+            values = table.numbers[column.name]
             if column.fill is not None:
-                lacking = np.isnan(x[:, start])
-                x[lacking, start] = column.fill
+                values = np.where(np.isnan(values), np.float32(column.fill), values)
+            x[:, start] = values
+            _note_odd(values, column.name, faults, "and none is declared to fill it")
         start += column.size
-    _refuse_infinities(table, x)
     return x
 
 
-def _refuse_infinities(table: RecordTable, values: NDArray[np.float32]) -> None:
-    rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(rows):
-        raise DataError(
-            "a number beyond 3e38: mend the cell",
-            file=table.file_names[table.files[rows[0]]],
-            row=int(table.lines[rows[0]]),
-        )
+def _note_odd(
+    values: NDArray[np.float32], name: str, faults: RowFaults, why: str
+) -> None:
+    if np.isfinite(values).all():
+        return
+    lacking = np.flatnonzero(np.isnan(values))
+    faults.note(lacking, name, f"no value, {why}")
+    huge = np.flatnonzero(np.isinf(values))
+    faults.note(huge, name, "a number beyond 3e38: mend the cell")
 
 
-def _places(found: TextColumn, column: InputColumn) -> NDArray[np.int64]:
-    """(n,) which category each row has."""
-    known = [column.categories.index(text) for text in found.texts]
-    fill = column.categories.index(str(column.fill)) if column.fill is not None else 0
+def _note_strange(
+    table: RecordTable,
+    name: str,
+    codes: NDArray[np.int64],
+    faults: RowFaults,
+    known: tuple[str, ...],
+) -> None:
+    found = table.texts[name]
+    rows = np.flatnonzero(codes < 0)
+    lacking = found.codes[rows] < 0
+    faults.note(rows[lacking], name, "no value, and none is declared to fill it")
+    faults.note(rows[~lacking], name, none_of(known), lambda row: found.cell(row))
+
+
+def _codes(found: TextColumn, column: InputColumn) -> NDArray[np.int64]:
+    """(n,) which category each row has; -1 for none."""
+    places = {text: place for place, text in enumerate(column.categories)}
+    fill = places[str(column.fill)] if column.fill is not None else -1
     # A missing cell has the code -1: the last place.
+    known = [places.get(text, -1) for text in found.texts]
     return np.array([*known, fill], np.int64)[found.codes]
 
 
-def targets(table: RecordTable, plan: TablePlan) -> NDArray[Any]:
-    """(n,) int64 labels, or (n, t) float32 numbers in the table's own units."""
-    names = [item.name for item in plan.schema.targets]
-    if plan.loss != LABELS:
+def targets(
+    table: RecordTable, schema: TableSchema, classes: tuple[str, ...], faults: RowFaults
+) -> NDArray[Any]:
+    """(n,) int64 labels, or (n, t) float32 numbers in the table's own units.
+
+    Args:
+      table: All columns of the schema.
+      schema: Names the targets.
+      classes: The label map; empty for numbers.
+      faults: See `inputs`.
+    """
+    names = [item.name for item in schema.targets]
+    if not classes:
         y = np.stack([table.numbers[name] for name in names], 1).astype(np.float32)
-        _refuse_infinities(table, y)
+        for place, name in enumerate(names):
+            _note_odd(y[:, place], name, faults, "which the target needs")
         return y
-    places = {text: place for place, text in enumerate(plan.classes)}
     if names[0] in table.texts:
         found = table.texts[names[0]]
-        return np.array([places[text] for text in found.texts], np.int64)[found.codes]
-    values = np.array([float(text) for text in plan.classes])
+        known = [label_of(text, classes) for text in found.texts]
+        codes = np.array([*known, -1], np.int64)[found.codes]
+        _note_strange(table, names[0], codes, faults, classes)
+        return codes
+    values = np.array([float(text) for text in classes])
     return np.searchsorted(values, table.numbers[names[0]]).astype(np.int64)
+
+
+def label_of(text: str, classes: tuple[str, ...]) -> int:
+    """Place of a label in the label map, also where 2 is written 2.0; -1 for none."""
+    if text in classes:
+        return classes.index(text)
+    try:
+        whole = str(int(float(text))) if float(text) == int(float(text)) else ""
+    except (ValueError, OverflowError):
+        return -1
+    return classes.index(whole) if whole in classes else -1
 
 
 def window_ends(keys: NDArray[Any], window: int, stride: int) -> NDArray[np.int64]:
@@ -154,60 +237,3 @@ def windows(
     """(m, v, window) of rows (n, v), each window in order of time."""
     rows = ends[:, None] - np.arange(window - 1, -1, -1)
     return np.ascontiguousarray(x[rows].transpose(0, 2, 1))
-
-
-@dataclass(frozen=True)
-class RowCoder:
-    """Makes records of single lines, as a board reads them: one decides over no other.
-
-    Attributes:
-      schema: Of the bundle; without windows.
-      classes: Its label map; empty for numbers.
-      places: Of the inputs, then the targets, in a line.
-      width: Cells of a line.
-    """
-
-    schema: TableSchema
-    classes: tuple[str, ...]
-    places: tuple[int, ...]
-    width: int
-
-    def code(self, cells: list[str]) -> tuple[list[float], list[float]]:
-        """Inputs and targets of a line, in the table's own units.
-
-        Raises:
-          ValueError: If a cell is none of its column, or there are more or less.
-        """
-        if len(cells) != self.width:
-            raise ValueError("another width")
-        picked = [cells[place] for place in self.places]
-        x: list[float] = []
-        for column, cell in zip(self.schema.columns, picked, strict=False):
-            x += _coded(column, cell.strip())
-        y = [self._target(cell.strip()) for cell in picked[len(self.schema.columns) :]]
-        return x, y
-
-    def _target(self, cell: str) -> float:
-        if not self.classes:
-            return float(cell)
-        if cell in self.classes:
-            return float(self.classes.index(cell))
-        value = float(cell)
-        if value != int(value):
-            raise ValueError("no label")
-        return float(self.classes.index(str(int(value))))
-
-
-def _coded(column: InputColumn, cell: str) -> list[float]:
-    if not column.categories:
-        if column.fill is not None and is_missing(cell):
-            return [float(column.fill)]
-        return [float(cell)]
-    text = str(column.fill) if column.fill is not None and is_missing(cell) else cell
-    return [float(text == each) for each in _one_of(text, column.categories)]
-
-
-def _one_of(text: str, categories: tuple[str, ...]) -> tuple[str, ...]:
-    if text not in categories:
-        raise ValueError("no category")
-    return categories

@@ -67,8 +67,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, *, tls: bool = False) -> str:
     """Where a browser on this machine finds a listening socket."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
-    return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"

@@ -176,7 +176,7 @@ class ReadinessCondition(Enum):
     REVOKED = "revoked: coordinators take nothing of this board any more"
     RESTORED = "counters behind: was this home put back from an older copy?"
     JAILED = "excluded for a while, for what this board signed"
-    TASK_PAUSED = "the task pauses: its held-out loss falls no more"
+    TASK_PAUSED = "the task pauses or has ended"
     QUARANTINED = "gets no lease for a while: its updates scored badly"
     BROKER_REFUSES = "the broker refuses what this board publishes"
     UNTRUSTED = "the coordinators here are none that this board trusts"

@@ -1,21 +1,20 @@
-"""The board's data set: a folder of `.npz` and `.csv` files, read in order of name.
+"""The board's data set: a folder of `.npz`, `.csv`, `.tsv` and `.parquet` files.
 
-An `.npz` file holds `x (n, *input)` and `y (n, *target)`. A `.csv` file holds one
-record a line, numbers only but for an optional first line of column names; one column
-is the target (the last one, or the one configured), the others are the input. Where the
-bundle names its columns, the file is read by their names (`agent.trainer.table_files`).
+They are read in order of name, by the rules of `records`: an `.npz` file holds
+`x (n, *input)` and `y (n, *target)`, a table one record a row. Where the bundle names
+its columns, a table is read by their names; else it holds numbers only, and one column
+is the target (the last one, or the one configured).
 
 One record never decides over another: what is wrong with a record makes that record
-unusable and changes nothing else, and no record can stop the reading. So each line of a
-CSV file is parsed by itself, and its width is the model's. What is wrong is named by
-file and row, and never by the value.
+unusable and changes nothing else, and no record can stop the reading. How far is read
+depends on places alone, usable or not. What is wrong is named by file and row, and
+never by the value.
 
 Letters: `n` records.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.agent.trainer.dataset_files import (
-    Complaints,
-    RecordQuota,
-    csv_pieces,
-    npz_pieces,
-)
-from starling.agent.trainer.table_files import table_pieces
 from starling.agent.training.trainer_messages import (
     COMPLAINT_CHARS_MAX,
     COMPLAINTS_MAX,
@@ -38,14 +30,17 @@ from starling.agent.training.trainer_messages import (
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import (
     BundleManifest,
-    Preprocessing,
     TensorSpec,
 )
 from starling.records.csv_cells import is_numeric
-from starling.records.scaling import scaled_targets
+from starling.records.errors import DataError
+from starling.records.known_rows import KnownPiece
+from starling.records.runtime.known_files import known_pieces
+from starling.records.runtime.sources import ARRAYS, TABLES, TEXT_TABLES
+from starling.records.scaling import scaled_inputs, scaled_targets
 
 FILES_MAX = 4096
-SUFFIXES = (".npz", ".csv")
+SUFFIXES = (*ARRAYS, *TABLES)
 READING_BYTES = 4 << 20
 """What the pieces take beside the records, at most a few of them at a time."""
 _COPIES = 2
@@ -57,6 +52,49 @@ _TEXTS = "US"
 _INT64_END = 2.0**63
 Rows = NDArray[np.bool_]
 """(n,) which records are usable."""
+
+
+@dataclass
+class Complaints:
+    """Unusable records: a count, and the first few reasons.
+
+    Attributes:
+      unusable: How many records cannot be used; a file that is none counts as one.
+      first: Why, of the first few.
+      unclear: The first few files whose first line is neither names nor a record.
+    """
+
+    unusable: int = 0
+    first: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+
+    def about(self, text: str) -> None:
+        """Notes a record that cannot be used."""
+        self.unusable += 1
+        if len(self.first) < COMPLAINTS_MAX:
+            shown = "".join(c if c.isprintable() else "?" for c in text)
+            self.first.append(shown[:COMPLAINT_CHARS_MAX])
+
+
+@dataclass
+class RecordQuota:
+    """Number of records that may still be read; None for any number.
+
+    Attributes:
+      left: Places.
+      passed: The first file with more than that.
+    """
+
+    left: int | None
+    passed: str = ""
+
+    def take(self, wanted: int) -> int:
+        """So many of the places wanted, which are gone then."""
+        if self.left is None:
+            return wanted
+        taken = min(wanted, self.left)
+        self.left -= taken
+        return taken
 
 
 @dataclass(frozen=True)
@@ -95,7 +133,7 @@ def data_files(folder: Path) -> list[Path]:
             f"cannot be read: {error.strerror}", file=str(folder)
         ) from error
     if not found:
-        raise ConfigError("has no .npz or .csv file", file=str(folder))
+        raise ConfigError("has no .npz, .csv, .tsv or .parquet", file=str(folder))
     if len(found) > FILES_MAX:
         raise ConfigError(f"more than {FILES_MAX} data files", file=str(folder))
     return found
@@ -149,9 +187,7 @@ def read_dataset(
     else:
         x = np.concatenate([part[0] for part in parts])
         y = np.concatenate([part[1] for part in parts])
-    with np.errstate(all="ignore"):
-        y = scaled_targets(y, manifest.table)
-        return BoardDataSet(_preprocessed(x, manifest.preprocessing), y, said)
+    return BoardDataSet(x, y, said)
 
 
 def no_records(manifest: BundleManifest) -> BoardDataSet:
@@ -175,13 +211,22 @@ def _read(
     """The usable records of one file, in pieces."""
     parts = []
     try:
-        table = manifest.table
-        by_name = table is not None and bool(table.columns)
-        pieces = table_pieces if by_name else csv_pieces
-        pieces = npz_pieces if path.suffix == ".npz" else pieces
-        for raw_x, raw_y, name_of in pieces(path, manifest, label, said, room):
+        for piece in known_pieces(path, manifest, label, room.left):
+            held = piece.first(room.take(len(piece)))
+            for fault in held.faults:
+                said.about(fault.unquoted)
+                # Names of columns are no row: this line is neither these nor a record.
+                if fault.row == 1 and path.suffix in TEXT_TABLES:
+                    said.unclear = [*said.unclear, path.name][:COMPLAINTS_MAX]
             with np.errstate(all="ignore"):
-                parts.append(_usable(raw_x, raw_y, name_of, manifest, said))
+                parts.append(_usable(path, held, manifest, said))
+            if len(held) < len(piece):
+                room.passed = room.passed or path.name
+                break
+    except DataError as fault:
+        said.about(fault.unquoted)
+    except ConfigError as error:
+        said.about(str(error))
     except Exception as error:  # noqa: BLE001 - no content of a file may stop a board; its text could show values
         said.about(f"{path.name}: cannot be read ({type(error).__name__})")
         return []
@@ -189,15 +234,11 @@ def _read(
 
 
 def _usable(
-    raw_x: NDArray[Any],
-    raw_y: NDArray[Any],
-    name_of: Callable[[int], str],
-    manifest: BundleManifest,
-    said: Complaints,
+    path: Path, held: KnownPiece, manifest: BundleManifest, said: Complaints
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Records whose values are what the model takes; the others are complained of."""
-    x, good_x = _converted(raw_x, manifest.input)
-    y, good_y = _converted(raw_y, manifest.target)
+    """Records that the model takes, scaled for it; the others are complained of."""
+    x, good_x = _converted(held.x, manifest.input)
+    y, good_y = _converted(held.y, manifest.target)
     checks = [("x is no finite number of its kind", good_x)]
     checks += [("y is no finite number of its kind", good_y)]
     checks += [("x is not in the model's table", _in_tables(x, manifest))]
@@ -207,11 +248,15 @@ def _usable(
         inside = (flat >= 0) & (flat < classes)
         checks += [("y is none of the model's classes", _all_of_row(inside))]
     usable = np.ones(len(x), np.bool_)
+    noun = "record" if path.suffix in ARRAYS else "row"
     for text, good in checks:
         for row in np.flatnonzero(usable & ~good):
-            said.about(f"{name_of(int(row))}: {text}")
+            said.about(f"{path.name}: {noun} {held.places[row]}: {text}")
         usable &= good
-    return (x, y) if usable.all() else (x[usable], y[usable])
+    x, y = (x, y) if usable.all() else (x[usable], y[usable])
+    if x.dtype.kind == "f":
+        x = scaled_inputs(x, manifest.preprocessing)
+    return x, scaled_targets(y, manifest.table)
 
 
 def _converted(raw: NDArray[Any], port: TensorSpec) -> tuple[NDArray[Any], Rows]:
@@ -260,18 +305,6 @@ def _in_tables(x: NDArray[Any], manifest: BundleManifest) -> Rows:
         whole = (places == np.rint(places)) & (places >= 0) & (places < table.rows)
         good &= whole.all(axis=1)
     return good
-
-
-def _preprocessed(x: NDArray[Any], step: Preprocessing) -> NDArray[Any]:
-    if x.dtype.kind != "f" or (step.scale, step.offset) == ((1.0,), (0.0,)):
-        return x
-    trailing = (1,) * max(0, x.ndim - 2)
-    scale = np.array(step.scale, np.float32).reshape(-1, *trailing)
-    offset = np.array(step.offset, np.float32).reshape(-1, *trailing)
-    # In place: the whole is there once.
-    x *= scale
-    x += offset
-    return x
 
 
 def _duplicates(x: NDArray[Any], y: NDArray[Any]) -> int:

@@ -254,8 +254,8 @@ def _check_bounds(name: str, value: int, most: int) -> None:
 def _records(folder: Path, trainer: Trainer, label: str) -> BoardDataSet:
     found = read_dataset(folder, trainer.manifest, label)
     if found.complaints.unclear:
-        places = ", ".join(found.complaints.unclear)
-        detail = f"{places}: neither names of columns nor a record of numbers"
+        files = ", ".join(found.complaints.unclear)
+        detail = f"{files}: row 1: neither names of columns nor a record of numbers"
         raise ConfigError(detail, file=str(folder))
     if not len(found.x):
         reasons = "; ".join(found.complaints.first)

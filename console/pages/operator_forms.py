@@ -94,19 +94,24 @@ def _waiting(operator: OperatorFrame, newcomers: tuple[NewcomerRow, ...]) -> Htm
     rows = [
         (
             element("strong", row.code),
-            f"{row.kind} {row.name}",
-            act(
-                operator,
-                "/act/enrol",
-                element("button", "Accept", name="accept", value="1"),
-                element("button", "Reject", name="accept", value="0"),
-                code=row.code,
+            element(
+                "div",
+                f"{row.kind} {row.name}",
+                act(
+                    operator,
+                    "/act/enrol",
+                    element("button", "Accept", name="accept", value="1"),
+                    element(
+                        "button", "Reject", name="accept", value="0", class_="second"
+                    ),
+                    code=row.code,
+                ),
             ),
         )
         for row in newcomers
     ]
     told = element("p", "Accept only who shows the same code, on its own screen.")
-    heads = ("code", "who", "decision")
+    heads = ("code", "who")
     return card("Waiting with a token", told, table(heads, [*rows], "Newcomers"))
 
 

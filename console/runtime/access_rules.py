@@ -22,16 +22,18 @@ class AccessRules:
       loopback: Whether only this machine reaches the console.
       names: Host names that it is called by, besides addresses and localhost.
       token: Needed by every reader; empty for none.
+      tls: Whether the console itself speaks TLS.
     """
 
     loopback: bool
     names: frozenset[str] = field(default_factory=frozenset)
     token: bytes = b""
+    tls: bool = False
 
     @property
     def operators(self) -> bool:
         """True if an operator's token is not seen on its way here."""
-        return self.loopback
+        return self.loopback or self.tls
 
     def cookie(self) -> str:
         """Value of the cookie of who knows the token; it does not tell the token."""

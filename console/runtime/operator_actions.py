@@ -149,14 +149,14 @@ class OperatorActions:
         """Who waits; nobody where this coordinator has no broker's folder."""
         try:
             store = EnrolmentStore(own_broker(self._home.config().broker).path)
-            claims = store.claims()
+            claims, decided = store.claims(), store.decisions()
         except FederationError as error:
             log.warning("who waits is not known: %s", error)
             return ()
         return tuple(
             NewcomerRow(claim.code, claim.kind.name.lower(), claim.name)
             for claim in claims
-            if claim.state is ClaimState.PENDING
+            if claim.state is ClaimState.PENDING and claim.stem not in decided
         )
 
     async def _revoke(self, request: Request) -> Response:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.durable.files import read_limited, require_private
 from starling.protocol.errors import ConfigError
 from starling.service.listener import is_loopback
+from starling.service.web_access import WebAccess
 
 log = logging.getLogger("starling.console")
 
@@ -87,14 +89,14 @@ class ConsoleSettings:
     Attributes:
       home: Of the coordinator.
       host: That the operator named, or an address.
-      token_file: None for no token.
+      access: Token and TLS.
       until_input_ends: Whether to end with standard input, whose other end a parent
         holds.
     """
 
     home: Path
     host: str
-    token_file: Path | None
+    access: WebAccess
     until_input_ends: bool = False
 
 
@@ -116,36 +118,43 @@ def read_token(file: Path) -> bytes:
     return token
 
 
-def access_rules(settings: ConsoleSettings, listener: socket.socket) -> AccessRules:
+def access_rules(
+    settings: ConsoleSettings, listener: socket.socket, *, tls: bool
+) -> AccessRules:
     """Who may read, said in the log where that is more than this machine.
 
     Args:
       settings: What the operator gave.
       listener: Bound to its address.
+      tls: Whether the console speaks TLS.
 
     Raises:
       ConfigError, StorageError: About the token's file.
     """
-    token = b"" if settings.token_file is None else read_token(settings.token_file)
+    file = settings.access.token_file
+    token = b"" if file is None else read_token(file)
     bound = listener.getsockname()[0]
-    rules = AccessRules(is_loopback(bound), _names(settings.host), token)
+    rules = AccessRules(is_loopback(bound), _names(settings.host), token, tls)
     if not rules.loopback and not token:
         log.warning(
             "listens on %s without a token: everybody who reaches it reads the "
             "console; give --web-token-file FILE, or listen on 127.0.0.1",
             bound,
         )
-    elif not rules.loopback:
+    elif not rules.loopback and not tls:
         log.warning(
-            "listens on %s without TLS: the token can be read on the way; put a proxy "
-            "with TLS before it",
+            "listens on %s without TLS: the token can be read on the way; give "
+            "--web-cert and --web-key, or put a proxy with TLS before it",
             bound,
         )
     return rules
 
 
 def serve(
-    settings: ConsoleSettings, rules: AccessRules, listener: socket.socket
+    settings: ConsoleSettings,
+    rules: AccessRules,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None,
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -153,8 +162,9 @@ def serve(
       settings: What to show.
       rules: To whom.
       listener: Listens already.
+      tls: How to speak TLS; None for not.
     """
-    asyncio.run(_serve(settings, rules, listener))
+    asyncio.run(_serve(settings, rules, listener, tls))
 
 
 def _names(host: str) -> frozenset[str]:
@@ -163,7 +173,10 @@ def _names(host: str) -> frozenset[str]:
 
 
 async def _serve(
-    settings: ConsoleSettings, rules: AccessRules, listener: socket.socket
+    settings: ConsoleSettings,
+    rules: AccessRules,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None,
 ) -> None:
     home = CoordinatorHome(settings.home)
     app = ConsoleApp(
@@ -183,6 +196,8 @@ async def _serve(
         timeout_graceful_shutdown=STOP_S,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
+    config.load()
+    config.ssl = tls
     # It warns of every malformed request, which is a stranger's to send.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = _Server(config)

@@ -6,6 +6,7 @@ Source: RFC 6265bis on cookies; NIST SP 800-63B, section 5.2.2 on throttling.
 import asyncio
 import ipaddress
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,8 +26,8 @@ from starling.protocol.errors import StorageError
 log = logging.getLogger("starling.console")
 
 SIGN_IN = "/sign-in"
-READER_COOKIE = "starling_console"
-OPERATOR_COOKIE = "starling_operator"
+_READER, _OPERATOR = "starling_console", "starling_operator"
+_PORT = re.compile(r":(\d{1,5})$")
 FORM_BYTES_MAX = 4096
 FAILURES_MAX = 10
 """Wrong tokens of one address within `FAILURES_S`; then it waits for that long."""
@@ -68,20 +69,26 @@ class SignIn:
     def session(self, headers: Headers) -> OperatorSession | None:
         """Session of a request; None if nobody signed in, or no token can be read."""
         try:
-            return self._sessions.find(_cookie(headers, OPERATOR_COOKIE))
+            return self._sessions.find(_cookie(headers, _OPERATOR))
         except StorageError as error:
             log.warning("%s", error)
             return None
 
     def may_read(self, headers: Headers) -> bool:
         """True if a request without a session may see pages."""
-        return self._rules.is_reader(headers, _cookie(headers, READER_COOKIE))
+        return self._rules.is_reader(headers, _cookie(headers, _READER))
 
     def sign_out(self, headers: Headers) -> Response:
         """Ends a session."""
-        self._sessions.end(_cookie(headers, OPERATOR_COOKIE))
+        self._sessions.end(_cookie(headers, _OPERATOR))
         made = Response(status_code=303, headers={"location": "/"})
-        made.delete_cookie(OPERATOR_COOKIE, path="/", httponly=True, samesite="strict")
+        made.delete_cookie(
+            _name(headers, _OPERATOR),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=self._rules.tls,
+        )
         return made
 
     async def answer(self, request: Request) -> Response:
@@ -98,7 +105,7 @@ class SignIn:
             return self._shut()
         given = form.get("token", "").strip()
         if self._rules.token and self._rules.is_token(given.encode()):
-            return self._signed_in(READER_COOKIE, self._rules.cookie())
+            return self._signed_in(request, _READER, self._rules.cookie())
         if not self._rules.operators:
             self._note(address)
             return self._form(403, "That is not the token.")
@@ -107,11 +114,12 @@ class SignIn:
         self._waiting += 1
         try:
             async with self._hashing:
-                return await self._operator(given, address)
+                return await self._operator(request, given)
         finally:
             self._waiting -= 1
 
-    async def _operator(self, given: str, address: str) -> Response:
+    async def _operator(self, request: Request, given: str) -> Response:
+        address = _address(request)
         # Who waited here meanwhile may have been wrong often enough.
         if self._is_shut(address):
             return self._shut()
@@ -125,21 +133,22 @@ class SignIn:
             return self._form(403, "That is no token, or no longer one.")
         cookie, session = begun
         log.info("%s signed in (token %s)", session.token.name, session.token.id)
-        return self._signed_in(OPERATOR_COOKIE, cookie)
+        return self._signed_in(request, _OPERATOR, cookie)
 
     def _shut(self) -> Response:
         made = self._form(429, "Too many wrong tokens; wait a minute.")
         made.headers["retry-after"] = f"{FAILURES_S:.0f}"
         return made
 
-    def _signed_in(self, name: str, value: str) -> Response:
+    def _signed_in(self, request: Request, name: str, value: str) -> Response:
         made = Response(status_code=303, headers={"location": "/"})
         made.set_cookie(
-            name,
+            _name(request.headers, name),
             value,
             path="/",
             httponly=True,
             samesite="strict",
+            secure=self._rules.tls,
         )
         return made
 
@@ -193,7 +202,16 @@ def _address(request: Request) -> str:
     return str(ipaddress.ip_network((known, _SHARED_BITS), strict=False))
 
 
+def _name(headers: Headers, name: str) -> str:
+    """A cookie's name, with the port by which the browser knows the console.
+
+    Browsers give a host's cookies to all of its ports, also to another console's.
+    """
+    port = _PORT.search(headers.get("host", ""))
+    return f"{name}_{port[1]}" if port else name
+
+
 def _cookie(headers: Headers, name: str) -> str:
     # As browsers send them: a malformed one of another program on this host, whose
     # cookies come along, leaves ours readable.
-    return cookie_parser(headers.get("cookie", "")).get(name, "")
+    return cookie_parser(headers.get("cookie", "")).get(_name(headers, name), "")

@@ -8,7 +8,7 @@ from starling.coordinator.chain.state import (
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import evaluations, reputations
+from starling.coordinator.chain.training import reputations, task_end
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -21,7 +21,6 @@ from starling.protocol.learning.board_reputation import (
     BoardReputation,
     quarantined_text,
 )
-from starling.protocol.learning.progress_guard import is_paused, paused_text
 from starling.protocol.learning.task import AggregationPolicy, TaskSpec
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import LEASE, CheckIn, Lease
@@ -56,10 +55,8 @@ def check_in(
     if granted is not None and granted.version == said.version:
         turn.send(device, granted.envelope)
         return
-    guard = task.spec.guard
-    known = evaluations.task_loss(turn.state.ledger.tree, said.task)
-    if known is not None and is_paused(guard, known):
-        raise InvalidUpdate(paused_text(guard, known), Reason.PAUSED)
+    if rests := task_end.rests(turn.state.ledger.tree, said.task, _time_ms(turn)):
+        raise InvalidUpdate(rests, Reason.PAUSED)
     standing = reputations.reputation(turn.state.ledger.tree, device)
     _check_quarantine(turn, standing)
     draw = draw_for(turn.settings.selection_seed, device, counter)
@@ -74,10 +71,15 @@ def check_in(
 
 
 def _check_quarantine(turn: CoordinatorStep, known: BoardReputation) -> None:
+    now_ms = _time_ms(turn)
+    if known.is_quarantined(now_ms):
+        raise InvalidUpdate(quarantined_text(known, now_ms), Reason.QUARANTINED)
+
+
+def _time_ms(turn: CoordinatorStep) -> int:
+    """Time of the newest header, in Unix milliseconds; 0 before the first."""
     header = turn.state.ledger.header
-    if header is not None and known.is_quarantined(header.time_ms):
-        detail = quarantined_text(known, header.time_ms)
-        raise InvalidUpdate(detail, Reason.QUARANTINED)
+    return 0 if header is None else header.time_ms
 
 
 def state(
@@ -134,7 +136,7 @@ def share_lease_places(turn: CoordinatorStep) -> None:
 def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
-    if evaluations.paused(turn.state.ledger.tree, task.number):
+    if task_end.rests(turn.state.ledger.tree, task.number, _time_ms(turn)):
         # Nobody pays for a version that would hardly be better.
         turn.put_task(task)
         return

@@ -48,6 +48,7 @@ from starling.service import install_verb
 from starling.service.arguments import PORT_MAX, whole_number
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
+from starling.service.web_access import add_web_access, web_access
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
@@ -184,12 +185,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         metavar="[HOST:]PORT",
         help="show it in a browser and to Prometheus, too (default host 127.0.0.1)",
     )
-    running.add_argument(
-        "--web-token-file",
-        type=Path,
-        metavar="FILE",
-        help="only who knows what is in this file reads the console",
-    )
+    add_web_access(running)
     add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
@@ -334,7 +330,7 @@ def _run(options: argparse.Namespace) -> int:
 
     home = _home(options)
     use_log_format(options)
-    console = console_beside(home.path, options.web, options.web_token_file, _say)
+    console = console_beside(home.path, options.web, web_access(options), _say)
     with console, registrar_beside(home):
         return run(home)
 

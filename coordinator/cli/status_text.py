@@ -77,6 +77,8 @@ def status_text(document: dict[str, Any]) -> str:
         waits = _waits(task, document["chain"])
         rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
         rows += _held_out_rows(task)
+        if task.get("ended"):
+            rows.append((f"task {task['task']} ENDED", task["ended"]))
         rows += _reward_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)

@@ -1,19 +1,23 @@
 """The section of `task.toml` on how credits are shared."""
 
+import math
 from dataclasses import dataclass
 
+from starling.coordinator.chain.training.contribution_rewards import noise_micro
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.reward_policy import (
     DEFAULT_PARTICIPATIONS,
     DEFAULT_TAKING_PART_MICRO,
     EQUAL_REWARDS,
     MILLION,
+    NOISE_DEVIATIONS,
     PARTICIPATIONS_MAX,
     USE_PRICE_MAX,
     RewardPolicy,
     RewardRule,
 )
 from starling.protocol.learning.score_policy import ScorePolicy, ScoreRule
+from starling.protocol.learning.task import TaskSpec
 from starling.protocol.schema.toml_settings import setting
 
 AUTO = "auto"
@@ -87,18 +91,28 @@ def reward_policy(
     )
 
 
-def rewards_text(policy: RewardPolicy, scores: ScorePolicy) -> str:
+def rewards_text(spec: TaskSpec) -> str:
     """Rule by which a task shares its credits, in one line for people."""
+    policy = spec.rewards
     if policy.rule == RewardRule.CONTRIBUTION:
         share = policy.taking_part_micro / MILLION
         return (
             f"by contribution, after {policy.participations} scored updates of a board "
             f"and every {max(1, policy.participations // 2)} more; {share:.0%} for "
-            "taking part, by deposits"
+            f"taking part, by deposits{_noise_text(spec)}"
         )
-    if scores.rule == ScoreRule.PROJECTION:
+    if spec.scores.rule == ScoreRule.PROJECTION:
         return "equally among a version's updates"
     return (
         "equally among a version's updates: no scores by projection say what each "
         "contributed"
     )
+
+
+def _noise_text(spec: TaskSpec) -> str:
+    """Contribution that noise hides of each update before the first payday."""
+    sigma = noise_micro(spec) / MILLION
+    if not sigma:
+        return ""
+    hidden = NOISE_DEVIATIONS * sigma / math.sqrt(spec.rewards.participations)
+    return f"; noise hides {hidden:.1f} examples' worth of each update, at first"

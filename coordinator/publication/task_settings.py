@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.aggregation.strategy_registry import aggregator_of
+from starling.coordinator.publication.end_settings import EndSection, end_policy
 from starling.coordinator.publication.guard_settings import GuardSection, guard_policy
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
@@ -194,6 +195,7 @@ class TaskSettings:
     scores: ScoresSection = table(ScoresSection, "What coordinators think of updates.")
     selection: SelectionSection = table(SelectionSection, "Who gets a lease.")
     rewards: RewardsSection = table(RewardsSection, "How credits are shared.")
+    end: EndSection = table(EndSection, "When it is over.")
 
 
 @dataclass(frozen=True)
@@ -274,6 +276,7 @@ def _spec(
         scores=scores,
         selection=selection_policy(settings.selection),
         rewards=reward_policy(settings.rewards, scores, settings.pool),
+        end=end_policy(settings.end),
     )
 
 

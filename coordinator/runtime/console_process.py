@@ -20,6 +20,7 @@ from pathlib import Path
 from starling.protocol.errors import EXIT_CONFIG, ConfigError
 from starling.sandbox.child_process import PACKAGES
 from starling.service.listener import listen, parse_address
+from starling.service.web_access import WebAccess
 
 log = logging.getLogger("starling.coordinator")
 
@@ -110,7 +111,7 @@ class ConsoleProcess:
 def console_beside(
     home: Path,
     web: str | None,
-    token_file: Path | None,
+    access: WebAccess,
     say: Callable[[str], None],
 ) -> Iterator[None]:
     """Has a console run during the block, if one is wanted.
@@ -118,15 +119,15 @@ def console_beside(
     Args:
       home: The coordinator's.
       web: `[HOST:]PORT`; None for no console.
-      token_file: Of the token that readers need; None for none.
+      access: Token and TLS.
       say: Called with where it is.
 
     Raises:
       ConfigError: If it cannot listen there, or is not installed.
     """
     if web is None:
-        if token_file is not None:
-            raise ConfigError("give --web [HOST:]PORT with it", key="--web-token-file")
+        if access != WebAccess():
+            raise ConfigError("give --web [HOST:]PORT with it", key=access.words()[0])
         yield
         return
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -139,9 +140,7 @@ def console_beside(
     host, port = parse_address(web)
     with listen(host, port) as opened:
         words = [sys.executable, "-m", "starling", "console", "run"]
-        words += ["--home", str(home), "--web", web]
-        if token_file is not None:
-            words += ["--web-token-file", str(token_file)]
+        words += ["--home", str(home), "--web", web, *access.words()]
         console = ConsoleProcess(words, opened)
         try:
             say(console.start())

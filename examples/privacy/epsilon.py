@@ -102,6 +102,17 @@ def mislabelled(data: Arrays, rng: np.random.Generator) -> Arrays:
     return x, (y + moves) % CLASSES
 
 
+def parts() -> tuple[Arrays, Arrays, Arrays]:
+    """Members, others of the same kind, and digits with right labels."""
+    rng = np.random.default_rng(SEED)
+    digits = open_data_set("digits", rng).training
+    x, y = digits.x.astype(np.float32), digits.y.astype(np.int64)
+    order, count = rng.permutation(len(x)), BOARDS * EACH
+    rows = [order[:count], order[count : 2 * count], order[2 * count :]]
+    members, others, clean = [(x[part], y[part]) for part in rows]
+    return mislabelled(members, rng), mislabelled(others, rng), clean
+
+
 def attacked(
     epsilon: float | None, members: Arrays, others: Arrays, clean: Arrays
 ) -> tuple[Attack, bytes]:
@@ -143,12 +154,11 @@ def attacked(
 
 def plot(attacks: list[Attack], path: Path) -> None:
     """Draws members found against false alarms, with what epsilons allow."""
-    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 5.4), layout="constrained")
     grid = np.linspace(0, 1, 500)
-    for attack, colour in zip(attacks, ("#b2182b", "#2166ac", "#1a7f37"), strict=True):
+    for attack, colour in zip(attacks, ("#b2182b", "#2166ac", "#1a7f37"), strict=False):
         label = f"{attack.name}: accuracy {attack.accuracy:.0%}, "
         label += f"advantage {attack.advantage:.2f}"
         axes.plot(
@@ -170,15 +180,10 @@ def plot(attacks: list[Attack], path: Path) -> None:
 
 def main() -> int:
     """Trains, attacks, draws."""
+    mpl.use("Agg")
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(SEED)
-    digits = open_data_set("digits", rng).training
-    x, y = digits.x.astype(np.float32), digits.y.astype(np.int64)
-    order, count = rng.permutation(len(x)), BOARDS * EACH
-    parts = [order[:count], order[count : 2 * count], order[2 * count :]]
-    members, others, clean = [(x[part], y[part]) for part in parts]
-    members, others = mislabelled(members, rng), mislabelled(others, rng)
+    members, others, clean = parts()
     attacks = []
     for epsilon in TRAININGS:
         attack, model = attacked(epsilon, members, others, clean)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import Digest, H
+from starling.protocol.learning.end_policy import NO_END, EndPolicy
 from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
 from starling.protocol.learning.progress_guard import NO_GUARD, GuardPolicy
 from starling.protocol.learning.reward_policy import (
@@ -237,6 +238,7 @@ class TaskSpec(Structure, frozen=True):
       scores: What coordinators think of updates; left out where it is `NO_SCORES`.
       selection: Who gets a lease; left out where it is `EQUAL_CHANCES`.
       rewards: How credits are shared; left out where it is `EQUAL_REWARDS`.
+      end: When it is over; left out where it is `NO_END`.
     """
 
     name: Annotated[str, text(64)]
@@ -254,6 +256,7 @@ class TaskSpec(Structure, frozen=True):
     scores: ScorePolicy = NO_SCORES
     selection: SelectionPolicy = EQUAL_CHANCES
     rewards: RewardPolicy = EQUAL_REWARDS
+    end: EndPolicy = NO_END
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""

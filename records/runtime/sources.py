@@ -2,7 +2,7 @@
 
 | path | records | boards |
 |---|---|---|
-| a `.csv` or `.tsv` file | its rows | by `--board-column` |
+| a `.csv`, `.tsv` or `.parquet` file | its rows | by `--board-column` |
 | an `.npz` file | x and y | by an array of that name |
 | a folder of such files | of all of them | each file is one |
 | a folder of folders of such files | of all of them | each folder is one |
@@ -12,6 +12,7 @@
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -19,25 +20,30 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
 from starling.records import sound
 from starling.records.arrays import array_records
-from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
+from starling.records.npz_arrays import open_npz
 from starling.records.record_set import Division, RecordSet
 from starling.records.runtime import media_files
+from starling.records.runtime.parquet_files import SUFFIXES as PARQUET
+from starling.records.runtime.parquet_files import open_parquet
 from starling.records.table import RecordTable, TableBuilder
+from starling.records.table_piece import TableColumns, TablePiece
 from starling.records.table_records import table_records
 
-TABLES = (".csv", ".tsv")
+TEXT_TABLES = (".csv", ".tsv")
+TABLES = (*TEXT_TABLES, *PARQUET)
 ARRAYS = (".npz",)
 BLOCK_BYTES = 1 << 20
 FILES_MAX = 1 << 20
 _OTHERS = {
-    ".parquet": "write it as CSV, as pandas' to_csv does",
     ".xlsx": "save it as CSV",
     ".xls": "save it as CSV",
     ".json": "write it as CSV",
@@ -108,7 +114,7 @@ def find_files(path: Path) -> SourceFiles:
         empty = [name for name, found in held if not found]
         if empty:
             raise DataError(
-                "holds no .csv or .npz file, as the other boards' folders do: put its "
+                "holds no table or .npz file, as the other boards' folders do: put its "
                 "data there, or take it away",
                 file=str(path / empty[0]),
             )
@@ -118,8 +124,8 @@ def find_files(path: Path) -> SourceFiles:
     media = list(media_files.found_in(path))
     if not media:
         raise DataError(
-            "holds no .csv, .tsv or .npz file, and no folders of pictures or .wav "
-            "files by class",
+            "holds no .csv, .tsv, .parquet or .npz file, and no folders of pictures or "
+            ".wav files by class",
             file=str(path),
         )
     return SourceFiles((media[0].path,))
@@ -133,8 +139,8 @@ def _single(path: Path) -> SourceFiles:
         raise DataError(f"{suffix} is not read: {_OTHERS[suffix]}", file=str(path))
     if suffix not in (*TABLES, *ARRAYS):
         raise DataError(
-            "is none of .csv, .tsv, .npz, and no folder of these, of pictures or of "
-            ".wav files",
+            "is none of .csv, .tsv, .parquet, .npz, and no folder of these, of "
+            "pictures or of .wav files",
             file=str(path),
         )
     if not path.is_file():
@@ -200,18 +206,47 @@ def read_tables(
 
 
 def _add_table(builder: TableBuilder, path: Path, asked: DataOptions) -> None:
-    pieces = whole_lines(_blocks(path), str(path))
-    first = next(pieces, b"")
-    columns = open_columns(first, str(path), as_text=asked.as_text, named=asked.named)
-    builder.add(
-        columns, csv_pieces(chain([first], pieces), columns, str(path)), str(path)
+    with open_table(path, str(path), asked) as (columns, pieces):
+        builder.add(columns, pieces, str(path))
+
+
+@contextmanager
+def open_table(
+    path: Path, file: str, asked: DataOptions
+) -> Iterator[tuple[TableColumns, Iterator[TablePiece]]]:
+    """Columns of a table's file and its rows, until the context ends.
+
+    Args:
+      path: Where it is.
+      file: As messages name it.
+      asked: Says which columns are texts whatever they hold, and which are not read.
+
+    Raises:
+      ConfigError: If it cannot be read.
+      DataError: If it is no table.
+    """
+    if path.suffix.lower() in PARQUET:
+        with open_parquet(path, file) as table:
+            columns = table.columns(asked.as_text, asked.unread)
+            yield columns, table.pieces(columns)
+        return
+    lines = whole_lines(file_blocks(path, BLOCK_BYTES))
+    first = next(lines, b"")
+    layout = open_csv(
+        first, file, as_text=asked.as_text, unread=asked.unread, named=asked.named
     )
+    yield layout.columns, csv_pieces(chain([first], lines), layout, file)
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def file_blocks(path: Path, size: int) -> Iterator[bytes]:
+    """A file's bytes, so many at a time.
+
+    Raises:
+      ConfigError: If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
+            while block := file.read(size):
                 yield block
     except OSError as error:
         raise ConfigError(
@@ -221,7 +256,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet:
     named = tuple(filter(None, [asked.board_column, asked.group]))
-    parts = [_arrays(path, named) for path in files.paths]
+    parts = [read_arrays(path, named) for path in files.paths]
     # Each for itself, so that the file at fault is named.
     for part, path in zip(parts, files.paths, strict=True):
         for key, array in part.items():
@@ -257,23 +292,22 @@ def _kind(array: NDArray[Any]) -> str:
     return "texts" if array.dtype.kind in "US" else "numbers"
 
 
-def _arrays(path: Path, named: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """x, y and the arrays that are named; others may be of any kind."""
+def read_arrays(path: Path, named: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """x, y and the arrays that are named; others may be of any kind.
+
+    Raises:
+      ConfigError: If the file has none of these, or is damaged.
+    """
+    file = str(path)
     try:
-        arrays = np.load(path, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            detail = "is a single array: numpy.savez(file, x=x, y=y) writes both"
-            raise DataError(detail, file=str(path))
-        with arrays:
-            if not {"x", "y"} <= set(arrays.files):
-                detail = f"expected arrays x and y, found {arrays.files}"
-                raise DataError(detail, file=str(path))
-            for name in set(named) - set(arrays.files):
-                detail = f"no such array; there are {arrays.files}"
-                raise DataError(detail, file=str(path), column=name)
-            return {key: arrays[key] for key in ("x", "y", *named)}
+        with path.open("rb") as content:
+            if content.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                detail = "is a single array: numpy.savez(file, x=x, y=y) writes both"
+                raise DataError(detail, file=file)
+            with open_npz(content, ("x", "y", *named), file) as arrays:
+                return {key: array.whole() for key, array in arrays.items()}
     # zipfile says RuntimeError and NotImplementedError of what it cannot unpack.
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error, RuntimeError) as odd:
-        raise DataError(f"cannot be read: {odd}", file=str(path)) from odd
+        raise DataError(f"cannot be read: {odd}", file=file) from odd
     except MemoryError as error:
-        raise DataError("holds more than memory does", file=str(path)) from error
+        raise DataError("holds more than memory does", file=file) from error

@@ -80,16 +80,16 @@ CLIPPING = (
     ),
     Mutant(
         "one bad line of a file spoils it",
-        "agent/trainer/dataset_files.py",
-        '            said.about(f"{name}: row {number}: not {width} numbers")',
-        "            raise ValueError",
+        "records/csv_pieces.py",
+        "        faults.append(DataError(detail, file=file, row=number))",
+        "        raise ValueError",
         _DATA,
     ),
     Mutant(
         "a complaint holds the value",
-        "agent/trainer/dataset_files.py",
-        '            said.about(f"{name}: row {number}: not {width} numbers")',
-        '            said.about(f"{name}: row {number}: not {width}: {line!r}")',
+        "agent/trainer/dataset.py",
+        "                said.about(fault.unquoted)\n                # Names",
+        "                said.about(str(fault))\n                # Names",
         _DATA,
     ),
     Mutant(

@@ -18,6 +18,7 @@ import os
 from starling.engine.runtime.onnxruntime_session import onnxruntime
 print(onnxruntime.__version__, os.environ.get("ORT_DISABLE_TELEMETRY"))
 """
+_FILES = "put .npz, .csv, .tsv or .parquet files there"
 _INSTALL = "install the wheel for this processor: pip install onnxruntime"
 
 
@@ -68,22 +69,21 @@ def data_checks(folder: Path, label: str) -> Iterator[HealthCheck]:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         said = lines[-1] if lines else cause_of_end(done.returncode)
-        yield fail(name, f"{place}: {said}", "put .npz or .csv files there")
+        yield fail(name, f"{place}: {said}", _FILES)
         return
     found = json.loads(done.stdout)
     if found["refusal"]:
-        yield fail(name, found["refusal"], "put .npz or .csv files there")
+        yield fail(name, found["refusal"], _FILES)
         return
     text = f"{found['records']} records in {found['files']} files"
-    if not found["faults"]:
+    fix = "mend that place; records that cannot be used are left out"
+    if found["faults"]:
+        text += f", {found['unusable']} unusable; the first: {found['faults'][0]}"
+    elif not found["is_table"]:
         yield ok(name, text)
         return
-    text += f", {found['unusable']} unusable; the first: {found['faults'][0]}"
-    fix = "mend that place; records that cannot be used are left out"
     if found["is_table"]:
-        fix = "right if the task's bundle names the columns; else " + fix
-        yield warn(name, text, fix)
-        return
+        fix = "right if the task's bundle names the columns; else it takes numbers only"
     yield (warn if found["records"] else fail)(name, text, fix)
 
 

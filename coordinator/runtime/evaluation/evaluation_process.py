@@ -48,9 +48,8 @@ from starling.protocol.model.training_bundle import (
     EVALUATE,
     GRADIENT,
     BundleManifest,
-    Preprocessing,
 )
-from starling.records.scaling import scaled_targets
+from starling.records.scaling import scaled_inputs, scaled_targets
 from starling.sandbox import landlock, seccomp
 from starling.sandbox.syscalls import hide_memory, renounce_privileges
 
@@ -180,7 +179,7 @@ class VersionTester:
     ) -> dict[str, NDArray[Any]]:
         target = scaled_targets(self._held_out.y[rows], manifest.table)
         target = target.astype(manifest.target.dtype)
-        raw = preprocess(self._held_out.x[rows], manifest.preprocessing)
+        raw = scaled_inputs(self._held_out.x[rows], manifest.preprocessing)
         count = len(rows)
         return {
             "theta": theta,
@@ -207,22 +206,6 @@ class _Loaded:
 
 def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def preprocess(raw: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
-    """Scales and shifts raw values, as the bundle tells boards to.
-
-    Args:
-      raw: (n, ...) values.
-      law: One scale and offset for all, or one for each entry of an example's first
-        axis.
-    """
-    scale = np.asarray(law.scale, np.float32)
-    offset = np.asarray(law.offset, np.float32)
-    if scale.size > 1:
-        shape = (1, scale.size, *(1,) * (raw.ndim - 2))
-        scale, offset = scale.reshape(shape), offset.reshape(shape)
-    return raw.astype(np.float32) * scale + offset
 
 
 def _die_with_parent() -> None:

@@ -9,12 +9,8 @@ another one.
 import contextlib
 import subprocess
 import threading
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
-
-import numpy as np
 
 from starling.coordinator.aggregation.contribution_scores import RootGradients
 from starling.coordinator.runtime.evaluation.evaluation_messages import (
@@ -37,6 +33,7 @@ from starling.durable.files import storage_errors
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import Digest
 from starling.protocol.learning.score_policy import root_digest
+from starling.records.runtime.sources import read_arrays
 from starling.sandbox import child_process
 
 COMMAND = child_process.command(
@@ -56,14 +53,11 @@ def load_held_out(path: Path, key: str = "evaluation.data") -> HeldOutData:
     Raises:
       ConfigError: If it is missing, holds something else, or has no example.
     """
-    unreadable = OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error
     try:
-        # A lone .npy array is no context, and has no x: TypeError.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held_out = HeldOutData(arrays["x"], arrays["y"])
-    except (*unreadable, TypeError) as error:
+        held_out = HeldOutData(**read_arrays(path))
+    except ConfigError as error:
         raise ConfigError(
-            f"expected an .npz file with arrays x and y: {error}",
+            f"expected an .npz file with arrays x and y: {error.detail}",
             file=str(path),
             key=key,
         ) from error

@@ -71,7 +71,7 @@ class TaskDraft:
         """The warning, what it costs in privacy, and how it pays; for people."""
         warned = (f"warning: {self.warning}",) if self.warning else ()
         spec = self.made.spec
-        rewards = f"rewards: {rewards_text(spec.rewards, spec.scores)}"
+        rewards = f"rewards: {rewards_text(spec)}"
         paid = (rewards,) if spec.pool or spec.rewards.use_price else ()
         return (*warned, *self.privacy.lines(), *paid)
 

@@ -15,7 +15,7 @@ from starling.coordinator.chain.state import (
     task_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
-from starling.coordinator.chain.training import contribution_rewards
+from starling.coordinator.chain.training import contribution_rewards, task_end
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
 from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
@@ -226,6 +226,7 @@ class StatusFile:
             "waiting": len(task.leases.waiting),
             "held_out": held_out_losses.shown(state.ledger.tree, task),
             "rewards": _rewards(state, task),
+            "ended": task_end.ended(state.ledger.tree, task.number, _time_ms(state)),
             "ranked_by": "loss" if by_loss else "accuracy",
             "versions": [
                 {
@@ -263,6 +264,12 @@ def _stall(found: ChainStall) -> dict[str, Any]:
     }
 
 
+def _time_ms(state: CoordinatorState) -> int:
+    """Time of the newest header, in Unix milliseconds; 0 before the first."""
+    header = state.ledger.header
+    return 0 if header is None else header.time_ms
+
+
 def _rewards(state: CoordinatorState, task: TaskState) -> dict[str, Any] | None:
     """Credits of a task, and their rule; None if it pays nothing."""
     tree, policy = state.ledger.tree, task.spec.rewards
@@ -274,7 +281,7 @@ def _rewards(state: CoordinatorState, task: TaskState) -> dict[str, Any] | None:
         return None
     return {
         "rule": RewardRule(policy.rule).name.lower(),
-        "text": rewards_text(policy, task.spec.scores),
+        "text": rewards_text(task.spec),
         "version": task.spec.pool,
         "pool": pool,
         "set_aside": owed.credits,

@@ -396,7 +396,7 @@ def test_process_says_where_there_are_no_data_files(process: Process) -> None:
     report = process.answer(None)
 
     assert report.kind == TrainerReportKind.FAILED_DATA
-    assert "no .npz or .csv file" in report.detail
+    assert "has no .npz, .csv" in report.detail
 
 
 def test_data_beyond_their_share_of_memory_count_as_none(process: Process) -> None:

@@ -27,6 +27,7 @@ from starling.protocol.ids import (
     Version,
 )
 from starling.protocol.learning import (
+    end_policy,
     progress_guard,
     reward_policy,
     score_policy,
@@ -137,6 +138,7 @@ _spec = replace(
         reward_policy.MILLION,
         reward_policy.USE_PRICE_MAX,
     ),
+    end=end_policy.EndPolicy(UINT_MAX, UINT_MAX, progress_guard.LOSS_MAX, 1),
 )
 _proof = state_tree.StateProof(
     bytes(state_tree.KEY_BYTES_MAX),

@@ -21,6 +21,7 @@ from starling.protocol.chain import (
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
 from starling.protocol.ids import TASKS_MAX, DeviceId, TaskId, Version
 from starling.protocol.learning import (
+    end_policy,
     progress_guard,
     reward_policy,
     score_policy,
@@ -155,6 +156,9 @@ _tasks = st.builds(
         upto(reward_policy.PARTICIPATIONS_MAX, 1),
         upto(reward_policy.MILLION),
         upto(reward_policy.USE_PRICE_MAX),
+    ),
+    st.builds(
+        end_policy.EndPolicy, counts, counts, upto(progress_guard.LOSS_MAX), upto(1)
     ),
 )
 _tasks_no = upto(TASKS_MAX)

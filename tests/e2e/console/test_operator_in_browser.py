@@ -14,8 +14,17 @@ import onnx
 import pytest
 
 from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.coordinator.enrolment.registrar import TokenRecord
+from starling.coordinator.runtime.enrolment.enrolment_store import (
+    ClaimState,
+    EnrolmentStore,
+    StoredClaim,
+)
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
+from starling.protocol.crypto.scram import scram_keys
+from starling.protocol.wire.enrolment_messages import EnrolmentKind
+from starling.protocol.wire.enrolment_token import letters
 from tests.e2e.conftest import Broker
 from tests.e2e.console.webdriver import (
     CHROMEDRIVER,
@@ -104,6 +113,53 @@ def admit(window: Browser, url: str, request: str) -> None:
     window.click("main a[href$=admission]")
 
 
+def decide_newcomers(window: Browser, url: str, home: CoordinatorHome) -> None:
+    """Accepts one who waits, rejects the other, by their codes and buttons."""
+    store = EnrolmentStore(Path(home.config().broker.home))
+    token, board = b"token-01", EnrolmentKind.BOARD
+    store.add_token(TokenRecord(token, board, scram_keys(bytes(20)), 2, 1 << 32, True))
+    names = {"QRST-2345": "a-board-with-quite-a-long-name-0123456789", "ABCD-6789": "b"}
+    claims = [
+        StoredClaim(
+            letters(token),
+            board,
+            name,
+            "{}",
+            code,
+            f"{number:02}",
+            ClaimState.PENDING,
+            "",
+            1,
+        )
+        for number, (code, name) in enumerate(names.items())
+    ]
+    for claim in claims:
+        store.put_claim(claim)
+    window.open(f"{url}/admit")
+    looked_at(window, "newcomers")
+    window.resize(*NARROW)
+    # What is cut of a table can be scrolled to, but nobody sees that it is there.
+    cut = "document.querySelector('.scroll')"
+    assert window.run(f"return {cut}.scrollWidth <= {cut}.clientWidth")
+    window.resize(*WIDE)
+    for code, word, value in (
+        ("QRST-2345", "accepted", 1),
+        ("ABCD-6789", "rejected", 0),
+    ):
+        window.run(
+            "[...document.querySelectorAll('form[action=\"/act/enrol\"]')].find("
+            f"(each) => each.code.value === '{code}').id = 'chosen'"
+        )
+        window.click(f"#chosen button[value='{value}']")
+        window.until("document.querySelector('.done') !== null")
+        assert f"{word} {names[code]}, which shows {code}" in window.text()
+        left = f"document.querySelector('form input[value=\"{code}\"]')"
+        assert window.run(f"return {left} === null")
+        looked_at(window, f"newcomer-{word}")
+    decided = store.decisions()
+    assert [decided[claim.stem] for claim in claims] == [True, False]
+
+
 def publish(window: Browser, url: str, task: str) -> None:
     window.open(f"{url}/publish")
     window.fill("textarea[name=task]", task)
@@ -127,6 +183,7 @@ def test_operator_signs_in_admits_publishes_and_downloads_while_pages_live(
 
     with coordinator(home) as url, browser(tmp_path) as window:
         sign_in(window, url, token)
+        decide_newcomers(window, url, home)
         admit(window, url, request)
         publish(window, url, TASK.replace("buffer = 2", "buffer = 1"))
 

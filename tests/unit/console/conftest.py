@@ -73,7 +73,7 @@ def launch(stack: ExitStack, home: Path, *words: str) -> RunningConsole:
     stack.callback(child.wait, STOP_TIMEOUT_S)
     stack.callback(child.terminate)
     line = child.stdout.readline()
-    assert line.startswith("console: http://"), log.read_text()
+    assert line.startswith("console: http"), log.read_text()
     return RunningConsole(child, log, int(line.rsplit(":")[-1].strip(" /\n")))
 
 

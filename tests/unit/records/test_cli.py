@@ -140,7 +140,10 @@ COMMAS = "a;b;kind\n" + "".join(f"{at % 9},5;{at % 7};c{at % 2}\n" for at in ran
     [
         (UNPRINTABLE, "own.csv: the name or label 'c?0' holds the character U+00A0"),
         (LONG, "over 256 letters: shorten it"),
-        (HUGE_TARGET, "own.csv: row 5: a number beyond 3e38: mend the cell"),
+        (
+            HUGE_TARGET,
+            "own.csv: row 5, column 'y': a number beyond 3e38: mend the cell",
+        ),
         (NO_VALUE, "row 2, column 'a': has no value in any row"),
         (COMMAS, "row 2, column 'a': '0,5' has a decimal comma: write a point"),
     ],

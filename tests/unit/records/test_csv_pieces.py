@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
 from starling.records.errors import DataError
 from starling.records.table import RecordTable, TableBuilder
 
 
 def read(content: bytes, block: int = 7, **options: object) -> RecordTable:
     blocks = [content[at : at + block] for at in range(0, len(content), block)]
-    columns = open_columns(content, "own.csv", **options)  # type: ignore[arg-type]
+    layout = open_csv(content, "own.csv", **options)  # type: ignore[arg-type]
     builder = TableBuilder()
-    pieces = whole_lines(iter(blocks), "own.csv")
-    builder.add(columns, csv_pieces(pieces, columns, "own.csv"), "own.csv")
+    pieces = csv_pieces(whole_lines(iter(blocks)), layout, "own.csv")
+    builder.add(layout.columns, pieces, "own.csv")
     return builder.build()
 
 
@@ -107,16 +107,19 @@ BAD = {
     "one column": (b"a\n1\n2\n", "row 1: one column only"),
     "name twice": (b"a,b,a\n1,2,3\n", "row 1, column 'a': stands twice"),
     "no name": (b"a,,c\n1,2,3\n", "column 2 has no name"),
-    "names and numbers": (b"1.5,2.5,x\n1,2,y\n", "row 1, column '1.5': 2 numbers"),
+    "names and numbers": (b"1.5,2.5,x\n1,2,y\n", "row 1: '1.5' is one of 2 numbers"),
     "names again": (b"a,b\n1,2\na,b\n3,4\n", "row 3: the names.*again"),
     "names again, texts": (b"a,b\nx,y\na,b\nz,w\n", "row 3: the names.*again"),
     "short row": (b"a,b\n1,2\n3\n", "row 3: 1 cell where 2 columns"),
     "two odd rows": (b"a,b\n1\n2,3,4\n", "row 2: 1 cell where 2"),
     "no number": (b"a,b\n1,2\n3,x7\n", "row 3, column 'b': 'x7' is no number"),
     "decimal comma": (b"a;b\n1;2\n3;1,5\n", "row 3, column 'b': '1,5' has a decimal"),
-    "infinity": (b"a,b\n1,2\n3,inf\n", "row 3, column 'b': an infinity"),
+    "infinity": (b"a,b\n1,2\n3,inf\n", "row 3, column 'b': 'inf' is an infinity"),
     "open quote": (b'a,b\n1,"2\n3,4\n', "row 2: a quote is not closed"),
-    "latin1": (b"a,b\n1,M\xc3\xbcller\n2,M\xfcller\n", "row 3: byte 0xFC is not UTF-8"),
+    "latin1": (
+        b"a,b\n1,M\xc3\xbcller\n2,M\xfcller\n",
+        "row 3: a byte that is not UTF-8",
+    ),
     "names alone": (b"a,b\n", "holds no record"),
 }
 
@@ -130,11 +133,40 @@ def test_bad_file_is_named_by_row_and_column(
         read(content, block)
 
 
-def test_line_that_never_ends_is_no_csv() -> None:
-    blocks = (b"1," * (1 << 19) for _ in range(20))
+@pytest.mark.parametrize("block", [1, 3, 7, 9])
+def test_line_that_is_too_long_is_none_wherever_blocks_are_cut(block: int) -> None:
+    content = b"1,2\n" + b"3" * 9 + b"\n12345678\n" + b"4" * 30 + b"\n5,6\n" + b"7" * 9
+    blocks = [content[at : at + block] for at in range(0, len(content), block)]
 
-    with pytest.raises(DataError, match="row 1: a line of over 16 MiB"):
-        list(whole_lines(blocks, "own.csv"))
+    lines = b"".join(whole_lines(blocks, 9)).split(b"\n")
+
+    assert lines == [b"1,2", b"\0", b"12345678", b"\0", b"5,6", b"7" * 9]
+
+
+def test_line_that_never_ends_is_no_csv() -> None:
+    first = next(whole_lines(b"1," * (1 << 19) for _ in range(20)))
+
+    with pytest.raises(DataError, match="a line of over 16 MiB"):
+        open_csv(first, "own.csv")
+
+
+def test_rows_at_fault_are_named_in_order_and_change_no_other() -> None:
+    content = b'a,b\n1,2\n3,x\n4\n5,6\n\xff,7\ny,"8\n9,z\n10,11\n'
+    layout = open_csv(b"a,b\n1,2\n", "own.csv")
+
+    (piece,) = csv_pieces([content], layout, "own.csv")
+
+    np.testing.assert_array_equal(piece.numbers, [[1, 2], [5, 6], [10, 11]])
+    np.testing.assert_array_equal(piece.lines, [2, 5, 9])
+    assert [fault.row for fault in piece.faults] == [3, 4, 6, 7, 8]
+    assert all("'x'" not in fault.unquoted for fault in piece.faults)
+
+
+def test_column_of_which_nothing_is_wanted_is_not_read() -> None:
+    table = read(b"a,b,c\n1,x,3\n4,,5\n", unread=frozenset({"b"}))
+
+    assert list(table.numbers) == ["a", "c"]
+    assert not table.texts
 
 
 def test_row_of_a_late_fault_is_right_in_any_piece() -> None:

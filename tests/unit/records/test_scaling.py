@@ -91,3 +91,12 @@ def test_inputs_that_all_reach_far_are_counted() -> None:
     assert note.startswith(
         "input 1 and 4 others reach 255, the least of the inputs 255"
     )
+
+
+def test_one_scale_per_channel_applies_to_the_first_axis() -> None:
+    raw = np.ones((2, 2, 3))
+
+    shown = scaled_inputs(raw, Preprocessing((2.0, 3.0), (0.0, 1.0)))
+
+    assert shown[0, 0].tolist() == [2, 2, 2]
+    assert shown[0, 1].tolist() == [4, 4, 4]

@@ -1,20 +1,11 @@
-"""Rows of a table as records, whole and line by line."""
+"""Rows of a table as records."""
 
 import numpy as np
 import pytest
 
-from starling.protocol.model.table_schema import (
-    InputColumn,
-    TableSchema,
-    TargetColumn,
-)
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
-from starling.records.table_records import (
-    RowCoder,
-    table_records,
-    window_ends,
-)
+from starling.records.table_records import label_of, table_records, window_ends
 from tests.unit.records.test_csv_pieces import read
 
 TEXT = (
@@ -36,30 +27,6 @@ def test_rows_become_numbers_codes_and_labels() -> None:
     assert found.boards is not None
     assert found.boards.names == ("ann", "bob")
     np.testing.assert_array_equal(found.boards.codes, [0, 0, 1, 1])
-
-
-def test_line_by_line_gives_the_same_as_the_whole() -> None:
-    found = table_records(read(TEXT.encode(), as_text=ASKED.as_text), ASKED, "own")
-    assert found.table is not None
-    coder = RowCoder(found.table, found.classes, (0, 1, 3), 4)
-
-    rows = [coder.code(line.split(",")) for line in TEXT.split("\n")[1:-1]]
-
-    np.testing.assert_array_equal([x for x, _ in rows], found.x)
-    np.testing.assert_array_equal([y[0] for _, y in rows], found.y)
-
-
-@pytest.mark.parametrize(
-    "cells", [["a", "Bern", "yes"], ["1", "Ulm", "yes"], ["1", "Bern", "?"]]
-)
-def test_line_with_a_cell_out_of_place_is_no_record(cells: list[str]) -> None:
-    columns = InputColumn("age"), InputColumn("city", ("Bern",))
-    coder = RowCoder(
-        TableSchema(columns, (TargetColumn("k"),)), ("no", "yes"), (0, 1, 2), 3
-    )
-
-    with pytest.raises(ValueError):  # noqa: PT011 - any of Python's own
-        coder.code(cells)
 
 
 def test_several_targets_are_numbers_side_by_side() -> None:
@@ -118,3 +85,11 @@ def test_group_column_that_divides_nothing_is_refused(
 
     with pytest.raises(DataError, match=said):
         table_records(read(text.encode(), as_text=asked.as_text), asked, "own")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("2", 1), ("2.0", 1), ("-1", 0), ("2.5", -1), ("inf", -1), ("x", -1), ("3", -1)],
+)
+def test_label_is_found_however_its_number_is_written(text: str, place: int) -> None:
+    assert label_of(text, ("-1", "2")) == place

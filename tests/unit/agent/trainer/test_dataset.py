@@ -122,20 +122,24 @@ def write_bytes(name: str, content: bytes) -> Callable[[Path], None]:
 
 # What is written, how many records can be used, and what is said of the others.
 WRONG = [
-    (write_csv("1,2,0\n1,secret77,0\n3,4,1\n"), 2, ["a.csv: row 2: not 3 numbers"]),
-    (write_csv("1,2,0\n1,2\n3,4,1\n"), 2, ["a.csv: row 2: not 3 numbers"]),
-    (write_csv("1,2\n1,2,0\n3,4,1\n"), 2, ["a.csv: row 1: not 3 numbers"]),
-    (write_csv("1,2,0\n1,nan,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
-    (write_csv("1,2,0\n1,-inf,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
-    (write_csv("1,2,0\n1,1e39,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
+    (
+        write_csv("1,2,0\n1,secret77,0\n3,4,1\n"),
+        2,
+        ["a.csv: row 2, column '1': is no number"],
+    ),
+    (write_csv("1,2,0\n1,2\n3,4,1\n"), 2, ["a.csv: row 2: 2 cells where 3"]),
+    (write_csv("1,2\n1,2,0\n3,4,1\n"), 2, ["a.csv: row 1: 2 cells where 3"]),
+    (write_csv("1,2,0\n1,nan,0\n"), 1, ["a.csv: row 2, column '1': no value"]),
+    (write_csv("1,2,0\n1,-inf,0\n"), 1, ["row 2, column '1': is an infinity"]),
+    (write_csv("1,2,0\n1,1e39,0\n"), 1, ["row 2, column '1': a number beyond"]),
     (write_csv("1,2,77\n1,2,0\n"), 1, ["a.csv: row 1: y is none of the model's"]),
     (write_csv("1,2,-77\n"), 0, ["a.csv: row 1: y is none of the model's"]),
     (write_csv("1,2,0.77\n"), 0, ["a.csv: row 1: y is no finite number of its"]),
-    (write_csv("1,2,7.7e300\n"), 0, ["a.csv: row 1: y is no finite number of its"]),
+    (write_csv("1,2,7.7e300\n"), 0, ["row 1, column '2': a number beyond"]),
     (write_csv("a,b,c\n"), 0, []),
-    (write_csv("1,,0\n1,2,0\n"), 1, ["a.csv: row 1: not 3 numbers"]),
+    (write_csv("1,,0\n1,2,0\n"), 1, ["a.csv: row 1, column '1': no value"]),
     (write_csv("0,1,label\n1,2,0\n"), 1, []),
-    (write_csv("1,2,yes\n1,2,0\n"), 1, ["a.csv: row 1: not 3 numbers"]),
+    (write_csv("1,2,yes\n1,2,0\n"), 1, ["row 1, column '2': is no number"]),
     (write_csv("left,77,label\n1,2,0\n"), 1, []),
     (write_csv(""), 0, []),
     (write_csv('1,2,0\n"1,2,0\n3,4,1\n5,6,2"\n'), 2, ["row 2", "row 4"]),
@@ -224,7 +228,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_without_data_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no \.npz or \.csv"):
+    with pytest.raises(ConfigError, match=r"has no \.npz, \.csv"):
         read_dataset(tmp_path, MANIFEST)
 
 
@@ -233,8 +237,8 @@ def test_missing_label_column_is_named(tmp_path: Path) -> None:
 
     data = read_dataset(tmp_path, MANIFEST, "label")
 
-    assert data.complaints.first == ["a.csv: has no such column as data.label"]
-    assert data.complaints.unusable == 2
+    assert data.complaints.first == ["a.csv: lacks the column that data.label names"]
+    assert data.complaints.unusable == 1
 
 
 @pytest.mark.parametrize("value", [9.0, -1.0, 0.5], ids=["above", "below", "between"])

@@ -230,7 +230,8 @@ def test_form_that_is_none_is_refused(
 
 def test_form_that_does_not_come_is_given_up(ana: Operator) -> None:
     head = (
-        f"POST /act/price HTTP/1.1\r\nHost: localhost\r\nCookie: {ana.cookie}\r\n"
+        f"POST /act/price HTTP/1.1\r\nHost: localhost:{ana.console.port}\r\n"
+        f"Cookie: {ana.cookie}\r\n"
         "Content-Length: 100\r\n\r\ncsrf="
     )
     address = ("127.0.0.1", ana.console.port)

@@ -3,8 +3,10 @@
 import http.client
 import signal
 import socket
+import ssl
 import stat
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from starling.console.runtime.server import CLIENTS_MAX, HEAD_BYTES_MAX, read_to
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from tests.unit.console.conftest import RunningConsole, Start, write_status
 from tests.unit.console.status_documents import document
+from tests.unit.service.test_web_access import certified
 
 TIMEOUT_S = 180.0
 CLIENTS = 200
@@ -331,6 +334,59 @@ def test_token_is_needed_for_everything_and_traded_for_a_cookie(
     assert ask(console, "/", Cookie=pair[:-1])[0] == 303
     assert ask(console, "/boards", "POST", b"", Cookie=pair)[0] == 405
     assert TOKEN not in console.log.read_text()
+
+
+def test_console_with_a_certificate_speaks_tls_alone(
+    start: Start, tmp_path: Path
+) -> None:
+    access = certified(tmp_path / "tls")
+    console = start("--web", "0.0.0.0:0", *access.words())
+    trusted = ssl.create_default_context(cafile=access.certificate)
+    link = http.client.HTTPSConnection(
+        "127.0.0.1", console.port, timeout=TIMEOUT_S, context=trusted
+    )
+    with closing(link):
+        link.request("POST", "/sign-in", b"token=x")
+        answer = link.getresponse()
+        assert (answer.status, answer.version) == (403, 11)
+        assert "over TLS" not in answer.read().decode()
+
+    assert raw(console, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")[:4] != b"HTTP"
+
+
+def test_cookie_over_tls_is_sent_over_tls_alone(
+    start: Start, token_file: Path, tmp_path: Path
+) -> None:
+    access = replace(certified(tmp_path / "tls"), token_file=token_file)
+    console = start("--web", "0", *access.words())
+    trusted = ssl.create_default_context(cafile=access.certificate)
+    link = http.client.HTTPSConnection(
+        "127.0.0.1", console.port, timeout=TIMEOUT_S, context=trusted
+    )
+    with closing(link):
+        link.request("POST", "/sign-in", b"token=" + TOKEN.encode())
+        cookie = link.getresponse().headers["set-cookie"]
+
+    assert "; Secure" in cookie
+
+
+def test_consoles_of_one_host_have_cookies_of_their_own(
+    start: Start, token_file: Path
+) -> None:
+    first, second = (
+        start("--web", "0", "--web-token-file", str(token_file)) for _ in range(2)
+    )
+    right = b"token=" + TOKEN.encode()
+
+    pairs = [
+        ask(console, "/sign-in", "POST", right)[2].headers["set-cookie"].split(";")[0]
+        for console in (first, second)
+    ]
+
+    assert len({pair.partition("=")[0] for pair in pairs}) == 2
+    assert ask(first, "/", Cookie="; ".join(pairs))[0] == 200
+    assert ask(second, "/", Cookie="; ".join(pairs))[0] == 200
+    assert ask(second, "/", Cookie=pairs[0])[0] == 303
 
 
 def test_guessing_of_tokens_is_slowed_and_forms_of_others_refused(

@@ -25,8 +25,6 @@ from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.errors import Reason
-from starling.protocol.learning.reward_policy import EQUAL_REWARDS
-from starling.protocol.learning.score_policy import NO_SCORES
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,
     FleetBoard,
@@ -66,12 +64,13 @@ def document(
 
 
 def test_task_that_pays_shows_its_rule_and_what_it_has(tmp_path: Path) -> None:
-    council = FourCoordinators(replace(spec(leases=16), pool=70))
+    paying = replace(spec(leases=16), pool=70)
+    council = FourCoordinators(paying)
     council.open(voters(2))
     (task,) = write(council, tmp_path / "status.json")["tasks"]
     assert task["rewards"] == {
         "rule": "equal",
-        "text": rewards_text(EQUAL_REWARDS, NO_SCORES),
+        "text": rewards_text(paying),
         "version": 70,
         "pool": 0,
         "set_aside": 0,

@@ -1,5 +1,7 @@
 """How credits are shared: by contribution where scores measure it, else equally."""
 
+from dataclasses import replace
+
 import pytest
 
 from starling.coordinator.publication.reward_settings import (
@@ -14,6 +16,9 @@ from starling.protocol.learning.reward_policy import (
     RewardRule,
 )
 from starling.protocol.learning.score_policy import NO_SCORES, ScorePolicy, ScoreRule
+from starling.protocol.learning.task import PrivacyPolicy
+from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from tests.unit.coordinator.fixtures.small_chain import SPEC
 
 MEASURED = ScorePolicy(ScoreRule.PROJECTION)
 BY_ACCURACY = ScorePolicy(ScoreRule.ACCURACY)
@@ -67,7 +72,13 @@ def test_contribution_that_nothing_measures_is_refused(
     assert refused.value.key == key
 
 
-def test_text_says_why_rewards_are_equal() -> None:
-    assert "20% for taking part" in rewards_text(BY_CONTRIBUTION, MEASURED)
-    assert "no scores by projection" in rewards_text(EQUAL_REWARDS, NO_SCORES)
-    assert "no scores" not in rewards_text(EQUAL_REWARDS, MEASURED)
+def test_text_says_why_rewards_are_equal_and_what_noise_hides() -> None:
+    by_contribution = replace(SPEC, rewards=BY_CONTRIBUTION)
+    assert "20% for taking part" in rewards_text(by_contribution)
+    assert "noise" not in rewards_text(by_contribution)
+    assert "no scores by projection" in rewards_text(replace(SPEC, scores=NO_SCORES))
+    assert "no scores" not in rewards_text(SPEC)
+    private = PrivacyPolicy(RECORD_GAUSSIAN, 1, 5_000_000, 1, 1, 15)
+    # Two of 5 sqrt(10), over ten updates.
+    text = rewards_text(replace(by_contribution, privacy=private))
+    assert "noise hides 3.2 examples' worth of each update" in text

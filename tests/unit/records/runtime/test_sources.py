@@ -228,14 +228,14 @@ BAD = {
     other_rate: r"yes/1\.wav: 16000 samples a second, where 1\.wav has 8000",
     other_length: r"yes/1\.wav: 9 samples on 1 channels, where 1\.wav has 8",
     empty_board: r"b\.csv: holds no record",
-    empty_folder: r"/b: holds no \.csv or \.npz file",
+    empty_folder: r"/b: holds no table or \.npz file",
     empty_class: "/eel: holds no pictures",
     other_columns: r"b\.csv: row 1: other columns than in .*a\.csv: b, c",
     text_in_one: r"b\.csv: column 'a': texts in one file and numbers in",
     one_class: "one class alone, 'cat'",
     two_kinds: r"holds both tables and \.npz files",
     two_depths: r"cat/1\.pgm: is not in a class's folder of a board",
-    nothing: "holds no .csv, .tsv or .npz file",
+    nothing: "holds no .csv, .tsv, .parquet or .npz file",
     other_shape: r"b\.npz: x: records of \(3,\) numbers, where a\.npz has \(2,\) ",
 }
 
@@ -253,8 +253,7 @@ def test_source_at_fault_is_named_in_one_line(make, tmp_path: Path) -> None:  # 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.parquet", b"PAR1", r"\.parquet is not read: write it as CSV"),
-        ("a.txt", b"1", "is none of .csv, .tsv, .npz"),
+        ("a.txt", b"1", "is none of .csv, .tsv, .parquet, .npz"),
         ("absent.csv", None, "No such file|cannot be read|no such file"),
         ("absent.npz", None, "no such file"),
         ("broken.npz", b"no zip", "cannot be read"),

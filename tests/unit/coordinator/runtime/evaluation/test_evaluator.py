@@ -11,10 +11,7 @@ from onnx import helper
 
 from starling.compiler import compile_model
 from starling.coordinator.runtime.evaluation.evaluation_messages import EvaluationError
-from starling.coordinator.runtime.evaluation.evaluation_process import (
-    HeldOutData,
-    preprocess,
-)
+from starling.coordinator.runtime.evaluation.evaluation_process import HeldOutData
 from starling.coordinator.runtime.evaluation.evaluator import (
     Evaluator,
     load_held_out,
@@ -24,7 +21,7 @@ from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import H
 from starling.protocol.learning.score_policy import root_digest
-from starling.protocol.model.training_bundle import EVALUATE, THETA, Preprocessing
+from starling.protocol.model.training_bundle import EVALUATE, THETA
 from tests.unit.engine.bundle_edits import (
     edited,
     repacked,
@@ -234,15 +231,6 @@ def test_process_of_trials_can_open_no_file_and_no_socket(tmp_path: Path) -> Non
     )
 
     assert done.stdout == "confined\n", done.stderr
-
-
-def test_preprocess_one_scale_per_channel_applies_to_the_first_axis() -> None:
-    raw = np.ones((2, 2, 3))
-
-    shown = preprocess(raw, Preprocessing((2.0, 3.0), (0.0, 1.0)))
-
-    assert shown[0, 0].tolist() == [2, 2, 2]
-    assert shown[0, 1].tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
