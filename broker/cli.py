@@ -87,6 +87,29 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="make the folder, or change it; what is not named stays as it is",
     )
+    _add_settings(init)
+    verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
+    verbs.add_parser("check", parents=[shared], help="check the running broker")
+    expel = verbs.add_parser(
+        "expel",
+        parents=[shared],
+        help="take all rights from a coordinator or board",
+        description="Take all rights from a coordinator or a board. A running broker "
+        "reads that at once and neither delivers to it nor takes from it any more; its "
+        "connection itself ends when the broker is restarted. It may be repeated, and "
+        "`init --coordinator NAME` takes it back.",
+    )
+    expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
+    installing = verbs.add_parser("install", help=install_verb.TEXT)
+    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
+    installing.add_argument(
+        "--json", action="store_true", help="print one JSON document"
+    )
+    install_verb.add_arguments(installing, ServiceKind.BROKER)
+    return made
+
+
+def _add_settings(init: argparse.ArgumentParser) -> None:
     init.add_argument("--fleet", help="name of the fleet; needed the first time")
     init.add_argument(
         "--rename",
@@ -122,25 +145,6 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="give this user a coordinator's rights; may be repeated",
     )
-    verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
-    verbs.add_parser("check", parents=[shared], help="check the running broker")
-    expel = verbs.add_parser(
-        "expel",
-        parents=[shared],
-        help="take all rights from a coordinator or board",
-        description="Take all rights from a coordinator or a board. A running broker "
-        "reads that at once and neither delivers to it nor takes from it any more; its "
-        "connection itself ends when the broker is restarted. It may be repeated, and "
-        "`init --coordinator NAME` takes it back.",
-    )
-    expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    installing = verbs.add_parser("install", help=install_verb.TEXT)
-    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
-    installing.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
-    install_verb.add_arguments(installing, ServiceKind.BROKER)
-    return made
 
 
 def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:

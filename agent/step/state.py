@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from starling.agent.privacy.ledger import PrivacyLedger, Slot
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.privacy.ledger_entries import Slot
 from starling.agent.step.ongoing_work import (
     AdoptedModel,
     BlobDownload,

@@ -372,7 +372,7 @@ def _connect_properties(settings: LinkSettings) -> Properties:
 
 def _properties(kind: int) -> Properties:
     # paho's constructor has no annotations.
-    return Properties(kind)  # type: ignore[no-untyped-call]
+    return Properties(kind)  # type: ignore[no-untyped-call]  # paho's
 
 
 def _expiry(message: MqttMessage, kind: int) -> Properties | None:

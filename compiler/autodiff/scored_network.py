@@ -15,8 +15,9 @@ import numpy as np
 from onnx import TensorProto
 
 from starling.compiler.autodiff.losses import Loss
+from starling.compiler.autodiff.score_range import FREE, ScoreRange, score_ranges
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import Array, Network, NetworkNode
 
 _MOVERS = frozenset(
@@ -30,25 +31,13 @@ _MOVERS = frozenset(
 )
 _WRAPPERS = frozenset({"Dropout", "Identity"})
 """Exporters put these behind the last function; they change nothing."""
-_BOUNDED = frozenset(
-    {
-        "Clip",
-        "Erf",
-        "Exp",
-        "HardSigmoid",
-        "LogSoftmax",
-        "Relu",
-        "Sigmoid",
-        "Softmax",
-        "Softplus",
-        "Softsign",
-        "Tanh",
-    }
-)
-"""Operators whose values are no scores of any size."""
 _PROBABILITIES = frozenset({"HardSigmoid", "Sigmoid", "Softmax"})
+_CLIPS = frozenset({"Clip", "Max", "Min"})
 _GUARD = 0.01
 """How far from 0 and 1 a clip of probabilities may keep them."""
+_NARROW = 4.0
+"""Scores that stay within this many of 0 leave a class a chance of 2 % at least; what
+allows more may be meant, as 30 tanh(z / 30) is."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +62,25 @@ def scored_network(network: Network, loss: Loss) -> ScoredNetwork:
     if not loss.of_scores:
         return ScoredNetwork(network, network.output)
     made = {name: node for node in network.nodes for name in node.outputs}
-    moves, node = _behind_moves(network, made, network.output)
+    ranges = score_ranges(network)
+    moves, node = _behind_moves(ranges, made, network.output)
     if node is not None and node.kind == "Log" and "Softmax" in loss.absorbs:
         inner = made.get(node.inputs[0])
         node = inner if inner is not None and inner.kind == "Softmax" else node
     found = _absorbed(network, loss, moves, node) or _pair(network, loss, made, node)
     if found is None:
-        _check(network, loss, made, network.output, _BOUNDED)
+        _check(loss, made, ranges, network.output)
         return ScoredNetwork(network, network.output)
     end, source = found
     assert node is not None
-    _check(network, loss, made, source, _PROBABILITIES & {*loss.absorbs, node.kind})
+    cause = ranges.get(source, FREE).node
+    if cause is not None and cause.kind in _PROBABILITIES & {*loss.absorbs, node.kind}:
+        _check(loss, made, ranges, source)
     return end
 
 
 def _behind_moves(
-    network: Network, made: Mapping[str, NetworkNode], name: str
+    ranges: Mapping[str, ScoreRange], made: Mapping[str, NetworkNode], name: str
 ) -> tuple[list[NetworkNode], NetworkNode | None]:
     """The moves at the end of the model, last one first, and what stands before."""
     moves = []
@@ -96,9 +88,9 @@ def _behind_moves(
     while node is not None:
         if node.kind in _MOVERS:
             moves.append(node)
-        elif not (_wraps(node) or _guards(network, made, node)):
+        elif not (_wraps(node) or _guards(ranges, made, node)):
             break
-        node = made.get(node.inputs[0])
+        node = made.get(_source(made, node))
     return moves, node
 
 
@@ -108,21 +100,27 @@ def _wraps(node: NetworkNode) -> bool:
     return to_float or node.kind in _WRAPPERS
 
 
+def _source(made: Mapping[str, NetworkNode], node: NetworkNode) -> str:
+    """The input that is computed; constants may stand before it."""
+    return next((name for name in node.inputs if name in made), node.inputs[0])
+
+
 def _guards(
-    network: Network, made: Mapping[str, NetworkNode], node: NetworkNode
+    ranges: Mapping[str, ScoreRange],
+    made: Mapping[str, NetworkNode],
+    node: NetworkNode,
 ) -> bool:
     """True if a clip only keeps probabilities off 0 and 1."""
-    if node.kind != "Clip":
+    if node.kind not in _CLIPS or node.outputs[0] not in ranges:
         return False
-    bounds = [network.constants.get(name) for name in node.inputs[1:3]]
-    values = [float(b.reshape(-1)[0]) for b in bounds if b is not None and b.size == 1]
-    source = made.get(node.inputs[0])
+    source, kept = ranges.get(_source(made, node), FREE), ranges[node.outputs[0]]
+    computed = [name for name in node.inputs if name in made]
     return (
-        source is not None
-        and source.kind in _PROBABILITIES
-        and len(values) == len(bounds) == 2
-        and values[0] <= _GUARD
-        and values[1] >= 1.0 - _GUARD
+        len(computed) == 1
+        and source.node is not None
+        and source.node.kind in _PROBABILITIES
+        and 0.0 <= source.low <= kept.low <= _GUARD
+        and 1.0 - _GUARD <= kept.high <= source.high <= 1.0
     )
 
 
@@ -230,29 +228,38 @@ def _with(
 
 
 def _check(
-    network: Network,
     loss: Loss,
     made: Mapping[str, NetworkNode],
+    ranges: Mapping[str, ScoreRange],
     name: str,
-    refused: frozenset[str],
 ) -> None:
-    """Refuses what is no score: a bounded function, or several joined.
+    """Refuses what is no score: values within bounds, or some of them joined.
 
     Raises:
       CompileError: Naming the node and what helps.
     """
-    _, node = _behind_moves(network, made, name)
-    if node is None:
-        return
-    if node.kind == "Concat":
-        for source in node.inputs:
-            _check(network, loss, made, source, refused)
-    if node.kind in refused:
+    bounds = ranges.get(name, FREE)
+    _, last = _behind_moves(ranges, made, name)
+    if last is not None and last.kind == "Concat":
+        for source in last.inputs:
+            _check(loss, made, ranges, source)
+    if bounds.node is not None and _is_no_score(bounds, loss):
+        node = bounds.node
         raise CompileError(
-            f"{node.label}: ends the model, but {loss.name} takes scores of any size"
-            f"{_own(loss)}; export the model without it, or {_way_out(node, loss)}",
+            f"{node.label}: ends the model, or keeps its output between "
+            f"{bounds.low:.3g} and {bounds.high:.3g}, but {loss.name} takes scores of "
+            f"any size{_own(loss)}; export the model without it, or "
+            f"{_way_out(node, loss)}",
             (node.name,),
         )
+
+
+def _is_no_score(bounds: ScoreRange, loss: Loss) -> bool:
+    """True if every score would be near 0, or on one side of it."""
+    if bounds.low >= 0.0 or max(-bounds.low, bounds.high) <= _NARROW:
+        return True
+    logarithm = bounds.node is not None and bounds.node.kind == "LogSoftmax"
+    return bounds.high <= 0.0 and (logarithm or "Sigmoid" in loss.absorbs)
 
 
 def _own(loss: Loss) -> str:

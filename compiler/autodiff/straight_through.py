@@ -1,15 +1,14 @@
 """Straight-through estimators: steps whose slope is taken as 1.
 
 PyTorch's `x + (step(x) - x).detach()` is written without the `detach`, so that the
-slope of the sum would be 0. A difference whose first part follows from the second
-through steps alone is held: it counts as a constant. Graphs name what is held, so that
-a comparison with finite differences can keep it fixed, too.
+slope of the sum would be 0. Where a value is added and taken off again, and what stays
+follows from it through a step, the difference is held: it counts as a constant. Graphs
+name what is held, so that a comparison with finite differences can keep it fixed, too.
 
 Source: Bengio, Léonard and Courville, arXiv:1308.3432 section 4.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,31 +29,30 @@ _LOUD |= {"Sign"}
 def held(network: Network) -> Network:
     """The network whose straight-through differences are held.
 
-    They are `x + (r - x)` and `x - (x - r)`, where r follows from x through steps.
+    Sums of x, -x and r become x plus the held difference of r and x, in whichever
+    order they are added: r follows from what x is made of, through a step.
     """
     made = {name: node for node in network.nodes for name in node.outputs}
-    readers = Counter([name for node in network.nodes for name in node.inputs])
-    readers[network.output] += 1
-    nodes = {node.outputs[0]: node for node in network.nodes}
-    shapes, copies = dict(network.shapes), {}
+    shapes, nodes = dict(network.shapes), list[NetworkNode]()
     for node in network.nodes:
-        name = _difference(node, made)
-        if name is None:
+        found = _parts(node, made, network)
+        if found is None:
+            nodes.append(node)
             continue
-        difference = made[name]
-        if readers[name] == 1:
-            nodes[name] = replace(difference, kind=HELD)
-            continue
-        copy = f"{node.outputs[0]}/held"
-        shapes[copy] = shapes[name]
-        copies[name, copy] = replace(difference, kind=HELD, outputs=(copy,))
-        read = tuple([copy if item == name else item for item in node.inputs])
-        nodes[node.outputs[0]] = replace(node, inputs=read)
-    ordered: list[NetworkNode] = []
-    for node in nodes.values():
-        ordered.append(node)
-        ordered += [copy for (name, _), copy in copies.items() if name in node.outputs]
-    return replace(network, nodes=tuple(ordered), shapes=shapes)
+        x, difference = found
+        name = f"{node.outputs[0]}/held"
+        shapes[name] = shapes[node.outputs[0]]
+        nodes.append(NetworkNode(HELD, name, difference, (name,), {}))
+        nodes.append(replace(node, kind="Add", inputs=(x, name)))
+    if len(nodes) == len(network.nodes):
+        return network
+    wanted = {network.output}
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    return replace(network, nodes=tuple(kept[::-1]), shapes=shapes)
 
 
 def silent_steps(network: Network) -> tuple[str, ...]:
@@ -67,7 +65,8 @@ def silent_steps(network: Network) -> tuple[str, ...]:
     """
     found, active = [], set(network.parameters)
     compared: set[str] = set()
-    for node in held(network).nodes:
+    network = held(network)
+    for node in network.nodes:
         reached = active.intersection(node.inputs)
         if reached and not (node.kind == HELD or steps(node)):
             active.update(node.outputs)
@@ -76,7 +75,9 @@ def silent_steps(network: Network) -> tuple[str, ...]:
         whole = node.kind == "Cast" and node.attributes["to"] != TensorProto.BOOL
         number = node.kind == "Cast" and compared.intersection(node.inputs)
         loud = node.kind in _LOUD and (node.kind != "Cast" or whole)
-        if (loud and reached and steps(node)) or number:
+        chosen = node.kind == "Where" and node.inputs[0] in compared
+        chosen = chosen and not active.intersection(node.inputs[1:])
+        if (loud and reached and steps(node)) or number or chosen:
             found.append((node.outputs[0], node.label))
     quiet = _through_held(network)
     return tuple([label for name, label in found if name not in quiet])
@@ -106,24 +107,48 @@ def unheld(graph: bytes) -> bytes:
     return data
 
 
-def _difference(node: NetworkNode, made: Mapping[str, NetworkNode]) -> str | None:
-    """Name of the input that is a straight-through difference; None without one."""
-    if node.kind == "Add":
-        pairs = [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])]
-    elif node.kind == "Sub":
-        pairs = [(node.inputs[0], node.inputs[1])]
-    else:
-        return None
-    for x, other in pairs:
-        difference = made.get(other)
-        if difference is None or difference.kind != "Sub":
+def _parts(
+    node: NetworkNode, made: Mapping[str, NetworkNode], network: Network
+) -> tuple[str, tuple[str, str]] | None:
+    """Names of x, and of r and x in their difference; None for any other node."""
+    for terms in _sums(node, made):
+        plus = [name for name, sign in terms if sign > 0]
+        minus = [name for name, sign in terms if sign < 0]
+        shapes = {network.shapes.get(name) for name in (*plus, *minus, *node.outputs)}
+        if (len(plus), len(minus), len(shapes)) != (2, 1, 1):
             continue
-        first, second = difference.inputs
-        step, same = (first, second) if node.kind == "Add" else (second, first)
-        root = _root(x, made)
-        if _root(same, made) == root and _steps_from(root, step, made):
-            return other
+        for x, step in (plus, plus[::-1]):
+            same = _root(x, made) == _root(minus[0], made)
+            if same and _steps_from(x, step, made, network):
+                return x, (step, minus[0])
     return None
+
+
+def _sums(
+    node: NetworkNode, made: Mapping[str, NetworkNode]
+) -> Iterator[list[tuple[str, int]]]:
+    """The terms that a node adds up, one of them taken apart in turn."""
+    own = _terms(node, made)
+    if len(own) > 2:
+        yield own
+    for index, (name, sign) in enumerate(own):
+        inner = _terms(made[name], made) if name in made else []
+        if inner:
+            signed = [(part, sign * way) for part, way in inner]
+            yield [*own[:index], *signed, *own[index + 1 :]]
+
+
+def _terms(node: NetworkNode, made: Mapping[str, NetworkNode]) -> list[tuple[str, int]]:
+    """Names that a node adds up with their signs; none if it is no sum."""
+    if node.kind not in ("Add", "Sub", "Sum"):
+        return []
+    signs = [1] * len(node.inputs)
+    signs[1:2] = [-1 if node.kind == "Sub" else 1] * len(signs[1:2])
+    found = []
+    for name, sign in zip(node.inputs, signs, strict=True):
+        turned = name in made and made[name].kind == "Neg"
+        found.append((made[name].inputs[0], -sign) if turned else (name, sign))
+    return found
 
 
 def _root(name: str, made: Mapping[str, NetworkNode]) -> str:
@@ -132,34 +157,35 @@ def _root(name: str, made: Mapping[str, NetworkNode]) -> str:
     return name
 
 
-def _steps_from(x: str, end: str, made: Mapping[str, NetworkNode]) -> bool:
-    """True if a value follows from x, and through steps alone."""
-    smooth = _ancestors(end, made, through_steps=False)
-    return x not in smooth and x in _ancestors(end, made, through_steps=True)
+def _steps_from(
+    x: str, end: str, made: Mapping[str, NetworkNode], network: Network
+) -> bool:
+    """True if a step lies between what x is made of and a value."""
+    origins = _ancestors(x, made) - {*network.constants, network.input}
+    return any(
+        steps(made[name]) and not origins.isdisjoint(_ancestors(name, made))
+        for name in _ancestors(end, made)
+        if name in made
+    )
 
 
-def _ancestors(
-    end: str, made: Mapping[str, NetworkNode], *, through_steps: bool
-) -> set[str]:
+def _ancestors(end: str, made: Mapping[str, NetworkNode]) -> set[str]:
     found, waiting = set[str](), [end]
     while waiting:
         name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        node = made.get(name)
-        if node is not None and (through_steps or not steps(node)):
-            waiting.extend([item for item in node.inputs if item])
+        if name not in found:
+            found.add(name)
+            waiting.extend([i for i in made[name].inputs if i] if name in made else [])
     return found
 
 
 def _through_held(network: Network) -> set[str]:
     """Values that lead to held differences; steps among them are not silent."""
     made = {name: node for node in network.nodes for name in node.outputs}
-    found: set[str] = set()
-    for node in network.nodes:
-        name = _difference(node, made)
-        if name is not None:
-            for item in made[name].inputs:
-                found |= _ancestors(item, made, through_steps=True)
-    return found
+    return {
+        name
+        for node in network.nodes
+        if node.kind == HELD
+        for item in node.inputs
+        for name in _ancestors(item, made)
+    }

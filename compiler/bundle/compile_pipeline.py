@@ -26,7 +26,7 @@ from starling.compiler.bundle.training_graphs import (
     private_graph,
 )
 from starling.compiler.bundle.trial_run import tried
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import Network
 from starling.compiler.parameters.parameter_selection import WeightOptions, matching
 from starling.compiler.reader.model_file import load

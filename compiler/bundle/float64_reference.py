@@ -61,6 +61,17 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class LogSoftmax(OpRun):
+    """Of scores of any size; ONNX's own takes the logarithm of what became 0."""
+
+    op_domain = ""
+
+    def _run(self, x: Values, axis: int | None = None) -> tuple[Values]:
+        along = -1 if axis is None else axis
+        lead = x - x.max(axis=along, keepdims=True)
+        return (lead - np.log(np.exp(lead).sum(axis=along, keepdims=True)),)
+
+
 class ScatterElements(OpRun):
     """Adds updates up at their places, or puts them there."""
 
@@ -155,7 +166,14 @@ class MaxPool(OpRun):
         return (largest, np.ravel_multi_index(places, x.shape))
 
 
-_OPERATORS: list[Any] = [Conv, Erf, GlobalMaxPool, MaxPool, ScatterElements]
+_OPERATORS: list[Any] = [
+    Conv,
+    Erf,
+    GlobalMaxPool,
+    LogSoftmax,
+    MaxPool,
+    ScatterElements,
+]
 Pads = list[tuple[int, int]]
 
 

@@ -9,18 +9,21 @@ Source: Vaswani et al. 2017, section 3.5 (positions); Kipf and Welling 2017, sec
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from starling.compiler.ir.network import Array, NetworkNode
+from starling.compiler.parameters import constant_values
 
 AROUND_INPUT = "shift or scale of the input"
 NO_AXES = "a number without axes"
 INFINITE = "holds an infinity"
 FIRST = frozenset({"Div", "Sub"})
 ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
+_SIZE_MIN = 4
+"""Of a matrix that is looked at for a pattern."""
 _MASK_MIN = 1e4
 """Masks hold 0 and -1e4 (half precision) or less, to -infinity."""
 _ABSURD = 1e30
@@ -32,14 +35,21 @@ _GENERATED = re.compile(
     r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(_recip|__\d+|/[xy](:0)?)"
 )
 """What exporters call numbers that the model has no name for."""
+_LITERALS = re.compile(r".*/(x|y|Const(_\d+)?)(:0)?")
+"""What tf2onnx calls tensors that are no variables of the model."""
+_VARIABLE = "ReadVariableOp"
 _SPECTRAL = re.compile(r"(.*\.)?(weight_[uv]|parametrizations\.\w+\.\d+\._[uv])")
 """Estimates of a spectral norm; their parameter has the same name but the ending."""
 _BUFFER_NAMES = (
-    "adj adjacency attn_mask basis causal_mask dct fb fbank filterbank inv_freq mask "
-    "mean mel_basis mel_fb pe pixel_mean pixel_std std window"
+    "adj adjacency anchor_grid anchors attn_mask basis causal_mask cos_cached dct "
+    "default_boxes fb fbank filterbank freqs freqs_cis inv_freq mask mean mel_basis "
+    "mel_fb pe pixel_mean pixel_std priors sin_cached slopes std tril window"
 )
 _BUFFERS = frozenset(_BUFFER_NAMES.split())
 """Last parts of names that people give to buffers."""
+_BUFFER_ENDING = re.compile(r"\w+_(mask|mean|window)|(?!log_)\w+_(std|var)")
+_RUNNING = re.compile(r"(.*[./])?(running|moving)_(mean|var|variance|std)(/.*|:0)?")
+"""Statistics that normalisations keep, by whatever exporter."""
 
 
 def alike(value: Array) -> bool:
@@ -84,30 +94,33 @@ def by_name(name: str, value: Array, *, named: bool) -> str:
             return NO_AXES
     if named and value.ndim == 1 and _SPECTRAL.fullmatch(name):
         return "estimate of a spectral norm"
-    if named and name.rpartition(".")[2] in _BUFFERS:
+    last = name.rpartition(".")[2]
+    if named and (last in _BUFFERS or _BUFFER_ENDING.fullmatch(last)):
         return "named like a buffer"
-    return ""
+    return "statistics of a normalisation" if _RUNNING.fullmatch(name) else ""
 
 
-def by_value(value: NDArray[np.float32]) -> str:
-    """Reason from a tensor's values why it is no weight; empty without one."""
-    if value.ndim < 2 or value.size < 4 or not np.isfinite(value).all():
+def by_value(
+    value: NDArray[np.float32], *, layer: bool = True, factor: bool = False
+) -> str:
+    """Reason from a tensor's values why it is no weight; empty without one.
+
+    Args:
+      value: Of the tensor.
+      layer: Whether a layer reads it as its weight; numbers in a row may be one there.
+      factor: Whether it only multiplies or divides, as fresh biases do not.
+    """
+    if value.size < 2 or not np.isfinite(value).all() or alike(value):
         return ""
-    if alike(value):
+    if constant_values.two_sided(value) or (factor and constant_values.chooses(value)):
+        return "a mask"
+    for reason, found in () if layer else _ROWS:
+        if found(value):
+            return reason
+    if value.ndim < 2 or value.size < _SIZE_MIN:
         return ""
     rows = value.reshape(-1, value.shape[-1]).astype(np.float64)
-    for reason, test in (
-        ("a table of positions", _positions),
-        ("a matrix of zeros and ones", _choices),
-        ("a bank of filters", _sparse),
-        ("averages", _averages),
-        ("an adjacency matrix", _symmetric),
-        ("a basis of cosines", _cosines),
-        ("one filter for all channels", _repeated),
-    ):
-        if test(value, rows):
-            return reason
-    return ""
+    return next((reason for reason, test in _TESTS if test(value, rows)), "")
 
 
 def _positions(value: Array, rows: NDArray[np.float64]) -> bool:
@@ -121,10 +134,11 @@ def _positions(value: Array, rows: NDArray[np.float64]) -> bool:
 
 def _choices(value: Array, rows: NDArray[np.float64]) -> bool:
     """Zeros and ones, both of them, and not the identity that a weight may start as."""
-    del value
     square = rows.shape[0] == rows.shape[1]
     identity = square and np.array_equal(rows, np.eye(len(rows)))
-    return bool(np.isin(rows, (0.0, 1.0)).all()) and not identity
+    return constant_values.chooses(value) and not (
+        identity or constant_values.dirac(value)
+    )
 
 
 def _sparse(value: Array, rows: NDArray[np.float64]) -> bool:
@@ -141,9 +155,10 @@ def _averages(value: Array, rows: NDArray[np.float64]) -> bool:
     if rows.min() < 0.0 or np.count_nonzero(rows) <= len(rows):
         return False
     filters = value.reshape(len(value), -1).astype(np.float64)
+    square = value.ndim == 2 and value.shape[0] == value.shape[1]
     return any(
         part.shape[1] > 1 and bool((np.abs(part.sum(axis=1) - 1.0) <= _CLOSE).all())
-        for part in (rows, filters)
+        for part in (rows, filters, *([rows.T] if square else []))
     )
 
 
@@ -181,6 +196,39 @@ def _repeated(value: Array, rows: NDArray[np.float64]) -> bool:
     )
 
 
+_ROWS = (
+    ("a window", constant_values.window),
+    ("numbers in a row", constant_values.ramps),
+    ("whole numbers", constant_values.whole_numbers),
+)
+_TESTS = (
+    ("a table of positions", _positions),
+    ("a matrix of zeros and ones", _choices),
+    ("a bank of filters", _sparse),
+    ("averages", _averages),
+    ("an adjacency matrix", _symmetric),
+    ("an adjacency matrix", lambda value, _: constant_values.differences(value)),
+    ("a basis of cosines", _cosines),
+    ("one filter for all channels", _repeated),
+    ("a filter of edges", lambda value, _: constant_values.edges(value)),
+    ("wavelets", lambda value, _: constant_values.wavelets(value)),
+    ("distances between places", lambda value, _: constant_values.distances(value)),
+    ("a table of waves", lambda value, _: constant_values.waves(value)),
+)
+
+
+def generated(name: str) -> bool:
+    """True if an exporter gave a tensor its name, as the model has none for it."""
+    return bool(_GENERATED.fullmatch(name))
+
+
+def literals(names: Collection[str]) -> frozenset[str]:
+    """Names of what a Keras program writes as a number, where others are variables."""
+    if not any(_VARIABLE in name for name in names):
+        return frozenset()
+    return frozenset([name for name in names if _LITERALS.fullmatch(name)])
+
+
 def around_input(
     nodes: Sequence[NetworkNode],
     tensors: Mapping[str, Array],
@@ -198,20 +246,32 @@ def around_input(
       first: Operators that may begin it; scikit-learn's scalers begin with others,
         too, and none of its models with a weight for each input alone.
     """
-    raw, shifted = {entry}, set[str]()
+    raw, shifted, front = {entry}, set[str](), set[str]()
     found = set[str]()
     for node in nodes:
         source = node.inputs[0] if node.inputs else ""
         if node.kind in _MOVERS and source in raw | shifted:
             (raw if source in raw else shifted).update(node.outputs)
             continue
-        if len(node.inputs) != 2 or node.inputs[1] not in tensors:
-            continue
-        began = source in raw and node.kind in first
-        goes_on = source in shifted and node.kind in ARITHMETIC
-        if (began or goes_on) and _fits(tensors[node.inputs[1]], row):
-            found.add(node.inputs[1])
-            shifted.update(node.outputs)
+        operand = node.inputs[1] if len(node.inputs) == 2 else ""
+        if operand in tensors:
+            began = source in raw | front and node.kind in first
+            goes_on = source in shifted and node.kind in ARITHMETIC
+            value = tensors[operand]
+            line = source in front | shifted and value.size == max(
+                value.shape, default=1
+            )
+            if (began or goes_on) and (line or _fits(value, row)):
+                found.add(operand)
+                shifted.update(node.outputs)
+                continue
+        fixed = all(
+            name in raw | front or name not in tensors or tensors[name].size == 1
+            for name in node.inputs
+        )
+        if fixed and not shifted.intersection(node.inputs):
+            computed = any(name in raw | front for name in node.inputs)
+            front.update(node.outputs if computed else ())
     return frozenset(found)
 
 

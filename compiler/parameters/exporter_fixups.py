@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
@@ -152,6 +153,20 @@ def plain_casts(proto: onnx.ModelProto) -> onnx.ModelProto:
     return found
 
 
+def _held(node: onnx.NodeProto) -> TensorProto | None:
+    """The tensor of a Constant, however it is written."""
+    for attribute in node.attribute:
+        tensor = TensorProto()
+        if attribute.name == "value":
+            tensor.CopyFrom(attribute.t)
+            return tensor
+        if attribute.name == "value_floats":
+            floats = np.array(attribute.floats, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(floats))
+            return tensor
+    return None
+
+
 def hoisted(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with the tensors of its Constant nodes as initialisers.
 
@@ -162,7 +177,7 @@ def hoisted(proto: onnx.ModelProto) -> onnx.ModelProto:
     names, nodes = [], []
     tensors = []
     for node in proto.graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        value = _held(node)
         if node.op_type == "Constant" and value is not None and _wide(value):
             tensor = TensorProto()
             tensor.CopyFrom(value)

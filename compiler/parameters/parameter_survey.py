@@ -16,6 +16,7 @@ from starling.compiler.parameters import constant_tensors
 from starling.compiler.parameters.exporter_fixups import exporters_own
 from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
+from starling.compiler.rewrite.lowering import estimated
 
 _STATISTICS = "statistics of a normalisation"
 _NUMBER = "a number of the exporter's"
@@ -38,6 +39,10 @@ _LAYERS = frozenset(
     }
 )
 """Operators whose constants are weights even where a file writes them as nodes."""
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_FACTORS = frozenset({"Div", "Mul"})
+_OWNED = frozenset({"Pow", "Where"})
+"""Operators of which every input may be a parameter that a module names."""
 _JOINING = frozenset({"Concat", "Max", "Min", "Sum"})
 """Operators whose constants may be weights, but are often numbers, too."""
 
@@ -88,6 +93,9 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
       told: What the file says of its tensors, if it does.
     """
     direct = _places(sheet.nodes, every=told is not None)
+    if sheet.named:
+        owned = _places([n for n in sheet.nodes if n.kind in _OWNED], every=True)
+        direct |= {name for name in owned if not constant_tensors.generated(name)}
     behind = _behind(sheet, direct)
     read = {name for node in sheet.nodes for name in node.inputs}
     floats = [
@@ -99,11 +107,21 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
     reasons = {name: _ELSEWHERE for name in floats if name not in names}
     reasons |= _reasons(sheet, told, floats)
     weights = tuple([name for name in names if name not in reasons])
+    if sheet.scaled and not any(_learned(name, sheet) for name in weights):
+        # Steps around trees: an estimator has a matrix, or a name for what it learned.
+        reasons |= dict.fromkeys(weights, _NUMBER)
+        weights = ()
     notes = told_apart(told, weights, sheet.tensors) if told else ()
     if told is None:
         numbers = [n for n, why in reasons.items() if why == constant_tensors.NO_AXES]
-        notes = (*_judged(reasons), *_numbers(numbers), *_fused(weights))
+        notes = (*_judged(reasons, sheet), *_numbers(numbers), *_fused(weights))
+        if sheet.named:
+            notes += _out_of_place(reasons) + _numbered(sheet, weights)
     return WeightSurvey(weights, reasons, notes)
+
+
+def _learned(name: str, sheet: SurveyedModel) -> bool:
+    return sheet.tensors[name].size > 1 or estimated(name)
 
 
 def _places(nodes: Sequence[NetworkNode], *, every: bool) -> set[str]:
@@ -167,6 +185,13 @@ class _Judge:
             sheet.row,
             constant_tensors.ARITHMETIC if sheet.scaled else constant_tensors.FIRST,
         )
+        read = [n for n in sheet.nodes if n.kind in _RECURRENT]
+        self._recurrent = {name for node in read for name in node.inputs}
+        others = [n for n in sheet.nodes if n.kind not in _FACTORS]
+        self._factors = {name for node in sheet.nodes for name in node.inputs} - {
+            name for node in others for name in node.inputs
+        }
+        self._named_literals = constant_tensors.literals([*sheet.tensors])
         self._joined = _places(sheet.nodes, every=True) - _places(
             [node for node in sheet.nodes if node.kind not in _JOINING], every=False
         )
@@ -185,20 +210,32 @@ class _Judge:
             return by_value
         if self._told is not None:
             return self._declared(name, self._told)
-        if self._literal(name, value):
-            return _NUMBER
-        if exporters_own(name, value, self._sheet.nodes):
+        if self._number(name, value):
             return _NUMBER
         if name in self._around:
             return constant_tensors.AROUND_INPUT
-        return constant_tensors.by_name(name, value, named=self._sheet.named) or (
-            constant_tensors.by_value(value)
+        by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
+        if by_name or name in self._recurrent:
+            return by_name
+        return constant_tensors.by_value(
+            value, layer=name in self._layers, factor=name in self._factors
+        )
+
+    def _number(self, name: str, value: Array) -> bool:
+        """True if a tensor is a number of a program or its exporter."""
+        lone = self._sheet.scaled and value.size == 1 and name in self._factors
+        return (
+            self._literal(name, value)
+            or name in self._named_literals
+            or (lone and not estimated(name))
+            or exporters_own(name, value, self._sheet.nodes)
         )
 
     def _literal(self, name: str, value: Array) -> bool:
         """True if a tensor is a literal number of the program and no weight."""
         if name not in self._sheet.written:
-            return name in self._joined and constant_tensors.alike(value)
+            own = self._sheet.named and not constant_tensors.generated(name)
+            return name in self._joined and constant_tensors.alike(value) and not own
         filler = name in self._literals and constant_tensors.alike(value)
         placed = name in self._layers or name not in self._literals
         return value.size == 1 or filler or not placed
@@ -258,10 +295,15 @@ def _owner(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _judged(reasons: Mapping[str, str]) -> tuple[str, ...]:
+def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:
     """A line for what values, places and names say, as the file does not."""
     certain = (_NUMBER, _STATISTICS, _ELSEWHERE, constant_tensors.NO_AXES)
-    shown = [f"{name} ({why})" for name, why in reasons.items() if why not in certain]
+    shown = [
+        f"{name} ({why})"
+        for name, why in reasons.items()
+        if why not in certain
+        or (name in sheet.written and not constant_tensors.alike(sheet.tensors[name]))
+    ]
     if not shown:
         return ()
     return (
@@ -277,6 +319,37 @@ def _fused(weights: Sequence[str]) -> tuple[str, ...]:
     return (
         f"{', '.join(names)[:300]}: a convolution and the normalisation behind it, "
         "which the exporter computed into one, and trained as one",
+    )
+
+
+def _out_of_place(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """A line for tensors with names of the model that no rule could train."""
+    names = [
+        name
+        for name, why in reasons.items()
+        if why == _ELSEWHERE and not constant_tensors.generated(name)
+    ]
+    if not names:
+        return ()
+    return (
+        f"not trained, as no gradient is known where they stand: "
+        f"{', '.join(names)[:300]}",
+    )
+
+
+def _numbered(sheet: SurveyedModel, weights: Sequence[str]) -> tuple[str, ...]:
+    """A line for what is trained under a number, away from layers."""
+    layers = _at_layers(sheet)
+    names = [
+        name
+        for name in weights
+        if constant_tensors.generated(name) and name not in layers
+    ]
+    if not names:
+        return ()
+    return (
+        f"trained, though the model has no name for them: {', '.join(names)[:300]}; "
+        "where they are no parameters, leave them out with --freeze",
     )
 
 

@@ -13,7 +13,7 @@ from onnx import defs
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.autodiff.tape import copy
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import Array, Network, NetworkNode
 from starling.compiler.parameters.parameter_selection import (
     WeightOptions,
@@ -22,6 +22,7 @@ from starling.compiler.parameters.parameter_selection import (
     choose,
 )
 from starling.compiler.reader.model_file import opset
+from starling.compiler.reader.operand_shapes import check_operands
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN, Rewriter
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
 from starling.compiler.rewrite.constant_folding import FOLDABLE
@@ -74,7 +75,7 @@ def _read(choice: WeightSelection) -> Network:
     check(choice)
     found = infer(proto, entry, weights)
     check_sizes(nodes, found)
-    _check_states(nodes, found)
+    check_operands(nodes, _extents(found, choice.tensors))
     constants = {
         **{k: v for k, v in choice.tensors.items() if k not in choice.chosen},
         **found.constants,
@@ -207,25 +208,6 @@ def _check_rules(
             f"no gradient rule for {len(missing)} nodes: {shown}",
             tuple([node.name for node in missing]),
         )
-
-
-def _check_states(nodes: Sequence[NetworkNode], found: InferredShapes) -> None:
-    """Refuses recurrent layers whose first state is not as wide as they are.
-
-    Raises:
-      CompileError: Naming the node.
-    """
-    for node in nodes:
-        wanted = node.attributes.get("hidden_size")
-        states = node.inputs[5:7] if node.kind in ("GRU", "LSTM", "RNN") else ()
-        for name in states:
-            extent = found.extents.get(name)
-            if wanted and extent and extent.sizes and extent.sizes[-1] != wanted:
-                raise CompileError(
-                    f"{node.label}: its first state is {extent.sizes[-1]} wide and its "
-                    f"hidden size {wanted}; PyTorch's proj_size has no form in ONNX",
-                    (node.name,),
-                )
 
 
 def _same_form(node: NetworkNode, version: int) -> bool:

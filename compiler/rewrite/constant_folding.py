@@ -7,7 +7,7 @@ whose inputs are known take turns until neither finds more.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -21,6 +21,9 @@ from starling.compiler.ir.network import Array
 ROUNDS_MAX = 32
 VALUES_MAX = 1 << 20
 """Of one folded value: masks and tables are small, and a file must not ask for more."""
+
+_LENGTH_MAX = 1 << 22
+"""Of a vector that is counted up or joined before anything runs."""
 
 _FOLDABLE_NAMES = (
     "Abs Add And ArgMax ArgMin BlackmanWindow Cast Ceil Concat ConstantOfShape "
@@ -147,7 +150,8 @@ def _evaluated(
         target = shapes.get(node.output[0])
         if target is None or math.prod(target) > VALUES_MAX:
             return {}
-    size = max(sum([value.size for value in inputs.values()]), _most(node, inputs))
+    read = sum([inputs[name].size for name in node.input if name in inputs])
+    size = max(read, _most(node, inputs))
     if size > VALUES_MAX and node.op_type not in _SHAPED:
         return {}
     return _run(node, proto, inputs)
@@ -198,11 +202,61 @@ def _run(
     return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
 
 
+def check_lengths(proto: onnx.ModelProto) -> None:
+    """Refuses a vector of constants that is longer than any table.
+
+    Inference with data writes each of its numbers down as a size.
+
+    Raises:
+      CompileError: Naming the node.
+    """
+    given = {item.name: item for item in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            given[node.output[0]] = node.attribute[0].t
+    lengths: dict[str, float] = {
+        name: item.dims[0] for name, item in given.items() if len(item.dims) == 1
+    }
+    for node in proto.graph.node:
+        length = 0.0
+        if node.op_type == "Concat":
+            length = sum([lengths.get(name, 0.0) for name in node.input])
+        elif node.op_type in _COUNTING and given.keys() >= {*node.input}:
+            length = _COUNTING[node.op_type]([given[name] for name in node.input])
+        if not length <= _LENGTH_MAX:
+            name = node.name or node.output[0]
+            raise CompileError(
+                f"{name} ({node.op_type}): makes more than {_LENGTH_MAX:,} values",
+                (name,),
+            )
+        lengths[node.output[0]] = length
+
+
+def _range(bounds: Sequence[onnx.TensorProto]) -> float:
+    start, stop, step = [
+        float(numpy_helper.to_array(item).reshape(-1)[0]) for item in bounds
+    ]
+    return (stop - start) / step if step else math.inf
+
+
+def _vector(shape: Sequence[onnx.TensorProto]) -> float:
+    """Length of a constant vector; others are told by their shapes."""
+    sizes = numpy_helper.to_array(shape[0]).reshape(-1)
+    return float(sizes[0]) if len(sizes) == 1 else 0.0
+
+
+_COUNTING: Mapping[str, Callable[[Sequence[onnx.TensorProto]], float]] = {
+    "ConstantOfShape": _vector,
+    "Range": _range,
+}
+
+
 def _with_data(proto: onnx.ModelProto) -> onnx.ModelProto | None:
     """Shapes with what inference computes itself; None where it contradicts itself.
 
     It takes vectors of any number of axes for plain ones.
     """
+    check_lengths(proto)
     try:
         return infer_shapes(proto, strict_mode=True, data_prop=True)
     except (InferenceError, ValueError):

@@ -14,6 +14,10 @@ from onnx import TensorProto, numpy_helper
 from starling.compiler.ir.network import Array
 
 _OTHERS = frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT16})
+_SMALL = frozenset(
+    {TensorProto.INT8, TensorProto.INT16, TensorProto.UINT8, TensorProto.UINT16}
+)
+"""Whole numbers that boards feed as others, where the model casts them first."""
 _TYPED = frozenset({"dtype", "to"})
 """Attributes that name an element type."""
 
@@ -35,11 +39,12 @@ def single(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         if attribute.name in _TYPED
     }
     others = sorted(kinds & _OTHERS)
-    if not others:
+    if not others and not kinds & _SMALL:
         return proto, ()
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     graph = found.graph
+    _widen_inputs(graph)
     # What is known of values in between holds other types; it is inferred anew.
     for info in (*graph.input, *graph.output, *graph.value_info):
         if info.type.tensor_type.elem_type in _OTHERS:
@@ -53,6 +58,15 @@ def single(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
             if attribute.name in _TYPED and attribute.i in _OTHERS:
                 attribute.i = TensorProto.FLOAT
     return found, tuple([TensorProto.DataType.Name(kind).lower() for kind in others])
+
+
+def _widen_inputs(graph: onnx.GraphProto) -> None:
+    """Makes small whole numbers larger ones where the model casts them first."""
+    for info in graph.input:
+        small = info.type.tensor_type.elem_type in _SMALL
+        readers = {node.op_type for node in graph.node if info.name in node.input}
+        if small and readers == {"Cast"}:
+            info.type.tensor_type.elem_type = TensorProto.INT32
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:

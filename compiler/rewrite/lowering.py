@@ -25,6 +25,7 @@ from starling.compiler.rewrite.frontends.node_writer import (
     Numbers,
     Writer,
     contents,
+    default_opset,
     typed,
     well_formed,
 )
@@ -54,7 +55,7 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     del found.graph.node[:]
-    writer = Writer(found.graph, _kinds(proto))
+    writer = Writer(found.graph, _kinds(proto), default_opset(proto))
     renamed: dict[str, str] = {}
     for node in _leading(proto):
         if node.op_type == "ZipMap":
@@ -80,6 +81,11 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
 _ESTIMATORS = re.compile(r"coef(ficient)?[0-9]*|.*\.weight")
 """Names of the matrices that scikit-learn's linear models and networks learned."""
 _OFFSETS = re.compile(r"intercepts?[0-9]*|.*\.bias")
+
+
+def estimated(name: str) -> bool:
+    """True if a tensor of skl2onnx is what an estimator learned, by its name."""
+    return bool(_ESTIMATORS.fullmatch(name) or _OFFSETS.fullmatch(name))
 
 
 def _fix_fronts(proto: onnx.ModelProto) -> None:

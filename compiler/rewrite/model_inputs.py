@@ -71,8 +71,18 @@ def row(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 def _check(entry: onnx.ValueInfoProto) -> None:
     sizes = entry.type.tensor_type.shape.dim
-    if entry.type.tensor_type.elem_type not in _KINDS:
-        raise CompileError(f"input {entry.name!r}: expected numbers of 32 or 64 bits")
+    kind = entry.type.tensor_type.elem_type
+    if kind == TensorProto.STRING:
+        raise CompileError(
+            f"input {entry.name!r}: is text, which boards do not read; turn it into "
+            "whole numbers before the model and export it again"
+        )
+    if kind not in _KINDS:
+        name = TensorProto.DataType.Name(kind).lower()
+        raise CompileError(
+            f"input {entry.name!r}: is {name}; boards feed float32, whole numbers and "
+            "truth values, which the model may cast"
+        )
     if not sizes:
         raise CompileError(f"input {entry.name!r}: has no batch axis")
     for axis, size in enumerate(sizes[1:], 1):

@@ -93,7 +93,7 @@ def locked_requirements(text: str, target: Target) -> str:
 def pip(*words: str | Path) -> None:
     """Runs this interpreter's pip, and ends where it cannot do what it is told."""
     command = [sys.executable, "-m", "pip", "--quiet", *map(str, words)]
-    done = subprocess.run([*command, "--disable-pip-version-check"], check=False)  # noqa: S603
+    done = subprocess.run([*command, "--disable-pip-version-check"], check=False)  # noqa: S603 - our own words
     if done.returncode != 0:
         sys.exit(f"pip {words[0]} failed, as told above; no package was built")
 
@@ -143,7 +143,7 @@ def printed_unit() -> str:
     """The unit that the agent prints for the package's program."""
     words = ["agent", "install", "--print-unit", f"--program=/{PLACE}/bin/starling"]
     command = [sys.executable, "-m", "starling", *words]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own words
         command, check=True, stdout=subprocess.PIPE, text=True
     )
     return done.stdout
@@ -214,7 +214,7 @@ def source_time_s() -> str:
     if said := os.environ.get("SOURCE_DATE_EPOCH"):
         return said
     command = ["git", "-C", str(REPOSITORY), "log", "-1", "--format=%ct"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     return done.stdout.strip() or "0"
 
 
@@ -239,7 +239,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"starling-agent_{version}_{target.architecture}.deb"
     command = ["dpkg-deb", "--root-owner-group", f"-Z{options.compression}", "-b"]
-    subprocess.run(  # noqa: S603
+    subprocess.run(  # noqa: S603 - our own words
         [*command, str(root), str(file)],
         env={**os.environ, "SOURCE_DATE_EPOCH": source_time_s()},
         stdout=subprocess.DEVNULL,

@@ -11,6 +11,9 @@ from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import BuilderTensor
 from starling.compiler.ir.network import NetworkNode
 
+_LENGTH_MIN = 1e-30
+"""Stands for the length of a vector of zeros, so that its slope is 0, as PyTorch's."""
+
 
 def identity(tape: Tape, node: NetworkNode) -> None:
     """The same tensor."""
@@ -124,11 +127,12 @@ def reduce_extreme(tape: Tape, node: NetworkNode) -> None:
 
 
 def reduce_squares(tape: Tape, node: NetworkNode) -> None:
-    """ReduceSumSquare: 2 x; ReduceL2: x / y."""
+    """ReduceSumSquare: 2 x; ReduceL2: x / y, and 0 where all of x is 0."""
     build, x = tape.build, tape.input(node, 0)
     slope = build.mul(x, build.scalar(2.0))
     if node.kind == "ReduceL2":
-        slope = build.binary("Div", x, with_reduced_axes(tape, node, tape.output(node)))
+        length = build.binary("Max", tape.output(node), build.scalar(_LENGTH_MIN))
+        slope = build.binary("Div", x, with_reduced_axes(tape, node, length))
     tape.give(
         node, 0, build.mul(with_reduced_axes(tape, node, tape.cotangent(node)), slope)
     )

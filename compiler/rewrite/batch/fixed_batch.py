@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from starling.compiler.errors import CompileError
-from starling.compiler.rewrite.constant_folding import settle
+from starling.compiler.rewrite.constant_folding import check_lengths, settle
 from starling.compiler.rewrite.model_inputs import inputs
 
 Sizes = tuple[int, ...]
@@ -153,6 +153,7 @@ def _shapes(proto: onnx.ModelProto, batch: int) -> Mapping[str, Sizes]:
         output.type.tensor_type.ClearField("shape")
     for entry in inputs(model):
         entry.type.tensor_type.shape.dim[0].dim_value = batch
+    check_lengths(model)
     try:
         graph = infer_shapes(model, data_prop=True).graph
     # What cannot be inferred at all is refused later, with its own message.

@@ -35,10 +35,10 @@ def inlined(proto: onnx.ModelProto, nodes_max: int) -> onnx.ModelProto:
     """
     if not proto.functions:
         return proto
-    bodies = {(f.domain, f.name): list(f.node) for f in proto.functions}
+    bodies = {(f.domain, f.name, f.overload): list(f.node) for f in proto.functions}
     if len(bodies) < len(proto.functions):
         raise DecodeError("model: two functions of one name")
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[tuple[str, str, str], int] = {}
     total = _size(list(proto.graph.node), bodies, sizes, 0)
     if total > nodes_max:
         raise LimitError(f"model: functions of {total} nodes, {nodes_max} allowed")
@@ -57,8 +57,8 @@ def inlined(proto: onnx.ModelProto, nodes_max: int) -> onnx.ModelProto:
 
 def _size(
     nodes: list[onnx.NodeProto],
-    bodies: Mapping[tuple[str, str], list[onnx.NodeProto]],
-    sizes: dict[tuple[str, str], int],
+    bodies: Mapping[tuple[str, str, str], list[onnx.NodeProto]],
+    sizes: dict[tuple[str, str, str], int],
     depth: int,
 ) -> int:
     """Number of nodes after functions are inlined."""
@@ -66,7 +66,7 @@ def _size(
         raise DecodeError("model: functions that call each other in a circle")
     total = 0
     for node in nodes:
-        key = (node.domain, node.op_type)
+        key = (node.domain, node.op_type, node.overload)
         if key in bodies and key not in sizes:
             sizes[key] = _size(bodies[key], bodies, sizes, depth + 1)
         total += sizes.get(key, 1)

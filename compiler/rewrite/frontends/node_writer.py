@@ -19,25 +19,37 @@ from starling.protocol.errors import DecodeError
 
 Numbers = Mapping[str, Any]
 """Attributes of a node."""
+_AXES_SINCE_13 = frozenset({"ReduceSum", "Squeeze", "Unsqueeze"})
 _REAL = (TensorProto.FLOAT, TensorProto.UNDEFINED)
 
 
 class Writer:
     """The nodes and initialisers that stand in for others."""
 
-    def __init__(self, graph: onnx.GraphProto, kinds: Mapping[str, int]) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, kinds: Mapping[str, int], opset: int
+    ) -> None:
         """Starts without nodes.
 
         Args:
           graph: Takes the initialisers.
           kinds: Element types of values, as far as they are known.
+          opset: Version of the default operator set that the nodes are part of.
         """
         self._graph = graph
+        self._opset = opset
+        self._whole: dict[str, list[int]] = {}
         self._kinds = kinds
         self.nodes: list[onnx.NodeProto] = []
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 - as ONNX takes them
         """Adds a node and returns the name of its output."""
+        # Until these versions axes were an attribute.
+        since = 13 if kind in _AXES_SINCE_13 else 18
+        turned = kind in _AXES_SINCE_13 or kind.startswith("Reduce")
+        if turned and self._opset < since and self._whole.keys() & {*inputs[1:2]}:
+            attributes["axes"] = self._whole[inputs[1]]
+            inputs = inputs[:1]
         made = helper.make_node(kind, inputs, [output], output, **attributes)
         self.nodes.append(made)
         return output
@@ -54,7 +66,9 @@ class Writer:
 
     def whole(self, name: str, values: object) -> str:
         """The same for whole numbers."""
-        return self.constant(name, np.array(values, np.int64))
+        array = np.array(values, np.int64)
+        self._whole[name] = array.reshape(-1).tolist()
+        return self.constant(name, array)
 
     def weight(self, name: str, values: NDArray[np.float32]) -> str:
         """Adds numbers that may be trained."""
@@ -67,6 +81,12 @@ class Writer:
         if known == kind or (kind == TensorProto.FLOAT and known in _REAL):
             return name
         return self.node("Cast", [name], output, to=kind)
+
+
+def default_opset(proto: onnx.ModelProto) -> int:
+    """Version of the default operator set; the newest that is known without one."""
+    found = [item.version for item in proto.opset_import if not item.domain]
+    return int(found[0]) if found else onnx.defs.onnx_opset_version()
 
 
 def called(node: onnx.NodeProto) -> str:

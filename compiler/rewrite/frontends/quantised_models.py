@@ -25,6 +25,7 @@ from starling.compiler.rewrite.frontends.node_writer import (
     Writer,
     called,
     contents,
+    default_opset,
     refused,
     typed,
     well_formed,
@@ -104,7 +105,9 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             arrays[node.output[0]] = contents(node.attribute[0].t)
-    model = _Model(Writer(found.graph, kinds), arrays, kinds, ranks)
+    model = _Model(
+        Writer(found.graph, kinds, default_opset(proto)), arrays, kinds, ranks
+    )
     for node in graph.node:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
@@ -163,8 +166,8 @@ def _scale(
       CompileError: If they are computed, or in blocks.
     """
     names = [node.input[k] if k < len(node.input) else "" for k in (at, at + 1)]
-    if numbers.get("block_size", 0) or names[0] not in model.arrays:
-        raise refused(node, "has computed scales, or scales for blocks")
+    if names[0] not in model.arrays:
+        raise refused(node, "has computed scales")
     if names[1] and names[1] not in model.arrays:
         raise refused(node, "has computed zero points")
     kind = model.kinds.get(names[1], 0) or kind or numbers.get("output_dtype", 0)
@@ -177,9 +180,27 @@ def _scale(
     limits = _SMALL.get(kind or TensorProto.UINT8)
     if limits is None:
         raise refused(node, f"quantises to {TensorProto.DataType.Name(kind)}")
+    axis = int(numbers.get("axis", 1))
+    if numbers.get("block_size", 0):
+        sides = [_unblocked(model, node, part, numbers) for part in (factor, zero)]
+        return _Scale(sides[0], sides[1], limits, axis)
     factor = factor.reshape(()) if factor.size == 1 else factor
     zero = zero.reshape(()) if zero.size == 1 else zero
-    return _Scale(factor, zero, limits, int(numbers.get("axis", 1)))
+    return _Scale(factor, zero, limits, axis)
+
+
+def _unblocked(
+    model: _Model, node: onnx.NodeProto, part: NDArray[np.float32], numbers: Numbers
+) -> NDArray[np.float32]:
+    """Scales of blocks along an axis, one for each value of a constant."""
+    if node.input[0] not in model.arrays:
+        raise refused(node, "has scales for blocks of values that are computed")
+    shape = model.arrays[node.input[0]].shape
+    axis = int(numbers.get("axis", 1)) % len(shape)
+    if part.ndim == 0:
+        return part
+    wide = np.repeat(part, int(numbers["block_size"]), axis=axis)
+    return np.take(wide, np.arange(shape[axis]), axis=axis)
 
 
 def _real_array(array: Array, scale: _Scale) -> NDArray[np.float32]:
@@ -191,7 +212,7 @@ def _real_array(array: Array, scale: _Scale) -> NDArray[np.float32]:
 
 
 def _beside(part: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
-    if part.ndim == 0:
+    if part.ndim == 0 or 1 < part.ndim == rank:
         return part
     return part.reshape(-1, *[1] * (rank - 1 - axis % rank))
 

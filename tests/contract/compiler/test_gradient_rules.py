@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starling.compiler import compile_model
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS
 from starling.engine.operator_allowlist import OPERATORS

@@ -32,14 +32,14 @@ max_queued_messages 20000
 max_queued_bytes 67108864
 persistent_client_expiration 1d
 max_keepalive 600
-allow_zero_length_clientid false
 set_tcp_nodelay true
-persistence false
 sys_interval 10
+log_type notice
+allow_zero_length_clientid false
+persistence false
 log_dest stdout
 log_type error
 log_type warning
-log_type notice
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 """
 
@@ -101,9 +101,9 @@ memory_limit 268435456
 retain_available false
 max_keepalive 120
 persistent_client_expiration 1h
+sys_interval 0
 allow_zero_length_clientid false
 persistence false
-sys_interval 0
 log_dest stdout
 log_type error
 log_type warning

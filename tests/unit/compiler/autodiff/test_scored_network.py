@@ -27,6 +27,10 @@ def _model(nodes: Nodes, width: int, out: tuple[int, ...] = ()) -> onnx.ModelPro
         "spots": np.array([-1, width, 1, 1], np.int64),
         "row": np.array([-1, width], np.int64),
         "last": np.array([2, 3], np.int64),
+        "first": np.array([1], np.int64),
+        "second": np.array([2], np.int64),
+        "thirty": np.array(30, np.float32),
+        "gain": weight(RNG, 3),
     }
     layers = [node("MatMul", ["x", "w"], ["z"]), *nodes]
     used = {name for made in layers for name in made.input}
@@ -175,6 +179,66 @@ REFUSED: dict[str, tuple[str, Nodes, str]] = {
         [node("Clip", ["z", "low", "high"], ["out"], "c")],
         r"c \(Clip\)",
     ),
+    "rest of a sigmoid": (
+        "bce",
+        [node("Sigmoid", ["z"], ["p"], "s"), node("Sub", ["one", "p"], ["out"])],
+        r"s \(Sigmoid\)",
+    ),
+    "one column of a softmax": (
+        "bce",
+        [
+            node("Softmax", ["z"], ["p"], "s", axis=1),
+            node("Slice", ["p", "first", "second", "first"], ["out"]),
+        ],
+        r"s \(Softmax\)",
+    ),
+    "mean of two softmaxes": (
+        "cross-entropy",
+        [
+            node("Softmax", ["z"], ["p"], "s", axis=1),
+            node("Neg", ["z"], ["n"]),
+            node("Softmax", ["n"], ["q"], axis=1),
+            node("Mean", ["p", "q"], ["out"]),
+        ],
+        r"s \(Softmax\)",
+    ),
+    "softmax written by hand": (
+        "cross-entropy",
+        [
+            node("Exp", ["z"], ["e"]),
+            node("ReduceSum", ["e", "first"], ["t"], keepdims=1),
+            node("Div", ["e", "t"], ["out"], "share"),
+        ],
+        r"share \(Div\)",
+    ),
+    "sigmoid written by hand": (
+        "bce",
+        [
+            node("Neg", ["z"], ["n"]),
+            node("Exp", ["n"], ["e"], "s"),
+            node("Add", ["one", "e"], ["d"]),
+            node("Reciprocal", ["d"], ["out"]),
+        ],
+        r"s \(Exp\).*between 0 and 1",
+    ),
+    "logarithm of a sigmoid": (
+        "bce",
+        [
+            node("Neg", ["z"], ["n"]),
+            node("Softplus", ["n"], ["p"], "s"),
+            node("Neg", ["p"], ["out"]),
+        ],
+        r"s \(Softplus\)",
+    ),
+    "threshold": (
+        "bce",
+        [
+            node("Greater", ["z", "one"], ["g"], "s"),
+            node("Cast", ["g"], ["p"], to=1),
+            node("Add", ["p", "one"], ["out"]),
+        ],
+        r"s \(Greater\)",
+    ),
     **{
         f"{kind} under {loss}": (loss, [node(kind, ["z"], ["out"], "n")], "n")
         for kind in ("Relu", "Tanh", "HardSigmoid", "Softsign")
@@ -186,12 +250,40 @@ REFUSED: dict[str, tuple[str, Nodes, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_ending_of_another_loss_is_refused_by_name(case: str) -> None:
     loss, nodes, message = REFUSED[case]
-    width = 6 if case == "sigmoids joined" else 3
+    width = {"sigmoids joined": 6, "one column of a softmax": 1}.get(case, 3)
 
     with pytest.raises(CompileError, match=message) as caught:
         compile_model(_model(nodes, 3, (width,)), loss=loss)
 
     assert caught.value.nodes
+
+
+TAKEN: dict[str, Nodes] = {
+    "scores that are capped far away": [
+        node("Div", ["z", "thirty"], ["d"]),
+        node("Tanh", ["d"], ["t"]),
+        node("Mul", ["t", "thirty"], ["out"]),
+    ],
+    "trained gain behind a sigmoid": [
+        node("Sigmoid", ["z"], ["p"]),
+        node("Mul", ["p", "gain"], ["out"]),
+    ],
+    "sigmoid that opens and shuts another value": [
+        node("Sigmoid", ["z"], ["p"]),
+        node("Mul", ["p", "z"], ["out"]),
+    ],
+    "softmax kept off 0 by a maximum": [
+        node("Softmax", ["z"], ["p"], axis=1),
+        node("Max", ["low", "p"], ["out"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_endings_that_leave_scores_free_are_taken(case: str) -> None:
+    bundle = compile_model(_model(TAKEN[case], 3), loss="cross-entropy")
+
+    assert check_bundle(bundle, np.random.default_rng(1)).worst <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["Relu", "Sigmoid", "Softmax", "Tanh"])

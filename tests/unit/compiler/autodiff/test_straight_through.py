@@ -51,6 +51,36 @@ STRAIGHT: Mapping[str, Sequence[onnx.NodeProto]] = {
         node("Sub", ["h", "r"], ["d"]),
         node("Sub", ["h", "d"], ["q"]),
     ],
+    "(x - x) + step(x)": [
+        node("Round", ["h"], ["r"]),
+        node("Sub", ["h", "h"], ["d"]),
+        node("Add", ["d", "r"], ["q"]),
+    ],
+    "(step(x) + x) - x": [
+        node("Round", ["h"], ["r"]),
+        node("Add", ["r", "h"], ["d"]),
+        node("Sub", ["d", "h"], ["q"]),
+    ],
+    "a sum of three": [
+        node("Round", ["h"], ["r"]),
+        node("Neg", ["h"], ["n"]),
+        node("Sum", ["h", "r", "n"], ["q"]),
+    ],
+    "a step whose size follows from each example": [
+        node("ReduceMax", ["h"], ["m"], axes=[1], keepdims=1),
+        node("Div", ["h", "m"], ["e"]),
+        node("Round", ["e"], ["i"]),
+        node("Mul", ["i", "m"], ["r"]),
+        node("Sub", ["r", "h"], ["d"]),
+        node("Add", ["h", "d"], ["q"]),
+    ],
+    "a step of what x was clipped from": [
+        node("Mul", ["h", "s"], ["c"]),
+        node("Div", ["c", "s"], ["b"]),
+        node("Sign", ["h"], ["r"]),
+        node("Sub", ["r", "b"], ["d"]),
+        node("Add", ["d", "b"], ["q"]),
+    ],
     "a comparison, behind copies": [
         node("Greater", ["h", "zero"], ["c"]),
         node("Cast", ["c"], ["r"], to=1),
@@ -107,6 +137,16 @@ def test_smooth_difference_is_none() -> None:
     assert [item.kind for item in held(network).nodes] == [
         item.kind for item in network.nodes
     ]
+
+
+def test_number_that_a_comparison_chooses_is_named() -> None:
+    proto = _model(
+        node("Greater", ["h", "zero"], ["c"]),
+        node("Where", ["c", "s", "zero"], ["r"], "choice"),
+        node("Add", ["h", "r"], ["q"]),
+    )
+
+    assert silent_steps(read_network(load(proto))) == ("choice (Where)",)
 
 
 def test_step_that_ends_a_gradient_is_named() -> None:

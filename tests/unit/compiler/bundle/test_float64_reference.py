@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from starling.compiler.bundle.float64_reference import Reference
-from starling.compiler.ir.graph_builder import IR_VERSION, OPSET, Attribute
+from starling.compiler.ir.graph_writer import IR_VERSION, OPSET, Attribute
 from tests.unit.compiler.small_models import node
 
 RNG = np.random.default_rng(0)
@@ -55,6 +55,7 @@ CASES: dict[str, Case] = {
         {"kernel_shape": [3], "dilations": [2]},
     ),
     "largest of a sequence": ("GlobalMaxPool", [(2, 3, 5)], {}),
+    "logarithm of a softmax": ("LogSoftmax", [(4, 3)], {"axis": 1}),
     "error function": ("Erf", [(4, 3)], {}),
 }
 

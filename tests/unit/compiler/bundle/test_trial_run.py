@@ -56,6 +56,43 @@ def test_many_values_together_are_refused() -> None:
         compile_model(proto, loss="mse")
 
 
+def _counted(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """A sum of constants beside a linear layer."""
+    weights: Tensors = {
+        "zero": np.array(0, np.int64),
+        "one": np.array(1, np.int64),
+        "far": np.array(1 << 40, np.int64),
+        "long": np.array([1 << 20], np.int64),
+        "axis": np.array([0], np.int64),
+        "w": weight(RNG, 4, 3),
+    }
+    rest = [
+        node("Cast", ["c"], ["f"], to=1),
+        node("ReduceSum", ["f", "axis"], ["s"], keepdims=0),
+        node("Add", ["x", "s"], ["h"]),
+        node("MatMul", ["h", "w"], ["out"]),
+    ]
+    return build([*nodes, *rest], weights, (4,), (3,), opset=18)
+
+
+LONG: Mapping[str, onnx.ModelProto] = {
+    "counted up": _counted(node("Range", ["zero", "far", "one"], ["c"], "big")),
+    "counted up by nothing": _counted(
+        node("Range", ["zero", "far", "zero"], ["c"], "big")
+    ),
+    "joined with itself": _counted(
+        node("ConstantOfShape", ["long"], ["z"]),
+        node("Concat", ["z"] * 2000, ["c"], "big", axis=0),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_vector_of_terabytes_is_refused_before_it_is_made(case: str) -> None:
+    with pytest.raises(CompileError, match=r"big \(.*more than"):
+        compile_model(LONG[case], loss="mse")
+
+
 def test_constants_that_pair_up_to_terabytes_are_not_computed() -> None:
     weights: Tensors = {
         "column": np.zeros((1 << 19, 1), np.int64),
@@ -112,7 +149,7 @@ def test_last_state_alone_compiles(kind: str, width: int) -> None:
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
 def test_first_state_of_another_width_is_refused(kind: str) -> None:
-    with pytest.raises(CompileError, match=r"layer \(.*5 wide and its hidden size 4"):
+    with pytest.raises(CompileError, match=r"layer \(.*'h0'.*\(1, n, 5\).*\(1, n, 4\)"):
         compile_model(_recurrent(kind, ["all", "last"], 5), loss="mse")
 
 

@@ -31,6 +31,36 @@ def _cosines(size: int) -> Values:
     return table
 
 
+def _padded(table: Values) -> Values:
+    rows: Values = table.copy()
+    rows[0] = 0
+    return rows
+
+
+def _fourier(size: int) -> Values:
+    angles = np.arange(size // 2 + 1)[:, None] * np.arange(size) * 2 * np.pi / size
+    kernels: Values = (np.cos(angles) * np.hanning(size))[:, None].astype(np.float32)
+    return kernels
+
+
+def _by_distance(size: int) -> Values:
+    far = np.abs(np.arange(size)[:, None] - np.arange(size)[None])
+    slopes: Values = np.stack([-far / 2, -far / 4]).astype(np.float32)
+    return slopes
+
+
+def _laplacian() -> Values:
+    links = (np.arange(25).reshape(5, 5) % 3 + 1.0) * (1 - np.eye(5))
+    found: Values = (np.diag(links.sum(1)) - links).astype(np.float32)
+    return found
+
+
+def _haar() -> Values:
+    signs = [[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]
+    found: Values = np.array(signs, np.float32).reshape(4, 1, 2, 2)
+    return found
+
+
 ADJACENCY: Values = (RNG.random((5, 5)) + 0.1).astype(np.float32)
 AVERAGES: Values = ADJACENCY / ADJACENCY.sum(1, keepdims=True)
 BLUR: Values = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / np.float32(16)
@@ -47,6 +77,17 @@ NO_WEIGHTS: dict[str, Values] = {
     "blur of each channel": np.tile(BLUR, (3, 1, 1, 1)),
     "one blur": BLUR[None, None],
     "edges of each channel": np.tile(SOBEL, (3, 1, 1, 1)),
+    "positions with a row of padding": _padded(_positions(8, 6)),
+    "positions, a tenth": 0.1 * _positions(7, 8),
+    "positions along the last axis": _positions(8, 6).T[None].copy(),
+    "rotations": np.tile(_positions(8, 6)[:, 1::2], 2),
+    "Fourier kernels under a window": _fourier(16),
+    "slopes by distance": _by_distance(6),
+    "directed links, columns that sum to one": AVERAGES.T.copy(),
+    "a Laplacian": _laplacian(),
+    "a mask of -100": np.where(np.eye(4) > 0, -100, 0).astype(np.float32),
+    "two edges": np.stack([SOBEL, SOBEL.T])[:, None],
+    "wavelets": _haar(),
     "cosine transform": _cosines(6),
     "cosine transform, turned": _cosines(6).T.copy(),
 }
@@ -57,7 +98,40 @@ def test_values_of_a_constant_are_known(case: str) -> None:
     assert constant_tensors.by_value(NO_WEIGHTS[case])
 
 
+ELSEWHERE: dict[str, Values] = {
+    "a window": np.hanning(9).astype(np.float32),
+    "a window of a longer period": np.hamming(17)[:16].astype(np.float32),
+    "centres in a row": np.linspace(-2, 2, 8, dtype=np.float32),
+    "frequencies": (1e4 ** (-np.arange(8) / 8)).astype(np.float32),
+    "slopes, turned": (0.5 ** np.arange(1, 9)).reshape(8, 1, 1).astype(np.float32),
+    "anchors": np.array([[10, 13], [16, 30], [33, 23]], np.float32),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_values_in_a_row_are_constants_away_from_layers(case: str) -> None:
+    assert constant_tensors.by_value(ELSEWHERE[case], layer=False)
+    assert not constant_tensors.by_value(np.flip(_drawn(ELSEWHERE[case])), layer=False)
+
+
+def _drawn(like: Values) -> Values:
+    drawn: Values = RNG.standard_normal(like.shape).astype(np.float32)
+    return drawn
+
+
+def test_zeros_and_ones_that_multiply_are_a_mask_and_a_bias_is_none() -> None:
+    value = np.array([1, 1, 0, 1, 0], np.float32)
+
+    assert constant_tensors.by_value(value, layer=False, factor=True)
+    assert not constant_tensors.by_value(value, layer=False)
+
+
 WEIGHTS: dict[str, Values] = {
+    "state matrix, log of 1 to 8 in each row": np.log(
+        np.tile(np.arange(1, 9), (5, 1))
+    ).astype(np.float32),
+    "channels handed on": (np.eye(4)[:, :, None] * [0, 1, 0]).astype(np.float32),
+    "whole numbers in a layer": np.arange(12, dtype=np.float32).reshape(4, 3),
     "normal": RNG.standard_normal((6, 6)).astype(np.float32),
     "uniform": RNG.uniform(-0.1, 0.1, (8, 3, 3, 3)).astype(np.float32),
     "positive": np.exp(RNG.standard_normal((5, 4))).astype(np.float32),
@@ -110,6 +184,10 @@ def test_masks_and_bounds_are_constants_in_any_file(
         ("0.parametrizations.weight.0._v", np.zeros(5, np.float32), True),
         ("0.weight_v", np.zeros((5, 4), np.float32), False),
         ("encoder.pe", np.zeros((5, 4), np.float32), True),
+        ("bn.running_var", np.ones(5, np.float32), True),
+        ("fc.weight_mask", np.ones((5, 4), np.float32), True),
+        ("data_mean", np.zeros(5, np.float32), True),
+        ("policy.log_std", np.zeros(5, np.float32), False),
         ("scale", np.array(0.5, np.float32), False),
         ("onnx::Mul_34", np.array(0.5, np.float32), True),
     ],
@@ -137,6 +215,24 @@ def test_shift_and_scale_of_the_input_are_found_through_movers() -> None:
     found = constant_tensors.around_input(nodes, tensors, "x", (4,))
 
     assert found == {"mean", "factor"}
+
+
+def test_shift_behind_a_front_of_fixed_functions_is_found() -> None:
+    nodes = [
+        _node("Abs", "x", "a"),
+        _node("Log", "a", "l"),
+        _node("Sub", "l", "mean", "s"),
+        _node("Div", "s", "spread", "t"),
+        _node("MatMul", "t", "w", "h"),
+        _node("Sub", "h", "later", "out"),
+    ]
+    tensors = dict.fromkeys(("mean", "spread", "later"), np.ones(4, np.float32))
+
+    found = constant_tensors.around_input(
+        nodes, {**tensors, "w": np.ones((4, 4), np.float32)}, "x", (4,)
+    )
+
+    assert found == {"mean", "spread"}
 
 
 def test_centres_that_enlarge_the_input_are_no_shift_of_it() -> None:

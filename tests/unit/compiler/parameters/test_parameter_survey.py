@@ -83,6 +83,128 @@ def test_scaler_of_scikit_learn_is_no_weight(producer: str) -> None:
     assert {*_trained(bundle)} == {*kept}
 
 
+def _named(nodes: list[onnx.NodeProto], **more: NDArray[np.generic]) -> onnx.ModelProto:
+    """Two layers with what stands between, as PyTorch's older exporter names them."""
+    weights = {
+        "fc.weight": weight(RNG, 4, 5),
+        **more,
+        "out.weight": weight(RNG, 5, 3),
+    }
+    layers = [node("MatMul", ["x", "fc.weight"], ["h"]), *nodes]
+    layers.append(node("MatMul", ["q", "out.weight"], ["out"]))
+    proto = build(layers, weights, (4,), (3,))
+    proto.producer_name = "pytorch"
+    return proto
+
+
+def test_parameter_that_a_module_names_is_trained_wherever_a_rule_can() -> None:
+    nodes = [
+        node("Exp", ["h"], ["e"]),
+        node("Pow", ["e", "pool.p"], ["g"]),
+        node("Where", ["hidden", "token", "g"], ["q"]),
+    ]
+    more: Tensors = {
+        "pool.p": np.array([1.5], np.float32),
+        "hidden": np.array([[True, False, True, False, False]]),
+        "token": weight(RNG, 1, 5),
+    }
+
+    bundle = compile_model(_named(nodes, **more), loss="mse")
+
+    assert {*_trained(bundle)} == {"fc.weight", "pool.p", "token", "out.weight"}
+    assert _sound(bundle)
+
+
+def test_parameter_that_no_rule_can_train_is_told() -> None:
+    nodes = [node("Clip", ["h", "low", "act.alpha"], ["q"])]
+    more: Tensors = {
+        "low": np.array(0, np.float32),
+        "act.alpha": np.array([1.5], np.float32).reshape(()),
+    }
+
+    notes = compile_model(_named(nodes, **more), loss="mse").notes
+
+    assert any("act.alpha" in line for line in notes)
+
+
+def test_tensor_that_is_trained_under_a_number_is_told() -> None:
+    nodes = [node("Mul", ["h", "onnx::Mul_7"], ["q"])]
+
+    bundle = compile_model(_named(nodes, **{"onnx::Mul_7": weight(RNG, 5)}), loss="mse")
+
+    assert any("onnx::Mul_7" in line for line in bundle.notes)
+
+
+def test_number_of_a_keras_program_is_none_of_its_variables() -> None:
+    names = ("s/d/MatMul/ReadVariableOp:0", "s/mul/y:0")
+    nodes = [
+        node("MatMul", ["x", names[0]], ["h"]),
+        node("Mul", ["h", names[1]], ["out"]),
+    ]
+    weights = {names[0]: weight(RNG, 4, 3), names[1]: weight(RNG, 3)}
+
+    bundle = compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+    assert _trained(bundle) == [names[0]]
+
+
+def test_numbers_in_a_constant_node_that_are_not_trained_are_told() -> None:
+    nodes = [
+        node("Constant", [], ["b"], value_floats=[0.1, 0.2, 0.3]),
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,))
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w"]
+    assert any("b (" in line for line in bundle.notes)
+    assert _trained(compile_model(proto, loss="mse", train=["w", "b"])) == ["w", "b"]
+
+
+def test_estimator_that_learned_trees_alone_has_no_weights() -> None:
+    nodes = [node("Tanh", ["x"], ["t"]), node("Sub", ["half", "t"], ["out"])]
+    proto = build(nodes, {"half": np.array([0.5], np.float32)}, (4,), (4,))
+    proto.producer_name = "skl2onnx"
+
+    with pytest.raises(CompileError, match="no weights"):
+        compile_model(proto, loss="mse")
+
+
+def test_length_of_zeros_has_the_slope_zero() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Sub", ["h", "h"], ["d"]),
+        node("Mul", ["d", "h"], ["e"]),
+        node("ReduceL2", ["e"], ["l"], axes=[1], keepdims=1),
+        node("Add", ["h", "l"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,))
+
+    assert _sound(compile_model(proto, loss="mse"))
+
+
+def test_bias_of_fresh_forget_gates_is_trained() -> None:
+    bias = np.zeros((1, 32), np.float32)
+    bias[0, 8:12] = 1
+    weights: Tensors = {
+        "w": weight(RNG, 1, 16, 3),
+        "r": weight(RNG, 1, 16, 4),
+        "b": bias,
+        "first": np.array([0], np.int64),
+    }
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        node("LSTM", ["t", "w", "r", "b"], ["all", "last"], hidden_size=4),
+        node("Squeeze", ["last", "first"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, weights, (6, 3), (4,)), loss="mse")
+
+    assert {*_trained(bundle)} == {"w", "r", "b"}
+
+
 def test_constant_that_a_pattern_names_is_trained() -> None:
     bundle = compile_model(_scaled(), loss="mse", train=["w", "me*"])
 

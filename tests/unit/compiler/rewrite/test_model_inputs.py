@@ -99,8 +99,11 @@ def _run(
     [
         pytest.param({}, "no input", id="none"),
         pytest.param({"x": (_FLOAT, (3, "n"))}, "axis 1 has no fixed", id="batch last"),
+        pytest.param(
+            {"x": (TensorProto.COMPLEX64, ("n", 4))}, "complex64", id="complex"
+        ),
         pytest.param({"x": (_FLOAT, ())}, "no batch axis", id="scalar"),
-        pytest.param({"x": (TensorProto.STRING, ("n", 4))}, "numbers", id="text"),
+        pytest.param({"x": (TensorProto.STRING, ("n", 4))}, "text", id="text"),
     ],
 )
 def test_input_without_a_batch_in_front_is_refused(
@@ -110,6 +113,22 @@ def test_input_without_a_batch_in_front_is_refused(
 
     with pytest.raises(CompileError, match=message):
         joined(_with_inputs(nodes, {}, inputs, (4,)))
+
+
+def test_bytes_that_the_model_casts_are_fed_as_whole_numbers() -> None:
+    nodes = [node("Cast", ["x"], ["f"], to=1), node("MatMul", ["f", "w"], ["out"])]
+    proto = _with_inputs(
+        nodes,
+        {"w": weight(np.random.default_rng(0), 4, 3)},
+        {"x": (TensorProto.UINT8, ("n", 4))},
+        (3,),
+    )
+    bundle = compile_model(proto, loss="mse")
+    x = np.array([[0, 200, 255, 7]], np.float32)
+
+    (found,) = _run(bundle.files[INFER], {"theta": bundle.theta, "x": x})
+
+    np.testing.assert_allclose(found, x @ bundle.theta.reshape(4, 3), rtol=1e-5)
 
 
 def _columns(*, shifted: bool) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import CompileError, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.reader.model_file import load
 from starling.protocol.errors import DecodeError, FederationError, LimitError
 from starling.protocol.model.training_bundle import INFER
@@ -54,6 +54,24 @@ def test_functions_of_a_model_are_written_out() -> None:
     session = onnxruntime.InferenceSession(bundle.files[INFER])
     (found,) = session.run(None, {"theta": bundle.theta, "x": x})
     np.testing.assert_allclose(found, (x @ bundle.theta.reshape(4, 3)) ** 4, rtol=1e-4)
+
+
+def test_functions_of_one_name_are_told_by_their_overload() -> None:
+    halves = []
+    for kind in ("Tanh", "Sigmoid"):
+        half = _function("Bend", node(kind, ["a"], ["b"]))
+        half.overload = kind
+        halves.append(half)
+    calls = [
+        helper.make_node("Bend", ["a"], ["v"], domain="my", overload="Tanh"),
+        helper.make_node("Bend", ["v"], ["b"], domain="my", overload="Sigmoid"),
+    ]
+    model = _with(_function("First", *calls), *halves)
+    model.ir_version = 10
+
+    kinds = [item.op_type for item in load(model).graph.node]
+
+    assert kinds == ["MatMul", "Tanh", "Sigmoid"]
 
 
 HOSTILE: Mapping[str, tuple[Callable[[], onnx.ModelProto], type[FederationError]]] = {

@@ -59,6 +59,22 @@ def _weights_alone() -> tuple[Nodes, Arrays]:
     return nodes, arrays
 
 
+def _blocks() -> tuple[Nodes, Arrays]:
+    """Scales and zero points for each two rows of a weight."""
+    arrays: Arrays = {
+        "w": _small(4, 4),
+        "cs": np.array(
+            [[0.01, 0.02, 0.03, 0.04], [0.02, 0.01, 0.05, 0.02]], np.float32
+        ),
+        "cz": np.array([[1, -2, 0, 5], [0, 3, -1, 2]], np.int8),
+    }
+    nodes = [
+        _node("DequantizeLinear", ["w", "cs", "cz"], "real", axis=0, block_size=2),
+        _node("MatMul", ["x", "real"], "out"),
+    ]
+    return nodes, arrays
+
+
 def _fake_quantisation() -> tuple[Nodes, Arrays]:
     """Rounded activations and a rounded real weight, as in training for few bits."""
     arrays: Arrays = {"w": weight(RNG, 4, 4), "s": np.array(0.05, np.float32)}
@@ -120,6 +136,7 @@ def _whole_numbers() -> tuple[Nodes, Arrays]:
 
 MODELS: Mapping[str, tuple[Callable[[], tuple[Nodes, Arrays]], Sequence[str], int]] = {
     "weights alone": (_weights_alone, ["bias", "first"], 20),
+    "scales of blocks": (_blocks, ["real"], 16),
     "fake quantisation": (_fake_quantisation, ["w"], 16),
     "a convolution": (_convolution, ["c.bias", "c.weight"], 6),
     "products and sums": (_products, ["m.weight"], 16),
@@ -143,8 +160,10 @@ def _model(
             if name in read
         ],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    blocks = any(a.name == "block_size" for node in nodes for a in node.attribute)
+    version = 21 if blocks else 18
+    opsets = [helper.make_opsetid("", version), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 @pytest.mark.parametrize("case", MODELS)

@@ -146,7 +146,7 @@ STEPS: Mapping[str, tuple[Callable[[], Nodes], Arrays, int]] = {
         4,
     ),
     "distances": (lambda: [_scan()], {"rows": np.eye(3, 4, dtype=np.float32)}, 3),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 def _scan() -> onnx.NodeProto:
@@ -162,7 +162,7 @@ def _scan() -> onnx.NodeProto:
         [info("state", real, [3, 4]), info("row", real, [4])],
         [info("same", real, [3, 4]), info("distance", real, [3])],
         [numpy_helper.from_array(np.array([1], np.int64), "a")],
-    )  # fmt: skip
+    )  # fmt: skip  # a table
     return helper.make_node(
         "Scan", ["rows", "X"], ["end", "f"], "scan", body=body, num_scan_inputs=1
     )
@@ -178,6 +178,18 @@ def test_step_gives_what_the_operator_gives(case: str) -> None:
 
     assert isinstance(found, list)
     np.testing.assert_allclose(found[0], _run(model, {"X": _x()}), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2", "MAX"])
+@pytest.mark.parametrize("opset", [12, 15])
+def test_norm_is_written_in_the_operators_of_the_file(norm: str, opset: int) -> None:
+    model = _model(_ml("Normalizer", ["X"], ["f"], norm=norm), {}, "f", _COLUMNS)
+    model.opset_import[0].version = opset
+
+    found = ReferenceEvaluator(load(model)).run(None, {"X": _x()})
+
+    assert isinstance(found, list)
+    np.testing.assert_allclose(found[0], _run(model, {"X": _x()}), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -254,7 +266,7 @@ def _trees(mode: str = "BRANCH_LEQ") -> dict[str, Any]:
         ],
         "nodes_truenodeids": [1, 0, 0, 1, 3, 0, 0, 5, 0, 0],
         "nodes_falsenodeids": [2, 0, 0, 2, 4, 0, 0, 6, 0, 0],
-    }  # fmt: skip
+    }  # fmt: skip  # a table
 
 
 def _leaves(side: str, scores: int) -> dict[str, Any]:
@@ -352,7 +364,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Nodes], str]] = {
         ),
         "probabilities",
     ),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -378,7 +390,7 @@ MALFORMED: Mapping[str, Callable[[], Nodes]] = {
         "LabelEncoder", ["X"], ["f"],
         keys_floats=[1.0, 2.0, 3.0], values_floats=[1.0] * 2,
     ),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 @pytest.mark.parametrize("case", MALFORMED)

@@ -1,0 +1,165 @@
+"""Values that were computed by a formula, and so are no weights.
+
+Tables of waves (positions, rotations, Fourier kernels), ramps, decays, windows,
+distances between places, filters of edges, grids and anchors: what was trained, or
+drawn for training, practically never satisfies one of these equations.
+
+Source: Su et al., arXiv:2104.09864 (rotations); Press et al., arXiv:2108.12409
+(slopes by distance); Harris 1978 (windows).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.compiler.ir.network import Array
+
+_Reals = NDArray[np.float64]
+_CLOSE = 1e-4
+_EQUATIONS_MIN = 4
+"""Beyond the numbers that are fitted; each holds by chance once in ten thousand."""
+_WINDOW_MIN = 8
+_SAMPLE = 64
+"""Columns that are looked at before all are."""
+_SPREAD_MAX = 16
+"""Of a filter of whole numbers: the largest over the smallest."""
+_BIAS_MIN = 20.0
+"""How far below 0 a mask of two values puts what is left out."""
+
+
+def waves(value: Array) -> bool:
+    """True if lines along some axis are sines or decays: s(k+1) + s(k-1) = c s(k)."""
+    return any(_follows(value, axis, ramps=False) for axis in range(value.ndim))
+
+
+def ramps(value: Array) -> bool:
+    """The same, and straight lines."""
+    return any(_follows(value, axis, ramps=True) for axis in range(value.ndim))
+
+
+def _follows(value: Array, axis: int, *, ramps: bool) -> bool:
+    if value.shape[axis] < 4:
+        return False
+    lines = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
+    sampled = _recurrent(lines[:, :_SAMPLE].astype(np.float64), ramps=ramps)
+    if not sampled or lines.shape[1] <= _SAMPLE:
+        return sampled
+    return _recurrent(lines.astype(np.float64), ramps=ramps)
+
+
+def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
+    """True if every column obeys the recurrence, and enough of them change.
+
+    Rows of zeros stand for padding or a class token, and are passed over.
+    """
+    blank = (lines == 0.0).all(axis=1)
+    if blank.all():
+        return False
+    inside = ~(blank[:-2] | blank[1:-1] | blank[2:])
+    middle, sums = lines[1:-1][inside], (lines[:-2] + lines[2:])[inside]
+    size = np.abs(lines).max(axis=0)
+    steady = np.ptp(lines[~blank], axis=0) <= _CLOSE * size
+    squares = (middle * middle).sum(axis=0)
+    factor = (middle * sums).sum(axis=0) / np.where(squares > 0.0, squares, 1.0)
+    off = np.abs(sums - factor * middle).max(axis=0, initial=0.0)
+    telling = ~steady & (squares > 0.0)
+    if not telling.any() or (off > _CLOSE * np.maximum(size, 1e-30)).any():
+        return False
+    straight = np.abs(factor - 2.0) <= _CLOSE
+    if not ramps and straight[telling].all():
+        return False
+    return bool((len(middle) - 1) * int(telling.sum()) >= _EQUATIONS_MIN)
+
+
+def window(value: Array) -> bool:
+    """One line that rises from its ends to its middle, the same on both sides."""
+    line = value.reshape(-1).astype(np.float64)
+    if line.size < _WINDOW_MIN or line.size != max(value.shape) or line.min() < -_CLOSE:
+        return False
+    return any(
+        bool(np.allclose(part, part[::-1], rtol=0.0, atol=_CLOSE * line.max()))
+        and bool((np.diff(part[: (len(part) + 1) // 2]) >= -_CLOSE * line.max()).all())
+        for part in (line, line[1:])
+    )
+
+
+def distances(value: Array) -> bool:
+    """Square matrices whose values depend on the distance from the diagonal alone."""
+    if value.ndim < 2 or value.shape[-1] != value.shape[-2] or value.shape[-1] < 4:
+        return False
+    same = np.array_equal(value[..., 1:, 1:], value[..., :-1, :-1])
+    outside = ~np.eye(value.shape[-1], dtype=bool)
+    return same and bool(value[..., outside].any())
+
+
+def differences(value: Array) -> bool:
+    """A Laplacian: rows or columns sum to 0, all but the diagonal of one sign."""
+    if value.ndim != 2 or value.shape[0] != value.shape[1] or len(value) < 3:
+        return False
+    matrix = value.astype(np.float64)
+    off = matrix - np.diag(np.diag(matrix))
+    one_sided = off.any() and (off.max() <= 0.0 or off.min() >= 0.0)
+    close = _CLOSE * np.abs(matrix).max()
+    sums = [np.abs(matrix.sum(axis=axis)).max() <= close for axis in (0, 1)]
+    return bool(one_sided and any(sums))
+
+
+def edges(value: Array) -> bool:
+    """Filters of one channel each that sum to 0, of a few whole multiples."""
+    if value.ndim < 3 or value.shape[1] != 1 or value.size < 6:
+        return False
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    least = np.where(rows == 0.0, np.inf, np.abs(rows)).min(axis=1, keepdims=True)
+    if rows.shape[1] < 3 or not np.isfinite(least).all():
+        return False
+    counts = rows / least
+    whole = np.abs(counts - np.round(counts)).max() <= _CLOSE
+    flat = np.abs(counts.sum(axis=1)).max() <= _CLOSE
+    return bool(whole and flat and np.abs(counts).max() <= _SPREAD_MAX)
+
+
+def wavelets(value: Array) -> bool:
+    """Orthogonal filters of one channel, one of them constant."""
+    if value.ndim < 3 or value.shape[1] != 1:
+        return False
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    if rows.shape[0] != rows.shape[1] or len(rows) < 4:
+        return False
+    product = rows @ rows.T
+    off = np.abs(product - np.diag(np.diag(product))).max()
+    constant = (np.ptp(rows, axis=1) <= _CLOSE * np.abs(rows).max()).any()
+    return bool(constant and off <= _CLOSE * np.abs(product).max())
+
+
+def whole_numbers(value: Array) -> bool:
+    """Whole numbers, not all equal and some beyond 1: grids, strides, anchors."""
+    numbers = value.astype(np.float64)
+    whole = value.size > 1 and bool((numbers == np.round(numbers)).all())
+    return whole and bool(np.ptp(numbers) > 0.0 and np.abs(numbers).max() > 1.0)
+
+
+def two_sided(value: Array) -> bool:
+    """Zeros (or ones) and one other value far below: a mask that is added."""
+    numbers = value.astype(np.float64)
+    low, high = numbers.min(), numbers.max()
+    if low > -_BIAS_MIN or high not in (0.0, 1.0):
+        return False
+    return bool(((numbers == low) | (numbers == high)).all())
+
+
+def chooses(value: Array) -> bool:
+    """Zeros and ones, both of them."""
+    ones = value == 1.0
+    mixed = 0 < int(np.count_nonzero(ones)) < value.size
+    return mixed and bool((ones | (value == 0.0)).all())
+
+
+def dirac(value: Array) -> bool:
+    """True if a convolution hands its channels on, as a weight may start."""
+    if value.ndim < 3:
+        return False
+    middle = tuple([size // 2 for size in value.shape[2:]])
+    rest = value.copy()
+    rest[(slice(None), slice(None), *middle)] = 0.0
+    core = value[(slice(None), slice(None), *middle)]
+    once = (np.count_nonzero(core, axis=1) <= 1).all()
+    return not rest.any() and bool(once)
