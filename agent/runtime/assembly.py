@@ -172,7 +172,7 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
 
 
 def _data_folder(home: AgentHome, config: AgentConfig) -> Path:
-    """Where the data are, or will be once they are there."""
+    """The folder that data are in, or will be."""
     why = "is no folder; name the one that the data files are in"
     try:
         data = home.data(config).resolve()

@@ -27,7 +27,7 @@ from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
-from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.chain.genesis import FaultModel, Genesis
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
 
@@ -153,15 +153,13 @@ def run_prepared(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
     with closing(workers), ExitStack() as stack:
-        homes = None if home is None else stack.enter_context(occupied(home))
         fleet = _fleet(material, pace, workers)
         begun_s = time.monotonic()
         if not pace.virtual_time and fleet.shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         chain = None
-        if homes is not None:
-            kept = KeptChain(homes.coordinator, fleet.genesis)
-            chain = stack.enter_context(closing(kept))
+        if home is not None:
+            chain = stack.enter_context(_chain_in(home, fleet.genesis))
         if chain and live:
             on_snapshot = _telling(chain, fleet, on_snapshot)
         ended = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
@@ -181,6 +179,16 @@ def run_prepared(
     )
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+@contextmanager
+def _chain_in(home: Path, genesis: Genesis) -> Iterator[KeptChain]:
+    """Files of the chain, in a folder that no other fleet uses meanwhile."""
+    with (
+        occupied(home) as homes,
+        closing(KeptChain(homes.coordinator, genesis)) as kept,
+    ):
+        yield kept
 
 
 def _telling(
