@@ -107,8 +107,12 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
         rows.append(_expiry(name, folder / "certificate.pem", fix, now_s))
     own = home.config().broker.home
     broker = BrokerHome(Path(own))
-    if own and (settings := broker.settings()) is not None:
-        rows.append(renewal_check(broker.certificates, settings, now_s))
+    try:
+        if own and (settings := broker.settings()) is not None:
+            rows.append(renewal_check(broker.certificates, settings, now_s))
+    except FederationError as error:
+        fix = f"run: starling broker check --home {own}"
+        rows.append(HealthCheck("tls.renewals", Verdict.FAIL, str(error), fix))
     return rows
 
 

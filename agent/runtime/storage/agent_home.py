@@ -28,6 +28,7 @@ from starling.durable.files import (
     read_configured,
     read_limited,
     require_private,
+    storage_errors,
     write_atomic,
 )
 from starling.protocol.chain.enrolment import (
@@ -199,8 +200,11 @@ class AgentHome:
 
         Raises:
           ConfigError: With the command that puts it right.
+          StorageError: If it cannot be looked at.
         """
-        if not key.exists():
+        with storage_errors(key):
+            is_there = key.exists()
+        if not is_there:
             again = f"starling agent init --home {self.path}, then enrol again"
             raise ConfigError(f"missing; run: {again}", file=str(key))
         require_private(key)
