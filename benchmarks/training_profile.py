@@ -42,7 +42,9 @@ def main() -> int:
     options = parser.parse_args()
     network, rng = NETWORKS[options.network], np.random.default_rng(SEED)
     bundle = compile_model(network.make(rng), loss="cross-entropy")
-    graph = unpack(checked_graph(bundle.files[GRADIENT]), bundle.manifest.dimension)
+    graph = unpack(
+        checked_graph(bundle.standalone(GRADIENT)), bundle.manifest.dimension
+    )
     assert graph is not None
     feeds: Arrays = {
         "x": rng.random((options.batch, *network.row), np.float32),

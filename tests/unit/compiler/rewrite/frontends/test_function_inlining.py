@@ -51,7 +51,7 @@ def test_functions_of_a_model_are_written_out() -> None:
 
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
     x = RNG.standard_normal((5, 4)).astype(np.float32)
-    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    session = onnxruntime.InferenceSession(bundle.standalone(INFER))
     (found,) = session.run(None, {"theta": bundle.theta, "x": x})
     np.testing.assert_allclose(found, (x @ bundle.theta.reshape(4, 3)) ** 4, rtol=1e-4)
 
@@ -149,7 +149,7 @@ def test_operator_that_onnx_defines_is_written_out(case: str) -> None:
     bundle = compile_model(model, loss="mse")
     x = RNG.standard_normal((5, 4, 8)).astype(np.float32)
 
-    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    session = onnxruntime.InferenceSession(bundle.standalone(INFER))
     (found,) = session.run(None, {"theta": bundle.theta, "x": x})
     reference = onnxruntime.InferenceSession(model.SerializeToString())
 

@@ -249,7 +249,7 @@ def test_support_vector_machine_is_a_trained_layer(kind: str, classes: int) -> N
     scores = {0: 1, 2: 1, 3: 3}[classes]
     assert bundle.manifest.dimension == scores * (width + 1)
     inputs = {"theta": bundle.theta, "X": _x()}
-    found = _run(bundle.files[INFER], {"theta": inputs["theta"], "x": _x()})
+    found = _run(bundle.standalone(INFER), {"theta": inputs["theta"], "x": _x()})
     np.testing.assert_allclose(found, _run(model, {"X": _x()}), rtol=1e-4, atol=1e-5)
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
