@@ -10,6 +10,7 @@ CHECKER = "checker"
 """The client that `starling broker check` connects as; it says nothing to anybody."""
 REGISTRAR = "registrar"
 """The user that answers newcomers at the enrolment listener."""
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 """Addresses to listen on that are none to connect to; `::` means IPv4, too."""
@@ -40,33 +41,33 @@ class BrokerSettings:
     enrol_port: int = 0
 
 
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+def ascii_host(text: str) -> str:
+    """A host as certificates and tokens hold it: an address, or a name in ASCII.
 
-
-def check_hosts(settings: BrokerSettings) -> None:
-    """Refuses names and addresses that no certificate can hold.
+    A name with other letters is written as DNS has it (RFC 5890).
 
     Raises:
-      ConfigError: If one is neither an address nor a host name in ASCII.
+      ConfigError: If it is neither, or an address with a zone.
     """
-    for key, host in (
-        ("--bind", settings.bind),
-        *(("--host", h) for h in settings.hosts),
-    ):
-        if not (_is_address(host) or _HOST.fullmatch(host)):
-            raise ConfigError(
-                f"{host!r} is no address and no host name; write a name with other "
-                "letters in its xn-- form",
-                key=key,
-            )
-
-
-def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        address = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
-        return False
-    return True
+        pass
+    else:
+        if "%" in str(address):
+            raise ConfigError(
+                f"{text} has a zone, which differs from machine to machine; name "
+                "another address, or a name",
+                key="host",
+            )
+        return str(address)
+    try:
+        name = text.encode("idna").decode()
+    except UnicodeError as error:
+        raise ConfigError(f"{text!r} is no host: {error}", key="host") from error
+    if not _HOST.fullmatch(name):
+        raise ConfigError(f"{text!r} is neither a name nor an address", key="host")
+    return name
 
 
 def certified_names(settings: BrokerSettings) -> tuple[str, ...]:

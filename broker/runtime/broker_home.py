@@ -21,7 +21,7 @@ from starling.broker.acl import acl_text, check_user
 from starling.broker.broker_settings import (
     CHECKER,
     BrokerSettings,
-    check_hosts,
+    ascii_host,
     reachable_host,
 )
 from starling.broker.link_events import LinkSettings
@@ -134,7 +134,7 @@ class BrokerHome:
           StorageError: If the disk refuses.
         """
         topics = Topics(_fleet(settings.fleet))
-        check_hosts(settings)
+        _check_hosts(settings)
         access = acl_text(
             topics, settings.coordinators, settings.peers, settings.expelled
         )
@@ -260,6 +260,14 @@ class BrokerHome:
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+def _check_hosts(settings: BrokerSettings) -> None:
+    """Refuses, in a file that somebody wrote in, what no certificate can hold."""
+    ascii_host(settings.bind)
+    for host in settings.hosts:
+        if (known := ascii_host(host)) != host:
+            raise ConfigError(f"{host!r}: write {known!r}", key="host")
 
 
 def _check_welcome(settings: BrokerSettings, user: str) -> None:

@@ -63,10 +63,13 @@ def test_home_admits_a_coordinator_once(tmp_path: Path) -> None:
     [
         (BrokerSettings("No Good"), "fleet: fleet name"),
         (BrokerSettings("garden", coordinators=("no good",)), "user name"),
-        (BrokerSettings("garden", hosts=("b\u00fccher.example",)), "--host: .*xn--"),
-        (BrokerSettings("garden", hosts=("ok.example", "")), "--host: ''"),
-        (BrokerSettings("garden", hosts=("a" * 64,)), "--host: "),
-        (BrokerSettings("garden", "no good"), "--bind: 'no good'"),
+        (
+            BrokerSettings("garden", hosts=("b\u00fccher.example",)),
+            "host: .*write 'xn--",
+        ),
+        (BrokerSettings("garden", hosts=("ok.example", "")), "host: ''"),
+        (BrokerSettings("garden", hosts=("a" * 64,)), "host: "),
+        (BrokerSettings("garden", "no good"), "host: 'no good'"),
     ],
     ids=["fleet", "coordinator", "letters", "empty", "long", "bind"],
 )
