@@ -198,6 +198,7 @@ def _repeated(value: Array, rows: NDArray[np.float64]) -> bool:
 
 _ROWS = (
     ("a window", constant_values.window),
+    ("a table of waves", constant_values.waves),
     ("numbers in a row", constant_values.ramps),
     ("whole numbers", constant_values.whole_numbers),
 )
