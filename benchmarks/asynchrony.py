@@ -7,19 +7,17 @@ CNN, 100 boards and K = 10, from the MNIST files (STARLING_DATA).
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.result_file import keep
 from starling.fleet import FleetPlan, Pace, run_virtual
 from starling.fleet.report.run_report import LEVELS, first_reached
 
-RESULTS = Path(__file__).parent / "results" / "asynchrony.json"
 SIGMA = 1.0
 PLANS = {
     "digits": FleetPlan(
@@ -86,8 +84,7 @@ def main(argv: list[str]) -> int:
             row["name"], row["rule"], *shown, gain, f"{row['staleness']:.1f}", accuracy
         )
     Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    keep("asynchrony", found)
     return 0
 
 

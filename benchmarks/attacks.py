@@ -37,11 +37,11 @@ from benchmarks.harness.coordinator_processes import (
     DEADLINE_S,
     FLEET,
     CoordinatorProcesses,
-    keep,
     quantile,
 )
 from benchmarks.harness.flooding_board import write_flood
 from benchmarks.harness.load_generator import USER
+from benchmarks.harness.result_file import keep
 from benchmarks.harness.steady_feed import SteadyFeed
 from starling.coordinator.runtime import command_inbox
 from starling.fleet.runtime.processes.supervisor import child_environment

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness.coordinator_processes import CoordinatorProcesses
+from benchmarks.harness.result_file import keep
 from benchmarks.harness.synthetic_chain import GROUP, SyntheticChain, of_nobody, write
 from starling.coordinator.chain.storage.block_rows import unpack_body
 from starling.coordinator.chain.storage.snapshot import (
@@ -41,7 +42,6 @@ from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.state_tree import bucket_root
 from starling.protocol.wire.envelope import ENVELOPE
 
-RESULTS = Path(__file__).parent / "results" / "chain.json"
 VALIDATORS = 4
 HEARTBEAT_S = 60
 _RESTART = """
@@ -250,8 +250,7 @@ def main() -> None:
         found = measure(root, arguments.blocks)
     finally:
         shutil.rmtree(root)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    keep("chain", found)
     if arguments.json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:

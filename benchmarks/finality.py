@@ -26,11 +26,11 @@ from benchmarks.harness.coordinator_processes import (
     DEADLINE_S,
     FLEET,
     CoordinatorProcesses,
-    keep,
     quantile,
 )
 from benchmarks.harness.load_generator import LoadOutcome, PreparedLoad, run_load
 from benchmarks.harness.machine_speed import verifications_per_s
+from benchmarks.harness.result_file import keep
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.blocks import CERTIFICATE, HEADER

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.result_file import keep
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.compiler import compile_model, write_bundle
 from starling.fleet.reference_models import build_model
 
-RESULTS = Path(__file__).parent / "results" / "idle_agent.json"
 SECONDS = 60.0
 DEADLINE_S = 60.0
 PSS_GOAL_MB = 28.0
@@ -168,8 +168,7 @@ def main() -> None:
     for name, value, goal in rows:
         sys.stdout.write(f"{name:<28}{value:>10.2f}{goal or '':>8}\n")
     sys.stdout.write(f"published, not run here: Flower 1.41 {FLOWER_PSS_MB} MB PSS\n")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    keep("idle_agent", found)
 
 
 if __name__ == "__main__":

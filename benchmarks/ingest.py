@@ -8,7 +8,6 @@ alone on the same updates. JSON goes to benchmarks/results/ingest.json.
 """
 
 import argparse
-import json
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,7 @@ from benchmarks.harness.board_uploads import (
 )
 from benchmarks.harness.coordinator_processes import used_s
 from benchmarks.harness.load_generator import PreparedLoad, admit_loader, run_load
+from benchmarks.harness.result_file import keep
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import AckToken, MqttMessage
 from starling.broker.runtime.broker_home import BrokerHome
@@ -61,7 +61,6 @@ from starling.protocol.wire.topics import Topics
 
 FLEET = "ingest"
 RECEIPTS = (MessageKind.ACCEPTED, MessageKind.FINAL)
-RESULTS = Path(__file__).parent / "results" / "ingest.json"
 DEADLINE_S = 120.0
 OPEN_BYTES_MAX = 32 << 20
 """Of updates without a receipt: half of what the broker keeps for one client; beyond
@@ -274,8 +273,7 @@ def main() -> None:
         f"{report['per_s_wall']:.0f} updates/s on the clock, "
         f"{report['per_s_and_core']:.0f} per second of the coordinator's processor"
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    keep("ingest", report)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.result_file import keep
 from starling.fleet import FleetPlan
 from starling.fleet.runtime.process_run import run_processes
 from starling.fleet.runtime.terminal_screen import TerminalScreen
 
-RESULTS = Path(__file__).parent / "results" / "overhead.json"
 DEVICES, BUFFER, VERSIONS = 6, 3, 60
 GOAL_S = 0.3
 FLOWER_S = 10.6
@@ -102,8 +102,7 @@ def main() -> int:
     published = f"about {FLOWER_S}"
     table.add_row("Flower 1.41, 3 agents (published, not run)", "phase over", published)
     Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    keep("overhead", found)
     return 0
 
 

@@ -14,12 +14,10 @@ Of attackers it says which share of all worth is theirs.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,19 +25,25 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from benchmarks.harness.attacked_fleet import (
+    PEACE,
+    attacked_plan,
+    attackers_of,
+    class_metrics,
+    fleet_parser,
+)
+from benchmarks.harness.result_file import keep
 from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.chain.training.contribution_rewards import (
     counted_size,
     noise_micro,
 )
 from starling.fleet import FleetPlan
-from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.datasets.partition import Examples
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
-from starling.protocol.learning.metrics import ClassMetrics
 from starling.protocol.learning.reward_policy import (
     BoardEarnings,
     contribution,
@@ -47,16 +51,9 @@ from starling.protocol.learning.reward_policy import (
 )
 from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
 
-RESULTS = Path(__file__).parent / "results"
-PEACE = "none"
-ATTACKS = (PEACE, *(kind.value for kind in AttackKind))
-SHARE = 5
-"""One of so many boards attacks."""
 PARTICIPATIONS = 10
 SPEARMAN_GOAL = 0.85
-BUFFER = 10
-_SIZES = {"digits": (20, 30, 15), "mnist": (100, 100, 10)}
-"""Boards, versions, and releases that the epsilon is planned for."""
+_VERSIONS = {"digits": 30, "mnist": 100}
 
 
 @dataclass(frozen=True)
@@ -160,26 +157,19 @@ def run(
     outcome = run_prepared(
         material, Pace(virtual_time=True), threads=threads, watch=watcher
     ).outcome
-    assert outcome.metrics is not None
-    ended = outcome.metrics.test or outcome.metrics.held_out
-    assert isinstance(ended, ClassMetrics)
-    return watcher, ended.accuracy
+    return watcher, class_metrics(outcome).accuracy
 
 
-def plan_of(options: argparse.Namespace, split: str, privacy: str) -> FleetPlan:
-    """A fleet without attackers."""
-    boards, versions, releases = _SIZES[options.data]
-    return FleetPlan(
-        devices=boards,
-        buffer=BUFFER,
-        data=options.data,
-        split=split,
+def plan_of(
+    options: argparse.Namespace, split: str, privacy: str, attack: str = PEACE
+) -> FleetPlan:
+    """The fleet of a cell, for its first seed."""
+    plan = attacked_plan(options.data, split, privacy, attack)
+    return replace(
+        plan,
         model=options.model,
-        privacy=privacy,
         epsilon=options.epsilon,
-        releases=releases,
-        until_version=options.versions or versions,
-        time_limit_s=7200.0,
+        until_version=options.versions or _VERSIONS[options.data],
         scores=options.rule,
         quarantine_s=options.quarantine_s,
     )
@@ -189,10 +179,8 @@ def quarantined(
     options: argparse.Namespace, split: str, privacy: str, attack: str
 ) -> QuarantineCell:
     """Runs one fleet for each seed."""
-    plan = plan_of(options, split, privacy)
-    attackers = 0 if attack == PEACE else plan.devices // SHARE
-    if attackers:
-        plan = replace(plan, fault=f"boards 1-{attackers} {attack} from version 0")
+    plan = plan_of(options, split, privacy, attack)
+    attackers = attackers_of(plan)
     caught, wronged, worthless = list[int](), 0, 0
     accuracies, worths = list[float](), list[float]()
     for seed in range(1, options.seeds + 1):
@@ -298,8 +286,6 @@ def main(argv: list[str]) -> int:
     cells: list[QuarantineCell] = []
     qualities: list[QualityCell] = []
     name = f"reputation-{options.data}-{options.rule}"
-    path = RESULTS / f"{name}{options.suffix}.json"
-    path.parent.mkdir(exist_ok=True)
 
     def note() -> None:
         results: dict[str, Any] = {
@@ -308,7 +294,7 @@ def main(argv: list[str]) -> int:
             "quarantine": [asdict(cell) for cell in cells],
             "quality": [asdict(cell) for cell in qualities],
         }
-        path.write_text(json.dumps(results, indent=2) + "\n")
+        keep(f"{name}{options.suffix}", results)
 
     for privacy in options.privacy:
         for split in options.splits:
@@ -330,22 +316,14 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="benchmarks.reputation")
-    made.add_argument("--data", choices=tuple(_SIZES), default="digits")
+    made = fleet_parser("benchmarks.reputation")
+    made.set_defaults(privacy=["none", "record"], seeds=3)
     made.add_argument("--model", default="softmax")
     made.add_argument(
         "--rule", choices=("projection", "accuracy"), default="projection"
     )
     made.add_argument("--epsilon", type=float, default=8.0)
     made.add_argument("--versions", type=int, help="of each fleet")
-    made.add_argument("--splits", nargs="+", default=["iid", "shards:2"])
-    made.add_argument(
-        "--privacy", nargs="+", choices=("record", "none"), default=["none", "record"]
-    )
-    made.add_argument(
-        "--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="ATTACK"
-    )
-    made.add_argument("--seeds", type=int, default=3)
     made.add_argument(
         "--quarantine-s",
         type=int,

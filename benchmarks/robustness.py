@@ -12,17 +12,23 @@ each rule on ten updates of the CNN's 21,840 parameters.
 """
 
 import argparse
-import json
 import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.attacked_fleet import (
+    BUFFER,
+    EPSILON,
+    attacked_plan,
+    class_metrics,
+    fleet_parser,
+)
+from benchmarks.harness.result_file import keep
 from starling.coordinator.aggregation.robust.robust_filter import (
     RULES,
     filtered,
@@ -30,22 +36,13 @@ from starling.coordinator.aggregation.robust.robust_filter import (
 )
 from starling.coordinator.aggregation.strategy import WeightedUpdate
 from starling.coordinator.publication.task_settings import DEFAULT_ROBUST
-from starling.fleet import FleetPlan, run_virtual
-from starling.fleet.attacks.attack_schedule import AttackKind
+from starling.fleet import run_virtual
 from starling.protocol.learning.metrics import ClassMetrics
 from starling.protocol.learning.task import Q15, Q24, ROBUST_NAMES, Robust
 
-RESULTS = Path(__file__).parent / "results" / "robustness.json"
-PEACE = "none"
-ATTACKS = (PEACE, *(kind.value for kind in AttackKind))
-EPSILON = 2.0
-SHARE = 5
-"""One of so many boards attacks."""
 GOAL_MS = 30.0
-DIMENSION, BUFFER, PLEDGE = 21_840, 10, 600
+DIMENSION, PLEDGE = 21_840, 600
 _REPEATS = 7
-_SIZES = {"digits": (20, 60, 15), "mnist": (100, 100, 10)}
-"""Boards, versions, and releases that the epsilon is planned for."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +74,12 @@ def measure(
     data: str, split: str, privacy: str, robust: str, attack: str, seeds: int
 ) -> Cell:
     """Runs one fleet for each seed."""
-    boards, versions, releases = _SIZES[data]
-    fault = f"boards 1-{boards // SHARE} {attack} from version 0"
     found, backdoors = list[ClassMetrics](), list[float]()
     for seed in range(1, seeds + 1):
-        plan = FleetPlan(
-            devices=boards,
-            buffer=BUFFER,
-            data=data,
-            split=split,
-            model="softmax",
-            privacy=privacy,
-            epsilon=EPSILON,
-            releases=releases,
-            until_version=versions,
-            time_limit_s=3600.0,
-            seed=seed,
-            robust=robust,
-            fault="" if attack == PEACE else fault,
-        )
+        plan = attacked_plan(data, split, privacy, attack)
+        plan = replace(plan, seed=seed, robust=robust)
         outcome = run_virtual(plan).outcome
-        assert outcome.metrics is not None
-        ended = outcome.metrics.test or outcome.metrics.held_out
-        assert isinstance(ended, ClassMetrics)
-        found.append(ended)
+        found.append(class_metrics(outcome))
         if outcome.backdoor_success is not None:
             backdoors.append(outcome.backdoor_success)
     worst = [min(r for r in each.recalls if r is not None) for each in found]
@@ -178,30 +157,22 @@ def main(argv: list[str]) -> int:
     for name, took in found.items():
         table.add_row(name, f"{took:.1f}", f"{GOAL_MS:.0f}")
     console.print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
     results: dict[str, Any] = {
         "cells": [asdict(cell) for cell in cells],
         "times_ms": found,
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    keep("robustness", results)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="benchmarks.robustness")
-    made.add_argument("--data", choices=tuple(_SIZES), default="digits")
-    made.add_argument("--splits", nargs="+", default=["iid", "shards:2"])
-    made.add_argument(
-        "--privacy", nargs="+", choices=("record", "none"), default=["record", "none"]
-    )
-    made.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    made = fleet_parser("benchmarks.robustness")
     made.add_argument(
         "--rules",
         nargs="+",
         choices=tuple(ROBUST_NAMES),
         default=["none", DEFAULT_ROBUST],
     )
-    made.add_argument("--seeds", type=int, default=1)
     return made
 
 

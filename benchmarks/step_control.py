@@ -7,10 +7,8 @@ in a row from one base (herds), as after a coordinator or broker that stood stil
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,10 +22,10 @@ from benchmarks.harness.delayed_versions import (
     late_run,
     pure_delay,
 )
+from benchmarks.harness.result_file import keep
 from starling.fleet import FleetPlan
 from starling.fleet.plan import RULES
 
-RESULTS = Path(__file__).parent / "results" / "step_control.json"
 GOAL = 0.02
 """Most that a version from `FLOOR` on may fall below the best before it."""
 TAUS = (0, 1, 2, 3, 5, 10, 20)
@@ -97,9 +95,8 @@ def main(argv: list[str]) -> int:
     for row in found:
         table.add_row(*_shown(row))
     Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
     results = {"plan": asdict(plan), "goal": GOAL, "cells": found}
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    keep("step_control", results)
     return 0
 
 

@@ -23,12 +23,12 @@ from benchmarks.harness.coordinator_processes import (
     DEADLINE_S,
     FLEET,
     CoordinatorProcesses,
-    keep,
     quantile,
     used_s,
 )
 from benchmarks.harness.load_generator import PreparedLoad, run_load
 from benchmarks.harness.machine_speed import verifications_per_s
+from benchmarks.harness.result_file import keep
 from starling.coordinator.chain.storage.block_rows import pack_body
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore

@@ -9,35 +9,24 @@ attacker. Sending no noise is honest where a task has none, and is left out ther
     python -m benchmarks.tracing --splits iid --privacy none       # 15 minutes
 """
 
-import argparse
-import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.attacked_fleet import attacked_plan, attackers_of, fleet_parser
+from benchmarks.harness.result_file import keep
 from starling.coordinator.cli.chain_command import parser as chain_parser
 from starling.coordinator.cli.chain_trace import trace
-from starling.fleet import FleetPlan
 from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import device_name
-
-RESULTS = Path(__file__).parent / "results" / "tracing.json"
-PEACE = "none"
-ATTACKS = (PEACE, *(kind.value for kind in AttackKind))
-EPSILON = 2.0
-SHARE = 5
-"""One of so many boards attacks."""
-BUFFER = 10
-_SIZES = {"digits": (20, 60, 15), "mnist": (100, 100, 10)}
-"""Boards, versions, and releases that the epsilon is planned for."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +62,8 @@ class Cell:
 
 def measure(data: str, split: str, privacy: str, attack: str, seed: int) -> Cell:
     """Runs a fleet and traces its newest version."""
-    boards, versions, releases = _SIZES[data]
-    bad = 0 if attack == PEACE else boards // SHARE
-    plan = FleetPlan(
-        devices=boards,
-        buffer=BUFFER,
-        data=data,
-        split=split,
-        model="softmax",
-        privacy=privacy,
-        epsilon=EPSILON,
-        releases=releases,
-        until_version=versions,
-        time_limit_s=3600.0,
-        seed=seed,
-        fault=f"boards 1-{bad} {attack} from version 0" if bad else "",
-    )
+    plan = replace(attacked_plan(data, split, privacy, attack), seed=seed)
+    bad = attackers_of(plan)
     names: list[str] = []
 
     def watch(fleet: VirtualFleet) -> str:
@@ -112,7 +87,7 @@ def measure(data: str, split: str, privacy: str, attack: str, seed: int) -> Cell
         seed,
         bad,
         len(suspects & set(names[:bad])),
-        boards - bad,
+        plan.devices - bad,
         len(suspects & set(names[bad:])),
         found["losses"]["harm"],
         without and without["harm"],
@@ -153,7 +128,7 @@ def _text(cells: list[Cell]) -> str:
 
 def main(argv: list[str]) -> int:
     """Prints the table and writes the results."""
-    options = _parser().parse_args(argv)
+    options = fleet_parser("benchmarks.tracing").parse_args(argv)
     cells = [
         measure(options.data, split, privacy, attack, seed)
         for split in options.splits
@@ -170,21 +145,8 @@ def main(argv: list[str]) -> int:
         f"named {named / max(attackers, 1):.1%} (goal 95 %), "
         f"accused {accused / honest:.2%} (goal 1 %)"
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(cell) for cell in cells], indent=2) + "\n")
+    keep("tracing", [asdict(cell) for cell in cells])
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="benchmarks.tracing")
-    made.add_argument("--data", choices=tuple(_SIZES), default="digits")
-    made.add_argument("--splits", nargs="+", default=["iid", "shards:2"])
-    made.add_argument(
-        "--privacy", nargs="+", choices=("record", "none"), default=["record", "none"]
-    )
-    made.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
-    made.add_argument("--seeds", type=int, default=1)
-    return made
 
 
 if __name__ == "__main__":

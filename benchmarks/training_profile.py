@@ -8,11 +8,9 @@ processor's, on one thread; small ones may come out below zero.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -23,6 +21,7 @@ from onnx import TensorProto, helper
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
+from benchmarks.harness.result_file import keep
 from benchmarks.training.networks import NETWORKS
 from starling.agent.training.unpacked_graph import ParameterView, unpack
 from starling.compiler import compile_model
@@ -33,7 +32,6 @@ from starling.protocol.model.training_bundle import GRADIENT
 Arrays = dict[str, NDArray[np.generic]]
 TURNS, TURN_S = 5, 0.03
 SEED = 1
-RESULT = Path(__file__).parent / "results" / "training_profile.json"
 
 
 def main() -> int:
@@ -44,7 +42,9 @@ def main() -> int:
     options = parser.parse_args()
     network, rng = NETWORKS[options.network], np.random.default_rng(SEED)
     bundle = compile_model(network.make(rng), loss="cross-entropy")
-    graph = unpack(checked_graph(bundle.files[GRADIENT]), bundle.manifest.dimension)
+    graph = unpack(
+        checked_graph(bundle.standalone(GRADIENT)), bundle.manifest.dimension
+    )
     assert graph is not None
     feeds: Arrays = {
         "x": rng.random((options.batch, *network.row), np.float32),
@@ -56,9 +56,8 @@ def main() -> int:
     for kind, microseconds in sorted(found.items(), key=lambda item: -item[1]):
         sys.stdout.write(f"{kind:<20} {microseconds:8.1f} us\n")
     sys.stdout.write(f"{'together':<20} {whole:8.1f} us\n")
-    RESULT.parent.mkdir(exist_ok=True)
     document = {**vars(options), "unit": "us", "operators": found}
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    keep("training_profile", document)
     return 0
 
 

@@ -7,7 +7,6 @@ machine does not count; memory is what the compiler predicts for a process. The 
 is `sensor` of `training.networks`, with its channels times a factor.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
+from benchmarks.harness.result_file import keep
 from benchmarks.training.networks import sensor_model
 from benchmarks.training_step import Step, turn
 from starling.agent import open_trainer
@@ -28,7 +28,6 @@ BATCH = 16
 TURNS = 9
 SEED = 1
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "training_scale.json"
 PICTURE = ROOT / "docs" / "images" / "training_scale.png"
 Point = dict[str, float]
 
@@ -62,8 +61,7 @@ def main() -> int:
             cells = "  ".join(f"{k} {v:,.2f}" for k, v in point.items())
             sys.stdout.write(f"{name} {key:>4}  {cells}\n")
     document = {"batch": by_batch, "width": by_width}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    keep("training_scale", document)
     _draw(by_batch, {point["parameters"]: point for point in by_width.values()})
     return 0
 

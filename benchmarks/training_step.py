@@ -13,7 +13,6 @@ hides this one; remove it.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.result_file import keep
 from benchmarks.training.networks import NETWORKS, Network
 from starling.agent import open_trainer
 from starling.agent.training.gradient_clipping import Clip, ClippedSum
@@ -50,7 +50,6 @@ _RATIOS = {
     "board : private": (BOARD, (PRIVATE,)),
 }
 """Quotients of rates, by heading."""
-RESULT = Path(__file__).parent / "results" / "training_step.json"
 DOCS = Path(__file__).parents[1] / "docs" / "compiler.md"
 MARKS = ("<!-- training_step -->", "<!-- /training_step -->")
 
@@ -141,12 +140,11 @@ def main() -> int:
         shown.append(_table(name, rows))
         sys.stdout.write(f"{shown[-1]}\n")
         sys.stdout.flush()
-    RESULT.parent.mkdir(exist_ok=True)
     document = {
         "unit": "examples per second on one thread, by network and batch",
         "networks": tables,
     }
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    keep("training_step", document)
     if options.docs:
         before, _, rest = DOCS.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])

@@ -7,16 +7,15 @@ process signed itself it need not verify; the whole chain is verified at the end
 without that short cut and outside of the measured time.
 """
 
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.result_file import keep
 from starling.compiler import compile_model
 from starling.coordinator.publication.task_settings import publication
 from starling.fleet import FleetPlan
@@ -28,7 +27,6 @@ from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.crypto.keys import known_signatures
 
-RESULTS = Path(__file__).parent / "results" / "virtual.json"
 GOAL_PER_S = 2000
 PUBLISHED = {"Flower 1.41 on Ray, 2 cores": 29.0, "NVFlare 2.9 simulator": 0.53}
 """No-op tasks a second, measured earlier on machines of this kind; not run here."""
@@ -86,9 +84,8 @@ def main() -> int:
     for name, rate in PUBLISHED.items():
         table.add_row(f"{name} (published)", "", "", "", f"{rate:g}", "", "")
     Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
     results = {"starling": found, "goal_per_s": GOAL_PER_S, "published": PUBLISHED}
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    keep("virtual", results)
     return 0
 
 

@@ -6,14 +6,13 @@ two envelopes, the sealed boxes and the vector, which is Gaussian noise. TLS add
 22 bytes a record.
 """
 
-import json
 import sys
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.harness.result_file import keep
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
     HEADER,
@@ -82,7 +81,6 @@ from starling.protocol.wire.message_bodies import (
 )
 from starling.protocol.wire.topics import Topics
 
-RESULTS = Path(__file__).parent / "results" / "wire.json"
 NOW_MS = 1_760_000_000_000
 HEIGHT = 5_000
 VERSION = Version(1_000)
@@ -301,8 +299,7 @@ def main() -> int:
         missed = row.goal_bytes is not None and row.size_bytes > row.goal_bytes
         mark = "  missed" if missed else ""
         sys.stdout.write(f"{row.what:<46} {row.size_bytes:>8,} B  {goal}{mark}\n")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([row._asdict() for row in table], indent=1) + "\n")
+    keep("wire", [row._asdict() for row in table])
     return int(any(r.goal_bytes and r.size_bytes > r.goal_bytes for r in table))
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from starling.broker.broker_settings import BrokerSettings
+from starling.broker.broker_settings import BrokerSettings, ascii_host
 from starling.broker.health_checks import checks_json, checks_text, failed
 from starling.broker.runtime.broker_certificates import CertificateMonitor
 from starling.broker.runtime.broker_check import check_broker
@@ -85,6 +85,29 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="make the folder, or change it; what is not named stays as it is",
     )
+    _add_settings(init)
+    verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
+    verbs.add_parser("check", parents=[shared], help="check the running broker")
+    expel = verbs.add_parser(
+        "expel",
+        parents=[shared],
+        help="take all rights from a coordinator or board",
+        description="Take all rights from a coordinator or a board. A running broker "
+        "reads that at once and neither delivers to it nor takes from it any more; its "
+        "connection itself ends when the broker is restarted. It may be repeated, and "
+        "`init --coordinator NAME` takes it back.",
+    )
+    expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
+    installing = verbs.add_parser("install", help=install_verb.TEXT)
+    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
+    installing.add_argument(
+        "--json", action="store_true", help="print one JSON document"
+    )
+    install_verb.add_arguments(installing, ServiceKind.BROKER)
+    return made
+
+
+def _add_settings(init: argparse.ArgumentParser) -> None:
     init.add_argument("--fleet", help="name of the fleet; needed the first time")
     init.add_argument(
         "--rename",
@@ -118,25 +141,6 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="give this user a coordinator's rights; may be repeated",
     )
-    verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
-    verbs.add_parser("check", parents=[shared], help="check the running broker")
-    expel = verbs.add_parser(
-        "expel",
-        parents=[shared],
-        help="take all rights from a coordinator or board",
-        description="Take all rights from a coordinator or a board. A running broker "
-        "reads that at once and neither delivers to it nor takes from it any more; its "
-        "connection itself ends when the broker is restarted. It may be repeated, and "
-        "`init --coordinator NAME` takes it back.",
-    )
-    expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    installing = verbs.add_parser("install", help=install_verb.TEXT)
-    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
-    installing.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
-    install_verb.add_arguments(installing, ServiceKind.BROKER)
-    return made
 
 
 def _port_or_none(text: str) -> int:
@@ -161,7 +165,8 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
             "name would all be refused; to rename it all the same, add --rename",
             key="fleet",
         )
-    hosts = known.hosts if arguments.host is None else tuple(arguments.host)
+    named = known.hosts if arguments.host is None else arguments.host
+    hosts = tuple(map(ascii_host, named))
     settings = BrokerSettings(
         fleet=arguments.fleet or known.fleet,
         bind=arguments.bind or known.bind,
@@ -262,10 +267,11 @@ def _enrolment(
     home: BrokerHome, settings: BrokerSettings
 ) -> Iterator[EnrolmentListener]:
     """Runs the listener for newcomers during the block, if there is one."""
-    process = None
+    process = gate = None
     if settings.enrol_port:
-        process = home.enrolment.process(settings, log_to_file=False)
-    listener = EnrolmentListener(process)
+        process = home.enrolment.process(log_to_file=False)
+        gate = home.enrolment.gate(settings)
+    listener = EnrolmentListener(process, gate)
     try:
         listener.start()
         yield listener

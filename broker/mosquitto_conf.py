@@ -6,6 +6,7 @@ their spool, and a broker's database that a power cut spoiled keeps it from star
 """
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from starling.broker.link_events import PACKET_BYTES_MAX
 from starling.protocol.errors import ConfigError
 
 _SINCE_2_1 = (2, 1, 0)
+_SHARED = (
+    "allow_zero_length_clientid false",
+    "persistence false",
+    "log_dest stdout",
+    "log_type error",
+    "log_type warning",
+    "log_timestamp_format %Y-%m-%dT%H:%M:%S",
+)
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,7 @@ def listener_text(listener: ListenerConfig, version: tuple[int, int, int]) -> st
     Raises:
       ConfigError: If an unprotected listener would be reachable from other machines.
     """
-    # Bound to `::` by name Mosquitto takes IPv6 alone; without a name, both.
-    bind = "" if listener.bind == "::" else f" {listener.bind}"
     lines = [
-        f"listener {listener.port}{bind}",
         *_access_lines(listener),
         f"max_connections {listener.connections_max}",
         f"max_packet_size {listener.packet_bytes_max}",
@@ -85,21 +91,11 @@ def listener_text(listener: ListenerConfig, version: tuple[int, int, int]) -> st
         f"max_queued_bytes {listener.queued_bytes_max}",
         f"persistent_client_expiration {listener.session_expiry_max}",
         "max_keepalive 600",
-        "allow_zero_length_clientid false",
         "set_tcp_nodelay true",
-        "persistence false",
         "sys_interval 10",
-        "log_dest stdout",
-        "log_type error",
-        "log_type warning",
         "log_type notice",
-        "log_timestamp_format %Y-%m-%dT%H:%M:%S",
     ]
-    if version >= _SINCE_2_1:
-        lines.append("accept_protocol_versions 5")
-    if listener.run_as is not None:
-        lines.append(f"user {listener.run_as}")
-    return "\n".join(lines) + "\n"
+    return _text(listener, lines, version)
 
 
 ENROLMENT_CONNECTIONS_MAX = 256
@@ -116,18 +112,18 @@ class EnrolmentListenerConfig:
     id, and spend memory and queues that boards need.
 
     Attributes:
-      bind: As the fleet's listener.
       port: TCP port.
       files: The broker's certificate, and the access file of newcomers.
       users: Password file, which knows the registrar alone.
       run_as: As the fleet's listener.
+      bind: Where the gate that stands before it reaches it.
     """
 
-    bind: str
     port: int
     files: ServerFiles
     users: Path
     run_as: str | None = None
+    bind: str = "127.0.0.1"
 
 
 def enrolment_text(
@@ -142,10 +138,8 @@ def enrolment_text(
       listener: What to configure.
       version: Of the Mosquitto that will read it.
     """
-    bind = "" if listener.bind == "::" else f" {listener.bind}"
     files = listener.files
     lines = [
-        f"listener {listener.port}{bind}",
         "allow_anonymous true",
         f"password_file {listener.users}",
         f"cafile {files.authority}",
@@ -163,19 +157,25 @@ def enrolment_text(
         "retain_available false",
         "max_keepalive 120",
         "persistent_client_expiration 1h",
-        "allow_zero_length_clientid false",
-        "persistence false",
         "sys_interval 0",
-        "log_dest stdout",
-        "log_type error",
-        "log_type warning",
-        "log_timestamp_format %Y-%m-%dT%H:%M:%S",
     ]
+    return _text(listener, lines, version)
+
+
+def _text(
+    listener: ListenerConfig | EnrolmentListenerConfig,
+    lines: Sequence[str],
+    version: tuple[int, int, int],
+) -> str:
+    """The file: where to listen, the lines that differ, and what all brokers share."""
+    # Bound to `::` by name Mosquitto takes IPv6 alone; without a name, both.
+    bind = "" if listener.bind == "::" else f" {listener.bind}"
+    made = [f"listener {listener.port}{bind}", *lines, *_SHARED]
     if version >= _SINCE_2_1:
-        lines.append("accept_protocol_versions 5")
+        made.append("accept_protocol_versions 5")
     if listener.run_as is not None:
-        lines.append(f"user {listener.run_as}")
-    return "\n".join(lines) + "\n"
+        made.append(f"user {listener.run_as}")
+    return "\n".join(made) + "\n"
 
 
 def _access_lines(listener: ListenerConfig) -> list[str]:

@@ -14,9 +14,6 @@ from starling.compiler.autodiff.straight_through import silent_steps
 from starling.compiler.bundle import bundle_inspection, compile_report
 from starling.compiler.bundle.compile_pipeline import compile_model, write_bundle
 from starling.compiler.bundle.gradient_check import GradientErrors, check_bundle
-from starling.compiler.parameters.parameter_selection import WeightOptions
-from starling.compiler.reader.model_file import load
-from starling.compiler.reader.network_reader import read_network
 from starling.protocol.errors import EXIT_DONE, ConfigError, DecodeError
 from starling.protocol.model.training_bundle import LossSettings, Preprocessing
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, weights_lost
@@ -163,17 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bundle_inspection.main(arguments[1:])
     options = parser().parse_args(arguments)
     settings = _settings(options)
-    _say(f"reading {options.model}")
-    proto = load(options.model)
-    _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    asked = WeightOptions(options.train, options.tie, options.untie, options.freeze)
-    network = read_network(proto, asked, options.output)
-    for line in network.notes:
-        _say(f"warning: {line}")
-    _warn_steps(silent_steps(network))
-    _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
-        proto,
+        options.model,
         loss=options.loss,
         train=options.train,
         local=options.local,
@@ -186,23 +174,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         tie=options.tie,
         untie=options.untie,
         freeze=options.freeze,
+        tell=_say,
     )
-    found = compile_report.document(bundle, network)
+    _warn_steps(silent_steps(bundle.network))
     if lost := weights_lost(settings.class_weights, options.clipping):
         _say(f"warning: {lost}")
+    errors = None
     if options.check:
         _say("checking against finite differences and single examples")
         errors = check_bundle(bundle, np.random.default_rng(_SEED))
-        found["check"] = asdict(errors)
         _say(f"gradients agree: {errors}")
-        _say_idle(errors, len(network.parameters))
+        _say_idle(errors, len(bundle.network.parameters))
     if options.out is not None:
         write_bundle(bundle, options.out)
         _say(f"wrote {options.out}")
     if options.json:
+        found = compile_report.document(bundle)
+        found |= {"check": asdict(errors)} if errors else {}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
-        sys.stdout.write(compile_report.text(bundle, network, explain=options.explain))
+        sys.stdout.write(compile_report.text(bundle, explain=options.explain))
     return EXIT_DONE
 
 

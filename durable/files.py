@@ -15,7 +15,6 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from starling.protocol.errors import ConfigError, LimitError, StorageError
 
@@ -294,12 +293,7 @@ class FileLock:
         """Holds the lock for a `with` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Gives the lock back."""
         self.release()
 

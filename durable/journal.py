@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from starling.durable.files import (
     PRIVATE_MODE,
@@ -180,12 +179,7 @@ class Journal:
         """Keeps the journal open for a `with` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Closes the journal."""
         self.close()
 

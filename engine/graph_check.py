@@ -56,14 +56,18 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def checked_graph(model: bytes) -> Graph:
+def checked_graph(model: bytes, constants: bytes = b"") -> Graph:
     """Reads a serialised model and checks it.
+
+    Args:
+      model: To read.
+      constants: The file beside it in which some of its tensors stand.
 
     Raises:
       LimitError: If it is too long, or has or makes too much.
       DecodeError: If it is malformed or holds what is not run.
     """
-    graph = read_graph(model)
+    graph = read_graph(model, constants)
     check_graph(graph)
     return graph
 

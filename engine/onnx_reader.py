@@ -4,7 +4,11 @@ A field that is not listed is refused, so that nothing can be there that this re
 skips and another one minds. Text that describes (who produced the file) is read and not
 kept. Whether the parts make sense together is `engine.graph_check`'s matter.
 
-Source: field numbers of onnx.proto, IR version 13.
+A tensor's bytes stand in the model, or in the one file beside it whose bytes the caller
+gives: by its name, an offset and a length, as ONNX writes external data. No path is
+followed.
+
+Source: field numbers of onnx.proto, IR version 13; ONNX, "External Data".
 """
 
 from starling.engine.onnx_graph import (
@@ -26,8 +30,10 @@ from starling.engine.protobuf_wire import (
     ProtobufReader,
 )
 from starling.protocol.errors import DecodeError, LimitError
+from starling.protocol.model.training_bundle import CONSTANTS
 
 GRAPH_BYTES_MAX = 96 << 20
+"""Of a model, what its tensors have in the file beside it included."""
 NODES_MAX = 16384
 TENSORS_MAX = 16384
 PORTS_MAX = 8192
@@ -82,7 +88,17 @@ _TENSOR: Form = {
     2: ProtobufField("data_type", FieldKind.INT32),
     8: ProtobufField("name", FieldKind.TEXT),
     9: ProtobufField("raw_data", FieldKind.BYTES),
+    13: ProtobufField("external_data", FieldKind.MESSAGE, repeated=True),
+    14: ProtobufField("data_location", FieldKind.INT32),
 }
+_ENTRY: Form = {
+    1: ProtobufField("key", FieldKind.TEXT),
+    2: ProtobufField("value", FieldKind.TEXT),
+}
+EXTERNAL = 1
+"""`TensorProto.DataLocation` of a tensor whose bytes stand in a file."""
+EXTERNAL_KEYS = ("location", "offset", "length")
+_DIGITS_MAX = 10
 _VALUE: Form = {
     1: ProtobufField("name", FieldKind.TEXT),
     2: ProtobufField("type", FieldKind.MESSAGE),
@@ -100,8 +116,12 @@ _DIMENSION: Form = {
 _SIZE_MAX = (1 << 31) - 1
 
 
-def read_graph(model: bytes) -> Graph:
+def read_graph(model: bytes, constants: bytes = b"") -> Graph:
     """Reads a serialised `ModelProto`.
+
+    Args:
+      model: To read.
+      constants: The file `CONSTANTS` beside it.
 
     Raises:
       LimitError: If it is longer than `GRAPH_BYTES_MAX` or has too many parts.
@@ -116,17 +136,22 @@ def read_graph(model: bytes) -> Graph:
         raise DecodeError(f"graph: IR version {version} is refused")
     opset = _opset(reader, found)
     graph = reader.message(found.one("graph", memoryview), _GRAPH, "graph")
+    beside = memoryview(constants)
+    tensors = tuple(
+        [
+            _tensor(reader, each, beside)
+            for each in _parts(graph, "initializer", TENSORS_MAX)
+        ]
+    )
+    held = sum([len(tensor.raw) for tensor in tensors])
+    if held > GRAPH_BYTES_MAX:
+        raise LimitError(f"graph: {held} bytes of tensors, {GRAPH_BYTES_MAX} allowed")
     return Graph(
         graph.one("name", str) if graph.has("name") else "",
         version,
         opset,
         tuple([_node(reader, each) for each in _parts(graph, "node", NODES_MAX)]),
-        tuple(
-            [
-                _tensor(reader, each)
-                for each in _parts(graph, "initializer", TENSORS_MAX)
-            ]
-        ),
+        tensors,
         tuple([_port(reader, each) for each in _parts(graph, "input", PORTS_MAX)]),
         tuple([_port(reader, each) for each in _parts(graph, "output", PORTS_MAX)]),
     )
@@ -192,20 +217,52 @@ def _attribute(reader: ProtobufReader, content: memoryview) -> tuple[str, Attrib
     return name, tuple(found.all("ints", int))
 
 
-def _tensor(reader: ProtobufReader, content: memoryview) -> ConstantTensor:
+def _tensor(
+    reader: ProtobufReader, content: memoryview, beside: memoryview
+) -> ConstantTensor:
     found = reader.message(content, _TENSOR, "tensor")
     name, kind = found.one("name", str), _type(found.one("data_type", int))
     shape = tuple(found.all("dims", int))
     if len(shape) > RANK_MAX or not all(0 <= each <= _SIZE_MAX for each in shape):
         raise DecodeError(f"graph: tensor {name[:80]!r} has an impossible shape")
-    raw = (
-        found.one("raw_data", memoryview) if found.has("raw_data") else memoryview(b"")
-    )
+    if found.has("data_location") or found.has("external_data"):
+        raw = _external(reader, found, beside)
+    elif found.has("raw_data"):
+        raw = found.one("raw_data", memoryview)
+    else:
+        raw = memoryview(b"")
     if len(raw) != size(shape) * kind.width:
         raise DecodeError(f"graph: tensor {name[:80]!r} has {len(raw)} bytes")
     if kind is ElementType.BOOL and not set(bytes(raw)) <= {0, 1}:
         raise DecodeError(f"graph: tensor {name[:80]!r} has a truth value beyond 1")
     return ConstantTensor(name, kind, shape, raw)
+
+
+def _external(
+    reader: ProtobufReader, tensor: ProtobufMessage, beside: memoryview
+) -> memoryview:
+    """The bytes of a tensor that stand in the file beside the model."""
+    entries = [
+        reader.message(each, _ENTRY, "entry")
+        for each in tensor.all("external_data", memoryview)
+    ]
+    keys = tuple([entry.one("key", str) for entry in entries])
+    alone = not tensor.has("raw_data") and tensor.has("data_location")
+    if not alone or tensor.one("data_location", int) != EXTERNAL:
+        raise DecodeError("graph: a tensor says twice, or not at all, where it is")
+    if keys != EXTERNAL_KEYS or entries[0].one("value", str) != CONSTANTS:
+        raise DecodeError(f"graph: a tensor in another file than {CONSTANTS}")
+    start, length = [_decimal(entry.one("value", str)) for entry in entries[1:]]
+    if start + length > len(beside):
+        raise DecodeError(f"graph: a tensor beyond the end of {CONSTANTS}")
+    return beside[start : start + length]
+
+
+def _decimal(text: str) -> int:
+    plain = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    if not plain or text != str(int(text)):
+        raise DecodeError(f"graph: {text[:80]!r} is no offset or length")
+    return int(text)
 
 
 def _type(number: int) -> ElementType:

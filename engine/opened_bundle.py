@@ -15,6 +15,7 @@ from starling.engine.npy_vector import read_vector
 from starling.engine.onnx_graph import ElementType, Graph, GraphPort
 from starling.protocol.errors import DecodeError, ProtocolError
 from starling.protocol.model.training_bundle import (
+    CONSTANTS,
     EVALUATE,
     GRADIENT,
     INFER,
@@ -50,7 +51,7 @@ class OpenedBundle:
 
     Attributes:
       manifest: Its manifest.
-      graphs: File name to graph.
+      graphs: File name to graph; large constants are views of one file's bytes.
       theta: (d,) float32, finite; not to be written to.
     """
 
@@ -78,13 +79,13 @@ def open_files(files: Mapping[str, bytes]) -> OpenedBundle:
     theta = read_vector(files[THETA], THETA)
     if len(theta) != manifest.dimension:
         raise DecodeError(f"{THETA}: expected {manifest.dimension} values")
-    graphs = {name: _graph(name, files[name], manifest) for name in GRAPHS}
+    graphs = {name: _graph(name, files, manifest) for name in GRAPHS}
     return OpenedBundle(manifest, graphs, theta)
 
 
-def _graph(name: str, content: bytes, manifest: BundleManifest) -> Graph:
+def _graph(name: str, files: Mapping[str, bytes], manifest: BundleManifest) -> Graph:
     try:
-        graph = checked_graph(content)
+        graph = checked_graph(files[name], files[CONSTANTS])
     except ProtocolError as error:
         raise type(error)(f"{name}: {error}") from error
     inputs = {port.name: port for port in graph.inputs}

@@ -132,11 +132,3 @@ OPERATORS: Mapping[str, AllowedOperator] = {
     name: _operator(name) for name in sorted(_ARITY)
 }
 """The allow-list."""
-
-INDEX_INPUTS: Mapping[str, int] = {
-    "Gather": 1,
-    "GatherElements": 1,
-    "OneHot": 0,
-    "ScatterElements": 1,
-}
-"""Which input holds places that ONNX Runtime looks up: out of bounds it raises."""

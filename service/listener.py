@@ -12,14 +12,14 @@ from starling.protocol.errors import ConfigError
 LOOPBACK = "127.0.0.1"
 BACKLOG = 128
 PORT_MAX = 65535
+_FLAG = "--web"
 
 
-def parse_address(text: str, key: str = "--web") -> tuple[str, int]:
+def parse_address(text: str) -> tuple[str, int]:
     """Host and port of `[HOST:]PORT`.
 
     Args:
       text: As the operator gave it; an IPv6 address stands in brackets.
-      key: For the error.
 
     Raises:
       ConfigError: If it is none.
@@ -32,18 +32,17 @@ def parse_address(text: str, key: str = "--web") -> tuple[str, int]:
         raise ConfigError(
             f"{text!r} is not [HOST:]PORT with a port of 0 to {PORT_MAX}, such as "
             "8080, 127.0.0.1:8080 or [::1]:8080",
-            key=key,
+            key=_FLAG,
         )
     return host or LOOPBACK, int(port)
 
 
-def listen(host: str, port: int, key: str = "--web") -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Args:
       host: Name or address.
       port: 0 for any that is free.
-      key: For the error.
 
     Raises:
       ConfigError: If nothing can listen there.
@@ -55,7 +54,7 @@ def listen(host: str, port: int, key: str = "--web") -> socket.socket:
         why = refusal(error) if isinstance(error, OSError) else "no host name"
         raise ConfigError(
             f"cannot listen on {host}:{port}: {why}; choose another port or host",
-            key=key,
+            key=_FLAG,
         ) from error
 
 

@@ -7,13 +7,8 @@ KEPT_MAX = 64
 class RepeatedWarnings:
     """Memory of the texts that were told, and when."""
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
-        """Has told nothing yet.
-
-        Args:
-          every_s: How long a text that was told is not told again.
-        """
-        self._every_s = every_s
+    def __init__(self) -> None:
+        """Has told nothing yet."""
         self._told_s: dict[str, float] = {}
 
     def is_new(self, text: str, now_s: float) -> bool:
@@ -24,7 +19,7 @@ class RepeatedWarnings:
           now_s: Monotonic time.
         """
         before_s = self._told_s.get(text)
-        if before_s is not None and now_s < before_s + self._every_s:
+        if before_s is not None and now_s < before_s + EVERY_S:
             return False
         self._told_s.pop(text, None)
         self._told_s[text] = now_s

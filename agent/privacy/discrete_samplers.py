@@ -29,6 +29,8 @@ _ABSOLUTE = 2.0**-60
 _THRESHOLDS = np.exp(-np.arange(84, 0, -1) / 2)
 _LOWER = _THRESHOLDS * (1 - _RELATIVE) - _ABSOLUTE
 _UPPER = _THRESHOLDS * (1 + _RELATIVE) + _ABSOLUTE
+TOGETHER = 1 << 16
+"""Numbers that are drawn at once: each takes 200 bytes until it is accepted."""
 
 Fraction = Callable[[int, int], tuple[int, int]]
 """The exact exponent of a proposal `jump * s + offset`: numerator, denominator."""
@@ -76,13 +78,14 @@ def _collect(
     draw: Draw,
 ) -> NDArray[np.int64]:
     assert 1 <= scale <= SCALE_MAX, scale
-    kept: list[NDArray[np.int64]] = []
-    missing = count
-    while missing > 0:
+    found = np.empty(count, np.int64)
+    filled = 0
+    while filled < count:
+        missing = min(count - filled, TOGETHER)
         accepted = propose(scale, 64 + 21 * missing // 10, draw)[:missing]
-        kept.append(accepted)
-        missing -= accepted.size
-    return np.concatenate(kept) if kept else np.zeros(0, np.int64)
+        found[filled : filled + accepted.size] = accepted
+        filled += accepted.size
+    return found
 
 
 def _propose(scale: int, count: int, draw: Draw) -> NDArray[np.int64]:

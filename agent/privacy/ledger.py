@@ -30,7 +30,6 @@ from starling.agent.privacy.ledger_entries import (
     OWNER,
     PROVEN,
     WIDENED,
-    WINDOWS_MAX,
     BudgetSpent,
     CarriedEntry,
     Charge,
@@ -69,8 +68,6 @@ from starling.protocol.privacy.gaussian_dp import (
 )
 from starling.protocol.privacy.mechanisms import NONE
 from starling.protocol.privacy.renyi_dp import plus, renyi_epsilon
-
-__all__ = ["CHARGE", "WINDOWS_MAX", "Charge", "PrivacyLedger", "Slot"]
 
 Lineage = tuple[ChainId, TaskId]
 
@@ -246,9 +243,8 @@ class PrivacyLedger:
             task or cap would be overdrawn.
         """
         if slot in self.charges:
-            raise BudgetExceeded(
-                "this base version was charged before", Reason.REPLAYED
-            )
+            detail = "this base version was charged before"
+            raise BudgetExceeded(detail, Reason.REPLAYED)
         try:
             charge = price(slot, policy, windows)
             rooms = self._rooms(charge, policy)
@@ -257,9 +253,8 @@ class PrivacyLedger:
         if any(each.cost > each.left for each in rooms):
             raise BudgetExceeded(self._overdrawn(charge, policy))
         if slot[2] < self.below.get(slot[:2], 0):
-            raise BudgetExceeded(
-                "this base version may have been charged before", Reason.REPLAYED
-            )
+            detail = "this base version may have been charged before"
+            raise BudgetExceeded(detail, Reason.REPLAYED)
         return charge
 
     def charge(
@@ -357,16 +352,24 @@ def _after(ledger: PrivacyLedger, entry: Entry) -> PrivacyLedger:
             below = max(entry.below, ledger.below.get((chain, task), 0))
             known = {**ledger.below, (chain, task): below}
             return evolve(grown, proven=(*ledger.proven, entry), below=known)
-        case WidenedWindows() | BudgetSpent() | CarriedEntry():
+        case _:
             return _rare(grown, entry)
-        case LedgerOwner() | PinnedTask():
-            return _named(grown, entry)
 
 
 def _rare(
-    ledger: PrivacyLedger, entry: WidenedWindows | BudgetSpent | CarriedEntry
+    ledger: PrivacyLedger,
+    entry: WidenedWindows | BudgetSpent | CarriedEntry | LedgerOwner | PinnedTask,
 ) -> PrivacyLedger:
     match entry:
+        case LedgerOwner():
+            if ledger.owner:
+                raise DecodeError("has an id already")
+            return evolve(ledger, owner=entry.ledger)
+        case PinnedTask(chain=chain, task=task):
+            if (chain, task) in ledger.beliefs:
+                raise DecodeError("believed before")
+            known = {**ledger.beliefs, (chain, task): entry.terms}
+            return evolve(ledger, beliefs=known)
         case WidenedWindows(windows=windows):
             charges = ledger.charges.items()
             return evolve(
@@ -395,16 +398,3 @@ def _carrying(ledger: PrivacyLedger, inner: Entry) -> PrivacyLedger:
             return _carrying(ledger, read_entry(inner.payload))
         case LedgerOwner() | PinnedTask():
             return ledger
-
-
-def _named(ledger: PrivacyLedger, entry: LedgerOwner | PinnedTask) -> PrivacyLedger:
-    match entry:
-        case LedgerOwner():
-            if ledger.owner:
-                raise DecodeError("has an id already")
-            return evolve(ledger, owner=entry.ledger)
-        case PinnedTask(chain=chain, task=task):
-            if (chain, task) in ledger.beliefs:
-                raise DecodeError("believed before")
-            known = {**ledger.beliefs, (chain, task): entry.terms}
-            return evolve(ledger, beliefs=known)

@@ -102,8 +102,9 @@ def private_sum(
     """
     grid = noise_grid(clip_q24, sigma_micro, total.size)
     kept = within(total, longest_sum(clip_q24, grid.exponent, pledge_micro))
-    noise = discrete_gaussian(grid.scale, total.size, draw)
-    return GridVector(kept + noise, grid.exponent)
+    noised = discrete_gaussian(grid.scale, total.size, draw)
+    noised += kept
+    return GridVector(noised, grid.exponent)
 
 
 def private_update(
@@ -125,8 +126,9 @@ def private_update(
     """
     clipped = _clipped(update, float(np.linalg.norm(update)), clip_q24)
     grid = noise_grid(2 * clip_q24, sigma_micro, update.size)
-    noise = discrete_gaussian(grid.scale, update.size, draw)
-    return GridVector(on_grid(clipped, grid.exponent) + noise, grid.exponent)
+    noised = discrete_gaussian(grid.scale, update.size, draw)
+    noised += on_grid(clipped, grid.exponent)
+    return GridVector(noised, grid.exponent)
 
 
 def private_update_laplace(
@@ -139,8 +141,9 @@ def private_update_laplace(
     """
     clipped = _clipped(update, float(np.abs(update).sum()), clip_q24)
     grid = laplace_grid(2 * clip_q24, sigma_micro, update.size)
-    noise = discrete_laplace(grid.scale, update.size, draw)
-    return GridVector(on_grid(clipped, grid.exponent) + noise, grid.exponent)
+    noised = discrete_laplace(grid.scale, update.size, draw)
+    noised += on_grid(clipped, grid.exponent)
+    return GridVector(noised, grid.exponent)
 
 
 def _clipped(

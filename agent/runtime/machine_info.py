@@ -1,12 +1,12 @@
 """Facts of this machine: device tree, cores, memory, disk and clock."""
 
-import ctypes
 import gc
 import os
 import time
 from pathlib import Path
 
 from starling.durable.files import free_bytes
+from starling.engine.runtime import process_memory
 from starling.firmware_profiles import Profile, catalog, choose
 
 CLOCK_PLAUSIBLE_FROM_S = 1_700_000_000
@@ -62,9 +62,7 @@ def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
 def return_memory() -> None:
     """Gives the system back what imports, models and updates have left behind.
 
-    Frees about 3 MB of an idle agent; a C library without this call keeps them.
+    Frees about 3 MB of an idle agent.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    process_memory.return_memory()

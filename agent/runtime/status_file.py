@@ -15,6 +15,8 @@ from starling.agent.round.readiness import condition, phase, pledge_of
 from starling.agent.runtime.machine_info import clock_is_plausible
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.ongoing_work import (
+    BlobDownload,
+    OngoingUpload,
     PendingUpload,
 )
 from starling.agent.step.state import (
@@ -30,6 +32,7 @@ from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageE
 from starling.protocol.ids import device_id, device_name
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
 from starling.protocol.refusals import REFUSALS
+from starling.protocol.wire.chunks import CHUNK_BYTES
 
 STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
@@ -132,7 +135,8 @@ def describe(
         "refused": _refused(state, now_s),
         "leases": state.leases,
         "privacy": _privacy(settings, state),
-        "spool": [_upload(item) for item in state.waiting],
+        "fetch": _fetch(state.fetch),
+        "spool": [_upload(item, state.sending) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
         **outside,
     }
@@ -168,11 +172,24 @@ def _condition(
     return around.disk_said or condition(settings, state, now_s).value
 
 
-def _upload(item: PendingUpload) -> dict[str, Any]:
+def _fetch(fetch: BlobDownload | None) -> dict[str, int] | None:
+    """Progress of the blob that is pulled; None without one."""
+    if fetch is None:
+        return None
+    whole = fetch.assembly
+    come = (len(whole.pieces) - len(whole.missing)) * CHUNK_BYTES
+    return {"bytes": whole.size, "got": min(whole.size, come)}
+
+
+def _upload(item: PendingUpload, sending: OngoingUpload | None) -> dict[str, Any]:
+    size, sent = item.entry.size, 0
+    if sending is not None and sending.update == item.entry.update:
+        sent = (sending.next - len(sending.in_flight)) * CHUNK_BYTES
     return {
         "update": item.entry.update.hex(),
         "version": item.entry.base,
-        "bytes": item.entry.size,
+        "bytes": size,
+        "sent": size if item.accepted else min(size, sent),
         "accepted": item.accepted,
         "refusal": item.refusal,
     }

@@ -180,13 +180,19 @@ def readable(document: dict[str, Any]) -> str:
         if isinstance(value, dict):
             shown = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
         elif isinstance(value, list):
-            shown = (
-                f"{len(value)} waiting"
-                if key == "spool"
-                else "; ".join(map(str, value))
-            )
+            shown = _uploads(value) if key == "spool" else "; ".join(map(str, value))
         elif isinstance(value, float) and math.isfinite(value):
             shown = f"{value:.3f}"
         if shown not in (None, ""):
             lines.append(f"{key.replace('_', ' '):<18} {shown}")
     return "\n".join(lines) + "\n"
+
+
+def _uploads(rows: list[dict[str, Any]]) -> str:
+    """Count of updates that wait, and how much of one has been sent."""
+    sent = [
+        f"{row['sent'] >> 10:,} of {row['bytes'] >> 10:,} KiB sent"
+        for row in rows
+        if not row["accepted"] and row.get("sent")
+    ]
+    return ", ".join((f"{len(rows)} waiting", *sent))

@@ -6,22 +6,15 @@ it begins the next, and none of the later ones if it cannot.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.ids import Digest, TaskId, Version
-from starling.protocol.schema.msgpack_codec import (
-    Byte,
-    Structure,
-    structure,
-    uint,
-)
 from starling.protocol.wire.envelope import Envelope
-from starling.protocol.wire.message_bodies import UPLOAD_BYTES_MAX
 
 
-class SpoolEntry(Structure, frozen=True):
+@dataclass(frozen=True)
+class SpoolEntry:
     """An upload that waits in the spool until a proof lets it go.
 
     Attributes:
@@ -37,11 +30,8 @@ class SpoolEntry(Structure, frozen=True):
     base: Version
     update: Digest
     digest: Digest
-    size: Annotated[int, uint(UPLOAD_BYTES_MAX, 1)]
-    staleness_max: Byte
-
-
-SPOOLED = structure(SpoolEntry, 256)
+    size: int
+    staleness_max: int
 
 
 @dataclass(frozen=True)

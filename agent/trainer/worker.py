@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from starling.agent.privacy.discrete_samplers import TOGETHER
 from starling.agent.privacy.error_redaction import described
 from starling.agent.trainer.dataset import (
     BoardDataSet,
@@ -82,8 +83,8 @@ _PR_SET_PDEATHSIG = 1
 _FRAME_BYTES_MAX = 1 << 20
 DATA_SHARE = 4
 """What part of the memory limit is the data set's: one of so many."""
-WORK_BYTES = 288
-"""For each parameter, of sums and noise: to draw Gaussian noise takes 204 of them."""
+WORK_BYTES, DRAWN_BYTES = 128, 204
+"""For each parameter, of sums and noise, and for each that noise is being drawn for."""
 
 
 class PipeClosed(Exception):
@@ -190,7 +191,9 @@ class TrainerWorker:
             self._set_aside(_data_bytes(limits))
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
             if limits.memory_mb:
-                self._set_aside(WORK_BYTES * trainer.manifest.dimension)
+                dimension = trainer.manifest.dimension
+                drawn = DRAWN_BYTES * min(dimension, TOGETHER)
+                self._set_aside(WORK_BYTES * dimension + drawn)
             _try_out(trainer, trusted=bool(job.trusted))
         except (FederationError, MemoryError) as error:
             self._refuse_model(job, error)
@@ -345,14 +348,13 @@ def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
 
 
 def _try_out(trainer: Trainer, *, trusted: bool) -> None:
-    """Runs each graph that will be used once, on a record of zeros."""
+    """Runs each graph that a board trains with once, on a record of zeros."""
     manifest = trainer.manifest
     x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
     y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
     gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
     if trusted:
         gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
-    trainer.evaluate(trainer.theta, x, y)
     if any(found.shape != (manifest.dimension,) for found in gradients):
         raise EngineError("a gradient has another length than theta")
 

@@ -26,9 +26,8 @@ Step = Callable[
 per-example gradients `(d,) float32` and the norms before clipping `(b,) float32`."""
 
 MICRO_BATCH_MAX = 64
-"""Most records that one float32 sum may hold for `FLOAT_MARGIN` to cover it."""
-FLOAT_MARGIN = 2.0**-10
-"""What float32 clipping and summing may add to the clip, relative to it."""
+"""Most records of one float32 sum: clipping and summing them adds a share of 2^-10 to
+the clip at the most."""
 TRUSTED_SHARE = 1.0 - 2.0**-9
 """Share of the clip that the graph is given: what is left covers the margin, and
 rounding the sum to the grid."""

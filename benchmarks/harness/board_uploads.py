@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import compile_model
-from starling.compiler.ir.graph_builder import IR_VERSION, OPSET
+from starling.compiler.ir.graph_writer import IR_VERSION, OPSET
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.protocol.chain.genesis import Genesis

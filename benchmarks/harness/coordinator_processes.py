@@ -198,13 +198,6 @@ def used_s(pid: int, thread: int | None = None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> None:
-    """Writes what a benchmark found so far to benchmarks/results/."""
-    folder = Path(__file__).parents[1] / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
-
-
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which that share of some sorted values lies."""
     return values[min(len(values) - 1, int(share * len(values)))]

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.harness.byzantine_attacks import ATTACKS, Attack
+from benchmarks.harness.byzantine_attacks import ATTACKS
+from benchmarks.harness.coordinator_attack import Attack
 from starling.broker.link_events import (
     AckToken,
     Delivered,

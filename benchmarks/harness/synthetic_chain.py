@@ -129,7 +129,7 @@ class SyntheticChain:
         body = Contribution(
             TaskId(0), Version(base), self._spec.codec, PLEDGE, 0, 0,
             H(b"blob", b"%d" % number), H(b"commitment", b"%d" % number),
-        )  # fmt: skip
+        )  # fmt: skip  # a table
         board = self._boards[number % len(self._boards)]
         return self._sign(board, MessageKind.UPDATE, CONTRIBUTION.pack(body))
 
@@ -173,7 +173,7 @@ class SyntheticChain:
         return Certificate(height, 0, block_id, (1 << needed) - 1, signatures, extras)
 
 
-def of_nobody(validators: int, updates: int = 1) -> SyntheticChain:
+def of_nobody(validators: int) -> SyntheticChain:
     """A chain of coordinators that exist nowhere else; always the same one."""
     keys = [SigningKey(H(b"validator", bytes([n]))) for n in range(validators)]
     keys.sort(key=lambda key: key.public)
@@ -191,7 +191,7 @@ def of_nobody(validators: int, updates: int = 1) -> SyntheticChain:
         (operator.public,),
         60,
     )
-    return SyntheticChain(genesis, keys, operator, updates)
+    return SyntheticChain(genesis, keys, operator)
 
 
 def write(path: Path, chain: SyntheticChain, count: int) -> SqliteStore:

@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--again", action="store_true", help="also what is done already")
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
     made.add_argument("--docs", action="store_true", help=f"write {DOCS.name} anew")
+    made.add_argument(
+        "--timed",
+        action="store_true",
+        help="time PyTorch and Opacus, too, and show times: the machine is quiet",
+    )
     made.add_argument("--keep", type=Path, metavar="DIR", help="keep the files here")
     return made
 
@@ -79,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.again or asked - rows.keys():
             wanted.setdefault(module, {})[model.name] = model
     for module, models in wanted.items():
-        for row in _rows(module, models, options.form, options.keep):
+        peers = [PEER] if options.timed else []
+        for row in _rows(module, models, options.form, peers, options.keep):
             key = f"{row['model']} | {row['form']}"
             rows = {**_kept(), key: row}
             RESULT.write_text(json.dumps(rows, indent=1) + "\n")
@@ -90,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(summary(chosen))
     if options.docs:
-        write_docs(chosen)
+        write_docs(chosen, timed=options.timed)
     return 0
 
 
@@ -108,6 +114,7 @@ def _rows(
     module: str,
     models: Mapping[str, PublicModel],
     forms: Sequence[str],
+    peers: Sequence[str],
     keep: Path | None,
 ) -> Iterator[dict[str, Any]]:
     """A row for each form of some models of one module."""
@@ -118,7 +125,7 @@ def _rows(
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
         ways = [way for model in models.values() for way in model.ways]
-        kinds = ",".join(forms or [PEER, *dict.fromkeys(ways)])
+        kinds = ",".join([*peers, *(forms or dict.fromkeys(ways))])
         program = [sys.executable, "-m", "benchmarks.models.exporting"]
         with subprocess.Popen(
             [*program, module, str(place), kinds, *models],

@@ -15,6 +15,8 @@ MODULES = (
     "tables",
     "keras_examples",
     "sklearn_pipelines",
+    "idioms_functions",
+    "idioms_layers",
 )
 
 

@@ -43,9 +43,6 @@ def main() -> int:
 def _compile(loss: str, folder: Path) -> Facts:
     from starling.compiler import compile_model
     from starling.compiler.bundle.memory_estimate import need
-    from starling.compiler.parameters.parameter_selection import WeightOptions
-    from starling.compiler.reader.model_file import load
-    from starling.compiler.reader.network_reader import read_network
     from starling.protocol.model.training_bundle import GRADIENT
 
     start, clock = time.process_time(), time.perf_counter()
@@ -59,11 +56,10 @@ def _compile(loss: str, folder: Path) -> Facts:
         "compile_mib": peak_mib(),
     }
     (folder / BUNDLE).write_bytes(bundle.packed)
-    proto = load(folder / MODEL)
-    network = read_network(proto, WeightOptions())
+    network = bundle.network
     frozen = sum([network.constants[name].size for name in network.frozen])
     return facts | {
-        "nodes": len(proto.graph.node),
+        "nodes": len(network.nodes),
         "trained": network.dimension,
         "counted": network.dimension + frozen,
         "notes": list(bundle.notes),

@@ -285,7 +285,7 @@ def _peer(model: PublicModel) -> Facts:
     except (
         AttributeError, IndexError, KeyError, NotImplementedError,
         RuntimeError, TypeError, ValueError,
-    ) as error:  # fmt: skip
+    ) as error:  # fmt: skip  # a table
         found["opacus"] = str(error).partition("\n")[0][:200]
     return found
 

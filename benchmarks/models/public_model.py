@@ -8,6 +8,8 @@ PYTORCH, KERAS, SKLEARN = "PyTorch", "Keras", "scikit-learn"
 SCRIPT, EXPORT = "TorchScript", "torch.export"
 TF2ONNX, SKL2ONNX = "tf2onnx", "skl2onnx"
 LITE, LITE_INT8, QDQ = "TFLite", "TFLite int8", "int8 QDQ"
+IDIOMS = "idioms"
+"""The family of small layers, of which the table has counts alone."""
 FORMS = {PYTORCH: (SCRIPT, EXPORT), KERAS: (TF2ONNX,), SKLEARN: (SKL2ONNX,)}
 """Ways into an ONNX file, for each toolkit, unless a model names its own."""
 

@@ -4,17 +4,18 @@ A parameter count is *told* where it is the toolkit's own, or where a warning of
 compiler says what became of the difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.models.public_model import IDIOMS
 
 Row = Mapping[str, Any]
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 MARKS = ("<!-- models -->", "<!-- /models -->")
-_HEAD = (
-    "model", "exporter", "parameters", "ours", "trains", "private", "MiB", "PyTorch",
-    "step, ms", "private", "PyTorch", "Opacus",
-)  # fmt: skip
+_HEAD = ("model", "exporter", "parameters", "ours", "trains", "private", "MiB")
+_TIMES = ("PyTorch, MiB", "step, ms", "private", "PyTorch", "Opacus")
+_COUNTS = ("exporter", "idioms", "exported", "compile and train", "silent")
 
 
 def compiles(row: Row) -> bool:
@@ -66,54 +67,83 @@ def summary(rows: Mapping[str, Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_docs(rows: Mapping[str, Row]) -> None:
-    """Puts the tables between the marks of docs/models.md."""
+def write_docs(rows: Mapping[str, Row], *, timed: bool = False) -> None:
+    """Puts the tables between the marks of docs/models.md.
+
+    Args:
+      rows: What was tried.
+      timed: Whether the machine was quiet, so that times say something.
+    """
     before, _, rest = DOCS.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    DOCS.write_text(f"{before}{MARKS[0]}\n\n{_tables(rows)}{MARKS[1]}{after}")
+    DOCS.write_text(f"{before}{MARKS[0]}\n\n{_tables(rows, timed)}{MARKS[1]}{after}")
 
 
-def _tables(rows: Mapping[str, Row]) -> str:
+def _tables(rows: Mapping[str, Row], timed: bool) -> str:
     parts = []
+    head = (*_HEAD, *_TIMES) if timed else _HEAD
     for family in dict.fromkeys([row["family"] for row in rows.values()]):
         body = [row for row in rows.values() if row["family"] == family]
-        lines = [_line(_HEAD), _line(("---",) * len(_HEAD)), *map(_cells, body)]
-        parts.append(
-            f"### {family[:1].upper()}{family[1:]}\n\n" + "\n".join(lines) + "\n\n"
-        )
-    return "".join(parts)
+        parts.append(f"### {family[:1].upper()}{family[1:]}")
+        if family == IDIOMS:
+            parts += _idioms(body)
+        else:
+            parts.append(_table(head, [_cells(row, timed) for row in body]))
+    return "\n\n".join([*parts, ""])
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _idioms(body: list[Row]) -> list[str]:
+    """Counts by exporter, and what does not compile."""
+    counts, left = [], []
+    for form in dict.fromkeys([row["form"] for row in body]):
+        mine = [row for row in body if row["form"] == form]
+        done = [row for row in mine if exported(row)]
+        good = [row for row in done if compiles(row)]
+        sizes = (len(mine), len(done), len(good), sum(map(silent, done)))
+        counts.append((form, *map(str, sizes)))
+        left += [(row["model"], form, _why(row)) for row in done if not compiles(row)]
+    parts = [_table(_COUNTS, counts)]
+    return [*parts, _table(("idiom", "exporter", "why not"), left)] if left else parts
 
 
-def _cells(row: Row) -> str:
-    head = (row["model"], row["form"])
+def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    rows = [head, ("---",) * len(head), *body]
+    return "\n".join([f"| {' | '.join(cells)} |" for cells in rows])
+
+
+def _why(row: Row) -> str:
+    said = row.get("refused") or row.get("failed") or "does not train"
+    return " ".join(str(said).replace("|", "/").split())[:90]
+
+
+def _cells(row: Row, timed: bool) -> tuple[str, ...]:
+    cells = [row["model"], row["form"]]
     if not exported(row):
-        return _line((*head, "not exportable", *[""] * (len(_HEAD) - 3)))
-    if "counted" not in row:
-        why = row.get("refused") or row.get("failed", "")
-        return _line((*head, f"{row['used']:,}", f"refused: {why[:90]}", *[""] * 8))
+        cells.append("not exportable")
+    elif "counted" not in row:
+        cells += [f"{row['used']:,}", f"refused: {_why(row)}"]
+    else:
+        count = f"{row['counted']:,}"
+        if row["counted"] not in (row["parameters"], row["used"]):
+            count += " (silent)" if silent(row) else " (told)"
+        verdicts = ["yes" if row.get(key) else "no" for key in ("trains", "private")]
+        memory = _number(row.get("peak_mib"), 1, 0)
+        cells += [f"{row['used']:,}", count, *verdicts, memory]
+        cells += _times(row) if timed else []
+    width = len(_HEAD) + len(_TIMES) * timed
+    return (*cells, *[""] * (width - len(cells)))
+
+
+def _times(row: Row) -> list[str]:
+    """Memory and times of the peer, and ours where it was timed beside us."""
     peer = row.get("peer", {})
-    count = f"{row['counted']:,}"
-    if row["counted"] not in (row["parameters"], row["used"]):
-        count += " (silent)" if silent(row) else " (told)"
-    return _line(
-        (
-            *head,
-            f"{row['used']:,}",
-            count,
-            "yes" if row.get("trains") else "no",
-            "yes" if row.get("private") else "no",
-            _number(row.get("peak_mib"), 1, 0),
-            _number(peer.get("peak_mib"), 1, 0),
-            _number(row.get("step_s") if peer else None),
-            _number(row.get("private_step_s") if peer else None),
-            _number(peer.get("step_s")),
-            _number(peer.get("private_step_s")),
-        )
-    )
+    return [
+        _number(peer.get("peak_mib"), 1, 0),
+        _number(row.get("step_s") if peer else None),
+        _number(row.get("private_step_s") if peer else None),
+        _number(peer.get("step_s")),
+        _number(peer.get("private_step_s")),
+    ]
 
 
 def _number(value: float | None, scale: float = 1000.0, digits: int = 2) -> str:

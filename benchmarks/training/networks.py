@@ -109,7 +109,7 @@ def _gru(rng: np.random.Generator) -> onnx.ModelProto:
         node("Transpose", ["last"], ["l"], perm=[1, 0, 2]),
         node("Flatten", ["l"], ["f"]),
         node("Gemm", ["f", "v", "c"], ["out"], transB=1),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     return _model(nodes, shapes, rng, (32, 9), 6)
 
 

@@ -28,7 +28,7 @@ from starling.broker.link_events import (
     ServerTls,
     TlsFiles,
 )
-from starling.broker.runtime.publish_packet import PublishPacket, read_publish
+from starling.broker.publish_packet import PublishPacket, read_publish
 
 CONNECT_ERRORS = (OSError, ValueError)
 """What an attempt to connect can raise: network, name resolution, TLS, files."""
@@ -372,7 +372,7 @@ def _connect_properties(settings: LinkSettings) -> Properties:
 
 def _properties(kind: int) -> Properties:
     # paho's constructor has no annotations.
-    return Properties(kind)  # type: ignore[no-untyped-call]
+    return Properties(kind)  # type: ignore[no-untyped-call]  # paho's
 
 
 def _expiry(message: MqttMessage, kind: int) -> Properties | None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import Shape
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import LossSettings, TensorSpec
 

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from starling.compiler.autodiff.losses import Loss
 from starling.compiler.autodiff.score_range import FREE, ScoreRange, score_ranges
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import Array, Network, NetworkNode
 
 _MOVERS = frozenset(

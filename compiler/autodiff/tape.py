@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, Rows, merge
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import Array, Network, NetworkNode
 
 

@@ -1,23 +1,26 @@
 """From a model to a bundle, and from a bundle to a folder.
 
 The pipeline: load, check, read the network, choose the loss, write the four graphs
-(each going forward and back by the rules), put the manifest beside them, check every
-graph as a board will, and run two examples. Nothing is written before all of that has
-succeeded.
+(each going forward and back by the rules), put their large constants into one file and
+the manifest beside them, check every graph as a board will, and run two examples.
+Nothing is written before all of that has succeeded.
 """
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from starling.compiler.autodiff.gradient_factors import GradientFactors
 from starling.compiler.autodiff.losses import Loss, find_loss
 from starling.compiler.autodiff.scored_network import scored_network
+from starling.compiler.bundle.memory_estimate import needs
+from starling.compiler.bundle.shared_constants import with_shared_constants
 from starling.compiler.bundle.source_signature import source_ports
 from starling.compiler.bundle.training_graphs import (
     evaluate_graph,
@@ -26,14 +29,15 @@ from starling.compiler.bundle.training_graphs import (
     private_graph,
 )
 from starling.compiler.bundle.trial_run import tried
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import Network
 from starling.compiler.parameters.parameter_selection import WeightOptions, matching
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
 from starling.engine.npy_vector import read_vector, vector_file
-from starling.engine.opened_bundle import open_packed
+from starling.engine.onnx_writer import write_graph
+from starling.engine.opened_bundle import OpenedBundle, open_packed
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import Digest, H
 from starling.protocol.model.parameter_layout import ModelParameter
@@ -67,17 +71,30 @@ class Bundle:
     Attributes:
       manifest: What it holds.
       files: Name to bytes, the manifest included.
-      notes: What whoever compiled the model should know, a line each.
+      opened: The same files, as boards read them.
+      network: The model that was compiled.
+      factors: Name of a parameter to the factors of its gradient.
     """
 
     manifest: BundleManifest
     files: Mapping[str, bytes]
-    notes: tuple[str, ...] = ()
+    opened: OpenedBundle = field(repr=False, compare=False)
+    network: Network = field(repr=False, compare=False)
+    factors: Mapping[str, GradientFactors] = field(repr=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for whoever compiled the model."""
+        return self.network.notes
 
     @property
     def theta(self) -> NDArray[np.float32]:
         """(d,) float32: the initial parameters."""
         return read_vector(self.files[THETA], THETA)
+
+    def standalone(self, name: str) -> bytes:
+        """A graph with all of its constants, as a runtime takes it from memory."""
+        return write_graph(self.opened.graphs[name])
 
     @property
     def packed(self) -> bytes:
@@ -106,6 +123,7 @@ def compile_model(
     untie: bool = False,
     freeze: Sequence[str] = (),
     table: TableSchema | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
@@ -128,6 +146,7 @@ def compile_model(
       untie: Parts weights that PyTorch's newer exporter may have merged.
       freeze: Patterns of weights that stay as they are, of those that `train` leaves.
       table: What columns of a table x and y are, where they are made of some.
+      tell: Hears of each stage before it begins, and of each warning.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -136,13 +155,20 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
+    tell("reading the model")
     proto = load(model)
+    tell(f"finding shapes and rules of {len(proto.graph.node)} nodes")
     network = read_network(proto, WeightOptions(train, tie, untie, freeze), output)
+    for line in network.notes:
+        tell(f"warning: {line}")
+    tell(f"writing graphs for {network.dimension:,} parameters")
     end = scored_network(network, criterion)
     target = criterion.target(end.network.shapes[end.scores])
     with fixed_batch_told(network.batch):
-        files = _graphs(network, criterion, clipping)
+        graphs, factors = _graphs(network, criterion, clipping)
+    files = with_shared_constants(graphs)
     files[THETA] = _theta(network)
+    one, two = needs(files[PRIVATE_GRADIENT], (1, 2)).values()
     manifest = BundleManifest(
         name=name or network.name,
         parameters=_parameters(network, local),
@@ -161,13 +187,15 @@ def compile_model(
         table=table,
         source=source_ports(proto, network),
         origin=_origin(proto),
+        example_bytes=two.peak - one.peak,
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse, or cannot run, must not leave the compiler.
     opened = open_packed(pack_bundle(files))
     rng = np.random.Generator(np.random.PCG64(_SEED))
-    tried(files, opened.graphs, opened.theta, manifest, rng)
-    return Bundle(manifest, files, network.notes)
+    tell("running two examples")
+    tried(one.process, opened.graphs, opened.theta, manifest, rng)
+    return Bundle(manifest, files, opened, network, factors)
 
 
 def _origin(proto: onnx.ModelProto) -> str:
@@ -196,7 +224,8 @@ def started_from(bundle: Bundle, theta: NDArray[np.float32]) -> Bundle:
     digests = {**bundle.manifest.digests, THETA: H(files[THETA])}
     manifest = replace(bundle.manifest, digests=digests)
     files[MANIFEST] = manifest.to_json().encode()
-    return replace(bundle, manifest=manifest, files=files)
+    opened = replace(bundle.opened, manifest=manifest, theta=theta.astype(np.float32))
+    return replace(bundle, manifest=manifest, files=files, opened=opened)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -230,15 +259,18 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         raise ConfigError(detail, file=str(folder)) from error
 
 
-def _graphs(network: Network, criterion: Loss, clipping: str) -> dict[str, bytes]:
+def _graphs(
+    network: Network, criterion: Loss, clipping: str
+) -> tuple[dict[str, bytes], dict[str, GradientFactors]]:
     if clipping not in CLIPPINGS:
         raise ConfigError(f"{clipping!r} is not known", key="--clipping")
+    private, factors = private_graph(network, criterion, clipping)
     return {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
         GRADIENT: gradient_graph(network, criterion),
-        PRIVATE_GRADIENT: private_graph(network, criterion, clipping),
-    }
+        PRIVATE_GRADIENT: private,
+    }, factors
 
 
 def _scored(network: Network, classes: Sequence[str]) -> TensorSpec:

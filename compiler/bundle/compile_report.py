@@ -18,14 +18,18 @@ from starling.compiler.autodiff.gradient_factors import (
     Positions,
     RepeatedUse,
 )
-from starling.compiler.autodiff.losses import Loss, find_loss
 from starling.compiler.autodiff.rules import rule
 from starling.compiler.bundle.compile_pipeline import Bundle
-from starling.compiler.bundle.memory_estimate import need
-from starling.compiler.bundle.training_graphs import contributions
+from starling.compiler.bundle.memory_estimate import needs
 from starling.compiler.ir.network import Network, NetworkNode
 from starling.compiler.parameters.constant_tensors import NO_AXES
-from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
+from starling.engine.batch_parts import part_size
+from starling.protocol.model.training_bundle import (
+    GRADIENT,
+    MANIFEST,
+    PRIVATE_GRADIENT,
+    manifest_from_json,
+)
 
 _METHODS: Mapping[type[GradientFactors], str] = {
     OuterProduct: "product of two norms",
@@ -73,11 +77,17 @@ def rows(network: Network) -> tuple[NodeCost, ...]:
 
 
 def memory(files: Mapping[str, bytes]) -> dict[str, dict[int, int]]:
-    """Bytes of a process that trains with each gradient graph, by batch size."""
-    return {
-        name: {batch: need(files[name], batch).process for batch in BATCHES}
-        for name in (GRADIENT, PRIVATE_GRADIENT)
-    }
+    """Bytes of a process that trains with each gradient graph, by batch size.
+
+    Boards compute a batch of large examples in parts.
+    """
+    manifest = manifest_from_json(files[MANIFEST])
+    runs = {batch: part_size(batch, manifest.example_bytes) for batch in BATCHES}
+    found = {}
+    for name in (GRADIENT, PRIVATE_GRADIENT):
+        sizes = needs(files[name], tuple(runs.values()))
+        found[name] = {batch: sizes[run].process for batch, run in runs.items()}
+    return found
 
 
 def memory_lines(files: Mapping[str, bytes]) -> list[str]:
@@ -91,16 +101,18 @@ def memory_lines(files: Mapping[str, bytes]) -> list[str]:
     )
 
 
-def methods(network: Network, loss: Loss) -> dict[str, str]:
+def methods(bundle: Bundle) -> dict[str, str]:
     """Method by which the norm of each example's gradient is found, by parameter."""
-    uses = contributions(network, loss)
-    return {name: _METHODS.get(type(use), _OTHER_METHOD) for name, use in uses.items()}
+    return {
+        name: _METHODS.get(type(use), _OTHER_METHOD)
+        for name, use in bundle.factors.items()
+    }
 
 
-def document(bundle: Bundle, network: Network) -> dict[str, object]:
+def document(bundle: Bundle) -> dict[str, object]:
     """All of the report, for `--json`."""
-    manifest = bundle.manifest
-    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
+    manifest, network = bundle.manifest, bundle.network
+    how = methods(bundle)
     table = rows(network)
     return {
         "name": manifest.name,
@@ -173,10 +185,10 @@ def _titled(network: Network, name: str) -> str:
     return name if alias is None else f"{name} ({alias})"
 
 
-def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
+def text(bundle: Bundle, *, explain: bool) -> str:
     """The report for people; `explain` adds a line for each node."""
-    manifest = bundle.manifest
-    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
+    manifest, network = bundle.manifest, bundle.network
+    how = methods(bundle)
     table = rows(network)
     operators = Counter(row.operator for row in table)
     lines = _table(

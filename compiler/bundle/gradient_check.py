@@ -22,7 +22,6 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.float64_reference import Reference
 from starling.compiler.bundle.random_examples import draw, one
 from starling.engine.graph_check import checked_graph
-from starling.engine.opened_bundle import open_files
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session  # noqa: TID251 - this check runs graphs
 from starling.protocol.errors import OperationError
 from starling.protocol.model.training_bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT
@@ -99,16 +98,17 @@ class _Checker:
     """A bundle with its graphs loaded."""
 
     def __init__(self, bundle: Bundle) -> None:
-        graphs = open_files(bundle.files).graphs
+        graphs = bundle.opened.graphs
         self._bundle = bundle
         self._gradient: GraphSession = open_session(graphs[GRADIENT])
         self._private: GraphSession = open_session(graphs[PRIVATE_GRADIENT])
         # Slopes are compared where no step is taken; see `straight_through`.
-        smooth = unheld(bundle.files[GRADIENT])
+        gradient = bundle.standalone(GRADIENT)
+        self._unheld = unheld(gradient)
         self._smooth = self._gradient
-        if smooth != bundle.files[GRADIENT]:
-            self._smooth = open_session(checked_graph(smooth))
-        self._loss = Reference(unheld(bundle.files[EVALUATE]))
+        if self._unheld != gradient:
+            self._smooth = open_session(checked_graph(self._unheld))
+        self._loss = Reference(unheld(bundle.standalone(EVALUATE)))
 
     def drawn(
         self, theta: NDArray[np.float32], rng: np.random.Generator
@@ -205,8 +205,7 @@ class _Checker:
         return float(np.sum(self._loss.run("loss", {**batch, "theta": theta})))
 
     def _exact(self, batch: Batch) -> NDArray[np.float64]:
-        graph = unheld(self._bundle.files[GRADIENT])
-        return Reference(graph).run("gradient", batch)
+        return Reference(self._unheld).run("gradient", batch)
 
 
 def _relative(found: NDArray[np.generic], expected: NDArray[np.float64]) -> float:

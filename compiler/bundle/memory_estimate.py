@@ -7,21 +7,34 @@ beside that was measured (`python -m benchmarks.training_memory`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 from onnx.shape_inference import infer_shapes
 
 _SHARING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_CUTTING = _SHARING | {"Split"}
+_THETA, _GRADIENT = "theta", "gradient"
+_FEW, _MANY = 1, 64
+"""Batch sizes for which shapes are inferred."""
+_IN_PLACE = frozenset({"Add", "Div", "Mul", "Sub", "Sum", "Clip", "Elu", "LeakyRelu"})
+_IN_PLACE |= {"Relu", "Sigmoid", "Softplus", "Tanh", "Exp", "Log", "Reciprocal", "Sqrt"}
+_IN_PLACE |= {"Abs", "Ceil", "Cos", "Erf", "Floor", "Neg", "Round", "Sign", "Sin"}
+"""Operators whose result the runtime writes over an operand of the same size."""
 PROCESS_BYTES = 66 << 20
 """What Python, NumPy, ONNX Runtime, the agent's modules and a session hold, x86-64."""
 NODE_BYTES = 4 << 10
 """What the runtime keeps of a node."""
-ARENA = 2.3
-"""How much the runtime's allocator takes for what it hands out: it grows by doubling,
-and kernels take working memory of their own."""
+CONSTANT_COPIES = 4
+"""Of each constant: in the bundle, laid out for the processor, and while loading."""
+ARENA = 1.5
+"""How much the runtime's allocator takes for what it hands out: values do not fit
+together without gaps, and kernels take working memory of their own."""
 
 
 @dataclass(frozen=True)
@@ -30,56 +43,133 @@ class MemoryEstimate:
 
     Attributes:
       constants: Held from loading on.
-      peak: The most that inputs, outputs and values between hold at one time.
+      arrays: Theta and two gradients, which are arrays of whoever runs the graph.
+      peak: The most that examples, outputs and values between hold at one time.
       nodes: How many of them.
     """
 
     constants: int
+    arrays: int
     peak: int
     nodes: int
 
     @property
     def process(self) -> int:
         """Of a process that runs this graph and nothing else."""
-        held = self.constants + NODE_BYTES * self.nodes
+        held = CONSTANT_COPIES * self.constants + NODE_BYTES * self.nodes + self.arrays
         return PROCESS_BYTES + held + int(ARENA * self.peak)
 
 
 def need(graph: bytes, batch: int) -> MemoryEstimate:
-    """Predicts the memory of a compiled graph.
+    """Predicts the memory of a compiled graph; see `needs`."""
+    return needs(graph, (batch,))[batch]
+
+
+def needs(graph: bytes, batches: Sequence[int]) -> dict[int, MemoryEstimate]:
+    """Predicts the memory of a compiled graph at several batch sizes.
 
     Args:
       graph: As the compiler wrote it.
-      batch: Examples in one run, at least 1.
+      batches: Examples in one run, each at least 1.
+    """
+    held = _held(graph)
+    few, many = held.levels
+    found = {}
+    for batch in batches:
+        share = (batch - _FEW) / (_MANY - _FEW)
+        peak = round(float(np.max(few + share * (many - few))))
+        found[batch] = MemoryEstimate(held.constants, held.arrays, peak, held.nodes)
+    return found
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Bytes that a graph holds.
+
+    Attributes:
+      constants: See `MemoryEstimate`.
+      arrays: See `MemoryEstimate`.
+      nodes: See `MemoryEstimate`.
+      levels: (2, nodes + 1) float64: what values hold before the first node and at
+        each, with few examples and with many.
+    """
+
+    constants: int
+    arrays: int
+    nodes: int
+    levels: NDArray[np.float64]
+
+
+@lru_cache(maxsize=2)
+def _held(graph: bytes) -> _Held:
+    """Follows the values of a graph for two batch sizes.
+
+    Each value has so many bytes, and so many more for each example.
     """
     model = onnx.ModelProto()
     model.ParseFromString(graph)
-    for info in (*model.graph.input, *model.graph.output):
-        for size in info.type.tensor_type.shape.dim:
-            if size.dim_param:
-                size.dim_value = batch
-    model = infer_shapes(model, data_prop=True)
-    held = {item.name: _initializer(item) for item in model.graph.initializer}
-    sizes = _sizes(model.graph)
-    owner = _owners(model.graph)
+    constants = {item.name: _initializer(item) for item in model.graph.initializer}
+    elsewhere = dict.fromkeys(_elsewhere(model.graph), 0)
+    sizes = [_sizes(model, batch) for batch in (_FEW, _MANY)]
+    return _Held(
+        sum(constants.values()),
+        sizes[0].get(_THETA, 0) + 2 * sizes[0].get(_GRADIENT, 0),
+        len(model.graph.node),
+        np.array(
+            [
+                _levels(model.graph, {**each, **elsewhere}, constants.keys())
+                for each in sizes
+            ]
+        ),
+    )
+
+
+def _elsewhere(graph: onnx.GraphProto) -> set[str]:
+    """Parts of theta and of the gradient, which are read and written in place.
+
+    See `agent.training.unpacked_graph`.
+    """
+    found = {_THETA, _GRADIENT}
+    for node in graph.node:
+        if node.op_type in _CUTTING and node.input[0] in found:
+            found.update(node.output)
+    for node in reversed(graph.node):
+        joins = node.op_type in ("Concat", *_SHARING)
+        if joins and node.output[0] in found:
+            found.update(node.input)
+    return found
+
+
+def _levels(
+    graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]
+) -> list[float]:
+    """Bytes that values hold before the first node, and at each."""
+    owner = _owners(graph)
     last = {
         owner.get(name, name): index
-        for index, node in enumerate(model.graph.node)
+        for index, node in enumerate(graph.node)
         for name in node.input
     }
-    kept = {owner.get(item.name, item.name) for item in model.graph.output}
-    now = sum([sizes.get(item.name, 0) for item in model.graph.input])
-    peak = now
-    for index, node in enumerate(model.graph.node):
+    # Inputs and outputs are the caller's: never let go of, nor written over.
+    kept = {owner.get(item.name, item.name) for item in (*graph.input, *graph.output)}
+    now = sum([sizes.get(item.name, 0) for item in graph.input])
+    levels = [float(now)]
+    for index, node in enumerate(graph.node):
         made = [name for name in node.output if name and owner.get(name, name) == name]
-        now += sum([sizes.get(name, 0) for name in made])
-        peak = max(peak, now)
         read = {owner.get(name, name) for name in (*node.input, *node.output) if name}
-        for name in read - kept - held.keys():
-            if last.get(name, index) == index:
-                now -= sizes.get(name, 0)
-                last[name] = -1
-    return MemoryEstimate(sum(held.values()), peak, len(model.graph.node))
+        ended = {
+            name: sizes.get(name, 0)
+            for name in read - kept - held
+            if last.get(name, index) == index
+        }
+        last |= dict.fromkeys(ended, -1)
+        fresh = sum([sizes.get(name, 0) for name in made])
+        # The result takes the place of an operand that nobody else reads.
+        free = node.op_type in _IN_PLACE and kept.isdisjoint(made)
+        taken = free and fresh in ended.values()
+        levels.append(float(now + fresh * (not taken)))
+        now += fresh - sum(ended.values())
+    return levels
 
 
 def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:
@@ -92,7 +182,15 @@ def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:
     return owner
 
 
-def _sizes(graph: onnx.GraphProto) -> Mapping[str, int]:
+def _sizes(model: onnx.ModelProto, batch: int) -> Mapping[str, int]:
+    """Bytes of each value whose shape can be inferred."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for info in (*fixed.graph.input, *fixed.graph.output):
+        for size in info.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_value = batch
+    graph = infer_shapes(fixed, data_prop=True).graph
     sizes = {}
     for info in (*graph.input, *graph.value_info, *graph.output):
         kind = info.type.tensor_type

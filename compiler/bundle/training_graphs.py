@@ -58,13 +58,18 @@ def gradient_graph(network: Network, loss: Loss) -> bytes:
     return build.finish("gradient", outputs)
 
 
-def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
+def private_graph(
+    network: Network, loss: Loss, clipping: str = NORM
+) -> tuple[bytes, dict[str, GradientFactors]]:
     """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,).
 
     Args:
       network: The model.
       loss: Of each example.
       clipping: One of `protocol.privacy.clipping_functions.CLIPPINGS`.
+
+    Returns:
+      The graph, and factors of each parameter's gradient.
     """
     end = scored_network(network, loss)
     tape = _forward(end.network, training=True)
@@ -80,15 +85,8 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
         ("loss", values, "float32"),
         ("norm", norm, "float32"),
     ]
-    return build.finish("private_gradient", outputs)
-
-
-def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
-    """Factors of each parameter's gradient, for a report."""
-    end = scored_network(network, loss)
-    tape = _forward(end.network, training=True)
-    _, uses, _ = _backward(tape, loss, end.scores, _squared)
-    return dict(zip(network.parameters, uses, strict=True))
+    factors = dict(zip(network.parameters, uses, strict=True))
+    return build.finish("private_gradient", outputs), factors
 
 
 def _scales(

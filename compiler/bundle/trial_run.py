@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.compiler.bundle.memory_estimate import need
 from starling.compiler.bundle.random_examples import draw
 from starling.compiler.errors import CompileError
 from starling.engine.onnx_graph import Graph
@@ -26,7 +25,7 @@ _FILLINGS = (0.0, 1.0)
 
 
 def tried(
-    files: Mapping[str, bytes],
+    size: int,
     graphs: Mapping[str, Graph],
     theta: NDArray[np.float32],
     manifest: BundleManifest,
@@ -35,8 +34,8 @@ def tried(
     """Runs the largest graph of a bundle, which holds the others, on two examples.
 
     Args:
-      files: Name to bytes of the bundle.
-      graphs: The same graphs, checked.
+      size: Predicted bytes of a process that trains on one example.
+      graphs: Name to graph, checked.
       theta: (d,): the parameters.
       manifest: Of the bundle.
       rng: Draws the examples.
@@ -44,7 +43,6 @@ def tried(
     Raises:
       CompileError: If it needs more than `EXAMPLE_BYTES_MAX`, or does not run.
     """
-    size = need(files[PRIVATE_GRADIENT], 1).process
     if size > EXAMPLE_BYTES_MAX:
         raise CompileError(
             f"one example needs {size >> 20:,} MiB of memory, "
@@ -54,7 +52,7 @@ def tried(
     feeds = {**batch, "clip": np.array(1, np.float32)}
     fillings = [np.full_like(batch["x"], value) for value in _FILLINGS]
     try:
-        session = open_session(graphs[PRIVATE_GRADIENT])
+        session = open_session(graphs[PRIVATE_GRADIENT], optimised=False)
         if not any(_runs(session, {**feeds, "x": x}) for x in (feeds["x"], *fillings)):
             session.run(feeds)
     except EngineError as error:

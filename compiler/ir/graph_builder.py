@@ -17,27 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
+from starling.compiler.ir.graph_writer import (
+    Attribute,
+    NodeDraft,
+    Shape,
+    serialised,
+    value_info,
+)
 from starling.protocol.privacy.clipping_functions import SUM_BLOCK
-
-OPSET = 18
-"""Of every graph written: ONNX Runtime runs it since 1.14, and reductions take their
-axes as inputs, so one form serves for all."""
-IR_VERSION = 8
-"""The file format that came with that operator set."""
 
 HELD_STEM = "held_"
 """How names of values begin that count as constants where slopes are taken."""
-
-Shape = tuple[int | None, ...]
-Attribute = int | float | str | Sequence[int] | Sequence[float]
-
-_ELEMENT_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "int64": TensorProto.INT64,
-    "bool": TensorProto.BOOL,
-}
 
 
 @dataclass(frozen=True)
@@ -68,19 +59,11 @@ class BuilderTensor:
         return math.prod(self.row)
 
 
-@dataclass
-class _Call:
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Attribute]
-
-
 class GraphBuilder:
     """One graph in the making."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
+        self._calls: list[NodeDraft] = []
         self._known: dict[object, tuple[BuilderTensor, ...]] = {}
         self._sources: dict[str, tuple[str, BuilderTensor]] = {}
         self._constants: dict[str, NDArray[np.generic]] = {}
@@ -90,7 +73,7 @@ class GraphBuilder:
 
     def input(self, name: str, shape: Shape, dtype: str) -> BuilderTensor:
         """Declares an input of the graph; a batched one has the axis `n` first."""
-        self._inputs.append(_value_info(name, shape, dtype))
+        self._inputs.append(value_info(name, shape, dtype))
         return BuilderTensor(name, shape)
 
     @contextmanager
@@ -153,7 +136,7 @@ class GraphBuilder:
                 [BuilderTensor(self._fresh(stem), shape) for shape in shapes]
             )
             outputs = tuple([tensor.name for tensor in tensors])
-            self._calls.append(_Call(kind, names, outputs, attributes))
+            self._calls.append(NodeDraft(kind, names, outputs, attributes))
             self._known[key] = tensors
             if inputs and inputs[0] is not None:
                 self._sources[outputs[0]] = (kind, inputs[0])
@@ -333,7 +316,7 @@ class GraphBuilder:
         key = ("held", tensor.name)
         if key not in self._known:
             made = BuilderTensor(self._fresh(HELD_STEM.rstrip("_")), tensor.shape)
-            self._calls.append(_Call("Identity", (tensor.name,), (made.name,), {}))
+            self._calls.append(NodeDraft("Identity", (tensor.name,), (made.name,), {}))
             self._known[key] = (made,)
         return self._known[key][0]
 
@@ -350,26 +333,12 @@ class GraphBuilder:
           The serialised model.
         """
         for public, tensor, _ in outputs:
-            identity = _Call("Identity", (tensor.name,), (public,), {})
+            identity = NodeDraft("Identity", (tensor.name,), (public,), {})
             self._calls.append(identity)
         calls, used = self._live({public for public, _, _ in outputs})
-        graph = helper.make_graph(
-            [_node(call, used) for call in calls],
-            name,
-            self._inputs,
-            [_value_info(public, t.shape, dtype) for public, t, dtype in outputs],
-            [
-                numpy_helper.from_array(array, key)
-                for key, array in self._constants.items()
-                if key in used
-            ],
-        )
-        opsets = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="starling"
-        )
-        data: bytes = model.SerializeToString(deterministic=True)
-        return data
+        ends = [value_info(public, t.shape, dtype) for public, t, dtype in outputs]
+        constants = {k: v for k, v in self._constants.items() if k in used}
+        return serialised(name, calls, self._inputs, ends, constants)
 
     def _unexpanded(
         self, tensor: BuilderTensor, other: BuilderTensor, shape: Shape
@@ -379,7 +348,7 @@ class GraphBuilder:
             return source
         return tensor
 
-    def _live(self, used: set[str]) -> tuple[list[_Call], set[str]]:
+    def _live(self, used: set[str]) -> tuple[list[NodeDraft], set[str]]:
         live = []
         for call in reversed(self._calls):
             if used.intersection(call.outputs):
@@ -405,20 +374,3 @@ def broadcast(left: Shape, right: Shape) -> Shape:
         assert a == b or 1 in (a, b), (left, right)
         shape.append(b if a == 1 else a)
     return tuple(shape)
-
-
-def _node(call: _Call, used: set[str]) -> onnx.NodeProto:
-    outputs = list(call.outputs)
-    # An optional output that nobody reads costs time at each run.
-    while call.kind not in ("Split", "TopK") and outputs[-1] not in used:
-        outputs.pop()
-    node = helper.make_node(call.kind, call.inputs, outputs, name=outputs[0])
-    node.attribute.extend(
-        [helper.make_attribute(*item) for item in sorted(call.attributes.items())]
-    )
-    return node
-
-
-def _value_info(name: str, shape: Shape, dtype: str) -> onnx.ValueInfoProto:
-    sizes = ["n" if size is None else size for size in shape]
-    return helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], sizes)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.graph_writer import Shape
 from starling.protocol.model.lookup_table import LookupTable
 
 Array = NDArray[np.generic]

@@ -18,8 +18,12 @@ from onnx.shape_inference import infer_shapes
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters.constant_tensors import alike
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata, module
+from starling.protocol.ids import H
+from starling.protocol.model.parameter_layout import NAME_CHARS_MAX
 
 _WRITTEN = "starling.constant_nodes"
+_KEPT_CHARS, _DIGEST_CHARS = 160, 16
+"""Of a name that is shortened."""
 _FLOATS = frozenset(
     {
         TensorProto.BFLOAT16,
@@ -199,6 +203,43 @@ def hoisted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _wide(tensor: TensorProto) -> bool:
     return tensor.data_type in _FLOATS and bool(tensor.dims) and max(tensor.dims) > 1
+
+
+def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with names of values that a bundle's manifest can hold.
+
+    TensorFlow Lite names a tensor after all that was computed into it. The beginning
+    stays, and a few digits of the whole.
+
+    Args:
+      proto: Of checked form, which is not changed.
+    """
+    names = [item.name for item in proto.graph.initializer]
+    names += [name for node in proto.graph.node for name in node.output]
+    kept = {item.name for item in proto.graph.output}
+    long = {name for name in names if not _holdable(name)} - kept
+    fresh = {name: _shorter(name) for name in long}
+    if not fresh:
+        return proto
+    found = onnx.ModelProto()
+    found.CopyFrom(proto)
+    for tensor in found.graph.initializer:
+        tensor.name = fresh.get(tensor.name, tensor.name)
+    for node in found.graph.node:
+        for values in (node.input, node.output):
+            renamed = [fresh.get(name, name) for name in values]
+            del values[:]
+            values.extend(renamed)
+    return found
+
+
+def _holdable(name: str) -> bool:
+    return len(name) <= NAME_CHARS_MAX and name.isprintable()
+
+
+def _shorter(name: str) -> str:
+    kept = "".join([c if c.isprintable() else "_" for c in name[:_KEPT_CHARS]])
+    return f"{kept}~{H(name.encode()).hex()[:_DIGEST_CHARS]}"
 
 
 def written(proto: onnx.ModelProto) -> frozenset[str]:

@@ -36,7 +36,7 @@ from starling.compiler.rewrite.live_nodes import live, node_of, with_names
 from starling.compiler.rewrite.model_inputs import inputs, joined, row
 from starling.compiler.rewrite.vector_products import with_matrices
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
-from starling.protocol.model.parameter_layout import DIMENSION_MAX, NAME_CHARS_MAX
+from starling.protocol.model.parameter_layout import DIMENSION_MAX
 from starling.protocol.privacy.clipping_functions import TENSORS_MAX
 
 _TORCH, _SCIKIT_LEARN = "pytorch", "skl2onnx"
@@ -251,12 +251,6 @@ def check(choice: WeightSelection) -> None:
     twice = [name for name, count in made.items() if count > 1]
     if twice:
         raise CompileError(f"the name {twice[0]!r} is taken; rename it in the model")
-    for name in choice.weights:
-        if len(name) > NAME_CHARS_MAX or not name.isprintable():
-            raise CompileError(
-                f"the weight {name[:60]!r} ({len(name)} letters) cannot be called so: "
-                f"names have up to {NAME_CHARS_MAX} printable letters"
-            )
 
 
 def _array(tensor: onnx.TensorProto) -> Array:

@@ -22,6 +22,8 @@ _STATISTICS = "statistics of a normalisation"
 _NUMBER = "a number of the exporter's"
 _BUFFER = "a buffer"
 _ELSEWHERE = "not where a weight stands"
+_NORMALISED = ("/batchnorm/add", "/batchnorm/mul", "/batchnorm/sub", "/FusedBatchNorm")
+"""In names of what TensorFlow computed from gains and statistics."""
 _LAYERS = frozenset(
     {
         "BatchNormalization",
@@ -317,14 +319,23 @@ def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]
 
 
 def _fused(weights: Sequence[str]) -> tuple[str, ...]:
-    """A line for what PyTorch's older exporter makes of two layers."""
-    names = [name for name in weights if name.startswith("onnx::Conv")]
-    if not names:
-        return ()
-    return (
-        f"{', '.join(names)[:300]}: a convolution and the normalisation behind it, "
-        "which the exporter computed into one, and trained as one",
-    )
+    """Lines for what exporters make of a normalisation, as far as names say it.
+
+    PyTorch's older one numbers a convolution that it computed anew. TensorFlow's name a
+    tensor after all operations that it was computed from.
+    """
+    lines = []
+    if names := [name for name in weights if name.startswith("onnx::Conv")]:
+        lines.append(
+            f"{', '.join(names)[:300]}: a convolution and the normalisation behind it, "
+            "which the exporter computed into one, and trained as one"
+        )
+    if names := [n for n in weights if any(part in n for part in _NORMALISED)]:
+        lines.append(
+            f"{', '.join(names)[:300]}: a normalisation that TensorFlow computed with "
+            "its statistics, into factors or the layer before it, and trained as those"
+        )
+    return tuple(lines)
 
 
 def _out_of_place(reasons: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,7 +14,12 @@ from onnx import version_converter
 from onnx.checker import ValidationError
 
 from starling.compiler.errors import CompileError
-from starling.compiler.parameters.exporter_fixups import hoisted, remember, written
+from starling.compiler.parameters.exporter_fixups import (
+    hoisted,
+    remember,
+    shortened,
+    written,
+)
 from starling.compiler.rewrite.frontends.constant_branches import decided
 from starling.compiler.rewrite.frontends.distance_scans import unrolled
 from starling.compiler.rewrite.frontends.function_inlining import inlined
@@ -49,7 +54,7 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
     _check_form(proto, branches=True)
     proto = decided(proto)
     _check_form(proto)
-    proto = hoisted(proto)
+    proto = hoisted(shortened(proto))
     names = written(proto)
     proto = lowered(dequantised(proto))
     version = opset(proto)

@@ -13,7 +13,7 @@ from onnx import defs
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.autodiff.tape import copy
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import Array, Network, NetworkNode
 from starling.compiler.parameters.parameter_selection import (
     WeightOptions,

@@ -29,6 +29,7 @@ from starling.coordinator.runtime.evaluation.evaluator import (
 from starling.coordinator.runtime.home import CoordinatorHome, link_settings
 from starling.coordinator.runtime.process_monitor import ProcessMonitor
 from starling.coordinator.runtime.setup.double_sign_guard import (
+    VotingStart,
     machine_name,
     voted_again,
     votes_from,
@@ -91,8 +92,7 @@ def assemble(
     config, genesis = home.config(), home.genesis()
     settings = _settings(home, config, genesis)
     evaluator = _evaluator(home, config)
-    public, chain_id = settings.ledger.key.public, settings.ledger.chain_id
-    leave = votes_from(home.keys, home.state, chain_id, public, machine_name())
+    leave = _permit(home, settings)
     # First the journal, whose lock makes us the only coordinator in this folder.
     done = partial(voted_again, home.state) if leave.operator else None
     votes = VoteJournal(home.state / VOTES_FILE, on_first=done)
@@ -112,8 +112,7 @@ def assemble(
     settings = replace(settings, ledger=ledger)
     clock = surroundings.clock
     tally = _tally(home.status, clock)
-    root = _root(home, config)
-    workers = JobWorkers(evaluator, root, put, put)
+    workers = JobWorkers(evaluator, _root(home, config), put, put)
     status = StatusFile(home.status, settings, store, tally)
     link = link_settings(home, config, settings.topics)
     monitor = ProcessMonitor(home, f"{link.host}:{link.port}", clock, status)
@@ -128,9 +127,8 @@ def assemble(
         partial(write_fork, home.state),
         surroundings.compute,
     )
-    loop = CoordinatorLoop(
-        settings, ports, counter, config.storage.versions_kept, tally
-    )
+    kept = config.storage.versions_kept
+    loop = CoordinatorLoop(settings, ports, counter, kept, tally)
     link = replace(link, will=loop.will)
     peers = peer_links(home, settings.topics)
     return AssembledCoordinator(loop, monitor, store, votes, workers, link, peers)
@@ -166,6 +164,11 @@ def _settings(
         shared=config.broker.shared and not peer_links(home, Topics(genesis.fleet)),
         root=pinned_root(home.path / root) if root else None,
     )
+
+
+def _permit(home: CoordinatorHome, settings: CoordinatorSettings) -> VotingStart:
+    public, chain_id = settings.ledger.key.public, settings.ledger.chain_id
+    return votes_from(home.keys, home.state, chain_id, public, machine_name())
 
 
 def _evaluator(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | None:

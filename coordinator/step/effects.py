@@ -9,12 +9,7 @@ from dataclasses import dataclass, field
 
 from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.chain.gossip_messages import FrameSubject
-from starling.coordinator.chain.node.node import (
-    JournalVote,
-    SendGossip,
-    StoreBlock,
-    StoreFork,
-)
+from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
 from starling.protocol.chain.light_client import ValidatorSetTransition
@@ -363,7 +358,7 @@ class LogLine:
 
 StorageEffect = (
     StoreUpload
-    | StoreBlock
+    | node.StoreBlock
     | StoreModel
     | StorePeerBlob
     | StoreDigests
@@ -381,9 +376,9 @@ StorageEffect = (
 
 Effect = (
     StorageEffect
-    | StoreFork
-    | JournalVote
-    | SendGossip
+    | node.StoreFork
+    | node.JournalVote
+    | node.SendGossip
     | RemoveInboxFile
     | ComputeVersion
     | EvaluateVersion

@@ -14,6 +14,9 @@ from starling.protocol.learning.task import PrivacyPolicy, TaskSpec, TrainingPol
 from starling.protocol.learning.vector_codecs import Grid, norm_squared
 from starling.protocol.privacy.mechanisms import update_radius
 
+_TOGETHER = 1 << 16
+"""Values that are widened at once."""
+
 
 def norm_bound(spec: TaskSpec, pledge: int) -> int:
     """The largest norm of an honest update of a pledged size, in units of 2^-24."""
@@ -43,8 +46,10 @@ def check_norm(vector: Grid, norm_max: int) -> None:
     # A float64 sum of d <= 2^26 squares is off by less than one part in 2^25, so that
     # what is clearly below the bound needs no exact arithmetic. Not by `@`: BLAS would
     # wake its threads, at a hundred times the cost.
-    real = vector.astype(np.float64)
-    about = float(np.einsum("i,i", real, real))
+    about = 0.0
+    for start in range(0, vector.size, _TOGETHER):
+        real = vector[start : start + _TOGETHER].astype(np.float64)
+        about += float(np.einsum("i,i", real, real))
     if about * (1 + 2.0**-20) < float(norm_max) ** 2:
         return
     squared = norm_squared(vector)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from starling.engine.graph_check import check_graph
 from starling.engine.onnx_graph import Graph
 from starling.engine.onnx_writer import write_graph
+from starling.engine.runtime.process_memory import return_memory
 from starling.protocol.errors import EngineError
 
 # It counts when the library is loaded.
@@ -171,19 +172,27 @@ class GraphBinding:
             raise _engine_error(self._name, error) from error
 
 
-def open_session(graph: Graph, threads: int = 1) -> GraphSession:
+def open_session(
+    graph: Graph, threads: int = 1, *, optimised: bool = True
+) -> GraphSession:
     """Checks, writes and loads a graph.
 
     Args:
       graph: To load.
       threads: That it may use.
+      optimised: Whether the runtime rewrites it first, which takes as long again as to
+        load it.
 
     Raises:
       DecodeError, LimitError: If it is not one that is run.
       EngineError: If ONNX Runtime refuses it.
     """
     check_graph(graph)
-    return _loaded(write_graph(graph), graph.name, threads)
+    options = _options(threads)
+    if not optimised:
+        plain = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = plain
+    return _loaded(write_graph(graph), graph.name, options)
 
 
 def can_differentiate() -> bool:
@@ -208,15 +217,19 @@ def open_gradient(model: bytes, loss: str, by: str, threads: int) -> GraphSessio
         builder = _build.GradientGraphBuilder(model, {loss}, {by}, loss, settings)
         builder.build()
         gradient: bytes = builder.get_model()
-    return _loaded(gradient, loss, threads)
+    return _loaded(gradient, loss, _options(threads))
 
 
-def _loaded(model: bytes, name: str, threads: int) -> GraphSession:
+def _loaded(
+    model: bytes, name: str, options: onnxruntime.SessionOptions
+) -> GraphSession:
     _share_memory()
     with _engine_errors(name):
         session = onnxruntime.InferenceSession(
-            model, _options(threads), providers=["CPUExecutionProvider"]
+            model, options, providers=["CPUExecutionProvider"]
         )
+    # To load weights takes several times what they take.
+    return_memory()
     return GraphSession(session, name)
 
 

@@ -15,9 +15,9 @@ from starling.broker.link_events import (
     MqttMessage,
 )
 from starling.coordinator.loop.ports import MessageBus
-from starling.fleet.fault_timeline import FaultOrders
 from starling.fleet.faults.vote_forger import VoteForger
 from starling.fleet.monitor.coordinator_point import number_of
+from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.protocol.chain.genesis import ValidatorSet
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import device_id, device_name

@@ -12,8 +12,6 @@ import numpy as np
 
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
-from starling.fleet.board_faults import board_faults
-from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
@@ -24,6 +22,8 @@ from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
 from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
+from starling.fleet.timeline.board_faults import board_faults
+from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet

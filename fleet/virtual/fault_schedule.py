@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, assert_never
 
-from starling.fleet.board_faults import (
+from starling.fleet.monitor.run_snapshot import RunEvent
+from starling.fleet.timeline.board_faults import (
     BoardFault,
     BoardFaultKind,
     dropped_share,
     is_away,
 )
-from starling.fleet.fault_timeline import (
+from starling.fleet.timeline.fault_timeline import (
     AnyFault,
     FaultKind,
     FaultTransition,
@@ -18,7 +19,6 @@ from starling.fleet.fault_timeline import (
     orders,
     transitions,
 )
-from starling.fleet.monitor.run_snapshot import RunEvent
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.learning.vector_codecs import Draw

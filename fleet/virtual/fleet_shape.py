@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from starling.agent.step.state import WaitTimes
-from starling.fleet.board_faults import BoardFault
+from starling.fleet.timeline.board_faults import BoardFault
 from starling.fleet.virtual.committee import (
     REPEATING_WAITS,
     STEADY_WAITS,

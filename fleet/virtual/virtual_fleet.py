@@ -103,9 +103,7 @@ class VirtualFleet:
             leave_behind=self.shape.leave_behind,
         )
         self.versions = VersionLog(self.labour, self._evaluated)
-        self.network = VirtualNetwork(
-            self._topics, committee.brokers, self._to_board, self._to_all_boards
-        )
+        self.network = VirtualNetwork(self._topics, self._to_board, self._to_all_boards)
         numbers = range(1, committee.coordinators + 1)
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)

@@ -29,20 +29,16 @@ class VirtualNetwork:
       manifests: The retained manifest of each broker.
     """
 
-    def __init__(
-        self, topics: Topics, brokers: int, to_board: ToBoard, to_all: ToEveryBoard
-    ) -> None:
+    def __init__(self, topics: Topics, to_board: ToBoard, to_all: ToEveryBoard) -> None:
         """Nobody is connected yet.
 
         Args:
           topics: Of the fleet.
-          brokers: How many.
           to_board: Takes what is for one board.
           to_all: Takes what is for all boards of a broker.
         """
         self.manifests: dict[int, MessageArrived] = {}
         self._topics = topics
-        self._brokers = brokers
         self._to_board = to_board
         self._to_all = to_all
         self._coordinators: list[VirtualCoordinator] = []

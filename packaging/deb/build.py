@@ -25,6 +25,7 @@ GLIBC_MINOR_MAX = 36
 """Of Debian 12, the oldest whose Python is new enough; `control` asks for it."""
 PLACE = Path("usr/lib/starling")
 UNIT = Path("usr/lib/systemd/system/starling-agent.service")
+MANUAL = Path("usr/share/man/man1")
 USERS = Path("usr/lib/sysusers.d/starling.conf")
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
@@ -93,7 +94,7 @@ def locked_requirements(text: str, target: Target) -> str:
 def pip(*words: str | Path) -> None:
     """Runs this interpreter's pip, and ends where it cannot do what it is told."""
     command = [sys.executable, "-m", "pip", "--quiet", *map(str, words)]
-    done = subprocess.run([*command, "--disable-pip-version-check"], check=False)  # noqa: S603
+    done = subprocess.run([*command, "--disable-pip-version-check"], check=False)  # noqa: S603 - our own words
     if done.returncode != 0:
         sys.exit(f"pip {words[0]} failed, as told above; no package was built")
 
@@ -143,10 +144,18 @@ def printed_unit() -> str:
     """The unit that the agent prints for the package's program."""
     words = ["agent", "install", "--print-unit", f"--program=/{PLACE}/bin/starling"]
     command = [sys.executable, "-m", "starling", *words]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own words
         command, check=True, stdout=subprocess.PIPE, text=True
     )
     return done.stdout
+
+
+def write_manual(folder: Path) -> None:
+    """Writes the manual pages of what a board runs."""
+    commands = [f"--command={name}" for name in ("agent", "data", "diag")]
+    program = REPOSITORY / "packaging" / "man" / "man_pages.py"
+    words = [sys.executable, program, "--out", folder, *commands]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
 def write(file: Path, text: str, mode: int = 0o644) -> None:
@@ -187,6 +196,7 @@ def package(target: Target, wheels: Path, root: Path) -> str:
     write(root / PLACE / "bin/starling", filled("launcher", values), 0o755)
     write(root / UNIT, printed_unit())
     write(root / USERS, sysusers_text(USER))
+    write_manual(root / MANUAL)
     licence = (REPOSITORY / "LICENSE").read_text("utf-8")
     write(root / "usr/share/doc/starling-agent/copyright", licence)
     (root / "usr/bin").mkdir()
@@ -214,7 +224,7 @@ def source_time_s() -> str:
     if said := os.environ.get("SOURCE_DATE_EPOCH"):
         return said
     command = ["git", "-C", str(REPOSITORY), "log", "-1", "--format=%ct"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     return done.stdout.strip() or "0"
 
 
@@ -239,7 +249,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"starling-agent_{version}_{target.architecture}.deb"
     command = ["dpkg-deb", "--root-owner-group", f"-Z{options.compression}", "-b"]
-    subprocess.run(  # noqa: S603
+    subprocess.run(  # noqa: S603 - our own words
         [*command, str(root), str(file)],
         env={**os.environ, "SOURCE_DATE_EPOCH": source_time_s()},
         stdout=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ Rounding to a byte is unbiased and happens after the noise, as post-processing.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ BLOCK = 256
 EXPONENT_MIN = -24
 EXPONENT_MAX = 7
 _LEVEL_MAX = 127
+_TOGETHER = 1 << 16
+"""Values that are worked on at once: what is in between takes some 50 bytes of each."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,31 @@ def to_grid(vector: NDArray[Any]) -> Grid:
       NonFinite: If there is a NaN or an infinity.
       NormExceeded: If a magnitude reaches 2^14.
     """
-    if not np.isfinite(vector).all():
-        raise NonFinite("vector holds a NaN or an infinity")
-    wide = np.asarray(vector, np.float64)
+    found = np.empty(vector.shape, np.int64)
     # Bounds are checked on the reals: what does not fit into int64 becomes its least
     # value on some machines and its greatest on others.
     limit = 2.0 ** (MAGNITUDE_BITS - SCALE_BITS)
-    if (np.abs(wide) >= limit - 2.0 ** -(SCALE_BITS + 1)).any():
-        raise NormExceeded(f"a coordinate reaches {limit:g}")
-    return np.rint(wide * 2.0**SCALE_BITS).astype(np.int64)
+    for part in _parts(vector.size):
+        if not np.isfinite(vector[part]).all():
+            raise NonFinite("vector holds a NaN or an infinity")
+        wide = np.asarray(vector[part], np.float64)
+        if (np.abs(wide) >= limit - 2.0 ** -(SCALE_BITS + 1)).any():
+            raise NormExceeded(f"a coordinate reaches {limit:g}")
+        found[part] = np.rint(wide * 2.0**SCALE_BITS)
+    return found
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Cuts a vector so that working on it takes memory for a part alone."""
+    return (slice(at, at + _TOGETHER) for at in range(0, size, _TOGETHER))
 
 
 def from_grid(grid: Grid) -> NDArray[np.float32]:
     """The nearest float32 of every grid value: the same bytes on every machine."""
-    return (grid.astype(np.float64) * 2.0**-SCALE_BITS).astype(np.float32)
+    found = np.empty(grid.shape, np.float32)
+    for part in _parts(grid.size):
+        found[part] = grid[part] * 2.0**-SCALE_BITS
+    return found
 
 
 def norm_squared(grid: Grid) -> int:
@@ -91,12 +104,10 @@ def norm_squared(grid: Grid) -> int:
     Args:
       grid: (d,) int64, magnitudes below 2^38, d at most 2^26.
     """
-    high = grid >> 19
-    low = grid & ((1 << 19) - 1)
-    # Each product stays below 2^38, so that 2^20 of them stay inside int64.
     total = 0
-    for start in range(0, grid.size, 1 << 20):
-        a, b = high[start : start + (1 << 20)], low[start : start + (1 << 20)]
+    for part in _parts(grid.size):
+        # Each product stays below 2^38, so that 2^20 of them stay inside int64.
+        a, b = grid[part] >> 19, grid[part] & ((1 << 19) - 1)
         total += int(a @ a) << 38
         total += int(a @ b) << 20
         total += int(b @ b)
@@ -106,8 +117,10 @@ def norm_squared(grid: Grid) -> int:
 def encode_float32(vector: GridVector, draw: Draw) -> bytes:
     """The vector as little-endian float32; draws nothing."""
     del draw
-    real = vector.values.astype(np.float64) * 2.0**vector.exponent
-    return real.astype("<f4").tobytes()
+    real = np.empty(vector.values.size, "<f4")
+    for part in _parts(real.size):
+        real[part] = vector.values[part] * 2.0**vector.exponent
+    return real.tobytes()
 
 
 def decode_float32(payload: bytes, dimension: int) -> Grid:
@@ -137,23 +150,33 @@ def encode_block8(vector: GridVector, draw: Draw) -> bytes:
     Source:
       Stochastic rounding: Alistarh et al., NeurIPS 2017, arXiv:1610.02132, section 3.
     """
-    d = vector.values.size
-    blocks = -(-d // BLOCK)
-    padded = np.zeros(blocks * BLOCK, np.int64)
-    padded[:d] = vector.values
-    rows = padded.reshape(blocks, BLOCK)
+    exponents, levels = [], []
+    for part in _parts(vector.values.size):
+        found = _rounded_blocks(vector.values[part], vector.exponent, draw)
+        exponents.append(found[0].tobytes())
+        levels.append(found[1].tobytes())
+    return b"".join((*exponents, *levels))
+
+
+def _rounded_blocks(
+    values: Grid, exponent: int, draw: Draw
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Exponents of blocks, the last of which may be shorter, and all levels."""
+    d = values.size
+    padded = np.zeros(-(-d // BLOCK) * BLOCK, np.int64)
+    padded[:d] = values
+    rows = padded.reshape(-1, BLOCK)
     exponents = np.array(
-        [_block_exponent(int(most), vector.exponent) for most in np.abs(rows).max(1)],
+        [_block_exponent(int(most), exponent) for most in np.abs(rows).max(1)],
         np.int64,
     )
-    shift = (exponents - vector.exponent)[:, None]
+    shift = (exponents - exponent)[:, None]
     # 0 <= shift <= 56, so that rows plus carry stay inside int64.
     noise = np.frombuffer(draw(8 * padded.size), "<i8").reshape(rows.shape)
     carry = noise & ((np.int64(1) << shift) - 1)
     levels = np.clip((rows + carry) >> shift, -_LEVEL_MAX, _LEVEL_MAX)
-    levels[np.arange(padded.size).reshape(rows.shape) >= d] = 0
-    flat = levels.astype(np.int8).reshape(-1)[:d]
-    return b"".join((exponents.astype(np.int8).tobytes(), flat.tobytes()))
+    flat = levels.reshape(-1)[:d]
+    return exponents.astype(np.int8), flat.astype(np.int8)
 
 
 def _block_exponent(most: int, exponent: int) -> int:

@@ -1,10 +1,11 @@
-"""The training bundle: six files that a board needs to train one model, and their law.
+"""The training bundle: all files that a board needs to train one model, and their law.
 
-A bundle holds the gradient graphs, the evaluation graphs, the initial parameters and a
-manifest in JSON that names the parameters and the digests of the other files. On the
-wire it is one canonical msgpack array of `[name, bytes]`, sorted by name; the digest of
-a bundle is `H` of those bytes. Unpacking checks names, sizes and every digest, so that
-what comes out is what the operator published.
+A bundle holds the gradient graphs, the evaluation graphs, the large constants of all of
+them, the initial parameters and a manifest in JSON that names the parameters and the
+digests of the other files. On the wire it is one canonical msgpack array of
+`[name, bytes]`, sorted by name; the digest of a bundle is `H` of those bytes. Unpacking
+checks names, sizes and every digest, so that what comes out is what the operator
+published.
 """
 
 import json
@@ -40,14 +41,15 @@ from starling.protocol.schema.msgpack_codec import Codec, binary, encode, many
 from starling.protocol.schema.msgpack_codec import text as wire_text
 from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 
-FORMAT = 1
+FORMAT = 2
 GRADIENT = "gradient.onnx"
 PRIVATE_GRADIENT = "private_gradient.onnx"
 EVALUATE = "evaluate.onnx"
 INFER = "infer.onnx"
+CONSTANTS = "constants.bin"
 THETA = "theta.npy"
 MANIFEST = "manifest.json"
-CONTENT_FILES = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
+CONTENT_FILES = (CONSTANTS, EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
 """Every file but the manifest, which holds their digests."""
 
 BUNDLE_BYTES_MAX = WHOLE_BYTES_MAX
@@ -73,6 +75,7 @@ PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
 CHANNELS_MAX = 4096
 ORIGIN_CHARS_MAX = 1000
+EXAMPLE_BYTES_MAX = 1 << 40
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
@@ -155,6 +158,8 @@ class BundleManifest:
         that is not known.
       origin: Which data the weights that stay as they are come from; empty if nothing
         says so.
+      example_bytes: What the values of one example take at one time in the graph that
+        takes most, as the compiler predicts; 0 if that is not known.
     """
 
     name: str
@@ -174,6 +179,7 @@ class BundleManifest:
     table: TableSchema | None = None
     source: SourcePorts | None = None
     origin: str = ""
+    example_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -221,6 +227,7 @@ class BundleManifest:
                 "scale": list(self.preprocessing.scale),
                 "offset": list(self.preprocessing.offset),
             },
+            "example_bytes": self.example_bytes,
             "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
         }
         if self.table is not None:
@@ -276,6 +283,9 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
         origin=text(document["origin"], "manifest.origin", ORIGIN_CHARS_MAX)
         if "origin" in keys
         else "",
+        example_bytes=integer(
+            document["example_bytes"], "manifest.example_bytes", 0, EXAMPLE_BYTES_MAX
+        ),
     )
 
 
@@ -283,7 +293,7 @@ def pack_bundle(files: Mapping[str, bytes]) -> bytes:
     """Packs the files of a bundle into its one wire form.
 
     Args:
-      files: The five content files and the manifest, by name.
+      files: The content files and the manifest, by name.
 
     Returns:
       Canonical bytes; `H` of them is the bundle's digest.
@@ -351,6 +361,7 @@ _MANIFEST_FIELDS = (
     "tables",
     "classes",
     "preprocessing",
+    "example_bytes",
     "files",
 )
 _OPTIONAL_FIELDS = ("origin", "source", "table")

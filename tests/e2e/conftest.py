@@ -107,7 +107,7 @@ class Broker:
     def connect(self, user: str, *filters: str, **changes: object) -> RecordedLink:
         """A link that is connected."""
         # The type of `changes` is checked by the constructor that `replace` calls.
-        settings = replace(self.settings(user, *filters), **changes)  # type: ignore[arg-type]
+        settings = replace(self.settings(user, *filters), **changes)  # type: ignore[arg-type]  # a test's fields
         recorded = self.begin(settings)
         recorded.wait(LinkConnected)
         return recorded

@@ -42,6 +42,13 @@ DOOR = (
         _READING,
     ),
     Mutant(
+        "a tensor may stand in any file",
+        "engine/onnx_reader.py",
+        'keys != EXTERNAL_KEYS or entries[0].one("value", str) != CONSTANTS',
+        "keys != EXTERNAL_KEYS",
+        _READING,
+    ),
+    Mutant(
         "sizes may follow from data",
         "engine/graph_check.py",
         "    taint_analysis.check_sizes(graph)\n",

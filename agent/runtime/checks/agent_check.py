@@ -23,20 +23,17 @@ from starling.protocol.errors import FederationError
 from starling.protocol.wire.topics import Topics
 
 
-def check_agent(
-    home: AgentHome, paths: MachinePaths | None = None
-) -> list[HealthCheck]:
+def check_agent(home: AgentHome) -> list[HealthCheck]:
     """Checks the machine, the home, the way to the broker, and the data.
 
     Args:
       home: The agent's home.
-      paths: Where the kernel tells of the machine; the real places by default.
 
     Raises:
       ConfigError: If there is no such home, or its configuration is wrong.
     """
     config = home.config()
-    places = paths or MachinePaths()
+    places = MachinePaths()
     profile = machine_info.profile(config.training.board)
     trainer_mb = config.training.memory_mb or profile.trainer_memory_mb
     spool_mb = config.spool.mb or profile.spool_mb

@@ -2,7 +2,8 @@
 
 It takes bundles that were opened, and so checked, and each graph gets its session when
 it is first needed. Gradient graphs are opened up first, so that parameters and
-gradients are not copied (`agent.training.unpacked_graph`).
+gradients are not copied (`agent.training.unpacked_graph`). A batch of large examples is
+computed in parts (`engine.batch_parts`).
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from starling.agent.trainer.engines.bound_session import BoundGradientStep
 from starling.agent.training.training_inputs import Real
 from starling.agent.training.unpacked_graph import unpack
+from starling.engine.batch_parts import part_size
 from starling.engine.opened_bundle import OpenedBundle
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session
 from starling.protocol.errors import EngineError, ProtocolError
@@ -60,12 +62,36 @@ class OrtTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
     ) -> tuple[Real, NDArray[Any]]:
         """See `Trainer.evaluate`."""
-        loss, output = self._run(EVALUATE, {"theta": theta, "x": x, "y": y})
+        loss, output = self._rows(EVALUATE, theta, {"x": x, "y": y})
         return loss, output
 
     def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
         """See `Trainer.infer`."""
-        return self._run(INFER, {"theta": theta, "x": x})[0]
+        return self._rows(INFER, theta, {"x": x})[0]
+
+    def _rows(
+        self, name: str, theta: Real, rows: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Outputs that have a row for each example."""
+        found = [
+            self._run(name, {"theta": theta, **{k: v[part] for k, v in rows.items()}})
+            for part in self._parts(*rows.values())
+        ]
+        if len(found) == 1:
+            return found[0]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    def _parts(self, x: NDArray[Any], y: NDArray[Any] | None = None) -> list[slice]:
+        """Rows that are computed together.
+
+        Raises:
+          EngineError: If there are not as many targets as records.
+        """
+        count = max(1, len(x))
+        if y is not None and len(x) != len(y):
+            raise EngineError(f"{len(x)} records with {len(y)} targets")
+        size = part_size(count, self.manifest.example_bytes)
+        return [slice(start, start + size) for start in range(0, count, size)]
 
     def _gradient(
         self,
@@ -74,6 +100,25 @@ class OrtTrainer:
         x: NDArray[Any],
         y: NDArray[Any],
         clip: float | None = None,
+    ) -> tuple[Real, Real]:
+        first, *others = self._parts(x, y)
+        total, rows = self._part(name, theta, x[first], y[first], clip)
+        each = [rows]
+        for part in others:
+            found, rows = self._part(name, theta, x[part], y[part], clip)
+            total += found
+            # Its place is taken for the next part.
+            del found
+            each.append(rows)
+        return total, np.concatenate(each) if others else rows
+
+    def _part(
+        self,
+        name: str,
+        theta: Real,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        clip: float | None,
     ) -> tuple[Real, Real]:
         step = self._step(name)
         if step is not None:

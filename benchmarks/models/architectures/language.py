@@ -226,7 +226,7 @@ def _vit() -> nn.Module:
     config = transformers.ViTConfig(
         image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=64, num_labels=4,
-    )  # fmt: skip
+    )  # fmt: skip  # a table
     return _Whole(transformers.ViTForImageClassification(config))
 
 

@@ -24,7 +24,8 @@ from starling.compiler.autodiff.gradient_factors import (
     Rows,
 )
 from starling.compiler.autodiff.tape import Tape
-from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import NetworkNode
 
 _Step = Callable[[Tape, NetworkNode], None]

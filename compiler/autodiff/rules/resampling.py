@@ -14,7 +14,8 @@ from onnx.reference import ReferenceEvaluator
 
 from starling.compiler.autodiff.tape import Tape, copy
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import OPSET, BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import NetworkNode
 
 Matrix = NDArray[np.float32]

@@ -11,7 +11,7 @@ behind the batch within its axis stays as axes of its own.
 import math
 from dataclasses import dataclass
 
-from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.rewrite.shape_inference import Extent
 
 

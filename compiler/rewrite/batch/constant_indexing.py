@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse

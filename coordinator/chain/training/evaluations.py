@@ -73,12 +73,6 @@ GUARDS = Table(b"guard/", by_number, structure(TaskLoss, 64))
 """By task: its best and its newest median."""
 
 
-def loss_of(tree: StateReader, number: int, version: int) -> int | None:
-    """Median loss of a version, in 10^-6; None if no quorum stated one, or too old."""
-    found = LOSSES.get(tree, number, version)
-    return None if found is None else found.median
-
-
 def task_loss(tree: StateReader, number: int) -> TaskLoss | None:
     """A task's best and newest median; None before the first one."""
     return GUARDS.get(tree, number)

@@ -14,10 +14,7 @@ from starling.coordinator.chain.state import (
     task_records,
     transaction_codec,
 )
-from starling.coordinator.chain.state.board_records import (
-    SignedBase,
-    SigningHistory,
-)
+from starling.coordinator.chain.state.board_records import SignedBase, SigningHistory
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     JobCut,
@@ -25,10 +22,7 @@ from starling.coordinator.chain.state.overlay import (
     VersionFinal,
 )
 from starling.coordinator.chain.state.rollback_records import oldest_base
-from starling.coordinator.chain.state.task_records import (
-    JobRecord,
-    QueuedUpdate,
-)
+from starling.coordinator.chain.state.task_records import JobRecord, QueuedUpdate
 from starling.coordinator.chain.training import (
     evaluations,
     lost_updates,
@@ -36,10 +30,7 @@ from starling.coordinator.chain.training import (
     scores,
 )
 from starling.coordinator.chain.training.lost_updates import LostUpdateCount
-from starling.protocol.chain.board_statement import (
-    BoardRecord,
-    TaskProgress,
-)
+from starling.protocol.chain.board_statement import BoardRecord, TaskProgress
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     BudgetExceeded,
@@ -54,11 +45,7 @@ from starling.protocol.learning.task import TaskSpec
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
 from starling.protocol.privacy.mechanisms import stated_charge
 from starling.protocol.wire.envelope import Envelope
-from starling.protocol.wire.message_bodies import (
-    FORFEIT,
-    Contribution,
-    Forfeit,
-)
+from starling.protocol.wire.message_bodies import FORFEIT, Contribution, Forfeit
 
 DISSENT_VERSIONS = 256
 """How long the digest of a version stays known once nobody may train from it any more:

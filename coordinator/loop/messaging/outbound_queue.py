@@ -34,7 +34,6 @@ class OutboundQueue:
 
     Attributes:
       dropped: How many messages found no room or were too long, by the lane's name.
-      bytes_sent: Payload bytes that the broker took over.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class OutboundQueue:
         self._flights = {lane: _Flight() for lane in ROOMS}
         self._in_flight: dict[int, tuple[PriorityLane, MqttMessage]] = {}
         self.dropped: Counter[str] = Counter() if dropped is None else dropped
-        self.bytes_sent = 0
 
     def add(self, item: MqttMessage | DeferredMessage, lane: PriorityLane) -> None:
         """Queues a message."""
@@ -102,7 +100,6 @@ class OutboundQueue:
             flight = self._flights[lane]
             flight.messages -= 1
             flight.payload_bytes -= weight(message)
-            self.bytes_sent += len(message.payload)
         self.pump()
 
     def disconnected(self) -> None:

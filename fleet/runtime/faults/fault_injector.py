@@ -3,15 +3,6 @@
 from collections import deque
 
 from starling.fleet.attacks.attack_schedule import COLLUDING, board_attacks
-from starling.fleet.board_faults import BoardFaultKind, board_faults, is_away
-from starling.fleet.fault_timeline import (
-    FaultKind,
-    FaultOrders,
-    orders,
-    take_due,
-    timeline,
-    transitions,
-)
 from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.faults.byzantine_coordinator import write_fault_orders
 from starling.fleet.runtime.processes.home_setup import (
@@ -22,6 +13,15 @@ from starling.fleet.runtime.processes.home_setup import (
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
+)
+from starling.fleet.timeline.board_faults import BoardFaultKind, board_faults, is_away
+from starling.fleet.timeline.fault_timeline import (
+    FaultKind,
+    FaultOrders,
+    orders,
+    take_due,
+    timeline,
+    transitions,
 )
 from starling.protocol.errors import ConfigError
 

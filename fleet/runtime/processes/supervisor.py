@@ -15,7 +15,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from starling.durable.files import write_atomic
 from starling.protocol.errors import EXIT_CONFIG, ConfigError
@@ -81,12 +80,7 @@ class ProcessSupervisor:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Stops everything that was started."""
         self.stop()
 

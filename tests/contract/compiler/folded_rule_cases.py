@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from tests.unit.compiler.small_models import build, node, weight
 
 Model = tuple[onnx.ModelProto, str]
@@ -114,7 +114,7 @@ def _recurrent(kind: str, gates: int, *, turned: bool) -> Model:
         ),
         node("Gather", ["y", "last"], ["end"], axis=0),
         node("Reshape", ["end", "unfold"], ["back"]),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     if turned:
         nodes.append(node("Transpose", ["back"], ["out"], perm=[1, 0, 2]))
     else:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from tests.unit.compiler.small_models import build, node, weight
 
 Model = tuple[onnx.ModelProto, str]
@@ -140,7 +140,7 @@ def _elements(reduction: str) -> Model:
             "ScatterElements", ["h", "i", "e"], ["out"], "",
             axis=1, reduction=reduction,
         ),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     return _model(nodes, arrays, (3, 4))
 
 
@@ -154,7 +154,7 @@ def _found_elements(reduction: str) -> Model:
             "ScatterElements", ["h", "i", "e"], ["out"], "",
             axis=2, reduction=reduction,
         ),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     return _model(nodes, arrays, (3, 4))
 
 
@@ -200,7 +200,7 @@ def _columns(*, folded: bool) -> Model:
             strides=[2, 1], pads=[0, 0, 1, 0], dilations=[1, 2],
         ),
         node("Reshape", ["i", "unfold"], ["out"]),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     return build(nodes, arrays, row, out, 18), "mse"
 
 

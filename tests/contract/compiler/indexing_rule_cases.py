@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from tests.unit.compiler.small_models import build, node, weight
 
 Model = tuple[onnx.ModelProto, str]

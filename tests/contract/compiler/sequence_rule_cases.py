@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from tests.unit.compiler.small_models import build, node, weight
 
 Model = tuple[onnx.ModelProto, str]
@@ -103,7 +103,7 @@ def _recurrent(
             kind, ["time", "w", "r", "b"], outputs[: output + 1], "",
             hidden_size=hidden, **attributes,
         ),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     perm = [1, 0, 2] if output else [2, 0, 1, 3]
     nodes.append(node("Transpose", ["y"], ["out"], perm=perm))
     out = (directions, hidden) if output else (5, directions, hidden)

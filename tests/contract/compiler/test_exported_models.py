@@ -65,7 +65,7 @@ def _run(bundle: Bundle, file: str, batch: Batch) -> list[NDArray[np.float32]]:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        bundle.files[file], options, providers=["CPUExecutionProvider"]
+        bundle.standalone(file), options, providers=["CPUExecutionProvider"]
     )
     results: list[NDArray[np.float32]] = session.run(None, batch)
     return results

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starling.compiler import compile_model
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS
 from starling.engine.operator_allowlist import OPERATORS
@@ -415,7 +415,7 @@ def test_compiled_model_gives_what_the_model_gives(case: str) -> None:
     x = np.random.default_rng(1).standard_normal((5, *row)).astype(np.float32)
 
     (expected,) = _run(model.SerializeToString(), {"x": x})
-    (found,) = _run(bundle.files[INFER], {"theta": bundle.theta, "x": x})
+    (found,) = _run(bundle.standalone(INFER), {"theta": bundle.theta, "x": x})
 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -131,7 +131,7 @@ def test_every_vector_has_its_architecture() -> None:
 def test_gradient_and_losses_equal_pytorch(name: str) -> None:
     bundle, batch = _compiled(name)
 
-    gradient, losses = _run(bundle.files[GRADIENT], batch)
+    gradient, losses = _run(bundle.standalone(GRADIENT), batch)
 
     expected = np.array(VECTORS[name]["gradient"])
     scale = float(np.linalg.norm(expected))
@@ -145,7 +145,9 @@ def test_norms_equal_pytorch_and_a_low_clip_scales_every_example(name: str) -> N
     norms = np.array(VECTORS[name]["norms"])
     clip = np.array(norms.min() / 2, np.float32)
 
-    clipped, _, found = _run(bundle.files[PRIVATE_GRADIENT], {**batch, "clip": clip})
+    clipped, _, found = _run(
+        bundle.standalone(PRIVATE_GRADIENT), {**batch, "clip": clip}
+    )
 
     np.testing.assert_allclose(found, norms, rtol=TOLERANCE)
     bound = len(norms) * float(clip) * (1 - clip_margin(bundle.manifest.dimension))

@@ -33,7 +33,8 @@ from tests.e2e.console.webdriver import (
     Browser,
     browser,
 )
-from tests.unit.console.runtime.operator_home import TASK, new_token, write_line
+from tests.unit.console.runtime.operator_home import new_token
+from tests.unit.coordinator.fixtures.line_task import TASK, write_line
 
 pytestmark = [
     pytest.mark.e2e,

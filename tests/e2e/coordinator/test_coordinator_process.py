@@ -25,7 +25,6 @@ from starling.broker.link_events import (
 )
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.tls_key import write_tls_key
-from starling.compiler import compile_model, write_bundle
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.enrolment import admission_from_json, request_enrolment
@@ -50,35 +49,15 @@ from starling.protocol.wire.message_bodies import (
 from starling.protocol.wire.topics import Topics
 from tests.e2e.conftest import Broker, RecordedLink
 from tests.e2e.deadline import DEADLINE_S
-from tests.unit.compiler.small_models import build, node
+from tests.unit.coordinator.fixtures import line_task
+from tests.unit.coordinator.fixtures.line_task import DIMENSION, write_line
 
 pytestmark = pytest.mark.e2e
 
 FLEET = "test"
 RESEND_S = 2.0
-DIMENSION = 6
 PLEDGE = 16
-TASK = """
-name = "tiny"
-buffer = 2
-leases = 4
-codec = "float32"
-momentum = 0.0
-average = 0.0
-pledge_least = 16
-pledge_most = 16
-[training]
-mode = "gradient"
-[privacy]
-mechanism = "none"
-"""
-
-
-def write_line(folder: Path) -> None:
-    """Writes the bundle of a line through the origin, of which all weights are 0."""
-    weights = {"w": np.zeros((DIMENSION, 1), np.float32)}
-    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (DIMENSION,), (1,))
-    write_bundle(compile_model(model, loss="mse"), folder)
+TASK = f'codec = "float32"{line_task.TASK}'
 
 
 def starling(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -32,14 +32,14 @@ max_queued_messages 20000
 max_queued_bytes 67108864
 persistent_client_expiration 1d
 max_keepalive 600
-allow_zero_length_clientid false
 set_tcp_nodelay true
-persistence false
 sys_interval 10
+log_type notice
+allow_zero_length_clientid false
+persistence false
 log_dest stdout
 log_type error
 log_type warning
-log_type notice
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 """
 
@@ -83,7 +83,7 @@ def test_listener_of_all_addresses_names_none_so_that_both_families_are_heard() 
 
 
 ENROLMENT = """\
-listener 8884 0.0.0.0
+listener 8884 127.0.0.1
 allow_anonymous true
 password_file /h/users
 cafile /h/ca
@@ -101,9 +101,9 @@ memory_limit 268435456
 retain_available false
 max_keepalive 120
 persistent_client_expiration 1h
+sys_interval 0
 allow_zero_length_clientid false
 persistence false
-sys_interval 0
 log_dest stdout
 log_type error
 log_type warning
@@ -119,6 +119,6 @@ log_timestamp_format %Y-%m-%dT%H:%M:%S
 def test_enrolment_text_of_each_version_is_this(
     version: tuple[int, int, int], more: str
 ) -> None:
-    listener = EnrolmentListenerConfig("0.0.0.0", 8884, FILES, Path("/h/users"))  # noqa: S104 - text
+    listener = EnrolmentListenerConfig(8884, FILES, Path("/h/users"))
 
     assert enrolment_text(listener, version) == ENROLMENT + more

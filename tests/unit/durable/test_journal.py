@@ -11,6 +11,17 @@ from starling.durable.journal_frames import HEAD_BYTES, DamagedJournal
 from starling.protocol.errors import ConfigError, StorageError
 
 
+def two_entries(folder: Path) -> tuple[Path, int]:
+    """A journal of `a` and `b`, and its size before the second."""
+    path = folder / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append(b"a")
+        sound = journal.size_bytes
+        journal.append(b"b")
+    return path, sound
+
+
 def reread(path: Path) -> list[bytes]:
     journal, payloads = Journal.open(path)
     journal.close()
@@ -86,12 +97,7 @@ def test_journal_damaged_in_the_middle_is_refused_and_left_alone(
 def test_journal_with_its_last_entry_flipped_is_refused_and_left_alone(
     tmp_path: Path, strict: bool
 ) -> None:
-    path = tmp_path / "votes"
-    journal, _ = Journal.open(path)
-    with journal:
-        journal.append(b"a")
-        sound = journal.size_bytes
-        journal.append(b"b")
+    path, sound = two_entries(tmp_path)
     content = path.read_bytes()
 
     for offset in range(sound, len(content)):
@@ -106,12 +112,7 @@ def test_journal_with_its_last_entry_flipped_is_refused_and_left_alone(
 def test_journal_with_a_tail_of_zeros_is_torn_unless_it_is_strict(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "votes"
-    journal, _ = Journal.open(path)
-    with journal:
-        journal.append(b"a")
-        sound = journal.size_bytes
-        journal.append(b"b")
+    path, sound = two_entries(tmp_path)
     nulled = path.read_bytes()[: sound + 9] + bytes(5)
     path.write_bytes(nulled)
 

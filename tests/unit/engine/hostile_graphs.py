@@ -21,7 +21,7 @@ from starling.engine.onnx_graph import (
     GraphNode,
     GraphPort,
 )
-from starling.engine.operator_allowlist import INDEX_INPUTS, OPERATORS
+from starling.engine.operator_allowlist import OPERATORS
 from starling.engine.runtime.onnxruntime_session import flush_tiny_numbers, open_session
 from starling.protocol.errors import FederationError
 
@@ -46,6 +46,8 @@ TEXTS = {
     "reduction": ("add", "none", "mul"),
     "equation": EQUATIONS,
 }
+INDEX_INPUTS = {"Gather": 1, "GatherElements": 1, "OneHot": 0, "ScatterElements": 1}
+"""Which input holds places that ONNX Runtime looks up: out of bounds it raises."""
 
 
 class Maker:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.defs import OpSchema, get_schema
 
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.engine.graph_check import (
     NUMBERS_MAX,
     WINDOW_MAX,
@@ -16,9 +16,10 @@ from starling.engine.graph_check import (
     checked_graph,
 )
 from starling.engine.onnx_reader import read_graph
-from starling.engine.operator_allowlist import INDEX_INPUTS, MANY, OPERATORS
+from starling.engine.operator_allowlist import MANY, OPERATORS
 from starling.engine.taint_analysis import ELEMENTS_MAX
 from starling.protocol.errors import DecodeError, LimitError, ProtocolError
+from tests.unit.engine.hostile_graphs import INDEX_INPUTS
 from tests.unit.engine.small_graphs import FLOAT, INT64, made, node, value, whole
 
 Nodes = Sequence[onnx.NodeProto]

@@ -21,7 +21,7 @@ def test_wishes_out_of_bounds_name_the_flag(
     changes: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        LearningOptions(**changes)  # type: ignore[arg-type]
+        LearningOptions(**changes)  # type: ignore[arg-type]  # a table
 
 
 def test_class_weights_are_numbers_or_balanced() -> None:

@@ -12,7 +12,7 @@ from starling.compiler.autodiff.rules.convolution.im2col import patches
 from starling.compiler.autodiff.rules.convolution.sliding_window import SlidingWindow
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.ir.network import NetworkNode
 
 

@@ -20,7 +20,8 @@ from starling.compiler.autodiff.rules.convolution.sliding_window import (
 )
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import Attribute, BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.ir.network import NetworkNode
 
 _MANY_POOLS = 64

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.compiler.autodiff.rules.convolution.sliding_window import SlidingWindow
-from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.graph_writer import Shape
 
 ONE_HOT_CELLS_MAX = 64
 """Largest extent of one-hot kernels: beyond it their products (cells per value copied,

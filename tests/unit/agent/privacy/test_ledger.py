@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starling.agent.privacy.ledger import (
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.privacy.ledger_entries import (
     CHARGE,
     WINDOWS_MAX,
     Charge,
-    PrivacyLedger,
+    ProvenReleases,
+    ReleasePrice,
     Slot,
 )
-from starling.agent.privacy.ledger_entries import ProvenReleases, ReleasePrice
 from starling.protocol.errors import BudgetExceeded, ConfigError, Reason, StorageError
 from starling.protocol.ids import ChainId, TaskId, Version
 from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy

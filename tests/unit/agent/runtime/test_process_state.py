@@ -1,9 +1,6 @@
 """Who holds the lock runs; who only has its number does not."""
 
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import pytest
 from starling.agent.runtime.process_state import Liveness, ProcessState, look
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.durable.files import lock
+from tests.unit.agent.runtime.lock_holder import halt, lock_holder
 
 
 @pytest.fixture
@@ -50,21 +48,10 @@ def test_holder_of_another_homes_lock_is_not_ours(
 
 
 def test_halted_holder_is_told_from_one_that_runs(home: AgentHome) -> None:
-    code = (
-        "import sys; from pathlib import Path; from starling.durable.files import lock;"
-        "held = lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(home.state / "lock")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
+    with lock_holder(home) as child:
         running = look(home)
-        child.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        halt(child)
         halted = look(home)
-        child.kill()
 
     assert running == ProcessState(Liveness.RUNS, child.pid)
     assert halted == ProcessState(Liveness.HALTED, child.pid)

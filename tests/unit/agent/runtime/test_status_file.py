@@ -11,9 +11,11 @@ from starling.agent.runtime.status_file import (
     sandbox_warnings,
 )
 from starling.agent.runtime.status_reader import readable
+from starling.agent.step.ongoing_work import BlobDownload, OngoingUpload
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
-from starling.protocol.ids import Version
+from starling.protocol.ids import H, Version
 from starling.protocol.privacy.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN
+from starling.protocol.wire.chunks import CHUNK_BYTES, ChunkAssembly, split
 from tests.unit.agent.agent_harness import BoardHarness, connected, fresh, until_spooled
 
 AROUND = RuntimeFacts("", "", "", {}, 0, 0, "", "")
@@ -118,3 +120,30 @@ def test_readable_status_shows_the_sandbox_in_one_line() -> None:
     shown = readable({"sandbox": sandbox_facts(ConfinementReport(7, 1))})
 
     assert shown == "sandbox            landlock ABI 7, seccomp yes\n"
+
+
+def test_upload_on_its_way_shows_how_much_the_broker_has() -> None:
+    board = until_spooled(connected(fresh()))
+    (item,) = board.state.waiting
+    item = replace(item, entry=replace(item.entry, size=4 * CHUNK_BYTES + 1))
+    sending = OngoingUpload(item.entry.update, 4, frozenset({3}), None, 0)
+    state = replace(board.state, waiting=(item,), sending=sending)
+
+    shown = describe(board.settings, state, AROUND, 0.0)
+
+    assert shown["spool"][0]["sent"] == 3 * CHUNK_BYTES
+    assert "1 waiting, 192 of 256 KiB sent" in readable(shown)
+    assert "sent" not in readable({"spool": [{"bytes": 1, "accepted": False}]})
+
+
+def test_model_on_its_way_shows_how_much_has_come() -> None:
+    board = connected(fresh())
+    whole = bytes(2 * CHUNK_BYTES + 5)
+    come = ChunkAssembly.begin(H(whole), len(whole), len(whole)).add(split(whole)[2])
+    fetch = BlobDownload(come, frozenset(), 0.0, 0)
+
+    shown = describe(board.settings, replace(board.state, fetch=fetch), AROUND, 0.0)
+
+    assert shown["fetch"] == {"bytes": len(whole), "got": CHUNK_BYTES}
+    state = replace(board.state, fetch=None)
+    assert describe(board.settings, state, AROUND, 0.0)["fetch"] is None

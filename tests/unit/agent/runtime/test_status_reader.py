@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from starling.durable.files import lock
 from starling.protocol.chain.enrolment import Admission, request_from_json
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError
 from starling.protocol.ids import device_name
+from tests.unit.agent.runtime.lock_holder import halt, lock_holder
 from tests.vectors.protocol_samples import GENESIS
 
 SHOWN: dict[str, Any] = {
@@ -157,20 +155,9 @@ def test_silence_tells_of_a_hung_agent_only_where_it_writes_all_the_time(
 
 def test_halted_agent_is_hung_at_once(home: AgentHome) -> None:
     publish(home)
-    code = (
-        "import sys; from pathlib import Path; from starling.durable.files import lock;"
-        "held = lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(home.state / "lock")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        child.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    with lock_holder(home) as child:
+        halt(child)
         document = read_status(home, NOWHERE)
-        child.kill()
 
     assert (document["running"], document["hung"]) == (True, True)
 

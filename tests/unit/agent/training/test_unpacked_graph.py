@@ -46,7 +46,7 @@ def test_unpacked_graph_gives_the_same_bits(name: str, file: str) -> None:
     if file == PRIVATE_GRADIENT:
         feeds["clip"] = np.array(0.1, np.float32)
 
-    opened = checked_graph(bundle.files[file])
+    opened = checked_graph(bundle.standalone(file))
     graph = unpack(opened, bundle.manifest.dimension)
 
     assert graph is not None
@@ -60,7 +60,7 @@ def test_unpacked_graph_gives_the_same_bits(name: str, file: str) -> None:
 def test_unpacked_graph_passes_the_board_s_check_and_reads_no_theta() -> None:
     bundle = compile_model(NETWORKS["cnn"].make(RNG), loss="cross-entropy")
 
-    opened = checked_graph(bundle.files[GRADIENT])
+    opened = checked_graph(bundle.standalone(GRADIENT))
     unpacked = unpack(opened, bundle.manifest.dimension)
 
     assert unpacked is not None
@@ -74,7 +74,9 @@ def test_part_of_the_gradient_that_can_be_had_first_stands_last() -> None:
     """ONNX Runtime computes the last of the nodes that nothing reads first."""
     bundle = compile_model(NETWORKS["perceptron"].make(RNG), loss="cross-entropy")
 
-    graph = unpack(checked_graph(bundle.files[GRADIENT]), bundle.manifest.dimension)
+    graph = unpack(
+        checked_graph(bundle.standalone(GRADIENT)), bundle.manifest.dimension
+    )
 
     assert graph is not None
     last = graph.graph.nodes[-1].outputs[0]
@@ -91,7 +93,7 @@ def test_model_of_one_parameter_is_unpacked() -> None:
     )
     bundle = compile_model(model, loss="cross-entropy")
 
-    graph = unpack(checked_graph(bundle.files[GRADIENT]), 12)
+    graph = unpack(checked_graph(bundle.standalone(GRADIENT)), 12)
 
     assert graph is not None
     assert [(view.start, view.shape) for view in graph.parameters] == [(0, (4, 3))]

@@ -41,10 +41,10 @@ def test_packet_bytes_is_an_upper_bound_within_four_bytes(
 ) -> None:
     message = MqttMessage("a/ä", bytes(length), expiry_s=expiry_s)
     # paho's properties have no annotations.
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's
     if expiry_s is not None:
         properties.MessageExpiryInterval = expiry_s
-    packed = properties.pack()  # type: ignore[no-untyped-call]
+    packed = properties.pack()  # type: ignore[no-untyped-call]  # paho's
     body = 2 + len(message.topic.encode()) + 2 + len(packed) + length
     header = 1 + (1 if body < 128 else 2 if body < 16_384 else 3)
 

@@ -40,7 +40,7 @@ def _model(nodes: Nodes, width: int, out: tuple[int, ...] = ()) -> onnx.ModelPro
 
 def _loss(bundle: Bundle, y: NDArray[np.generic]) -> list[NDArray[np.float32]]:
     """What a bundle says of three examples: losses, then the outputs."""
-    session = onnxruntime.InferenceSession(bundle.files[EVALUATE])
+    session = onnxruntime.InferenceSession(bundle.standalone(EVALUATE))
     x = np.random.default_rng(2).standard_normal((3, 4)).astype(np.float32)
     found = session.run(None, {"theta": bundle.theta, "x": x, "y": y})
     return [found[0], found[1]]
@@ -303,7 +303,7 @@ def test_cross_entropy_of_one_class_is_refused() -> None:
 def test_certain_and_right_answer_of_two_classes_costs_nothing() -> None:
     proto = _model([node("Softmax", ["z"], ["out"], axis=1)], 2)
     bundle = compile_model(proto, loss="bce")
-    session = onnxruntime.InferenceSession(bundle.files[EVALUATE])
+    session = onnxruntime.InferenceSession(bundle.standalone(EVALUATE))
     theta = np.array([[-20, 20]] * 4, np.float32).reshape(-1)
     x, y = np.ones((1, 4), np.float32), np.array([[0, 1]], np.float32)
 

@@ -110,7 +110,7 @@ def test_straight_through_estimator_has_the_slope_of_one(case: str) -> None:
     w = bundle.theta[20:].reshape(5, 3)
 
     inputs = {"theta": bundle.theta, "x": x, "y": y}
-    session = open_session(checked_graph(bundle.files[GRADIENT]))
+    session = open_session(checked_graph(bundle.standalone(GRADIENT)))
     gradient = session.run(inputs)[0]
 
     values = onnx.reference.ReferenceEvaluator(proto).run(None, {"x": x})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from starling.compiler.bundle.float64_reference import Reference
-from starling.compiler.ir.graph_builder import IR_VERSION, OPSET, Attribute
+from starling.compiler.ir.graph_writer import IR_VERSION, OPSET, Attribute
 from tests.unit.compiler.small_models import node
 
 RNG = np.random.default_rng(0)

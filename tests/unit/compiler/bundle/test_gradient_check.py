@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 
 from starling.compiler import Bundle, cli, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.engine.opened_bundle import open_files
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import H
 from starling.protocol.model.training_bundle import GRADIENT, MANIFEST, PRIVATE_GRADIENT
@@ -98,7 +99,7 @@ def _spoilt(bundle: Bundle, factor: float) -> Bundle:
     digests |= {name: H(files[name]) for name in (GRADIENT, PRIVATE_GRADIENT)}
     manifest = replace(bundle.manifest, digests=digests)
     files[MANIFEST] = manifest.to_json().encode()
-    return Bundle(manifest, files)
+    return replace(bundle, manifest=manifest, files=files, opened=open_files(files))
 
 
 @pytest.mark.parametrize("factor", [1.003, -1.0, 0.5])

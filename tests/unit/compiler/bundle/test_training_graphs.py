@@ -36,7 +36,7 @@ def _run(bundle: Bundle, file: str, **inputs: NDArray[np.generic]) -> Arrays:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        bundle.files[file], options, providers=["CPUExecutionProvider"]
+        bundle.standalone(file), options, providers=["CPUExecutionProvider"]
     )
     results: Arrays = session.run(None, {"theta": bundle.theta, **inputs})
     return results
@@ -62,7 +62,7 @@ INTERFACES = {
 
 @pytest.mark.parametrize("file", INTERFACES)
 def test_graph_has_the_ports_of_the_design(file: str) -> None:
-    graph = checked_graph(_bundle("cnn").files[file])
+    graph = checked_graph(_bundle("cnn").standalone(file))
 
     inputs = tuple([port.name for port in graph.inputs])
     outputs = tuple([port.name for port in graph.outputs])
@@ -175,8 +175,8 @@ def test_weight_much_larger_than_its_factors_takes_one_product() -> None:
     bundle = compile_model(build(nodes, weights, (8, 4), (24, 4)), loss="mse")
 
     assert check_bundle(bundle, rng).worst <= TOLERANCE
-    assert "Gemm" in checked_graph(bundle.files[GRADIENT]).operators
-    assert "Gemm" not in checked_graph(bundle.files[PRIVATE_GRADIENT]).operators
+    assert "Gemm" in checked_graph(bundle.standalone(GRADIENT)).operators
+    assert "Gemm" not in checked_graph(bundle.standalone(PRIVATE_GRADIENT)).operators
 
 
 def test_clipping_that_is_not_known_is_refused() -> None:

@@ -78,7 +78,7 @@ def test_several_inputs_are_one_row_in_the_order_of_the_model() -> None:
     )
 
     (expected,) = _run(proto.SerializeToString(), parts)
-    (found,) = _run(bundle.files[INFER], {"theta": bundle.theta, "x": x})
+    (found,) = _run(bundle.standalone(INFER), {"theta": bundle.theta, "x": x})
 
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert bundle.manifest.input.shape == (8,)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.ir.network import Network
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network

@@ -7,39 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-import numpy as np
-
 from starling.broker.broker_settings import BrokerSettings
-from starling.compiler import compile_model, write_bundle
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.operator_tokens import make_token
-from tests.unit.compiler.small_models import build, node
 from tests.unit.console.conftest import RunningConsole, write_status
 from tests.unit.console.status_documents import document
 from tests.unit.coordinator.cli.test_boards_and_tasks import fleet
+from tests.unit.coordinator.fixtures.line_task import write_line
 
 TIMEOUT_S = 30.0
-DIMENSION = 6
-TASK = """
-name = "tiny"
-buffer = 2
-leases = 4
-momentum = 0.0
-average = 0.0
-pledge_least = 16
-pledge_most = 16
-[training]
-mode = "gradient"
-[privacy]
-mechanism = "none"
-"""
-
-
-def write_line(folder: Path) -> None:
-    """Writes the bundle of a line through the origin, of which all weights are 0."""
-    weights = {"w": np.zeros((DIMENSION, 1), np.float32)}
-    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (DIMENSION,), (1,))
-    write_bundle(compile_model(model, loss="mse"), folder)
 
 
 def operated_home(folder: Path) -> CoordinatorHome:

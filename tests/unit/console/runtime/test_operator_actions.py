@@ -33,12 +33,12 @@ from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from tests.unit.console.conftest import RunningConsole, launch
 from tests.unit.console.runtime.operator_home import (
-    TASK,
     TIMEOUT_S,
     Operator,
     new_token,
     operated_home,
 )
+from tests.unit.coordinator.fixtures.line_task import TASK
 
 ACTIONS = (
     "admit",

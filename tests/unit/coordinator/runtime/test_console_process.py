@@ -53,7 +53,7 @@ def test_console_that_was_killed_comes_back_under_its_address(
     start = subprocess.Popen
 
     def noted(*words: object, **options: object) -> object:
-        children.append(start(*words, **options))  # type: ignore[call-overload]
+        children.append(start(*words, **options))  # type: ignore[call-overload]  # passed on
         return children[-1]
 
     monkeypatch.setattr(subprocess, "Popen", noted)

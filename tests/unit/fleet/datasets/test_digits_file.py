@@ -21,7 +21,9 @@ def test_digits_file_holds_1797_pictures_and_their_labels() -> None:
 
 
 def test_digits_file_equals_the_copy_of_scikit_learn() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
+    datasets = pytest.importorskip(
+        "sklearn.datasets", reason="the peer is not installed"
+    )
     shipped = datasets.load_digits()
 
     with np.load(DIGITS) as arrays:
@@ -30,7 +32,7 @@ def test_digits_file_equals_the_copy_of_scikit_learn() -> None:
 
 
 def test_script_writes_arrays_that_are_those_of_the_file() -> None:
-    pytest.importorskip("sklearn.datasets")
+    pytest.importorskip("sklearn.datasets", reason="the peer is not installed")
     made = np.load(io.BytesIO(packed_digits()))
 
     with np.load(DIGITS) as arrays:

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(5)
 
 def records(count: int, **more: object) -> RecordSet:
     x = np.arange(count, dtype=np.float32)[:, None]
-    return RecordSet("own", x, np.zeros(count, np.int64), "cross-entropy", **more)  # type: ignore[arg-type]
+    return RecordSet("own", x, np.zeros(count, np.int64), "cross-entropy", **more)  # type: ignore[arg-type]  # passed on
 
 
 def owners(codes: list[int]) -> Division:

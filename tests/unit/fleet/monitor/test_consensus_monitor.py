@@ -119,7 +119,7 @@ def test_council_without_a_pause_says_nothing() -> None:
 def test_council_tells_a_finding_once(change: dict[str, object], said: str) -> None:
     points = council((1, 2, 3, 4))
     # The tests name real fields.
-    points[0] = replace(points[0], **change)  # type: ignore[arg-type]
+    points[0] = replace(points[0], **change)  # type: ignore[arg-type]  # a table
     seen = ConsensusMonitor()
     assert seen.look(1.0, points, 3) == [said]
     assert seen.look(2.0, points, 3) == []

@@ -1,13 +1,18 @@
 """A fleet goes on from a version that was made again without its attacker."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from starling import __main__ as starling
-from starling.coordinator.aggregation.strategy import pack_model, unpack_model
+from starling.coordinator.aggregation.strategy import (
+    ModelState,
+    pack_model,
+    unpack_model,
+)
 from starling.coordinator.chain.state import rollback_records
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.verification.chain_replay import (
@@ -15,8 +20,8 @@ from starling.coordinator.chain.verification.chain_replay import (
     check_rows,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.tracing.lineage import LineageReader
-from starling.coordinator.tracing.lineage_replay import replay
+from starling.coordinator.tracing.lineage import FinalVersion, LineageReader
+from starling.coordinator.tracing.lineage_replay import replayed_state
 from starling.coordinator.update.admission_checks import open_update
 from starling.durable.files import write_atomic
 from starling.fleet import FleetPlan
@@ -25,7 +30,7 @@ from starling.fleet.runtime.training_material import prepare
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
-from starling.protocol.ids import TaskId, device_name
+from starling.protocol.ids import DeviceId, TaskId, device_name
 from starling.protocol.learning.task import version_digest
 from starling.protocol.learning.vector_codecs import Grid
 
@@ -114,6 +119,39 @@ def test_fleet_of_four_coordinators_rolls_back_by_motion(
         assert not each.tally.refused["STALE"]
 
 
+def lineage_of(coordinator: VirtualCoordinator) -> tuple[FinalVersion, ...]:
+    reader = LineageReader(TaskId(0))
+    for found in check_rows(coordinator.store.genesis, coordinator.rows()):
+        assert isinstance(found, CheckedBlock)
+        reader.observe(found.tip.height, found.changes, found.tip.tree)
+    return reader.versions()
+
+
+def aggregated(
+    coordinator: VirtualCoordinator,
+    lineage: Sequence[FinalVersion],
+    without: Sequence[DeviceId],
+) -> ModelState:
+    """The same updates, aggregated by the strategy without some boards'."""
+    key, store = coordinator.settings.gate.key, coordinator.store
+    spec = coordinator.state.tasks[TaskId(0)].spec
+
+    def vector(member: JobMember) -> Grid:
+        upload = store.upload(member.transaction)
+        assert upload is not None
+        return open_update(key, upload.update, upload.blob, spec)
+
+    theta, momentum, average = [
+        store.blob(part)
+        for part in (spec.initial.theta, spec.initial.momentum, spec.initial.average)
+    ]
+    assert theta is not None
+    assert momentum is not None
+    assert average is not None
+    start = unpack_model(theta, momentum, average)
+    return replayed_state(spec, start, lineage, vector, set(without))
+
+
 def test_fleet_goes_on_from_the_version_that_was_never_attacked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,29 +172,10 @@ def test_fleet_goes_on_from_the_version_that_was_never_attacked(
     assert BEFORE < version <= task.head
     assert rolled.again < version
 
-    # The same updates, aggregated by the strategy without the attacker's.
-    reader = LineageReader(TaskId(0))
-    for found in check_rows(coordinator.store.genesis, coordinator.rows()):
-        assert isinstance(found, CheckedBlock)
-        reader.observe(found.tip.height, found.changes, found.tip.tree)
-    versions = {each.version: each for each in reader.versions()}
-    key, store = coordinator.settings.gate.key, coordinator.store
-
-    def vector(member: JobMember) -> Grid:
-        upload = store.upload(member.transaction)
-        assert upload is not None
-        return open_update(key, upload.update, upload.blob, task.spec)
-
-    first = task.spec.initial
-    parts = [store.blob(part) for part in (first.theta, first.momentum, first.average)]
-    theta, momentum, average = parts
-    assert theta is not None
-    assert momentum is not None
-    assert average is not None
-    lineage = [each for each in reader.versions() if 0 < each.version <= rolled.again]
-    clean = unpack_model(theta, momentum, average)
-    for step in replay(task.spec, clean, lineage, vector, set(rolled.without)):
-        clean = step.after
+    found = lineage_of(coordinator)
+    versions = {each.version: each for each in found}
+    lineage = [each for each in found if 0 < each.version <= rolled.again]
+    clean = aggregated(coordinator, lineage, rolled.without)
     assert pack_model(clean).digests() == rolled.model
     assert versions[version].rolled_back
     assert versions[version].digest == version_digest(rolled.model)
@@ -167,7 +186,7 @@ def test_fleet_goes_on_from_the_version_that_was_never_attacked(
         for member in each.job.members
     )
     # What was trained from before it counts no more.
-    later = [each for each in reader.versions() if each.version > version]
+    later = [each for each in found if each.version > version]
     assert later
     assert all(
         member.base >= version

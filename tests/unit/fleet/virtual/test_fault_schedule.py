@@ -3,7 +3,7 @@
 import pytest
 
 from starling.coordinator.chain.state import board_records
-from starling.fleet.fault_timeline import timeline
+from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.fault_schedule import is_byzantine
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId

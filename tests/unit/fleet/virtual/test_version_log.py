@@ -1,7 +1,5 @@
 """The fleet's versions: first knowledge counts, and each is evaluated once."""
 
-from collections.abc import Callable
-
 from starling.fleet.virtual.version_log import VersionLog
 from starling.fleet.virtual.workload import Score, ZeroWorkload
 from starling.protocol.ids import Version
@@ -17,8 +15,7 @@ class Counting(ZeroWorkload):
     def evaluate(self, inference: bytes) -> Score:
         self.asked.append(inference)
         loss = float(len(self.asked))
-        found: Callable[[], tuple[float | None, float]] = lambda: (None, loss)  # noqa: E731
-        return found
+        return lambda: (None, loss)
 
 
 def test_version_is_new_to_the_fleet_once() -> None:

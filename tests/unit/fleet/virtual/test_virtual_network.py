@@ -16,7 +16,7 @@ def test_parties_are_dealt_out_in_turn(
 
 
 def test_links_of_a_client_are_numbered_without_its_own_broker() -> None:
-    network = VirtualNetwork(Topics("f"), 3, lambda *_: None, lambda *_: None)
+    network = VirtualNetwork(Topics("f"), lambda *_: None, lambda *_: None)
 
     links = [[network._link(own, other) for other in (1, 2, 3)] for own in (1, 2, 3)]
 

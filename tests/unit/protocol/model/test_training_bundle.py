@@ -52,6 +52,7 @@ def _manifest(**changes: Any) -> BundleManifest:  # noqa: ANN401 - fields of any
         "tables": (LookupTable(0, 1, 9), LookupTable(2, 2, 5)),
         "digests": {name: H(content) for name, content in CONTENTS.items()},
         "clipping": "automatic",
+        "example_bytes": 1 << 20,
     }
     return BundleManifest(**{**fields, **changes})
 
@@ -131,7 +132,8 @@ def test_manifest_that_contradicts_itself_is_refused(case: str) -> None:
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "other format": lambda d: d.update(format=2),
+    "other format": lambda d: d.update(format=1),
+    "negative bytes": lambda d: d.update(example_bytes=-1),
     "missing field": lambda d: d.pop("loss"),
     "unknown field": lambda d: d.update(more=1),
     "unknown clipping": lambda d: d.update(clipping="none"),

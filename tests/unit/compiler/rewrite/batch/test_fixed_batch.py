@@ -169,7 +169,7 @@ def test_model_for_one_batch_does_the_same_for_any(case: str, batch: int) -> Non
     original = onnxruntime.InferenceSession(proto.SerializeToString())
     parts = [original.run(None, {"x": part})[0] for part in (x[:batch], x[batch:])]
 
-    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    session = onnxruntime.InferenceSession(bundle.standalone(INFER))
     found = session.run(None, {"theta": bundle.theta, "x": x})[0]
 
     np.testing.assert_allclose(found, np.concatenate(parts), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import CompileError, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.reader.model_file import load
 from starling.protocol.errors import DecodeError, FederationError, LimitError
 from starling.protocol.model.training_bundle import INFER
@@ -51,7 +51,7 @@ def test_functions_of_a_model_are_written_out() -> None:
 
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
     x = RNG.standard_normal((5, 4)).astype(np.float32)
-    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    session = onnxruntime.InferenceSession(bundle.standalone(INFER))
     (found,) = session.run(None, {"theta": bundle.theta, "x": x})
     np.testing.assert_allclose(found, (x @ bundle.theta.reshape(4, 3)) ** 4, rtol=1e-4)
 
@@ -149,7 +149,7 @@ def test_operator_that_onnx_defines_is_written_out(case: str) -> None:
     bundle = compile_model(model, loss="mse")
     x = RNG.standard_normal((5, 4, 8)).astype(np.float32)
 
-    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    session = onnxruntime.InferenceSession(bundle.standalone(INFER))
     (found,) = session.run(None, {"theta": bundle.theta, "x": x})
     reference = onnxruntime.InferenceSession(model.SerializeToString())
 

@@ -178,7 +178,7 @@ def test_quantised_model_gives_the_same_and_is_trained(case: str) -> None:
     trained = [item.name for item in bundle.manifest.parameters if item.trainable]
     assert sorted(trained) == names
     assert bundle.manifest.dimension == size
-    found = _run(bundle.files[INFER], {"theta": bundle.theta, "x": x})
+    found = _run(bundle.standalone(INFER), {"theta": bundle.theta, "x": x})
     expected = _run(model.SerializeToString(), {"x": x})
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
@@ -197,7 +197,9 @@ def test_input_of_eight_bits_is_fed_as_real_numbers() -> None:
 
     inputs = {"theta": bundle.theta, "x": x.astype(np.float32)}
     expected = _run(model.SerializeToString(), {"x": x})
-    np.testing.assert_allclose(_run(bundle.files[INFER], inputs), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        _run(bundle.standalone(INFER), inputs), expected, rtol=1e-5
+    )
 
 
 REFUSED: Mapping[str, tuple[Nodes, Arrays, str]] = {

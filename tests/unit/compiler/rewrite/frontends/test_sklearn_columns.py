@@ -146,7 +146,7 @@ STEPS: Mapping[str, tuple[Callable[[], Nodes], Arrays, int]] = {
         4,
     ),
     "distances": (lambda: [_scan()], {"rows": np.eye(3, 4, dtype=np.float32)}, 3),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 def _scan() -> onnx.NodeProto:
@@ -162,7 +162,7 @@ def _scan() -> onnx.NodeProto:
         [info("state", real, [3, 4]), info("row", real, [4])],
         [info("same", real, [3, 4]), info("distance", real, [3])],
         [numpy_helper.from_array(np.array([1], np.int64), "a")],
-    )  # fmt: skip
+    )  # fmt: skip  # a table
     return helper.make_node(
         "Scan", ["rows", "X"], ["end", "f"], "scan", body=body, num_scan_inputs=1
     )
@@ -249,7 +249,7 @@ def test_support_vector_machine_is_a_trained_layer(kind: str, classes: int) -> N
     scores = {0: 1, 2: 1, 3: 3}[classes]
     assert bundle.manifest.dimension == scores * (width + 1)
     inputs = {"theta": bundle.theta, "X": _x()}
-    found = _run(bundle.files[INFER], {"theta": inputs["theta"], "x": _x()})
+    found = _run(bundle.standalone(INFER), {"theta": inputs["theta"], "x": _x()})
     np.testing.assert_allclose(found, _run(model, {"X": _x()}), rtol=1e-4, atol=1e-5)
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
@@ -266,7 +266,7 @@ def _trees(mode: str = "BRANCH_LEQ") -> dict[str, Any]:
         ],
         "nodes_truenodeids": [1, 0, 0, 1, 3, 0, 0, 5, 0, 0],
         "nodes_falsenodeids": [2, 0, 0, 2, 4, 0, 0, 6, 0, 0],
-    }  # fmt: skip
+    }  # fmt: skip  # a table
 
 
 def _leaves(side: str, scores: int) -> dict[str, Any]:
@@ -364,7 +364,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Nodes], str]] = {
         ),
         "probabilities",
     ),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -390,7 +390,7 @@ MALFORMED: Mapping[str, Callable[[], Nodes]] = {
         "LabelEncoder", ["X"], ["f"],
         keys_floats=[1.0, 2.0, 3.0], values_floats=[1.0] * 2,
     ),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 @pytest.mark.parametrize("case", MALFORMED)

@@ -12,7 +12,7 @@ from tests.unit.coordinator.aggregation.robust.test_robust_rules import (
     rows,
 )
 
-byzfl: Any = pytest.importorskip("byzfl")
+byzfl: Any = pytest.importorskip("byzfl", reason="the peer is not installed")
 # Odd: of an even number the library takes the lower median.
 GIVEN = rows(11, 60, seed=9)
 F = 2

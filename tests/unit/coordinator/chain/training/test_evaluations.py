@@ -8,7 +8,7 @@ import pytest
 from starling.coordinator.chain.execution.state_machine import execute
 from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
 from starling.coordinator.chain.training import evaluations
-from starling.coordinator.chain.training.evaluations import KEPT, loss_of, task_loss
+from starling.coordinator.chain.training.evaluations import KEPT, LOSSES, task_loss
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.progress_guard import GuardPolicy, TaskLoss
@@ -42,21 +42,26 @@ def happenings(world: SmallChain, *envelopes: Envelope) -> tuple[object, ...]:
     return execute(world.tree, world.context, envelopes).happenings
 
 
+def median(world: SmallChain, version: int) -> int | None:
+    found = LOSSES.get(world.tree, 0, version)
+    return None if found is None else found.median
+
+
 def falls_no_more(world: SmallChain) -> None:
     """Version 0 stays the best of three, by the losses of all validators."""
     for version, loss in ((0, 5), (1, 6), (2, 7)):
         for who in range(len(world.validators)):
-            if loss_of(world.tree, 0, version) is None:
+            if median(world, version) is None:
                 world.must(world.evaluation(version, loss, who))
 
 
 def test_lower_median_of_the_first_quorum_counts_for_good() -> None:
     world = evaluated()
     world.must(world.evaluation(1, 70, 0), world.evaluation(1, 10, 1))
-    assert loss_of(world.tree, 0, 1) is None
+    assert median(world, 1) is None
     assert task_loss(world.tree, 0) is None
     world.must(world.evaluation(1, 40, 2))
-    assert loss_of(world.tree, 0, 1) == 40
+    assert median(world, 1) == 40
     refuses(world, world.evaluation(1, 90, 3), Reason.STALE)
     best = TaskLoss(Version(1), 40, Version(1), 40)
     assert task_loss(world.tree, 0) == best
@@ -107,7 +112,7 @@ def test_losses_of_old_versions_go_and_the_best_stays() -> None:
     for base in range(1, KEPT + 1):
         world.advance(base)
     check_invariants(world.tree)
-    assert loss_of(world.tree, 0, 1) is None
+    assert median(world, 1) is None
     found = task_loss(world.tree, 0)
     assert found is not None
     assert (found.best, found.best_micro) == (1, 3)

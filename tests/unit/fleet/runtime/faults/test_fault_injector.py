@@ -6,7 +6,6 @@ import pytest
 
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import identify
-from starling.fleet.fault_timeline import FaultOrders
 from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
 from starling.fleet.runtime.faults.fault_injector import (
@@ -23,6 +22,7 @@ from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
 )
+from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.protocol.errors import ConfigError
 
 COUNT, BOARDS = 2, 3

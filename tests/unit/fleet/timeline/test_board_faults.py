@@ -3,14 +3,14 @@
 import pytest
 
 from starling.fleet.attacks.attack_schedule import board_attacks
-from starling.fleet.board_faults import (
+from starling.fleet.timeline.board_faults import (
     BoardFault,
     BoardFaultKind,
     board_faults,
     dropped_share,
     is_away,
 )
-from starling.fleet.fault_timeline import lasts_s, timeline, transitions
+from starling.fleet.timeline.fault_timeline import lasts_s, timeline, transitions
 from starling.protocol.errors import ConfigError
 
 POWER, LEAVE, DROP = BoardFaultKind

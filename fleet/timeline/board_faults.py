@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from starling.fleet.fault_timeline import (
+from starling.fleet.timeline.fault_timeline import (
     NUMBER,
     SPAN,
     check_end,

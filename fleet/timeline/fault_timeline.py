@@ -25,7 +25,7 @@ BOARD_FORMS = (
     "link of board N drops P % [from Ts [to Ts]]",
     "boards A-B ATTACK from version V [to version W]",
 )
-"""Of what `fleet.board_faults` and `fleet.attacks` read."""
+"""Of what `fleet.timeline.board_faults` and `fleet.attacks` read."""
 NUMBER = r"(\d{1,6}(?:\.\d{1,3})?)"
 _AT = rf" at {NUMBER} ?s"
 SPAN = rf" from {NUMBER} ?s(?: to {NUMBER} ?s)?"
@@ -219,7 +219,7 @@ def read_entries(
 
 
 def is_about_boards(entry: str) -> bool:
-    """True for an entry of `fleet.board_faults` or `fleet.attacks.attack_schedule`."""
+    """True for an entry of `fleet.timeline.board_faults` or of `fleet.attacks`."""
     return entry.split()[0] in ("board", "boards", "link", "links")
 
 

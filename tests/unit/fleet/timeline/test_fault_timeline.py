@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.fleet.fault_timeline import (
+from starling.fleet.timeline.fault_timeline import (
     FaultKind,
     FaultOrders,
     ScheduledFault,

@@ -1,0 +1,1 @@
+"""Timelines of what goes wrong in a fleet, read and put in order."""
