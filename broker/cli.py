@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from starling.broker.broker_settings import BrokerSettings
+from starling.broker.broker_settings import BrokerSettings, ascii_host
 from starling.broker.health_checks import checks_json, checks_text, failed
 from starling.broker.runtime.broker_certificates import CertificateMonitor
 from starling.broker.runtime.broker_check import check_broker
@@ -165,7 +165,8 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
             "name would all be refused; to rename it all the same, add --rename",
             key="fleet",
         )
-    hosts = known.hosts if arguments.host is None else tuple(arguments.host)
+    named = known.hosts if arguments.host is None else arguments.host
+    hosts = tuple(map(ascii_host, named))
     settings = BrokerSettings(
         fleet=arguments.fleet or known.fleet,
         bind=arguments.bind or known.bind,
@@ -266,10 +267,11 @@ def _enrolment(
     home: BrokerHome, settings: BrokerSettings
 ) -> Iterator[EnrolmentListener]:
     """Runs the listener for newcomers during the block, if there is one."""
-    process = None
+    process = gate = None
     if settings.enrol_port:
-        process = home.enrolment.process(settings, log_to_file=False)
-    listener = EnrolmentListener(process)
+        process = home.enrolment.process(log_to_file=False)
+        gate = home.enrolment.gate(settings)
+    listener = EnrolmentListener(process, gate)
     try:
         listener.start()
         yield listener

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from starling.broker.broker_settings import ascii_host
 from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import (
     LIFE_S_MAX,
@@ -154,7 +155,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     broker.enrolment.registrar(asked, broker.authority_certificate)
     kind = EnrolmentKind.COORDINATOR if options.coordinator else EnrolmentKind.BOARD
     token = EnrolmentToken(
-        told_host(settings, broker),
+        ascii_host(told_host(settings, broker)),
         asked.enrol_port,
         asked.fleet,
         fingerprint(broker.authority_certificate),

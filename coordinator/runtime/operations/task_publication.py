@@ -41,6 +41,7 @@ from starling.protocol.privacy.clipping_functions import weights_lost
 from starling.protocol.privacy.mechanisms import RECORD_DPSGD, RECORD_GAUSSIAN
 from starling.protocol.schema.toml_settings import load_settings
 from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import CLOSE, Close
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,24 @@ def resume_task(home: CoordinatorHome, number: int, wait_s: float) -> ResumedTas
     done = f"task {number} goes on from version {known.newest}"
     text = decision.text(done, f"whether task {number} goes on")
     return ResumedTask(known.newest, decision, text)
+
+
+def close_task(home: CoordinatorHome, number: int, wait_s: float) -> ChainDecision:
+    """Ends a task for good; what boards were leased before still counts.
+
+    Args:
+      home: Of the coordinator, with the operator's key.
+      number: The task's.
+      wait_s: For the chain's decision, at most.
+
+    Raises:
+      OperationError: If there is no such task, it was closed before, or the chain
+        refuses otherwise.
+    """
+    body = CLOSE.pack(Close(TaskId(number)))
+    decision = await_decision(home, submit(home, MessageKind.CLOSE, body), wait_s)
+    decision.require(f"task {number} is not closed")
+    return decision
 
 
 def _weights_lost(bundle: bytes) -> str:
