@@ -184,7 +184,7 @@ class RegistrarThreads:
                 match event:
                     case LinkConnected():
                         log.info("%s are answered", self._name)
-                    case LinkDisconnected():
+                    case LinkDisconnected() if not self._ending.is_set():
                         log.info("%s: %s", self._name, event.reason)
                     case MessageArrived():
                         now_s = time.monotonic()
