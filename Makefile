@@ -118,6 +118,10 @@ image-context: $(VENV)/.dev ## Gather what packaging/docker/Dockerfile copies
 image: image-context ## Build the image starling:dev; BASE must have this Python's version
 	docker build -t starling:dev --build-arg BASE=$(BASE) $(IMAGE)
 
+.PHONY: man
+man: $(VENV)/.fleet ## Write the manual pages of all commands into build/man
+	$(BIN)/python packaging/man/man_pages.py --out build/man
+
 DEB_PYTHON ?= 3.11
 DEB_COMPRESSION ?= xz
 

@@ -30,8 +30,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from starling.compiler import compile_model
-from starling.fleet.reference_models import build_model
 from starling.protocol.model.table_schema import InputColumn, TableSchema, TargetColumn
 from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
 from starling.records.data_options import DataOptions
@@ -87,6 +85,10 @@ def read(path: Path) -> int:
 
 def board(path: Path) -> int:
     """Reads all records as a board does, keeping none; the number of rows."""
+    # Imported here, since the peak of memory of other readers is without them.
+    from starling.compiler import compile_model
+    from starling.fleet.reference_models import build_model
+
     with path.open() as file:
         names = file.readline().rstrip("\n").split(",")
     inputs = [InputColumn(name) for name in names if name not in ("site", "price")]

@@ -14,6 +14,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.wire.topics import Topics
 
 _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_DEVICE = re.compile(r"[a-z2-7]{26}")
 _SELF = "%u"
 
 
@@ -30,7 +31,8 @@ def acl_text(
       coordinators: User names of its coordinators.
       peers: Of coordinators of other brokers, which only read here what coordinators
         say to all and to them.
-      expelled: Who may neither read nor write anything, whatever else is said of them.
+      expelled: Who may write nothing, whatever else is said of them, and read nothing
+        but a refusal.
 
     Raises:
       ConfigError: If a name is not 1 to 64 of a-z, 0-9 and '-'.
@@ -50,11 +52,22 @@ def acl_text(
         lines += ["", f"user {check_user(name)}"]
         lines += [f"topic read {item}" for item in topics.peer_filters(name)]
     for name in sorted(set(expelled)):
-        # A denial goes before all patterns; the first leaves nothing, and the other
-        # what begins with a dollar, which `#` does not match.
-        denied = [f"topic deny {each}" for each in ("#", "$SYS/#")]
+        denied = [f"topic deny {each}" for each in _denied(topics, name)]
         lines += ["", f"user {check_user(name)}", *denied]
     return "\n".join(lines) + "\n"
+
+
+def _denied(topics: Topics, name: str) -> tuple[str, ...]:
+    """Topics that an expelled user may not use; a denial goes before all that allows.
+
+    A board may still hear what coordinators say to it alone: why it is shut out.
+    """
+    if not _DEVICE.fullmatch(name):
+        # The second is what begins with a dollar, which `#` does not match.
+        return "#", "$SYS/#"
+    heard = (item for item in topics.board_filters(name) if item != topics.down(name))
+    own = topics.device_state, topics.up, topics.say, topics.renewal, topics.renewed
+    return (*(topic(name) for topic in own), *heard, "$SYS/#")
 
 
 def enrolment_acl_text(topics: Topics) -> str:

@@ -1,12 +1,16 @@
 """Settings of a broker that an operator gives, and the addresses that follow."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
+
+from starling.protocol.errors import ConfigError
 
 CHECKER = "checker"
 """The client that `starling broker check` connects as; it says nothing to anybody."""
 REGISTRAR = "registrar"
 """The user that answers newcomers at the enrolment listener."""
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 """Addresses to listen on that are none to connect to; `::` means IPv4, too."""
@@ -35,6 +39,35 @@ class BrokerSettings:
     peers: tuple[str, ...] = ()
     expelled: tuple[str, ...] = ()
     enrol_port: int = 0
+
+
+def ascii_host(text: str) -> str:
+    """A host as certificates and tokens hold it: an address, or a name in ASCII.
+
+    A name with other letters is written as DNS has it (RFC 5890).
+
+    Raises:
+      ConfigError: If it is neither, or an address with a zone.
+    """
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        if "%" in str(address):
+            raise ConfigError(
+                f"{text} has a zone, which differs from machine to machine; name "
+                "another address, or a name",
+                key="host",
+            )
+        return str(address)
+    try:
+        name = text.encode("idna").decode()
+    except UnicodeError as error:
+        raise ConfigError(f"{text!r} is no host: {error}", key="host") from error
+    if not _HOST.fullmatch(name):
+        raise ConfigError(f"{text!r} is neither a name nor an address", key="host")
+    return name
 
 
 def certified_names(settings: BrokerSettings) -> tuple[str, ...]:

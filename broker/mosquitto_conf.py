@@ -112,18 +112,18 @@ class EnrolmentListenerConfig:
     id, and spend memory and queues that boards need.
 
     Attributes:
-      bind: As the fleet's listener.
       port: TCP port.
       files: The broker's certificate, and the access file of newcomers.
       users: Password file, which knows the registrar alone.
       run_as: As the fleet's listener.
+      bind: Where the gate that stands before it reaches it.
     """
 
-    bind: str
     port: int
     files: ServerFiles
     users: Path
     run_as: str | None = None
+    bind: str = "127.0.0.1"
 
 
 def enrolment_text(

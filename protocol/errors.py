@@ -49,6 +49,7 @@ class Reason(IntEnum):
     NOT_HERE = 27
     PAUSED = 28
     QUARANTINED = 29
+    CLOSED = 30
 
 
 class FederationError(Exception):

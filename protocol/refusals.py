@@ -208,6 +208,13 @@ _ROWS = (
         "twice as long.",
         300,
     ),
+    RefusalReason(
+        Reason.CLOSED,
+        "An operator closed the task.",
+        "Publish another one: boards whose `training.newest` is on go over to it. Or "
+        "name another as `training.task` in agent.toml.",
+        3600,
+    ),
 )
 
 REFUSALS: dict[Reason, RefusalReason] = {row.reason: row for row in _ROWS}

@@ -136,6 +136,7 @@ _TOLD = {
     Reason.REPLAYED: ReadinessCondition.RESTORED,
     Reason.JAILED: ReadinessCondition.JAILED,
     Reason.PAUSED: ReadinessCondition.TASK_PAUSED,
+    Reason.CLOSED: ReadinessCondition.TASK_CLOSED,
     Reason.QUARANTINED: ReadinessCondition.QUARANTINED,
 }
 """Nobody answers a board that the chain never knew: one that is told was revoked."""
@@ -149,13 +150,15 @@ def _told(state: AgentState) -> ReadinessCondition | None:
     answers = state.answers
     if not state.connected:
         return None
-    if answers.broker_code:
+    told = None if answers.refusal is None else answers.refusal.reason
+    if answers.broker_code and told != Reason.NOT_ENROLLED:
+        # Who was revoked is shut out by the broker as well.
         return ReadinessCondition.BROKER_REFUSES
     present = any(state.online.values())
     if answers.strangers and not present:
         return ReadinessCondition.UNTRUSTED
-    if answers.refusal is not None and answers.refusal.reason in _TOLD:
-        return _TOLD[Reason(answers.refusal.reason)]
+    if told in _TOLD:
+        return _TOLD[Reason(told)]
     if present and answers.unanswered > SILENCE_MAX:
         return ReadinessCondition.UNANSWERED
     return None

@@ -178,6 +178,7 @@ class ReadinessCondition(Enum):
     RESTORED = "counters behind: was this home put back from an older copy?"
     JAILED = "excluded for a while, for what this board signed"
     TASK_PAUSED = "the task pauses or has ended"
+    TASK_CLOSED = "an operator closed the task"
     QUARANTINED = "gets no lease for a while: its updates scored badly"
     BROKER_REFUSES = "the broker refuses what this board publishes"
     UNTRUSTED = "the coordinators here are none that this board trusts"

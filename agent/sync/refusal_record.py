@@ -9,9 +9,9 @@ from starling.agent.step.refusal import STRANGERS_MAX, HeardAnswers, LastRefusal
 from starling.agent.step.state import AgentState
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
-from starling.protocol.ids import PublicKey, device_id, device_name
+from starling.protocol.ids import PublicKey, device_from_name, device_id, device_name
 from starling.protocol.wire.envelope import Envelope
-from starling.protocol.wire.message_bodies import Refused
+from starling.protocol.wire.message_bodies import Refused, about_board
 
 AGAIN_S = 3600.0
 """The same refusal is said again in the log after so long."""
@@ -22,6 +22,7 @@ GRAVE = frozenset(
         Reason.JAILED,
         Reason.BAD_SIGNATURE,
         Reason.PAUSED,
+        Reason.CLOSED,
         Reason.QUARANTINED,
     }
 )
@@ -39,6 +40,8 @@ def reason_name(reason: int) -> str:
 def note_refusal(turn: AgentStep, envelope: Envelope, refused: Refused) -> None:
     """Keeps a coordinator's refusal of something that we said."""
     about = _about(turn.state, refused)
+    if refused.subject == about_board(device_from_name(turn.settings.device)):
+        about = "all of this board"
     if about is None:
         return
     before, now_s = turn.state.answers.refusal, turn.now_s

@@ -1,6 +1,7 @@
 """Files of the enrolment listener in the broker's folder, and what runs from them.
 
 enrolment.conf, .access, .log   as the broker's own
+enrolment.port                  where it listens behind its gate
 enrolment.users                 the registrar's user name and hashed password
 registrar.password              the password, for the registrar alone
 """
@@ -16,9 +17,9 @@ from pathlib import Path
 from starling.broker.acl import enrolment_acl_text
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.broker_settings import (
+    LOCAL_HOSTS,
     REGISTRAR,
     BrokerSettings,
-    reachable_host,
 )
 from starling.broker.link_events import LinkSettings, PasswordLogin, ServerTls
 from starling.broker.mosquitto_conf import (
@@ -26,7 +27,8 @@ from starling.broker.mosquitto_conf import (
     ServerFiles,
     enrolment_text,
 )
-from starling.broker.runtime.mosquitto_process import MosquittoProcess
+from starling.broker.runtime.enrolment_gate import EnrolmentGate
+from starling.broker.runtime.mosquitto_process import MosquittoProcess, free_port
 from starling.durable.files import (
     PRIVATE_MODE,
     read_if_present,
@@ -39,6 +41,7 @@ from starling.service.repeated_warnings import RepeatedWarnings
 
 _PUBLIC_MODE = 0o644
 _PASSWORD_BYTES_MAX = 256
+_PORT_BYTES_MAX = 16
 _SALT_BYTES = 12
 _ITERATIONS = 101
 """Mosquitto's own number; the password is random, so that there is nothing to guess."""
@@ -75,8 +78,7 @@ class EnrolmentFiles:
         """
         access, users = self.path / "enrolment.access", self.path / "enrolment.users"
         listener = EnrolmentListenerConfig(
-            settings.bind,
-            settings.enrol_port,
+            self._inner_port(),
             ServerFiles(server.authority, server.certificate, server.key, access),
             users,
             run_as,
@@ -91,16 +93,28 @@ class EnrolmentFiles:
         configuration = enrolment_text(listener, version)
         write_atomic(self._configuration, configuration.encode(), _PUBLIC_MODE)
 
-    def process(
-        self, settings: BrokerSettings, *, log_to_file: bool
-    ) -> MosquittoProcess:
+    def process(self, *, log_to_file: bool) -> MosquittoProcess:
         """The listener as a child process, not started yet."""
         return MosquittoProcess(
             self._configuration,
-            reachable_host(settings),
-            settings.enrol_port,
+            LOCAL_HOSTS[0],
+            self._inner_port(),
             self.path / "enrolment.log" if log_to_file else None,
         )
+
+    def gate(self, settings: BrokerSettings) -> EnrolmentGate:
+        """The gate before it, not started yet."""
+        return EnrolmentGate(settings.bind, settings.enrol_port, self._inner_port())
+
+    def _inner_port(self) -> int:
+        """Port at 127.0.0.1 that was drawn for the listener when it was made."""
+        path = self.path / "enrolment.port"
+        content = read_if_present(path, _PORT_BYTES_MAX)
+        if content is not None and content.strip().isdigit():
+            return int(content)
+        port = free_port()
+        write_atomic(path, b"%d\n" % port, _PUBLIC_MODE)
+        return port
 
     def registrar(self, settings: BrokerSettings, authority: Path) -> LinkSettings:
         """Settings of the link on which newcomers are answered.
@@ -122,8 +136,9 @@ class EnrolmentFiles:
         require_private(self._password)
         topics = Topics(settings.fleet)
         return LinkSettings(
-            host=reachable_host(settings),
-            port=settings.enrol_port,
+            # Behind the gate, which counts it among no strangers.
+            host=LOCAL_HOSTS[0],
+            port=self._inner_port(),
             # Nobody can take over what nobody can name.
             client_id=f"{REGISTRAR}-{secrets.token_hex(16)}",
             tls=ServerTls(authority),
@@ -150,15 +165,18 @@ class EnrolmentFiles:
 
 
 class EnrolmentListener:
-    """A listener for newcomers that is started again whenever it ends.
+    """A listener for newcomers, with its gate, that is started again whenever it ends.
 
     The fleet's own broker goes on meanwhile: whoever brings this one down stops
     enrolments alone.
     """
 
-    def __init__(self, process: MosquittoProcess | None) -> None:
-        """Takes a process, not started yet; None for no listener."""
+    def __init__(
+        self, process: MosquittoProcess | None, gate: EnrolmentGate | None
+    ) -> None:
+        """Takes a process and a gate, not started yet; None for no listener."""
         self._process = process
+        self._gate = gate
         self._told = RepeatedWarnings()
 
     def start(self) -> None:
@@ -169,6 +187,8 @@ class EnrolmentListener:
         """
         if self._process is not None:
             self._process.start()
+        if self._gate is not None:
+            self._gate.start()
 
     def keep(self) -> None:
         """Starts it again if it ended; a failure is told, and tried again later."""
@@ -190,6 +210,8 @@ class EnrolmentListener:
 
     def stop(self) -> None:
         """Ends it."""
+        if self._gate is not None:
+            self._gate.stop()
         if self._process is not None:
             self._process.stop()
 

@@ -28,7 +28,7 @@ from starling.broker.link_events import (
     ServerTls,
     TlsFiles,
 )
-from starling.broker.runtime.publish_packet import PublishPacket, read_publish
+from starling.broker.publish_packet import PublishPacket, read_publish
 
 CONNECT_ERRORS = (OSError, ValueError)
 """What an attempt to connect can raise: network, name resolution, TLS, files."""

@@ -17,11 +17,11 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredRefusal, RefusalRecord
 from starling.coordinator.step.effects import RecordRefusal, SendMessage
 from starling.protocol.dataclass_replace import evolve
-from starling.protocol.errors import ProtocolError
+from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import DeviceId, Digest, device_name
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
-from starling.protocol.wire.message_bodies import REFUSED, refusal
+from starling.protocol.wire.message_bodies import REFUSED, about_board, refusal
 
 AGAIN_S = 2.0
 """Sooner the same thing is not refused again: boards wait longer before they resend."""
@@ -77,6 +77,22 @@ def refuse(
     else:
         left = DeferredRefusal(device, turn.now_s, subject, body)
         responder_selection.defer_reply(turn, left)
+
+
+def board_changed(turn: CoordinatorStep, device: DeviceId) -> None:
+    """Tells a board that was revoked so, for as long as the broker keeps it.
+
+    Each of us does: the board may be away now, and the broker lets it say nothing from
+    now on that could be refused.
+    """
+    known = board_records.board(turn.state.ledger.tree, device)
+    if known is None or not known.revoked:
+        return
+    error = ProtocolError(f"revoked at height {known.revoked}", Reason.NOT_ENROLLED)
+    body = REFUSED.pack(refusal(about_board(device), error))
+    envelope = ENVELOPE.pack(turn.sign(MessageKind.REFUSED, body))
+    topic = turn.settings.topics.down(device_name(device))
+    turn.emit(SendMessage(topic, envelope, retain=True))
 
 
 def send_deferred_refusal(turn: CoordinatorStep, left: DeferredRefusal) -> None:

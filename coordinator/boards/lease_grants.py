@@ -8,7 +8,7 @@ from starling.coordinator.chain.state import (
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import reputations, task_end
+from starling.coordinator.chain.training import closures, reputations, task_end
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -16,7 +16,7 @@ from starling.coordinator.step.state import TaskState, admitted_key
 from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
-from starling.protocol.ids import DeviceId, Digest, Version, device_id
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from starling.protocol.learning.board_reputation import (
     BoardReputation,
     quarantined_text,
@@ -35,7 +35,7 @@ def check_in(
     """A board is ready: it gets a lease, or waits for one.
 
     Raises:
-      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `PAUSED`,
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `CLOSED`, `PAUSED`,
         `QUARANTINED`, or
         `ALREADY_KNOWN` when its update for this base version was taken already.
     """
@@ -55,7 +55,10 @@ def check_in(
     if granted is not None and granted.version == said.version:
         turn.send(device, granted.envelope)
         return
-    if rests := task_end.rests(turn.state.ledger.tree, said.task, _time_ms(turn)):
+    tree = turn.state.ledger.tree
+    if (ended := closures.closure(tree, said.task)) is not None:
+        raise InvalidUpdate(f"the task was {ended.text}", Reason.CLOSED)
+    if rests := task_end.rests(tree, said.task, _time_ms(turn)):
         raise InvalidUpdate(rests, Reason.PAUSED)
     standing = reputations.reputation(turn.state.ledger.tree, device)
     _check_quarantine(turn, standing)
@@ -68,6 +71,19 @@ def check_in(
     leases = leases.wait(device, said, select, draw)
     turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.state.tasks[task.number])
+
+
+def task_closed(turn: CoordinatorStep, number: TaskId) -> None:
+    """No board waits for a lease any more; what was leased may still be sent."""
+    task = turn.state.tasks.get(number)
+    ended = closures.closure(turn.state.ledger.tree, number)
+    if task is None or ended is None:
+        return
+    turn.report(f"task {number} {task.spec.name!r} was {ended.text}")
+    leases = task.leases
+    while (found := leases.next_waiting()) is not None:
+        leases = leases.stop_waiting(found[0])
+    turn.put_task(evolve(task, leases=leases))
 
 
 def _check_quarantine(turn: CoordinatorStep, known: BoardReputation) -> None:
@@ -136,8 +152,10 @@ def share_lease_places(turn: CoordinatorStep) -> None:
 def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
-    if task_end.rests(turn.state.ledger.tree, task.number, _time_ms(turn)):
-        # Nobody pays for a version that would hardly be better.
+    tree = turn.state.ledger.tree
+    rests = task_end.rests(tree, task.number, _time_ms(turn))
+    if rests or closures.closure(tree, task.number) is not None:
+        # Nobody pays for a version that is not wanted, or would hardly be better.
         turn.put_task(task)
         return
     # Whoever trained beyond this would only add to the queue, and come out stale.

@@ -1,20 +1,27 @@
-"""The operator's verbs about boards and tasks."""
+"""The operator's verbs about boards and tasks, and about what others have signed."""
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
+from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission, task_publication
-from starling.coordinator.runtime.operations.chain_decision import add_wait
+from starling.coordinator.runtime.operations.chain_decision import (
+    add_wait,
+    await_decision,
+)
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.enrolment import DOCUMENT_BYTES_MAX, request_from_json
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.ids import TASKS_MAX
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 
 
 def add_verbs(add: AddVerb) -> None:
-    """Adds `admit`, `revoke`, `publish` and `resume-task`."""
+    """Adds `admit`, `revoke`, `publish`, `resume-task`, `close-task` and `submit`."""
     admit = add("admit", _admit, "admit a board")
     admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
     admit.add_argument("--out", required=True, type=Path, help="the admission to write")
@@ -39,8 +46,14 @@ def add_verbs(add: AddVerb) -> None:
     )
     add_wait(publish)
     again = add("resume-task", _resume_task, "let a task go on that pauses")
-    again.add_argument("task", type=int, help="its number")
+    again.add_argument("task", type=_task, help="its number")
     add_wait(again)
+    close = add("close-task", _close_task, "end a task for good")
+    close.add_argument("task", type=_task, help="its number")
+    add_wait(close)
+    hand = add("submit", _submit, "hand in a transaction that was signed elsewhere")
+    hand.add_argument("file", type=Path, help="the transaction")
+    add_wait(hand)
 
 
 def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -100,3 +113,37 @@ def _resume_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         **done.decision.document(),
     }
     return document, done.text
+
+
+def _close_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    number = options.task
+    decision = task_publication.close_task(home, number, options.wait)
+    text = decision.text(f"closed task {number}", f"whether task {number} is closed")
+    return {"task": number, **decision.document()}, text
+
+
+def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    chain_id = home.genesis().chain_id()
+    try:
+        packed = read_limited(options.file, ENVELOPE.bytes_max)
+        envelope = ENVELOPE.unpack(packed)
+        envelope.check(chain_id)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(options.file)) from error
+    if envelope.kind not in TRANSACTIONS:
+        detail = f"kind {envelope.kind} is no transaction"
+        raise ConfigError(detail, file=str(options.file))
+    command_inbox.drop_transaction(home.inbox, envelope, chain_id)
+    identity, kind = envelope.identity(chain_id), MessageKind(envelope.kind)
+    decision = await_decision(home, identity, options.wait)
+    said = f"{kind.name.lower()} {identity.hex()}"
+    decision.require(f"not done: {said}")
+    document = {"id": identity.hex(), "kind": kind.name.lower(), **decision.document()}
+    return document, decision.text(said, said)
+
+
+def _task(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < TASKS_MAX:
+        raise argparse.ArgumentTypeError(f"a task is 0 to {TASKS_MAX - 1}")
+    return number

@@ -6,20 +6,21 @@ their approval, and anybody submits it once a quorum stands in it.
 
 import argparse
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.state import operator_records, validator_records
 from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
-from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import (
     proposal_text,
     use_metering,
     version_rollback,
 )
-from starling.coordinator.runtime.operations.chain_decision import add_wait
+from starling.coordinator.runtime.operations.chain_decision import (
+    add_wait,
+    await_decision,
+)
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -62,9 +63,9 @@ from starling.protocol.ids import (
 )
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
-    ENVELOPE,
     MessageKind,
 )
+from starling.service.arguments import waiting_s
 
 _T = TypeVar("_T")
 GOOD_FOR_BLOCKS = 10_000
@@ -98,7 +99,7 @@ def economy(options: argparse.Namespace) -> CreditPolicy:
 
 
 def add_verbs(add: AddVerb) -> None:
-    """Adds `fund`, `transfer`, `release`, `submit` and `motion`."""
+    """Adds `fund`, `transfer`, `release` and `motion`."""
     fund = add("fund", _fund, "move credits to a task's pool, or to its contributors")
     fund.add_argument("task", type=int, help="the task's number")
     fund.add_argument(
@@ -116,10 +117,10 @@ def add_verbs(add: AddVerb) -> None:
     move = add("transfer", _transfer, "move the operator's credits to an account")
     move.add_argument("account", help="id of a board, a coordinator or an operator")
     move.add_argument("amount", type=int, help="credits")
+    add_wait(move)
     back = add("release", _release, "take the deposit of somebody back who left")
     back.add_argument("account", help="id of the board or coordinator")
-    hand = add("submit", _submit, "hand in a transaction that was signed elsewhere")
-    hand.add_argument("file", type=Path, help="the transaction")
+    add_wait(back)
     motion = add("motion", _motion, "decide about the chain with the other validators")
     motion.add_argument(
         "words",
@@ -132,7 +133,7 @@ def add_verbs(add: AddVerb) -> None:
     motion.add_argument("--out", type=Path, help="the motion to write")
     motion.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=LEVEL_WAIT_S,
         metavar="SECONDS",
         help="validator-add: for a newcomer that is not level yet, at most "
@@ -166,42 +167,36 @@ def _fund(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         paid = use_metering.pay_for_use(home, USE.unpack(use), options.wait)
         return paid.document(), paid.text()
     body = _packed(FUND, Fund(TaskId(options.task), options.amount))
-    submit(home, MessageKind.FUND, body)
     document = {"task": options.task, "amount": options.amount}
-    return document, f"{options.amount} credits for task {options.task}"
+    said = f"{options.amount} credits for task {options.task}"
+    return _decided(home, options, MessageKind.FUND, body, document, said)
 
 
 def _transfer(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
-    recipient = _identity(options.account)
-    body = _packed(TRANSFER, Transfer(recipient, options.amount))
-    submit(home, MessageKind.TRANSFER, body)
+    body = _packed(TRANSFER, Transfer(_identity(options.account), options.amount))
     document = {"account": options.account, "amount": options.amount}
-    return document, f"{options.amount} credits for {options.account}"
+    said = f"{options.amount} credits for {options.account}"
+    return _decided(home, options, MessageKind.TRANSFER, body, document, said)
 
 
 def _release(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     body = RELEASE.pack(DepositRefund(_identity(options.account)))
-    submit(home, MessageKind.RELEASE, body)
-    return {"account": options.account}, f"asked for the deposit of {options.account}"
+    document, said = {"account": options.account}, f"deposit of {options.account}"
+    return _decided(home, options, MessageKind.RELEASE, body, document, said)
 
 
-def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
-    chain_id = home.genesis().chain_id()
-    try:
-        packed = read_limited(options.file, ENVELOPE.bytes_max)
-        envelope = ENVELOPE.unpack(packed)
-        envelope.check(chain_id)
-    except ProtocolError as error:
-        raise ConfigError(str(error), file=str(options.file)) from error
-    if envelope.kind not in TRANSACTIONS:
-        detail = f"kind {envelope.kind} is no transaction"
-        raise ConfigError(detail, file=str(options.file))
-    command_inbox.drop_transaction(home.inbox, envelope, chain_id)
-    identity, kind = (
-        envelope.identity(chain_id).hex(),
-        MessageKind(envelope.kind).name.lower(),
-    )
-    return {"id": identity, "kind": kind}, f"handed in {kind} {identity}"
+def _decided(
+    home: CoordinatorHome,
+    options: argparse.Namespace,
+    kind: MessageKind,
+    body: bytes,
+    document: dict[str, Any],
+    said: str,
+) -> Shown:
+    """Hands a transaction in, and waits for the block that decides."""
+    decision = await_decision(home, submit(home, kind, body), options.wait)
+    decision.require(f"not done: {said}")
+    return {**document, **decision.document()}, decision.text(said, said)
 
 
 def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:

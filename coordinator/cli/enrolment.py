@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from starling.broker.broker_settings import ascii_host
 from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import (
     LIFE_S_MAX,
@@ -30,6 +31,7 @@ from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
 from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+from starling.service.arguments import whole_number
 
 _EXAMPLES = """examples:
   starling enrol token --home coordinator
@@ -76,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
     verbs = made.add_subparsers(required=True, metavar="VERB")
     token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
     token.add_argument(
-        "--uses", type=_uses, default=1, help="how many may enrol with it (default 1)"
+        "--uses",
+        type=whole_number(1, USES_MAX),
+        default=1,
+        help="how many may enrol with it (default 1)",
     )
     token.add_argument(
         "--for",
@@ -129,13 +134,6 @@ def _add(
     return verb
 
 
-def _uses(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= USES_MAX:
-        raise argparse.ArgumentTypeError(f"1 to {USES_MAX}")
-    return number
-
-
 def _duration(text: str) -> int:
     found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
@@ -154,7 +152,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     broker.enrolment.registrar(asked, broker.authority_certificate)
     kind = EnrolmentKind.COORDINATOR if options.coordinator else EnrolmentKind.BOARD
     token = EnrolmentToken(
-        told_host(settings, broker),
+        ascii_host(told_host(settings, broker)),
         asked.enrol_port,
         asked.fleet,
         fingerprint(broker.authority_certificate),

@@ -7,6 +7,10 @@ from starling.coordinator.cli.credits_and_governance import (
     public_key,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.chain_decision import (
+    add_wait,
+    await_decision,
+)
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
@@ -21,19 +25,24 @@ def add_verbs(add: AddVerb) -> None:
     verb = add("learner", _learner, "let a coordinator read and ask before it decides")
     verb.add_argument("what", choices=("add", "remove"), help="admit it, or no longer")
     verb.add_argument("who", help="its identity file to add it, its key to remove it")
+    add_wait(verb)
 
 
 def _learner(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     if options.what == "add":
         one = read_identity(Path(options.who))
         body = LearnerChange(1, one.public, one.name)
-        text = f"asked that {one.name} may learn"
+        text = f"{one.name} may learn"
     else:
         try:
             body = LearnerChange(0, public_key(options.who), "")
         except ValueError as error:
             raise ConfigError(str(error), key="who") from error
-        text = "asked that it learns no more"
-    submit(home, MessageKind.LEARNER, LEARNER.pack(body))
+        text = "it learns no more"
+    identity = submit(home, MessageKind.LEARNER, LEARNER.pack(body))
+    decision = await_decision(home, identity, options.wait)
     name = device_name(device_id(body.public))
-    return {"id": name, "admitted": bool(body.admitted)}, f"{text}: {name}"
+    said = f"{text}: {name}"
+    decision.require(f"not done: {said}")
+    document = {"id": name, "admitted": bool(body.admitted), **decision.document()}
+    return document, decision.text(said, said)

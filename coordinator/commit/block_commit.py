@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from starling.coordinator.boards import board_refusals
+from starling.coordinator.boards import board_refusals, lease_grants
 from starling.coordinator.boards.finality_proofs import BlockProofs
 from starling.coordinator.chain.governance import expiry
 from starling.coordinator.chain.node.node import StoreBlock
@@ -17,6 +17,7 @@ from starling.coordinator.chain.state.overlay import (
     BoardQuarantined,
     LossKnown,
     ScoresKnown,
+    TaskClosed,
     TaskResumed,
 )
 from starling.coordinator.commit import evidence_pool
@@ -90,6 +91,10 @@ def _evaluated(turn: CoordinatorStep, stored: StoreBlock) -> None:
             held_out_losses.loss_known(turn, happening)
         if isinstance(happening, TaskResumed):
             held_out_losses.task_resumed(turn, happening)
+        if isinstance(happening, BoardChanged):
+            board_refusals.board_changed(turn, DeviceId(happening.board))
+        if isinstance(happening, TaskClosed):
+            lease_grants.task_closed(turn, happening.task)
         if isinstance(happening, BoardQuarantined):
             version_scores.board_quarantined(turn, happening)
 

@@ -25,6 +25,7 @@ GLIBC_MINOR_MAX = 36
 """Of Debian 12, the oldest whose Python is new enough; `control` asks for it."""
 PLACE = Path("usr/lib/starling")
 UNIT = Path("usr/lib/systemd/system/starling-agent.service")
+MANUAL = Path("usr/share/man/man1")
 USERS = Path("usr/lib/sysusers.d/starling.conf")
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
@@ -149,6 +150,14 @@ def printed_unit() -> str:
     return done.stdout
 
 
+def write_manual(folder: Path) -> None:
+    """Writes the manual pages of what a board runs."""
+    commands = [f"--command={name}" for name in ("agent", "data", "diag")]
+    program = REPOSITORY / "packaging" / "man" / "man_pages.py"
+    words = [sys.executable, program, "--out", folder, *commands]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
 def write(file: Path, text: str, mode: int = 0o644) -> None:
     """Writes a file of the package, and its folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +196,7 @@ def package(target: Target, wheels: Path, root: Path) -> str:
     write(root / PLACE / "bin/starling", filled("launcher", values), 0o755)
     write(root / UNIT, printed_unit())
     write(root / USERS, sysusers_text(USER))
+    write_manual(root / MANUAL)
     licence = (REPOSITORY / "LICENSE").read_text("utf-8")
     write(root / "usr/share/doc/starling-agent/copyright", licence)
     (root / "usr/bin").mkdir()

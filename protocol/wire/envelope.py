@@ -67,6 +67,7 @@ class MessageKind(IntEnum):
     RESUME = 21
     ROLLBACK = 22
     USE = 23
+    CLOSE = 24
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65

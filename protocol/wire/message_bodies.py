@@ -13,6 +13,7 @@ from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import (
     DeviceId,
     Digest,
+    H,
     PublicKey,
     TaskId,
     Version,
@@ -219,6 +220,11 @@ class Refused(Structure, frozen=True):
 REFUSED = structure(Refused, 512)
 
 
+def about_board(device: DeviceId) -> Digest:
+    """Subject of a refusal of all that a board says, whatever it is."""
+    return H(b"starling/board/1", device)
+
+
 def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:
     """The refusal that tells a sender of an error, its text made fit for the wire."""
     shown = "".join(sign if sign.isprintable() else "?" for sign in str(error))
@@ -263,6 +269,15 @@ class Revoke(Structure, frozen=True):
 
 
 REVOKE = structure(Revoke, 32)
+
+
+class Close(Structure, frozen=True):
+    """An operator closes a task for good."""
+
+    task: TaskId
+
+
+CLOSE = structure(Close, 16)
 
 
 class Attest(Structure, frozen=True):

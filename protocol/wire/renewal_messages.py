@@ -28,11 +28,11 @@ from starling.protocol.schema.msgpack_codec import (
     text,
     uint,
 )
+from starling.protocol.wire.enrolment_messages import DETAIL_BYTES_MAX
 
 RENEWAL_VERSION = 1
 CERTIFICATE_BYTES_MAX = 2048
 """DER; those of a fleet's authority have about 400."""
-DETAIL_BYTES_MAX = 200
 _TAG = b"starling/certificate-renewal/1"
 
 

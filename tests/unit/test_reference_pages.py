@@ -25,6 +25,7 @@ def test_only_what_may_change_by_itself_is_tried_again() -> None:
     again = {row.reason for row in REFUSALS.values() if row.retry_after_s}
     assert again == {
         Reason.BUSY,
+        Reason.CLOSED,
         Reason.INCOMPLETE,
         Reason.NO_LEASE,
         Reason.NOT_ENROLLED,

@@ -448,6 +448,7 @@ STRUCTURES = (
         progress_guard.EVALUATION,
         progress_guard.Evaluation(TaskId(0), Version(3), 412_345),
     ),
+    Structure("CLOSE", message_bodies.CLOSE, message_bodies.Close(TaskId(2))),
     Structure(
         "RESUME",
         progress_guard.RESUME,

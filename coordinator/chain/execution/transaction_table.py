@@ -23,6 +23,7 @@ from starling.coordinator.chain.governance import (
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.training import (
     attestation,
+    closures,
     contribution_rewards,
     evaluations,
     rollbacks,
@@ -42,6 +43,7 @@ from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import (
     ATTEST,
+    CLOSE,
     CONTRIBUTION,
     FORFEIT,
     LEARNER,
@@ -260,6 +262,14 @@ _ROWS = (
         Signer.OPERATOR,
         _TASKS,
         "losses-of-versions",
+    ),
+    Transaction(
+        MessageKind.CLOSE,
+        CLOSE,
+        closures.close,
+        Signer.OPERATOR,
+        _TASKS,
+        "closed-tasks",
     ),
     Transaction(
         MessageKind.ROLLBACK,

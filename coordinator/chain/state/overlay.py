@@ -101,6 +101,13 @@ class TaskResumed:
 
 
 @dataclass(frozen=True)
+class TaskClosed:
+    """An operator ended a task."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True)
 class ScoresKnown:
     """A quorum scored a version's updates."""
 
@@ -125,6 +132,7 @@ ChainEvent = (
     | ValidatorsChanged
     | LossKnown
     | TaskResumed
+    | TaskClosed
     | ScoresKnown
     | BoardQuarantined
 )

@@ -3,8 +3,7 @@
 from typing import Protocol
 
 from starling.broker.link_events import MqttMessage
-
-DETAIL_BYTES_MAX = 200
+from starling.protocol.wire.enrolment_messages import DETAIL_BYTES_MAX
 
 
 class Desk(Protocol):

@@ -64,7 +64,12 @@ def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
     """
     folder = home.config().broker.home
     broker = BrokerHome(Path(folder))
-    settings = broker.settings() if folder else None
+    settings = None
+    try:
+        settings = broker.settings() if folder else None
+    except FederationError as error:
+        # The coordinator itself needs nothing of it.
+        log.warning("newcomers are not answered from here: %s", error)
     if settings is None:
         yield
         return
@@ -179,7 +184,7 @@ class RegistrarThreads:
                 match event:
                     case LinkConnected():
                         log.info("%s are answered", self._name)
-                    case LinkDisconnected():
+                    case LinkDisconnected() if not self._ending.is_set():
                         log.info("%s: %s", self._name, event.reason)
                     case MessageArrived():
                         now_s = time.monotonic()

@@ -25,7 +25,12 @@ from starling.coordinator.runtime.operations.chain_decision import (
 )
 from starling.coordinator.runtime.operations.submission import submit
 from starling.durable.files import read_limited
-from starling.protocol.errors import ConfigError, OperationError, ProtocolError
+from starling.protocol.errors import (
+    ConfigError,
+    OperationError,
+    ProtocolError,
+    StorageError,
+)
 from starling.protocol.ids import TaskId
 from starling.protocol.learning.progress_guard import RESUME, Resume
 from starling.protocol.learning.task import TASK
@@ -41,6 +46,7 @@ from starling.protocol.privacy.clipping_functions import weights_lost
 from starling.protocol.privacy.mechanisms import RECORD_DPSGD, RECORD_GAUSSIAN
 from starling.protocol.schema.toml_settings import load_settings
 from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import CLOSE, Close
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,24 @@ def resume_task(home: CoordinatorHome, number: int, wait_s: float) -> ResumedTas
     return ResumedTask(known.newest, decision, text)
 
 
+def close_task(home: CoordinatorHome, number: int, wait_s: float) -> ChainDecision:
+    """Ends a task for good; what boards were leased before still counts.
+
+    Args:
+      home: Of the coordinator, with the operator's key.
+      number: The task's.
+      wait_s: For the chain's decision, at most.
+
+    Raises:
+      OperationError: If there is no such task, it was closed before, or the chain
+        refuses otherwise.
+    """
+    body = CLOSE.pack(Close(TaskId(number)))
+    decision = await_decision(home, submit(home, MessageKind.CLOSE, body), wait_s)
+    decision.require(f"task {number} is not closed")
+    return decision
+
+
 def _weights_lost(bundle: bytes) -> str:
     manifest = manifest_from_json(unpack_bundle(bundle)[MANIFEST])
     return weights_lost(manifest.loss_settings.class_weights, manifest.clipping)
@@ -214,5 +238,7 @@ def _read_bundle(folder: Path) -> bytes:
             for name in (*CONTENT_FILES, MANIFEST)
         }
         return pack_bundle(files)
-    except ProtocolError as error:
-        raise ConfigError(str(error), file=str(folder)) from error
+    except (ProtocolError, StorageError) as error:
+        raise ConfigError(
+            f"no bundle: {error}; `starling compile --out` makes one", file=str(folder)
+        ) from error

@@ -15,7 +15,11 @@ from starling.coordinator.chain.state import (
     task_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
-from starling.coordinator.chain.training import contribution_rewards, task_end
+from starling.coordinator.chain.training import (
+    closures,
+    contribution_rewards,
+    task_end,
+)
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
 from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
@@ -209,6 +213,7 @@ class StatusFile:
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
+        ended = closures.closure(state.ledger.tree, task.number)
         by_loss = self._rankings.by_loss(task.spec.bundle)
         return {
             "task": task.number,
@@ -224,6 +229,7 @@ class StatusFile:
             "leases": len(task.leases.granted),
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
+            "closed": ended.text if ended else None,
             "held_out": held_out_losses.shown(state.ledger.tree, task),
             "rewards": _rewards(state, task),
             "ended": task_end.ended(state.ledger.tree, task.number, _time_ms(state)),

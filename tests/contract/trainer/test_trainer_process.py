@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from starling.agent import open_trainer
 from starling.agent.trainer.client import TrainerProcess, TrainerReported
@@ -413,6 +415,24 @@ def test_data_beyond_their_share_of_memory_count_as_none(process: Process) -> No
     assert found.complaints == (
         f"b.npz: beyond {most} records; raise training.memory_mb",
     )
+
+
+@pytest.mark.parametrize("memory_mb", [0, 1024])
+def test_parquet_is_read_in_the_confined_process(
+    process: Process, memory_mb: int
+) -> None:
+    columns = {f"f{place}": X[:, place] for place in range(FEATURES)}
+    parquet.write_table(
+        pa.table({**columns, "y": Y}), process.folder / "data" / "b.parquet"
+    )
+    limits = replace(LIMITS, memory_mb=memory_mb)
+    job = replace(process.job(None, limits), kind=TrainerJobKind.COUNT)
+
+    process.trainer.ask(job)
+    found = process.report().found
+
+    assert found is not None
+    assert (found.complaints, found.records) == ((), 2 * RECORDS)
 
 
 def test_model_is_tried_before_its_process_reads_data(process: Process) -> None:

@@ -249,6 +249,7 @@ WIDEST: dict[str, Any] = {
         * payments.PAGE
     ),
     "EVALUATION": progress_guard.Evaluation(_TASK, _VERSION, progress_guard.LOSS_MAX),
+    "CLOSE": message_bodies.Close(_TASK),
     "RESUME": progress_guard.Resume(_TASK, _VERSION),
     "ROLLBACK": _rollback,
     "VALIDATOR_SET": _validators,

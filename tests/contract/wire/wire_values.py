@@ -381,6 +381,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "EVALUATION": st.builds(
         progress_guard.Evaluation, _tasks_no, counts, upto(progress_guard.LOSS_MAX)
     ),
+    "CLOSE": st.builds(message_bodies.Close, _tasks_no),
     "RESUME": st.builds(progress_guard.Resume, _tasks_no, counts),
     "ROLLBACK": st.builds(
         _rollback,

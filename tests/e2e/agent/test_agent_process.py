@@ -18,16 +18,11 @@ import pytest
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.compiler import compile_model, write_bundle
-from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.submission import submit
 from starling.durable.journal import Journal
 from starling.fleet.reference_models import build_model
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.crypto.sealed_blob import SEALED, seal
-from starling.protocol.ids import device_from_name
 from starling.protocol.privacy.gaussian_dp import Budget, charge_from_sigma, charge_max
-from starling.protocol.wire.envelope import MessageKind
-from starling.protocol.wire.message_bodies import REVOKE, Revoke
 from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
@@ -294,22 +289,20 @@ def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) ->
     meadow.wait_for_version("late", 1)
     name = meadow.status("late")["device"]
 
-    # As an operator does who has no folder of a broker here.
-    submit(
-        CoordinatorHome(meadow.home("coordinator")),
-        MessageKind.REVOKE,
-        REVOKE.pack(Revoke(device_from_name(name))),
-    )
+    meadow.do("coordinator", "revoke", name, "--home", meadow.home("coordinator"))
 
     def condition() -> str:
         return str(meadow.status("late").get("condition"))
 
     meadow.wait("being revoked", lambda: condition().startswith("revoked"))
-    told = meadow.status("late")["refused"]
-    assert told["reason"] == "not_enrolled"
-    assert "revoked" in told["detail"]
-    meadow.do("coordinator", "revoke", name, "--home", meadow.home("coordinator"))
-    meadow.wait("refusal", lambda: condition().startswith("the broker refuses"))
+    assert meadow.status("late")["refused"]["reason"] == "not_enrolled"
+    assert "revoked at height" in meadow.status("late")["refused"]["detail"]
+    assert meadow.end("late", signal.SIGTERM) == 0
+
+    # The broker lets it say nothing more, and it still hears why.
+    (meadow.home("late") / "status.json").unlink()
+    meadow.start("late")
+    meadow.wait("being told again", lambda: condition().startswith("revoked"))
     assert meadow.end("late", signal.SIGTERM) == 0
 
 

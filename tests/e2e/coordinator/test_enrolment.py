@@ -198,8 +198,10 @@ class Door:
         self.store.add_token(
             TokenRecord(self.token.identity, kind, keys, 2, until_s, True)
         )
-        listener = self.broker.enrolment.process(self.settings, log_to_file=True)
-        self.stack.enter_context(listener)
+        self.stack.enter_context(self.broker.enrolment.process(log_to_file=True))
+        gate = self.broker.enrolment.gate(self.settings)
+        self.stack.callback(gate.stop)
+        gate.start()
         self.registrar = self.stack.enter_context(ExitStack())
         self.registrar.enter_context(registrar_beside(self.home))
         self.until_somebody_listens()
@@ -434,7 +436,10 @@ def test_broker_with_another_authority_gets_no_word_of_the_secret(
     other = BrokerHome(tmp_path / "other")
     other.prepare(replace(door.settings, port=free_port(), enrol_port=free_port()))
     settings = other.require_settings()
-    with other.enrolment.process(settings, log_to_file=True):
+    gate = other.enrolment.gate(settings)
+    with other.enrolment.process(log_to_file=True), ExitStack() as stack:
+        gate.start()
+        stack.callback(gate.stop)
         token = replace(door.token, port=settings.enrol_port)
         with pytest.raises(OperationError, match="is not the broker"):
             admission_by_token(token, EnrolmentKind.BOARD, b"{}", 5.0, print)

@@ -63,6 +63,20 @@ def test_expelled_is_denied_everything_whatever_it_was() -> None:
     assert found == {f"user {name}": denied for name in ("b1", "c2", "p1")}
 
 
+def test_expelled_board_may_hear_why_and_no_more() -> None:
+    board = "l2nqfxzwqkhzmzdpvsmw6tqr3e"
+    text = acl_text(Topics("garden"), ["c1"], (), [board])
+    _, _, lines = text.partition(f"user {board}\n")
+    denied = [line.removeprefix("topic deny ") for line in lines.splitlines()]
+    granted = {
+        line.split(" ", 2)[2].replace("%u", board)
+        for line in EXPECTED.splitlines()
+        if line.startswith("pattern")
+    }
+    assert granted - set(denied) == {f"starling/1/garden/d/{board}/down"}
+    assert "$SYS/#" in denied
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "a b", "a\ntopic readwrite #", "#", "+", "%u", "A", "-a", "a/b", "a" * 65],

@@ -83,7 +83,7 @@ def test_listener_of_all_addresses_names_none_so_that_both_families_are_heard() 
 
 
 ENROLMENT = """\
-listener 8884 0.0.0.0
+listener 8884 127.0.0.1
 allow_anonymous true
 password_file /h/users
 cafile /h/ca
@@ -119,6 +119,6 @@ log_timestamp_format %Y-%m-%dT%H:%M:%S
 def test_enrolment_text_of_each_version_is_this(
     version: tuple[int, int, int], more: str
 ) -> None:
-    listener = EnrolmentListenerConfig("0.0.0.0", 8884, FILES, Path("/h/users"))  # noqa: S104 - text
+    listener = EnrolmentListenerConfig(8884, FILES, Path("/h/users"))
 
     assert enrolment_text(listener, version) == ENROLMENT + more

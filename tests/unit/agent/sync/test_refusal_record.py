@@ -9,11 +9,12 @@ from starling.agent.step.state import ReadinessCondition
 from starling.agent.sync.refusal_record import AGAIN_S
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
-from starling.protocol.ids import Digest, H
+from starling.protocol.ids import Digest, H, device_from_name, device_id
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import (
     COORDINATOR_STATE,
     CoordinatorOnlineState,
+    about_board,
 )
 from tests.unit.agent.agent_harness import (
     BoardHarness,
@@ -51,6 +52,26 @@ def shown(number: int, online: int) -> e.CoordinatorStateArrived:
     return e.CoordinatorStateArrived(ENVELOPE.pack(sign(key, CHAIN, kind, 1, body)))
 
 
+def test_board_that_was_revoked_is_told_without_having_asked() -> None:
+    board = connected(fresh())
+    device = device_from_name(board.settings.device)
+
+    board.step(e.DownArrived(refused(about_board(device), Reason.NOT_ENROLLED, 0)))
+    assert is_condition(board, ReadinessCondition.REVOKED)
+    # The broker refuses it from now on, and that is why.
+    board.step(e.BrokerAnswered(0x87))
+    assert is_condition(board, ReadinessCondition.REVOKED)
+
+
+def test_refusal_of_another_board_is_none_of_ours() -> None:
+    board = connected(fresh())
+    other = about_board(device_id(OTHER.public))
+
+    board.step(e.DownArrived(refused(other, Reason.NOT_ENROLLED, 0)))
+
+    assert board.state.answers.refusal is None
+
+
 @pytest.mark.parametrize(
     ("reason", "wanted"),
     [
@@ -58,6 +79,7 @@ def shown(number: int, online: int) -> e.CoordinatorStateArrived:
         (Reason.REPLAYED, ReadinessCondition.RESTORED),
         (Reason.JAILED, ReadinessCondition.JAILED),
         (Reason.PAUSED, ReadinessCondition.TASK_PAUSED),
+        (Reason.CLOSED, ReadinessCondition.TASK_CLOSED),
     ],
 )
 def test_refusal_of_the_board_itself_is_its_condition_until_it_is_answered_well(

@@ -24,7 +24,7 @@ def test_listener_that_does_not_start_is_told_of_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     process = Failing()
-    listener = EnrolmentListener(cast(MosquittoProcess, process))
+    listener = EnrolmentListener(cast(MosquittoProcess, process), None)
 
     for _ in range(5):
         listener.keep()

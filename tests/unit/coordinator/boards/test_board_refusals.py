@@ -7,9 +7,17 @@ from starling.coordinator.step.effects import RecordRefusal, SendMessage
 from starling.coordinator.step.events import BoardMessageArrived, ChunkArrived
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
+from starling.protocol.ids import device_name
 from starling.protocol.wire.chunks import CHUNK, split
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
-from starling.protocol.wire.message_bodies import REFUSED, UPLOAD
+from starling.protocol.wire.message_bodies import (
+    REFUSED,
+    REVOKE,
+    UPLOAD,
+    Revoke,
+    about_board,
+)
+from tests.unit.coordinator.fixtures import single_coordinator as single
 from tests.unit.coordinator.fixtures.four_coordinators import (
     COUNT,
     KEYS,
@@ -123,3 +131,25 @@ def test_flood_of_the_same_is_signed_once_and_told_now_and_then(
     assert len(told_) <= 10.0 / board_refusals.AGAIN_S + 1
     assert first.state.counter == counter + 1
     assert sum(isinstance(each, RecordRefusal) for each in first.effects) == 100
+
+
+def test_board_that_is_revoked_is_told_so_for_as_long_as_the_broker_keeps_it() -> None:
+    one = single.board(1)
+    world = single.SingleCoordinator(task=single.spec())
+    world.open([one, single.board(2)])
+    begun = len(world.effects)
+
+    world.operate(MessageKind.REVOKE, REVOKE.pack(Revoke(one.device)))
+
+    (kept,) = [
+        each
+        for each in world.effects[begun:]
+        if isinstance(each, SendMessage) and each.retain and "/d/" in each.topic
+    ]
+    assert kept.topic == single.TOPICS.down(device_name(one.device))
+    found = REFUSED.unpack(ENVELOPE.unpack(kept.payload).body)
+    assert (found.subject, found.reason) == (
+        about_board(one.device),
+        Reason.NOT_ENROLLED,
+    )
+    assert "revoked at height " in found.detail

@@ -160,3 +160,16 @@ def test_status_says_how_many_vectors_a_trace_could_use() -> None:
     row = f"{'vectors kept':<24} 70, 1.5 of 1024 MiB\n"
     assert row in status_text(document)
     assert "vectors" not in text()
+
+
+def test_closed_task_says_by_whom() -> None:
+    task = {"task": 3, "head": 9, "versions": [], "closed": "closed by operator o"}
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}},
+        "tasks": [task],
+    }
+
+    assert "task 3 ENDED             closed by operator o\n" in status_text(document)

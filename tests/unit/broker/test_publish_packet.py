@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.broker.runtime.publish_packet import PublishPacket, read_publish
+from starling.broker.publish_packet import PublishPacket, read_publish
 
 QOS_1, RETAINED = 0x32, 0x33
 EXPIRY = b"\x05\x02\x00\x00\x00\x14"

@@ -1,0 +1,69 @@
+"""Manual pages: every verb and option stands there, and roff takes them as text."""
+
+import importlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from starling.__main__ import COMMANDS
+from starling.service.completion import words_of
+from tests.reference_pages import command_parts
+
+WRITER = Path(__file__).parents[2] / "packaging" / "man" / "man_pages.py"
+REQUESTS = {".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi"}
+
+
+def _writer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("man_pages", WRITER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+writer = _writer()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_page_has_every_verb_and_option_and_no_stray_request(command: str) -> None:
+    parser = importlib.import_module(COMMANDS[command][0]).parser()
+    shown = "".join(command_parts(command, parser, "x"))
+
+    text = writer.page(command)
+
+    plain = text.replace("\\-", "-")
+    for words in words_of({command: parser}).values():
+        for word in words:
+            if word in shown:
+                assert word in plain or word.upper() in plain, word
+    started = {line.split(" ")[0] for line in text.splitlines() if line[:1] in ".'"}
+    assert started <= REQUESTS
+
+
+def test_text_that_roff_would_take_for_its_own_is_escaped() -> None:
+    said = ".so /etc/passwd\n'ab\na\\fBb --c"
+
+    assert writer.escaped(said) == "\\&.so /etc/passwd\n\\&'ab\na\\efBb \\-\\-c"
+
+
+def test_pages_are_well_formed(tmp_path: Path) -> None:
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed: apt-get install groff-base")
+    for path in writer.write(tmp_path, list(COMMANDS)):
+        words = [groff, "-man", "-ww", "-z", "-Tutf8", path]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert done.stderr == "", path.name
+
+
+def test_overview_names_every_command() -> None:
+    text = writer.overview().replace("\\-", "-")
+
+    assert all(f"starling-{command}" in text for command in COMMANDS)
