@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from starling.agent.runtime import enrolment_arguments
@@ -179,7 +180,7 @@ def _init(arguments: argparse.Namespace) -> int:
     text = (
         f"{'made' if is_new else 'kept'} board {name}\n"
         f"settings: {home.config_file}\n"
-        f"next: starling agent enrol --home {home.path}\n"
+        f"next: starling agent enrol --home {quote(str(home.path))}\n"
     )
     _print(arguments, document, text)
     return 0
@@ -203,7 +204,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
             "next: give that file to the operator, who runs\n"
             f"  starling coordinator admit {request.name} --out admission.json\n"
             "then: starling agent enrol "
-            f"--home {home.path} --admission admission.json\n"
+            f"--home {quote(str(home.path))} --admission admission.json\n"
         )
     else:
         replace = arguments.replace
@@ -219,7 +220,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
         document = {"device": name, "fleet": fleet, "broker": broker}
         text = (
             f"board {name} belongs to fleet {fleet}, broker {broker}\n"
-            f"next: starling agent run --home {home.path}\n"
+            f"next: starling agent run --home {quote(str(home.path))}\n"
         )
     _print(arguments, document, text)
     return 0
@@ -246,7 +247,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
         "next: give that file to the operator, who runs\n"
         f"  starling coordinator submit {arguments.out.name}\n"
         "then, and not before it stands in the chain:\n"
-        f"  starling agent rotate --done --home {home.path}\n"
+        f"  starling agent rotate --done --home {quote(str(home.path))}\n"
     )
     _print(arguments, document, text)
     return 0

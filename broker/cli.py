@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from starling.broker.broker_settings import BrokerSettings, ascii_host
 from starling.broker.health_checks import checks_json, checks_text, failed
@@ -21,6 +22,7 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
+from starling.service.arguments import PORT_MAX, whole_number
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
@@ -119,10 +121,12 @@ def _add_settings(init: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="listen here (default: 0.0.0.0; `::` for IPv6 and IPv4)",
     )
-    init.add_argument("--port", type=_port, help="TCP port (default: 8883)")
+    init.add_argument(
+        "--port", type=whole_number(1, PORT_MAX), help="TCP port (default: 8883)"
+    )
     init.add_argument(
         "--enrol-port",
-        type=_port_or_none,
+        type=whole_number(0, PORT_MAX),
         metavar="PORT",
         help="let newcomers with a token enrol at this TCP port, such as 8884; "
         "0 closes it (default: closed)",
@@ -141,17 +145,6 @@ def _add_settings(init: argparse.ArgumentParser) -> None:
         default=[],
         help="give this user a coordinator's rights; may be repeated",
     )
-
-
-def _port_or_none(text: str) -> int:
-    return 0 if text == "0" else _port(text)
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{number} is not a port: 1 to 65535")
-    return number
 
 
 def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
@@ -194,7 +187,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         sys.stdout.write(
             f"{home.path}: broker of fleet {settings.fleet} on port {settings.port}\n"
             f"Boards pin {home.authority_certificate}\n"
-            f"Next: starling broker run --home {home.path}\n"
+            f"Next: starling broker run --home {quote(str(home.path))}\n"
         )
     return EXIT_FAILED if undone else EXIT_DONE
 

@@ -81,6 +81,9 @@ def write_temporary(
     Raises:
       OSError: As the system says; nothing is left behind.
     """
+    if not path.name:
+        # An empty argument is the folder that we are in.
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, mode)
@@ -180,6 +183,19 @@ def read_if_present(path: Path, bytes_max: int) -> bytes | None:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+
+
+def read_configured(path: Path, bytes_max: int) -> bytes | None:
+    """Reads like `read_if_present` what an operator puts there.
+
+    Raises:
+      ConfigError: If it is longer: starting again would not help.
+      StorageError: If it cannot be read.
+    """
+    try:
+        return read_if_present(path, bytes_max)
+    except LimitError as error:
+        raise ConfigError(f"more than {bytes_max} bytes", file=str(path)) from error
 
 
 def require_private(path: Path) -> None:

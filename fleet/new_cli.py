@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     # Imported late, so that --help and usage errors are quick.
     from starling.durable.files import storage_errors, write_atomic
+    from starling.fleet.plan import FleetPlan
     from starling.fleet.project_files import BUILT_IN, NewProject, project_files
 
     folder: Path = options.folder
@@ -62,6 +63,11 @@ def main(argv: list[str]) -> int:
         given["data"] = str(_there(data, "--data").resolve())
     if model is not None:
         given["model"] = model.name
+    planned = {item.name for item in fields(FleetPlan)}
+    # Refuses what no fleet can be, before a folder is made for it.
+    FleetPlan(
+        **{key: said for key, said in given.items() if said != "" and key in planned}
+    )
     files = project_files(NewProject(**given))
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -254,7 +254,13 @@ class FleetPlan:
 def _within(flag: str, value: float | None, least: float, most: float) -> None:
     # Written so that a NaN is refused too.
     if value is not None and not least <= value <= most:
-        raise ConfigError(f"{value:g} is not in [{least:g}, {most:g}]", key=flag)
+        detail = f"{_shown(value)} is not in [{_shown(least)}, {_shown(most)}]"
+        raise ConfigError(detail, key=flag)
+
+
+def _shown(number: float) -> str:
+    # An integer may be longer than any float.
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _among(flag: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
+from starling.service.arguments import whole_number
 
+ROUNDS_MAX = 100_000
+"""As `fleet.plan.VERSIONS_MAX`, whose module takes long to import."""
 _EXAMPLES = """\
 examples:
   starling reproduce ll-bcfl --quick
@@ -83,7 +86,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--delta", type=float, help="of that epsilon (default 1e-5)")
     made.add_argument("--seed", type=int, help="(default 1)")
     made.add_argument(
-        "--rounds", type=int, nargs="+", metavar="N", help="(default 100 200 500)"
+        "--rounds",
+        type=whole_number(1, ROUNDS_MAX),
+        nargs="+",
+        metavar="N",
+        help="(default 100 200 500)",
     )
     made.add_argument(
         "--noise",

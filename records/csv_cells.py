@@ -152,6 +152,9 @@ def _first_lines(start: bytes, file: str) -> tuple[str, str]:
         raise DataError(detail, file=file)
     if not start.strip():
         raise DataError("is empty: write records, or take the file away", file=file)
+    if b"\r" in start and b"\n" not in start:
+        detail = "its lines end in CR alone: save it with LF or CRLF"
+        raise DataError(detail, file=file, row=1)
     lines = [line.removesuffix(b"\r") for line in start.split(b"\n", 2)[:2]]
     return decoded(lines[0], file, 1), decoded(lines[1] if lines[1:] else b"", file, 2)
 

@@ -26,6 +26,9 @@ POOLED_NOTE = (
 _SPREADS = 2.0
 """Measured bounds lie so many standard deviations from the mean."""
 _SCALE_MAX = 1e8
+REACH_MAX = 100.0
+"""Of an input as the model is fed it; beyond, steps that fit the others overshoot."""
+_PIECE_ROWS = 4096
 Bounds = tuple[float, float]
 
 
@@ -65,7 +68,32 @@ def with_scales(
         shown = ", ".join(dict.fromkeys(measured))
         shown = shown if len(shown) <= 60 else f"{len(set(measured))} columns"
         notes = (*notes, POOLED_NOTE.format(columns=shown))
-    return replace(records, preprocessing=preprocessing, table=table, notes=notes)
+    made = replace(records, preprocessing=preprocessing, table=table)
+    return replace(made, notes=(*notes, *_far_reaching(made, training)))
+
+
+def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
+    """Notes about inputs that are far from 1 as the model is fed them: one at most."""
+    if records.x.ndim != 2 or records.x.dtype.kind != "f" or not len(training):
+        return []
+    reach = np.zeros(records.x.shape[1])
+    for start in range(0, len(training), _PIECE_ROWS):
+        rows = records.x[training[start : start + _PIECE_ROWS]]
+        fed = np.abs(scaled_inputs(rows, records.preprocessing))
+        reach = np.fmax(reach, fed.max(axis=0))
+    place = int(reach.argmax())
+    if not reach[place] > REACH_MAX:
+        return []
+    name, table = f"input {place + 1}", records.table
+    if table is not None and table.columns:
+        name = _numbered(table)[place][1]
+    others = int((reach > REACH_MAX).sum()) - 1
+    shown = f"{name} and {others} others reach" if others else f"{name} reaches"
+    return [
+        f"{shown} {reach[place]:.4g}, the least of the inputs {reach.min():.4g}: "
+        "training may diverge, and pay a budget for nothing; declare --bounds, or "
+        "scale the data to about 1"
+    ]
 
 
 def _numbered(table: TableSchema) -> list[tuple[int, str]]:

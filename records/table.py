@@ -102,15 +102,17 @@ class TableBuilder:
             )
         self.columns = self.columns or columns
         self._same(columns, self.columns, file)
+        # Before a later piece may be refused: what was taken by then has its file.
+        place = len(self._names)
+        self._names.append(file)
         for piece in chain([first], held):
             # Models take float32; half the memory.
             with np.errstate(over="ignore"):
                 self._numbers.append(piece.numbers.astype(np.float32))
             self._lines.append(piece.lines)
-            self._files.append(np.full(len(piece.lines), len(self._names), np.int32))
+            self._files.append(np.full(len(piece.lines), place, np.int32))
             for name, cells in piece.texts.items():
                 self._take_texts(name, cells, file)
-        self._names.append(file)
 
     def _same(self, columns: TableColumns, first: TableColumns, file: str) -> None:
         mine, theirs = columns.names, first.names

@@ -6,6 +6,7 @@ import random
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,11 +30,11 @@ from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings, renewal_topics
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.durable.files import read_if_present, require_private
+from starling.durable.files import read_if_present
 from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, LimitError
 from starling.protocol.ids import TASKS_MAX, TaskId, device_name
 from starling.protocol.wire.topics import Topics
 
@@ -153,8 +154,8 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
         # A file that was copied in was out of reach as long as its folders were closed.
         level = logging.WARNING if was_open else logging.INFO
         LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
+    data = _data_folder(home, config)
     # A trainer reads all of the data folder, and nothing may be in there but data.
-    data = home.data(config).resolve()
     if home.path.resolve().is_relative_to(data):
         raise ConfigError(
             "holds the agent's home, keys and all; data need a folder of their own",
@@ -170,8 +171,21 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
             )
 
 
+def _data_folder(home: AgentHome, config: AgentConfig) -> Path:
+    """The folder that data are in, or will be."""
+    why = "is no folder; name the one that the data files are in"
+    try:
+        data = home.data(config).resolve()
+        if data.is_dir() or not data.exists():
+            return data
+    except RuntimeError as error:
+        # Links that lead in a circle.
+        why = str(error)
+    raise ConfigError(why, file=str(home.config_file), key="data.path")
+
+
 def _admission(home: AgentHome) -> Admission:
-    require_private(home.tls.key)
+    home.require_secret(home.tls.key)
     admission = home.admission()
     if admission is None:
         raise ConfigError(
@@ -184,9 +198,11 @@ def _admission(home: AgentHome) -> Admission:
 def task_of(home: AgentHome, config: AgentConfig) -> TaskId:
     """The task to take part in: the owner's, or a later one that was followed."""
     task = config.training.task
-    known = read_if_present(home.task_file, _TASK_BYTES_MAX)
+    known = None
+    # A damaged file costs no more than to hear of the later task again.
+    with suppress(LimitError):
+        known = read_if_present(home.task_file, _TASK_BYTES_MAX)
     if config.training.newest and known is not None and known.strip().isdigit():
-        # A damaged file costs no more than to hear of the later task again.
         task = max(task, min(int(known), TASKS_MAX - 1))
     return TaskId(task)
 

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from starling.service.arguments import waiting_s
+
 
 def new_home(parser: argparse.ArgumentParser) -> None:
     """Adds what a new home is made with."""
@@ -31,7 +33,7 @@ def token(
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=900.0,
         metavar="SECONDS",
         help="for an operator to accept the code, at most (default 900)",

@@ -10,7 +10,7 @@ from pathlib import Path
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.durable.files import (
     erasing,
-    read_limited,
+    read_configured,
     require_private,
     storage_errors,
     sync_folder,
@@ -79,7 +79,7 @@ def _next(home: AgentHome) -> Path:
 
 def _read(file: Path) -> SigningKey:
     require_private(file)
-    seed = read_limited(file, SEED_BYTES)
+    seed = read_configured(file, SEED_BYTES) or b""
     if len(seed) != SEED_BYTES:
         raise ConfigError("is no key of 32 bytes", file=str(file))
     return SigningKey(seed)

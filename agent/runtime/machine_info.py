@@ -53,10 +53,18 @@ def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a folder's files; equal while nothing changed."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        stats = [(entry.name, entry.stat()) for entry in entries]
     except OSError:
         return ()
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return tuple((entry.name, *_size_and_time(entry)) for entry in entries)
+
+
+def _size_and_time(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Of a file; of a link that leads nowhere, nothing that could change."""
+    try:
+        found = entry.stat()
+    except OSError:
+        return (-1, 0)
+    return (found.st_size, found.st_mtime_ns)
 
 
 def return_memory() -> None:

@@ -7,12 +7,14 @@ just now believe in another one.
 Source: proc(5) on /proc/locks and /proc/[pid]/stat.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.durable.files import read_if_present, storage_errors
+from starling.protocol.errors import LimitError
 
 PROC = Path("/proc")
 _PID_BYTES_MAX = 64
@@ -53,7 +55,9 @@ def look(home: AgentHome, proc: Path = PROC) -> ProcessState:
       StorageError: If the lock file cannot be looked at.
     """
     file = home.state / "lock"
-    content = read_if_present(file, _PID_BYTES_MAX)
+    content = None
+    with suppress(LimitError):  # not of an agent's making
+        content = read_if_present(file, _PID_BYTES_MAX)
     owner = (content or b"").decode("ascii", "replace").strip()
     if not owner.isdigit():
         return ProcessState(Liveness.GONE, 0)

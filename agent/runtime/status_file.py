@@ -308,7 +308,8 @@ def utc_text(moment_s: float) -> str:
 
 
 def _last_update(path: Path) -> dict[str, Any] | None:
-    with suppress(StorageError, LimitError, ValueError, AttributeError):
+    unreadable = (StorageError, LimitError, ValueError, AttributeError, RecursionError)
+    with suppress(*unreadable):
         content = read_if_present(path, STATUS_BYTES_MAX)
         found = json.loads(content or b"{}").get("last_update")
         return found if isinstance(found, dict) else None

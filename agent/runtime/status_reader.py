@@ -18,7 +18,7 @@ from starling.agent.runtime.process_state import PROC, Liveness, look
 from starling.agent.runtime.status_file import STATUS_BYTES_MAX, STATUS_NAME
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.state import ReadinessCondition
-from starling.durable.files import read_if_present, require_private, storage_errors
+from starling.durable.files import read_if_present, storage_errors
 from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.wire.message_bodies import DevicePhase
 
@@ -130,7 +130,7 @@ def _document(path: Path) -> tuple[dict[str, Any], float | None]:
     content = read_if_present(path, STATUS_BYTES_MAX)
     if content is None:
         return document, None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         found = json.loads(content)
         if isinstance(found, dict):
             document = found
@@ -155,7 +155,7 @@ def _ordered(document: dict[str, Any]) -> dict[str, Any]:
 def _outside(home: AgentHome) -> str:
     try:
         for path in (home.seed_file, home.tls.key):
-            require_private(path)
+            home.require_secret(path)
         if home.admission() is None:
             return _NOT_ENROLLED
     except FederationError as error:

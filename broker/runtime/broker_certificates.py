@@ -148,11 +148,7 @@ class BrokerCertificates:
         return RenewalResult(tuple(issued), tuple(undone))
 
     def due(self, settings: BrokerSettings) -> list[str]:
-        """Reasons to issue the broker's own certificates, a line each.
-
-        Raises:
-          ConfigError: If one is damaged.
-        """
+        """Reasons to issue the broker's own certificates, a line each."""
         return [need.text for need in self._needs(settings, at_half=True).values()]
 
     def issue_files(self, user: str, folder: Path) -> TlsFiles:
@@ -294,7 +290,10 @@ def _need(path: Path, *, at_half: bool, is_needed: bool) -> CertificateNeed | No
     """
     if not path.exists():
         return CertificateNeed(f"{path} is missing", is_needed)
-    left = days_left(path)
+    try:
+        left = days_left(path)
+    except ConfigError as error:
+        return CertificateNeed(str(error), is_needed)
     if left > (HALF_LIFE_DAYS if at_half else WARN_DAYS):
         return None
     ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"

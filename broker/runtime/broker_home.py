@@ -15,8 +15,15 @@ import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import msgspec
+
 from starling.broker.acl import acl_text, check_user
-from starling.broker.broker_settings import CHECKER, BrokerSettings, reachable_host
+from starling.broker.broker_settings import (
+    CHECKER,
+    BrokerSettings,
+    ascii_host,
+    reachable_host,
+)
 from starling.broker.link_events import LinkSettings
 from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
 from starling.broker.runtime.broker_certificates import BrokerCertificates
@@ -27,7 +34,13 @@ from starling.broker.runtime.mosquitto_process import (
     find_mosquitto,
     mosquitto_version,
 )
-from starling.durable.files import lock, read_if_present, read_limited, write_atomic
+from starling.durable.files import (
+    lock,
+    read_configured,
+    read_if_present,
+    read_limited,
+    write_atomic,
+)
 from starling.protocol.errors import ConfigError, DecodeError
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
@@ -79,26 +92,18 @@ class BrokerHome:
           ConfigError: If the file does not hold what `prepare` writes.
         """
         file = self.path / "broker.json"
-        content = read_if_present(file, _JSON_BYTES_MAX)
+        content = read_configured(file, _JSON_BYTES_MAX)
         if content is None:
             return None
         try:
-            values = json.loads(content)
-            settings = BrokerSettings(
-                fleet=values["fleet"],
-                bind=values["bind"],
-                port=values["port"],
-                hosts=tuple(values["hosts"]),
-                coordinators=tuple(values["coordinators"]),
-                peers=tuple(values.get("peers", ())),
-                expelled=tuple(values.get("expelled", ())),
-                enrol_port=values.get("enrol_port", 0),
-            )
-        except (ValueError, TypeError, LookupError) as error:
+            return msgspec.json.decode(content, type=BrokerSettings)
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
-                "damaged; run starling broker init again", file=str(file)
+                f"damaged: {error}; put it back, or remove it and run starling broker "
+                "init with all that it was given, --coordinator for each of them too: "
+                "keys and certificates stay",
+                file=str(file),
             ) from error
-        return settings
 
     def require_settings(self) -> BrokerSettings:
         """Like `settings`, for those who need a finished folder.
@@ -129,6 +134,7 @@ class BrokerHome:
           StorageError: If the disk refuses.
         """
         topics = Topics(_fleet(settings.fleet))
+        _check_hosts(settings)
         access = acl_text(
             topics, settings.coordinators, settings.peers, settings.expelled
         )
@@ -200,8 +206,10 @@ class BrokerHome:
         try:
             lock(self.lock_file).release()
         except ConfigError:
-            owner = read_limited(self.lock_file, _PID_BYTES_MAX)
-            os.kill(int(owner), signal.SIGHUP)
+            owner = read_limited(self.lock_file, _PID_BYTES_MAX).strip()
+            # Who has just taken the lock reads the new file anyway.
+            if owner.isdigit():
+                os.kill(int(owner), signal.SIGHUP)
             return True
         return False
 
@@ -252,6 +260,14 @@ class BrokerHome:
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+def _check_hosts(settings: BrokerSettings) -> None:
+    """Refuses, in a file that somebody wrote in, what no certificate can hold."""
+    ascii_host(settings.bind)
+    for host in settings.hosts:
+        if (known := ascii_host(host)) != host:
+            raise ConfigError(f"{host!r}: write {known!r}", key="host")
 
 
 def _check_welcome(settings: BrokerSettings, user: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -148,11 +149,12 @@ class CertificateAuthority:
 
 def _read_key(path: Path) -> Ed25519PrivateKey:
     require_private(path)
-    secret = read_limited(path, PEM_BYTES_MAX)
     try:
+        secret = read_limited(path, PEM_BYTES_MAX)
         key = serialization.load_pem_private_key(secret, None)
-    except ValueError as error:
-        raise ConfigError("not a PEM key", file=str(path)) from error
+    # Also too long a file; and one that a password locks is a TypeError.
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError("not a PEM key without password", file=str(path)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("not an Ed25519 key", file=str(path))
     return key
@@ -165,9 +167,8 @@ def load_certificate(path: Path) -> x509.Certificate:
       ConfigError: If it is none.
       StorageError: If the file is missing.
     """
-    content = read_limited(path, PEM_BYTES_MAX)
     try:
-        return x509.load_pem_x509_certificate(content)
+        return x509.load_pem_x509_certificate(read_limited(path, PEM_BYTES_MAX))
     except ValueError as error:
         raise ConfigError("not a PEM certificate", file=str(path)) from error
 
@@ -192,10 +193,16 @@ def certified_key(path: Path) -> bytes:
 
 
 def certified_hosts(path: Path) -> tuple[str, ...]:
-    """Names and addresses in the broker's certificate. Raises as `load_certificate`."""
-    names = load_certificate(path).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
+    """Names and addresses in the broker's certificate; none if it is another's.
+
+    Raises as `load_certificate`.
+    """
+    try:
+        names = load_certificate(path).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return ()
     return tuple(str(name.value) for name in names.value)
 
 

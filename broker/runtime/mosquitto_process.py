@@ -53,9 +53,12 @@ def mosquitto_version(program: Path) -> tuple[int, int, int]:
       ConfigError: If it does not tell one, or one below `VERSION_LEAST`.
     """
     # Mosquitto prints its help with exit status 3.
-    told = subprocess.run(  # noqa: S603 - the program that the operator installed
-        [program, "-h"], capture_output=True, text=True, check=False, timeout=10
-    ).stdout
+    try:
+        told = subprocess.run(  # noqa: S603 - the program that the operator installed
+            [program, "-h"], capture_output=True, text=True, check=False, timeout=10
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"cannot be run: {error}", file=str(program)) from error
     match = re.search(r"mosquitto version (\d+)\.(\d+)\.(\d+)", told)
     if match is None:
         raise ConfigError("does not tell its version", file=str(program))
@@ -131,6 +134,11 @@ class MosquittoProcess:
         assert self.pid is None, "already running"
         self._reap()
         program = find_mosquitto()
+        if self._accepts():
+            raise OperationError(
+                f"another program listens at {self._host} port {self.port}: end it, or "
+                "choose another port"
+            )
         try:
             self._spawn(program)
             self._wait_until_it_accepts()
@@ -233,12 +241,9 @@ class MosquittoProcess:
         while time.monotonic() < deadline_s:
             if self._child.poll() is not None:
                 break
-            try:
-                socket.create_connection((self._host, self.port), 1.0).close()
-            except OSError:
-                time.sleep(_POLL_S)
-            else:
+            if self._accepts():
                 return
+            time.sleep(_POLL_S)
         status = self._child.poll()
         happened = (
             f"Mosquitto does not answer at {self._host} port {self.port}"
@@ -246,6 +251,14 @@ class MosquittoProcess:
             else f"Mosquitto ended with status {status}"
         )
         raise OperationError(f"{happened}: {self.last_words()}")
+
+    def _accepts(self) -> bool:
+        """True if somebody accepts connections where this broker is to listen."""
+        try:
+            socket.create_connection((self._host, self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def _reap(self) -> None:
         if self._child is not None:

@@ -30,8 +30,8 @@ def fingerprint(path: Path) -> bytes:
       ConfigError: If the file is no certificate.
       StorageError: If it is missing.
     """
-    content = read_limited(path, _PEM_BYTES_MAX)
     try:
+        content = read_limited(path, _PEM_BYTES_MAX)
         certificate = ssl.PEM_cert_to_DER_cert(content.decode().strip())
     except ValueError as error:
         raise ConfigError("not a PEM certificate", file=str(path)) from error

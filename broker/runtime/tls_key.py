@@ -7,7 +7,6 @@ Source: RFC 8410 section 7 (OneAsymmetricKey), RFC 7468 (PEM).
 """
 
 import base64
-import binascii
 from pathlib import Path
 
 from starling.durable.files import (
@@ -43,10 +42,10 @@ def read_tls_key(path: Path) -> SigningKey:
       StorageError: If the file is missing.
     """
     require_private(path)
-    lines = read_limited(path, _PEM_BYTES_MAX).split()
     try:
+        lines = read_limited(path, _PEM_BYTES_MAX).split()
         content = base64.b64decode(b"".join(lines[3:-3]), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ConfigError("not a PEM key", file=str(path)) from error
     seed = content.removeprefix(_PKCS8_PREFIX)
     if len(content) != len(_PKCS8_PREFIX) + SEED_BYTES or len(seed) != SEED_BYTES:

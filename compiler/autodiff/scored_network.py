@@ -243,7 +243,7 @@ def _check(
     if last is not None and last.kind == "Concat":
         for source in last.inputs:
             _check(loss, made, ranges, source)
-    if bounds.node is not None and _is_no_score(bounds, loss):
+    if bounds.node is not None and _is_no_score(bounds, loss, last):
         node = bounds.node
         raise CompileError(
             f"{node.label}: ends the model, or keeps its output between "
@@ -254,12 +254,16 @@ def _check(
         )
 
 
-def _is_no_score(bounds: ScoreRange, loss: Loss) -> bool:
-    """True if every score would be near 0, or on one side of it."""
-    if bounds.low >= 0.0 or max(-bounds.low, bounds.high) <= _NARROW:
+def _is_no_score(bounds: ScoreRange, loss: Loss, last: NetworkNode | None) -> bool:
+    """True if every score would be near 0, or on one side of it.
+
+    Of scores of several classes only their differences count, so that averages of a
+    ReLU's values are taken, as SqueezeNet ends in them.
+    """
+    if max(-bounds.low, bounds.high) <= _NARROW:
         return True
-    logarithm = bounds.node is not None and bounds.node.kind == "LogSoftmax"
-    return bounds.high <= 0.0 and (logarithm or "Sigmoid" in loss.absorbs)
+    one_sided = bounds.low >= 0.0 or bounds.high <= 0.0
+    return one_sided and ("Sigmoid" in loss.absorbs or bounds.node is last)
 
 
 def _own(loss: Loss) -> str:

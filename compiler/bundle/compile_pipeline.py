@@ -28,7 +28,7 @@ from starling.compiler.bundle.training_graphs import (
     infer_graph,
     private_graph,
 )
-from starling.compiler.bundle.trial_run import tried
+from starling.compiler.bundle.trial_run import check_memory, tried
 from starling.compiler.ir.graph_writer import OPSET
 from starling.compiler.ir.network import Network
 from starling.compiler.parameters.parameter_selection import WeightOptions, matching
@@ -169,6 +169,7 @@ def compile_model(
     files = with_shared_constants(graphs)
     files[THETA] = _theta(network)
     one, two = needs(files[PRIVATE_GRADIENT], (1, 2)).values()
+    check_memory(one.process)
     manifest = BundleManifest(
         name=name or network.name,
         parameters=_parameters(network, local),
@@ -187,14 +188,14 @@ def compile_model(
         table=table,
         source=source_ports(proto, network),
         origin=_origin(proto),
-        example_bytes=two.peak - one.peak,
+        example_bytes=max(0, two.peak - one.peak),
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse, or cannot run, must not leave the compiler.
     opened = open_packed(pack_bundle(files))
     rng = np.random.Generator(np.random.PCG64(_SEED))
     tell("running two examples")
-    tried(one.process, opened.graphs, opened.theta, manifest, rng)
+    tried(opened.graphs, opened.theta, manifest, rng)
     return Bundle(manifest, files, opened, network, factors)
 
 

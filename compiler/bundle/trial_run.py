@@ -24,8 +24,23 @@ _FILLINGS = (0.0, 1.0)
 """Taken for x where a model looks places up that random numbers are not."""
 
 
+def check_memory(size: int) -> None:
+    """Refuses a model that no board has the memory for.
+
+    Args:
+      size: Predicted bytes of a process that trains on one example.
+
+    Raises:
+      CompileError: If that is more than `EXAMPLE_BYTES_MAX`.
+    """
+    if size > EXAMPLE_BYTES_MAX:
+        raise CompileError(
+            f"one example needs {size >> 20:,} MiB of memory, "
+            f"{EXAMPLE_BYTES_MAX >> 20:,} allowed"
+        )
+
+
 def tried(
-    size: int,
     graphs: Mapping[str, Graph],
     theta: NDArray[np.float32],
     manifest: BundleManifest,
@@ -34,20 +49,14 @@ def tried(
     """Runs the largest graph of a bundle, which holds the others, on two examples.
 
     Args:
-      size: Predicted bytes of a process that trains on one example.
       graphs: Name to graph, checked.
       theta: (d,): the parameters.
       manifest: Of the bundle.
       rng: Draws the examples.
 
     Raises:
-      CompileError: If it needs more than `EXAMPLE_BYTES_MAX`, or does not run.
+      CompileError: If it does not run.
     """
-    if size > EXAMPLE_BYTES_MAX:
-        raise CompileError(
-            f"one example needs {size >> 20:,} MiB of memory, "
-            f"{EXAMPLE_BYTES_MAX >> 20:,} allowed"
-        )
     batch = draw(theta, manifest, EXAMPLES, rng)
     feeds = {**batch, "clip": np.array(1, np.float32)}
     fillings = [np.full_like(batch["x"], value) for value in _FILLINGS]

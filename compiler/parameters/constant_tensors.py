@@ -124,8 +124,12 @@ def by_value(
 
 
 def _positions(value: Array, rows: NDArray[np.float64]) -> bool:
-    """Sines and cosines of one angle: every row has the same length, sqrt(d / 2)."""
+    """Sines and cosines of one angle: every row has the same length, sqrt(d / 2).
+
+    Rows of zeros stand for padding or a class token.
+    """
     del value
+    rows = rows[rows.any(axis=1)]
     half = rows.shape[1] / 2
     if len(rows) < 2 or rows.shape[1] < 4 or np.abs(rows).max() > 1 + _CLOSE:
         return False
@@ -198,6 +202,7 @@ def _repeated(value: Array, rows: NDArray[np.float64]) -> bool:
 
 _ROWS = (
     ("a window", constant_values.window),
+    ("a table of waves", constant_values.waves),
     ("numbers in a row", constant_values.ramps),
     ("whole numbers", constant_values.whole_numbers),
 )

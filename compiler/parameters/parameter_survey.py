@@ -193,6 +193,10 @@ class _Judge:
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
         }
+        others = [n for n in sheet.nodes if n.kind != "Add"]
+        self._biases = {name for node in sheet.nodes for name in node.inputs} - {
+            name for node in others for name in node.inputs
+        }
         self._named_literals = constant_tensors.literals([*sheet.tensors])
         self._joined = _places(sheet.nodes, every=True) - _places(
             [node for node in sheet.nodes if node.kind not in _JOINING], every=False
@@ -219,8 +223,9 @@ class _Judge:
         by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if by_name or name in self._recurrent:
             return by_name
+        bias = value.ndim == 1 and name in self._biases
         return constant_tensors.by_value(
-            value, layer=name in self._layers, factor=name in self._factors
+            value, layer=bias or name in self._layers, factor=name in self._factors
         )
 
     def _number(self, name: str, value: Array) -> bool:

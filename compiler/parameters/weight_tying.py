@@ -6,6 +6,7 @@ plainly what that tensor is, it is computed from the first one in the graph agai
 copies of equal layers look the same as one layer, so these are told and left apart.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,9 @@ def tied(
             for tie in found.values()
         ]
     )
-    return _without(proto, found), (*lines, *_twins(tensors, {*found, *parted}))
+    known = {*found, *parted}
+    apart = (*_twins(tensors, known), *_rearranged(tensors, known))
+    return _without(proto, found), (*lines, *apart)
 
 
 def _asked(group: Sequence[str], tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
@@ -187,6 +190,34 @@ def _twins(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str
         yield (
             f"equal weights, trained apart: {'; '.join(equal)[:400]}; where the model "
             f"has one weight, say --tie {equal[0][:200]}"
+        )
+
+
+def _rearranged(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str]:
+    """A line for weights that are others turned in space, negated or scaled."""
+    seen: dict[int, list[tuple[str, _Floats]]] = {}
+    pairs = []
+    counts = Counter([value.size for value in tensors.values()])
+    for name, value in tensors.items():
+        if name in known or counts[value.size] == 1 or not _telling(value):
+            continue
+        sizes = np.abs(value.astype(np.float32)).reshape(-1)
+        largest = sizes.max()
+        if not np.isfinite(largest) or largest == 0.0:
+            continue
+        spread = np.sort(sizes / largest)
+        for other, model in seen.setdefault(value.size, []):
+            same = value.shape == tensors[other].shape
+            same = same and np.array_equal(value, tensors[other])
+            if _close(spread, model) and not same:
+                pairs.append(f"{name} like {other}")
+                break
+        seen[value.size].append((name, spread))
+    if pairs:
+        yield (
+            f"weights of the same values in another order, sign or scale, trained "
+            f"apart: {', '.join(pairs)[:400]}; where the model has one weight, compute "
+            "the one from the other in it"
         )
 
 

@@ -205,7 +205,8 @@ def _check_rules(
     if missing:
         shown = ", ".join([node.label for node in missing])
         raise CompileError(
-            f"no gradient rule for {len(missing)} nodes: {shown}",
+            f"no gradient rule for {len(missing)} nodes: {shown}; leave them out of "
+            "the exported model, or compute what they do before it",
             tuple([node.name for node in missing]),
         )
 

@@ -37,6 +37,7 @@ from starling.protocol.errors import (
     ProtocolError,
 )
 from starling.protocol.wire.envelope import ENVELOPE
+from starling.service.arguments import whole_number
 
 _EXAMPLES = """examples:
   starling chain verify --home coordinator/
@@ -51,6 +52,7 @@ _EXAMPLES = """examples:
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
+_HEIGHT_MAX = (1 << 63) - 1
 
 
 def main(argv: list[str]) -> int:
@@ -93,8 +95,18 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_verify)
     show = verbs.add_parser("show", parents=[home, printing], help="show blocks")
     which = show.add_mutually_exclusive_group()
-    which.add_argument("--height", type=int, help="this block only")
-    which.add_argument("--tail", type=int, default=10, help="the last N (default: 10)")
+    which.add_argument(
+        "--height",
+        type=whole_number(1, _HEIGHT_MAX),
+        help="this block only",
+    )
+    which.add_argument(
+        "--tail",
+        type=whole_number(1, _HEIGHT_MAX),
+        metavar="N",
+        default=10,
+        help="the last N (default: 10)",
+    )
     show.set_defaults(run=_show)
     _add_proof_verbs(verbs, home, printing)
     tracing = verbs.add_parser(
@@ -312,13 +324,14 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 def _key(arguments: argparse.Namespace) -> bytes:
     """The key of the state that `--model`, `--score` or `--payment` means."""
-    asked = arguments.model or arguments.score or arguments.payment
+    named = (arguments.model, arguments.score, arguments.payment)
+    asked = next(text for text in named if text is not None)
     try:
         task, version, *page = (int(part) for part in asked.split(":"))
-        if arguments.payment:
+        if arguments.payment is not None:
             return payments_key(task, version, *(page or [0]))
         if not page:
-            make = version_key if arguments.model else scores_key
+            make = scores_key if arguments.model is None else version_key
             return make(task, version)
     except (ValueError, TypeError):
         pass

@@ -21,13 +21,9 @@ from starling.coordinator.cli import (
     self_check,
     version_rollback,
 )
-from starling.coordinator.cli.status_text import status_text
+from starling.coordinator.cli.status_text import status_shown
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.process_liveness import (
-    STATUS_BYTES_MAX,
-    lives,
-)
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.damage_recovery import recover
 from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
@@ -39,11 +35,17 @@ from starling.coordinator.runtime.setup.genesis_setup import (
     read_identity,
 )
 from starling.coordinator.runtime.verb_types import Run
-from starling.durable.files import read_limited, write_atomic
-from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
-from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
+from starling.durable.files import write_atomic
+from starling.protocol.chain.genesis import (
+    GENESIS,
+    HEARTBEAT_S_MAX,
+    FaultModel,
+    quorum,
+)
+from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.arguments import PORT_MAX, whole_number
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 from starling.service.web_access import add_web_access, web_access
@@ -143,7 +145,9 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
         metavar="HOST",
         help="where this coordinator reaches the broker (default: on this machine)",
     )
-    founding.add_argument("--port", type=int, default=0, help="the broker's port")
+    founding.add_argument(
+        "--port", type=whole_number(1, PORT_MAX), default=0, help="the broker's port"
+    )
     founding.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
     )
@@ -204,7 +208,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
 def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--heartbeat",
-        type=int,
+        type=whole_number(1, HEARTBEAT_S_MAX),
         default=10,
         metavar="SECONDS",
         help="longest time without a block (default 10)",
@@ -348,16 +352,9 @@ def _id(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     home = _home(options)
     home.config()
-    if not home.status.exists():
-        raise OperationError("no status yet: the coordinator has not run here")
-    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
-    if document["state"] != "stopped" and not lives(document["pid"]):
-        document["state"] = f"not running, was: {document['state']}"
-    document["certificates"] = self_check.certificates_section(home, time.time())
-    if options.json:
-        return _show(options, document, "")
-    sys.stdout.write(status_text(document))
-    return EXIT_DONE
+    more = {"certificates": self_check.certificates_section(home, time.time())}
+    shown = status_shown(home.status, more, as_text=not options.json)
+    return _show(options, *shown)
 
 
 def _check(options: argparse.Namespace) -> int:

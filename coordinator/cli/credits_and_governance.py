@@ -65,6 +65,7 @@ from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
     MessageKind,
 )
+from starling.service.arguments import waiting_s
 
 _T = TypeVar("_T")
 GOOD_FOR_BLOCKS = 10_000
@@ -132,7 +133,7 @@ def add_verbs(add: AddVerb) -> None:
     motion.add_argument("--out", type=Path, help="the motion to write")
     motion.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=LEVEL_WAIT_S,
         metavar="SECONDS",
         help="validator-add: for a newcomer that is not level yet, at most "

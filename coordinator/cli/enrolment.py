@@ -31,6 +31,7 @@ from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
 from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+from starling.service.arguments import whole_number
 
 _EXAMPLES = """examples:
   starling enrol token --home coordinator
@@ -77,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
     verbs = made.add_subparsers(required=True, metavar="VERB")
     token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
     token.add_argument(
-        "--uses", type=_uses, default=1, help="how many may enrol with it (default 1)"
+        "--uses",
+        type=whole_number(1, USES_MAX),
+        default=1,
+        help="how many may enrol with it (default 1)",
     )
     token.add_argument(
         "--for",
@@ -128,13 +132,6 @@ def _add(
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(verb=run)
     return verb
-
-
-def _uses(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= USES_MAX:
-        raise argparse.ArgumentTypeError(f"1 to {USES_MAX}")
-    return number
 
 
 def _duration(text: str) -> int:

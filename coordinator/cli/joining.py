@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from shlex import quote
 
 from starling.broker.runtime.token_exchange import WAIT_S, read_token
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -9,6 +10,7 @@ from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.broker_joining import join_broker
 from starling.coordinator.runtime.verb_types import Shown
 from starling.protocol.errors import ConfigError
+from starling.service.arguments import waiting_s
 
 
 def add_token(founding: argparse.ArgumentParser) -> None:
@@ -24,7 +26,7 @@ def add_token(founding: argparse.ArgumentParser) -> None:
     )
     founding.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=WAIT_S,
         metavar="SECONDS",
         help=f"for an operator to accept, with --token (default {WAIT_S:g})",
@@ -66,7 +68,7 @@ def join(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     }
     text = (
         f"coordinator {home.name} of fleet {token.fleet}, broker {place}\n"
-        f"next: starling coordinator run --home {home.path}"
+        f"next: starling coordinator run --home {quote(str(home.path))}"
     )
     return document, text
 

@@ -4,15 +4,13 @@ From the height of its VALSET on it counts in every quorum. So the motion that a
 waits until it is level.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import read_if_present
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.protocol.chain.genesis import Validator
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import device_id, device_name
@@ -22,7 +20,6 @@ LEVEL_BLOCKS = 1
 FRESH_S = 5.0
 """Age of what we were told and of what our coordinator wrote down, at most."""
 _POLL_S = 1.0
-_STATUS_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,7 @@ def standing(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProg
     Raises:
       OperationError: If our coordinator does not run, and so hears of nobody.
     """
-    content = read_if_present(home.status, _STATUS_BYTES_MAX)
-    document: dict[str, Any] = {} if content is None else json.loads(content)
+    document = read_status(home.status) or {}
     age_s = now_s - document.get("now_ms", 0) / 1000
     if document.get("state") == "stopped" or abs(age_s) > FRESH_S:
         raise OperationError(

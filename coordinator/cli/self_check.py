@@ -1,7 +1,6 @@
 """`starling coordinator check`: whether all is well here, each row with its remedy."""
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,14 +16,13 @@ from starling.broker.health_checks import (
 )
 from starling.broker.runtime.broker_certificates import renewal_check
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.cli.status_text import NOT_OF_THIS_RELEASE
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.process_liveness import (
-    STATUS_BYTES_MAX,
-    lives,
-)
+from starling.coordinator.runtime.operations.process_liveness import lives
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.durable.files import read_limited, require_private
 from starling.protocol.errors import (
     EXIT_DONE,
@@ -51,18 +49,19 @@ def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
         _private(home.keys / name) for name in _SECRETS if (home.keys / name).exists()
     ]
     rows += certificate_checks(home, time.time())
+    name, found = "status.fresh", "no status yet"
     try:
-        content = read_limited(home.status, STATUS_BYTES_MAX)
-        document: dict[str, Any] = json.loads(content)
-        # Who died of a full disk could not see it become empty again.
-        document["disk"] = disk_section(HostHealth(home.state).look(()))
-        rows += [_alive(document), _fresh(home.status)]
-        return [*rows, *check_status(document)]
-    except (OSError, FederationError):
-        return [*rows, HealthCheck("status.fresh", Verdict.FAIL, "no status yet", _RUN)]
-    except (ValueError, LookupError, TypeError) as error:
-        found = f"{home.status}: not of this release: {error!r}"
-        return [*rows, HealthCheck("status.form", Verdict.FAIL, found, _RUN)]
+        document = read_status(home.status)
+        if document is not None:
+            # Who died of a full disk could not see it become empty again.
+            document["disk"] = disk_section(HostHealth(home.state).look(()))
+            seen = [_alive(document), _fresh(home.status), *check_status(document)]
+            return [*rows, *seen]
+    except (OSError, FederationError) as error:
+        found = str(error)
+    except NOT_OF_THIS_RELEASE as error:
+        name, found = "status.form", f"{home.status}: not of this release: {error!r}"
+    return [*rows, HealthCheck(name, Verdict.FAIL, found, _RUN)]
 
 
 def show(home: CoordinatorHome, options: argparse.Namespace) -> int:
@@ -108,8 +107,12 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
         rows.append(_expiry(name, folder / "certificate.pem", fix, now_s))
     own = home.config().broker.home
     broker = BrokerHome(Path(own))
-    if own and (settings := broker.settings()) is not None:
-        rows.append(renewal_check(broker.certificates, settings, now_s))
+    try:
+        if own and (settings := broker.settings()) is not None:
+            rows.append(renewal_check(broker.certificates, settings, now_s))
+    except FederationError as error:
+        fix = f"run: starling broker check --home {own}"
+        rows.append(HealthCheck("tls.renewals", Verdict.FAIL, str(error), fix))
     return rows
 
 

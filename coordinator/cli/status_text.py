@@ -1,8 +1,49 @@
 """Text that `starling coordinator status` prints of a `status.json`."""
 
+from pathlib import Path
 from typing import Any
 
+from starling.coordinator.runtime.operations.process_liveness import lives
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.errors import OperationError
+
+NOT_OF_THIS_RELEASE = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+)
+"""Raised by whoever looks into a document of another form."""
+
+
+def status_shown(
+    path: Path, more: dict[str, Any], *, as_text: bool
+) -> tuple[dict[str, Any], str]:
+    """The status that a coordinator last wrote, and its text.
+
+    Args:
+      path: Of `status.json`.
+      more: What is looked at now.
+      as_text: Whether the text is wanted; else it is empty.
+
+    Raises:
+      OperationError: If there is none, or none that can be read.
+      StorageError: If the disk refuses.
+    """
+    document = read_status(path)
+    if document is None:
+        raise OperationError("no status yet: the coordinator has not run here")
+    try:
+        if document["state"] != "stopped" and not lives(document["pid"]):
+            document["state"] = f"not running, was: {document['state']}"
+        document |= more
+        return document, status_text(document).rstrip("\n") if as_text else ""
+    except NOT_OF_THIS_RELEASE as error:
+        raise OperationError(
+            f"{path}: not of this release; the coordinator writes it anew once it runs"
+        ) from error
 
 
 def status_text(document: dict[str, Any]) -> str:

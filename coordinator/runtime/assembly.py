@@ -1,6 +1,5 @@
 """Opens what a coordinator runs with, and brings its core to where it stopped."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from starling.coordinator.runtime.setup.double_sign_guard import (
 from starling.coordinator.runtime.setup.peer_invitations import peer_links
 from starling.coordinator.runtime.setup.pinned_header import check_pinned
 from starling.coordinator.runtime.status.status_document import StatusFile
+from starling.coordinator.runtime.status.status_reader import read_status
 from starling.coordinator.runtime.storage.fork_proof_file import read_fork, write_fork
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
@@ -45,7 +45,7 @@ from starling.coordinator.runtime.workers import JobWorkers
 from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.ids import device_from_name
 from starling.protocol.wire.topics import Topics
 
@@ -201,7 +201,7 @@ def _tally(status: Path, clock: Clock) -> CoordinatorCounters:
     """The counters, with those that the last run wrote; they are for people only."""
     tally = CoordinatorCounters(clock.now_ms(), clock.now_s)
     try:
-        document = json.loads(status.read_text())
+        document = read_status(status) or {}
         updates = document["updates"]
         tally.accepted = int(updates["accepted"])
         tally.refused = Counter(updates["refused"])
@@ -211,6 +211,6 @@ def _tally(status: Path, clock: Clock) -> CoordinatorCounters:
             count.bytes_up = int(row["bytes_up"])
             count.bytes_down = int(row["bytes_down"])
     # Missing, torn or of an older form: counting starts anew.
-    except (OSError, ValueError, LookupError, TypeError):
+    except (FederationError, ValueError, LookupError, TypeError):
         return CoordinatorCounters(clock.now_ms(), clock.now_s)
     return tally

@@ -23,8 +23,8 @@ from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkSettings, TlsFiles, renewal_topics
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.durable.files import (
+    read_configured,
     read_if_present,
-    read_limited,
     require_private,
     write_atomic,
 )
@@ -111,7 +111,7 @@ class CoordinatorHome:
 
     def _config_text(self) -> str:
         file = self.path / FILE
-        content = read_if_present(file, CONFIG_BYTES_MAX)
+        content = read_configured(file, CONFIG_BYTES_MAX)
         if content is None:
             raise ConfigError(
                 "no coordinator here; run: starling coordinator init", file=str(file)
@@ -128,7 +128,7 @@ class CoordinatorHome:
           ConfigError: If it is missing or damaged.
         """
         file = self.path / "genesis"
-        content = read_if_present(file, GENESIS_BYTES_MAX)
+        content = read_configured(file, GENESIS_BYTES_MAX)
         if content is None:
             raise ConfigError("missing; run: starling coordinator init", file=str(file))
         try:
@@ -147,7 +147,7 @@ class CoordinatorHome:
         Raises:
           ConfigError: If it is damaged.
         """
-        content = read_if_present(self.pinned_file, TRUSTED.bytes_max)
+        content = read_configured(self.pinned_file, TRUSTED.bytes_max)
         try:
             return None if content is None else TRUSTED.unpack(content)
         except ProtocolError as error:
@@ -187,7 +187,9 @@ class CoordinatorHome:
           StorageError: If the file is damaged or the disk refuses.
         """
         file = self.state / f"{name}.counter"
-        content = read_if_present(file, _COUNTER_BYTES_MAX) or b"0"
+        content = read_if_present(file, _COUNTER_BYTES_MAX)
+        content = b"0" if content is None else content
+        # An empty one is damaged, too: from 0 on, used numbers would come again.
         if not content.strip().isdigit():
             raise StorageError(f"{file}: damaged; write a number above all used ones")
         number = int(content) + 1
@@ -201,7 +203,7 @@ class CoordinatorHome:
         if not file.exists():
             raise ConfigError("missing; run: starling coordinator init", file=str(file))
         require_private(file)
-        seed = read_limited(file, SEED_BYTES)
+        seed = read_configured(file, SEED_BYTES) or b""
         if len(seed) != SEED_BYTES:
             raise ConfigError(f"expected {SEED_BYTES} bytes", file=str(file))
         return seed

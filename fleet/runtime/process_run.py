@@ -32,7 +32,7 @@ from starling.fleet.runtime.faults.fault_injector import (
 from starling.fleet.runtime.processes.home_setup import (
     TIER_BOARDS,
     FleetHomes,
-    clear,
+    occupied,
     set_up,
 )
 from starling.fleet.runtime.processes.status_poller import StatusPoller
@@ -76,7 +76,17 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     material = prepare(plan)
     plan = material.plan
     refuse_virtual_faults(plan)
-    homes = clear(home)
+    with occupied(home) as homes:
+        return _run(plan, material, homes, screen, started_s)
+
+
+def _run(
+    plan: FleetPlan,
+    material: TrainingMaterial,
+    homes: FleetHomes,
+    screen: TerminalScreen,
+    started_s: float,
+) -> FleetRun:
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     screen.say("\n".join([f"setting up: {shown.title}", *data.notes]))
@@ -287,15 +297,15 @@ def _verify_all(homes: FleetHomes, coordinators: int) -> bool | None:
 def _verify(path: Path) -> bool | None:
     """Has a chain checked offline, as anybody can; None if that cannot be done."""
     home = str(path)
-    checked = subprocess.run(  # noqa: S603 - our own command
-        starling_command("chain", "verify", "--home", home, "--json"),
-        capture_output=True,
-        timeout=_VERIFY_TIMEOUT_S,
-        check=False,
-        env=child_environment(),
-    )
     try:
+        checked = subprocess.run(  # noqa: S603 - our own command
+            starling_command("chain", "verify", "--home", home, "--json"),
+            capture_output=True,
+            timeout=_VERIFY_TIMEOUT_S,
+            check=False,
+            env=child_environment(),
+        )
         json.loads(checked.stdout)
-    except ValueError:
+    except (subprocess.TimeoutExpired, ValueError):
         return None
     return checked.returncode == EXIT_DONE

@@ -19,7 +19,7 @@ from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
-from starling.fleet.runtime.processes.home_setup import clear
+from starling.fleet.runtime.processes.home_setup import occupied
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.timeline.board_faults import board_faults
@@ -27,7 +27,7 @@ from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
-from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.chain.genesis import FaultModel, Genesis
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
 
@@ -147,7 +147,6 @@ def run_prepared(
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    kept = None if home is None else clear(home).coordinator
     plan, data = material.plan, material.data
     shown = heading(plan, data.name, material.shares, material.bundle, data.notes)
     workers = TrainingPool(
@@ -159,8 +158,8 @@ def run_prepared(
         if not pace.virtual_time and fleet.shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         chain = None
-        if kept is not None:
-            chain = stack.enter_context(closing(KeptChain(kept, fleet.genesis)))
+        if home is not None:
+            chain = stack.enter_context(_chain_in(home, fleet.genesis))
         if chain and live:
             on_snapshot = _telling(chain, fleet, on_snapshot)
         ended = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
@@ -180,6 +179,16 @@ def run_prepared(
     )
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+@contextmanager
+def _chain_in(home: Path, genesis: Genesis) -> Iterator[KeptChain]:
+    """Files of the chain, in a folder that no other fleet uses meanwhile."""
+    with (
+        occupied(home) as homes,
+        closing(KeptChain(homes.coordinator, genesis)) as kept,
+    ):
+        yield kept
 
 
 def _telling(

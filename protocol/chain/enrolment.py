@@ -275,6 +275,7 @@ def _trusted(document: Mapping[str, object], genesis: Genesis) -> TrustedState |
 def _pem(document: Mapping[str, object], key: str) -> str:
     text = _text(document, key, PEM_CHARS_MAX)
     begins = text.startswith("-----BEGIN CERTIFICATE-----\n")
-    if not begins or not text.rstrip("\n").endswith("-----END CERTIFICATE-----"):
+    ends = text.rstrip("\n").endswith("-----END CERTIFICATE-----")
+    if not (begins and ends and text.isascii()):
         raise DecodeError(f"{key}: expected a certificate in PEM form")
     return text

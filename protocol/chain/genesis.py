@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 VALIDATORS_MAX = 32
 OPERATORS_MAX = 32
 GENESIS_BYTES_MAX = 16 * 1024
+HEARTBEAT_S_MAX = 86_400
 
 
 class FaultModel(IntEnum):
@@ -111,7 +112,7 @@ class Genesis(Structure, frozen=True):
     fault_model: Annotated[int, uint(max(FaultModel))]
     validators: ValidatorSet
     operators: Annotated[tuple[PublicKey, ...], many(OPERATORS_MAX, 1)]
-    heartbeat_s: Annotated[int, uint(86400, 1)]
+    heartbeat_s: Annotated[int, uint(HEARTBEAT_S_MAX, 1)]
     economy: CreditPolicy = NO_ECONOMY
 
     def __post_init__(self) -> None:

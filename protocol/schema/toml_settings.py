@@ -128,7 +128,8 @@ def ignored_keys(cls: type[Any], text: str, file: str) -> tuple[str, ...]:
 
 def _document(text: str, file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        # Editors of other systems put a byte order mark before the text.
+        return tomllib.loads(text.removeprefix("\ufeff"))
     # Its own error is one, and so is that of a number with too many digits.
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", file=file) from error
@@ -202,6 +203,9 @@ def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -
         if not isinstance(raw, list) or not all(isinstance(i, str) for i in raw):
             raise ConfigError("expected a list of texts", file=file, key=key)
         return tuple(raw)
+    if isinstance(raw, str) and "\0" in raw:
+        # No path, host or name can hold it, and TOML can.
+        raise ConfigError("expected a text without a NUL", file=file, key=key)
     if kind is float and type(raw) is int and abs(raw) <= _EXACT_MAX:
         raw = float(raw)
     if type(raw) is not kind or (kind is float and not math.isfinite(raw)):

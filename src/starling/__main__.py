@@ -1,10 +1,12 @@
 """The `starling` command: one word picks the part, and only that part is imported."""
 
 import importlib
+import io
 import json
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import TypedDict
 
@@ -119,6 +121,15 @@ def main(argv: list[str] | None = None) -> int:
       0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted.
     """
     words = sys.argv[1:] if argv is None else argv
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by whoever started us: what is said goes nowhere.
+            nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+            setattr(sys, name, nowhere)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding lacks, or a file's that is no UTF-8, is
+        # shown by its numbers, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(words)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The console command: one word picks the part, and every failure has its status."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -103,6 +104,38 @@ def test_main_of_a_failing_command_says_why_in_one_line(
 
     assert starling.main(["agent", "run"]) == code
     assert capsys.readouterr() == ("", message)
+
+
+def test_main_shows_a_name_that_the_terminal_cannot(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show(words: list[str]) -> int:
+        sys.stdout.write("caf\udce9 \u2500 \xe4\n")
+        return EXIT_DONE
+
+    install(show)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "latin-1"))
+
+    assert starling.main(["agent"]) == EXIT_DONE
+    assert shown.getvalue() == b"caf\\udce9 \\u2500 \xe4\n"
+
+
+def test_main_whose_output_was_closed_says_it_to_nobody(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show(words: list[str]) -> int:
+        sys.stdout.write("shown\n")
+        raise OperationError("not enrolled")
+
+    install(show)
+    # As Python leaves them where the descriptors are closed.
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert starling.main(["agent"]) == EXIT_FAILED
+    for opened in (sys.stdout, sys.stderr):
+        opened.close()
 
 
 def test_main_of_a_bug_does_not_hide_it(install: Install) -> None:

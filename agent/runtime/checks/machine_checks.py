@@ -130,13 +130,16 @@ def _limit_check(trainer_mb: int) -> HealthCheck:
     # What is tried need not be as large as the trainer's: it is the same limit.
     most = min(64 * _MIB, trainer_mb * _MIB)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    done = subprocess.run(  # noqa: S603 - our own interpreter and text
-        [sys.executable, "-s", "-P", "-c", _ALLOCATES, str(most)],
-        env=child_process.environment(),
-        check=False,
-        timeout=_PROBE_S,
-        capture_output=True,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-s", "-P", "-c", _ALLOCATES, str(most)],
+            env=child_process.environment(),
+            check=False,
+            timeout=_PROBE_S,
+            capture_output=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return warn(name, f"could not be tried: {error}", "look again later")
     if done.returncode == 0:
         return ok(name, f"{trainer_mb} MiB, and the kernel holds to such a limit")
     return fail(

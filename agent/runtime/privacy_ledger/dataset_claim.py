@@ -62,7 +62,7 @@ def read_claim(folder: Path) -> DataSetClaim | None:
     try:
         content = read_if_present(path, _BYTES_MAX)
         claim = None if content is None else _parsed(content)
-    except (LimitError, ValueError, LookupError, TypeError) as error:
+    except (LimitError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(
             "is damaged, so that it is not known which ledger counts the data set; "
             "put it back, or run: starling agent recount --as-fully-spent",

@@ -25,9 +25,10 @@ from starling.broker.runtime.tls_key import write_tls_key
 from starling.durable.files import (
     PRIVATE_FOLDER_MODE,
     make_private,
-    read_if_present,
+    read_configured,
     read_limited,
     require_private,
+    storage_errors,
     write_atomic,
 )
 from starling.protocol.chain.enrolment import (
@@ -82,7 +83,7 @@ class AgentHome:
         Raises:
           ConfigError: As `signing_key`, or if the file that keeps it is damaged.
         """
-        known = read_if_present(self.identity_file, DEVICE_ID_BYTES)
+        known = read_configured(self.identity_file, DEVICE_ID_BYTES)
         if known is None:
             return self.signing_key().identity
         if len(known) != DEVICE_ID_BYTES:
@@ -167,7 +168,7 @@ class AgentHome:
         return ignored_keys(AgentConfig, self._config_text(), str(self.config_file))
 
     def _config_text(self) -> str:
-        content = read_if_present(self.config_file, CONFIG_BYTES_MAX)
+        content = read_configured(self.config_file, CONFIG_BYTES_MAX)
         if content is None:
             raise ConfigError(
                 f"missing; run: starling agent init --home {self.path}",
@@ -186,13 +187,27 @@ class AgentHome:
         """Reads the board's key.
 
         Raises:
-          ConfigError: If others can read it, or it is no key.
+          ConfigError: If it is missing, others can read it, or it is no key.
         """
-        require_private(self.seed_file)
-        seed = read_limited(self.seed_file, SEED_BYTES)
+        self.require_secret(self.seed_file)
+        seed = read_configured(self.seed_file, SEED_BYTES) or b""
         if len(seed) != SEED_BYTES:
             raise ConfigError("is no key of 32 bytes", file=str(self.seed_file))
         return SigningKey(seed)
+
+    def require_secret(self, key: Path) -> None:
+        """Refuses a key of the home that is missing, or that others can touch.
+
+        Raises:
+          ConfigError: With the command that puts it right.
+          StorageError: If it cannot be looked at.
+        """
+        with storage_errors(key):
+            is_there = key.exists()
+        if not is_there:
+            again = f"starling agent init --home {self.path}, then enrol again"
+            raise ConfigError(f"missing; run: {again}", file=str(key))
+        require_private(key)
 
     def admission(self) -> Admission | None:
         """Reads what the operator gave; None if the board is not enrolled.
@@ -200,7 +215,7 @@ class AgentHome:
         Raises:
           ConfigError: If it is malformed or for another board.
         """
-        content = read_if_present(self.admission_file, DOCUMENT_BYTES_MAX)
+        content = read_configured(self.admission_file, DOCUMENT_BYTES_MAX)
         if content is None:
             return None
         return self._checked(content, self.admission_file)
@@ -238,7 +253,7 @@ class AgentHome:
             write_atomic(self.config_file, text.encode())
         data = self.data(self.config())
         data.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True, parents=True)
-        if not self.tls_public_file.exists():
+        if not (self.tls_public_file.exists() and self.tls.key.exists()):
             public = write_tls_key(self.tls.key, os.urandom(SEED_BYTES))
             write_atomic(self.tls_public_file, public)
         if self.seed_file.exists():
@@ -266,13 +281,9 @@ class AgentHome:
         Raises:
           ConfigError: If there is no key yet, or others can read it.
         """
-        if not self.seed_file.exists():
-            raise ConfigError(
-                f"missing; run: starling agent init --home {self.path}",
-                file=str(self.seed_file),
-            )
+        key = self.signing_key()
         public = read_limited(self.tls_public_file, KEY_BYTES)
-        request = request_enrolment(self.signing_key(), public)
+        request = request_enrolment(key, public)
         write_atomic(self.request_file, request.to_json().encode())
         return self.request_file
 
@@ -313,19 +324,27 @@ class AgentHome:
                 file=str(file),
             )
         tls = self.tls
+        # Nothing that works is replaced by what does not.
+        tried = tls.certificate.with_name(f".{tls.certificate.name}.tried")
+        write_atomic(tried, admission.certificate_pem.encode())
+        try:
+            _check_certificates(admission.ca_pem, tried, tls.key, file)
+        finally:
+            tried.unlink(missing_ok=True)
         write_atomic(tls.authority, admission.ca_pem.encode())
         write_atomic(tls.certificate, admission.certificate_pem.encode())
-        _check_certificate(tls, file)
         write_atomic(self.admission_file, content)
         return admission
 
 
-def _check_certificate(tls: TlsFiles, file: Path) -> None:
+def _check_certificates(authority: str, tried: Path, key: Path, file: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    what = "ca_pem is no certificate"
     try:
-        context.load_verify_locations(tls.authority)
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_verify_locations(cadata=authority)
+        what = "its certificate is not for our key"
+        context.load_cert_chain(tried, key)
     except ssl.SSLError as error:
         raise ConfigError(
-            f"its certificate is not for our key: {error.reason}", file=str(file)
+            f"{what}: {error.reason or error.strerror}", file=str(file)
         ) from error

@@ -34,7 +34,7 @@ class Headed(nn.Module):
         self.head = nn.Linear(self._features(first).shape[1], _CLASSES)
 
     def _features(self, x: Tensor) -> Tensor:
-        return self.layer(x).flatten(1)
+        return self.layer(x).reshape(x.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self._features(x))

@@ -25,6 +25,7 @@ Sizes = tuple[int, ...]
 _OTHERS = (61, 67)
 """Batches that no axis has; the second one where the file has the first."""
 _CHANGES_MAX = 256
+_ENDLESS = (1 << 63) - 1
 _FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.FLOAT})
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _STATES = (5, 6)
@@ -180,6 +181,8 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
                 return True
             continue
         _pass_on(node, both, inside)
+        if node.op_type == "Slice" and _opened(proto.graph, node, both):
+            return True
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
             _shorten(proto.graph, index, position, axis)
@@ -265,6 +268,31 @@ def _held(node: onnx.NodeProto, both: _Both) -> list[tuple[int, int]]:
         for position, place in enumerate(places)
         if both.stays(names[position], place)
     ]
+
+
+def _opened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
+    """Lets a slice that ends where the batch does go on to its end."""
+    given = {item.name: item for item in graph.initializer}
+    follows, names = both.axis(node.input[0]), list(node.input[1:])
+    if follows is None or not given.keys() >= {*names} - {""}:
+        return False
+    values = [
+        numpy_helper.to_array(given[name]).reshape(-1).tolist() if name else []
+        for name in names
+    ]
+    starts, stops = values[:2]
+    axes = values[2] if values[2:] and values[2] else list(range(len(starts)))
+    rank = len(both.ours[node.input[0]])
+    ends = [
+        place
+        for place, axis in enumerate(axes)
+        if axis % rank == follows and (starts[place], stops[place]) == (0, both.batch)
+    ]
+    if not ends:
+        return False
+    stops[ends[0]] = _ENDLESS
+    node.input[2] = _constant(graph, f"{node.output[0]}/freed", stops)
+    return True
 
 
 def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> None:

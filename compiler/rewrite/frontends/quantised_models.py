@@ -12,11 +12,9 @@ quantiser writes; Jacob et al., arXiv:1712.05877.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler.errors import CompileError
@@ -30,60 +28,20 @@ from starling.compiler.rewrite.frontends.node_writer import (
     typed,
     well_formed,
 )
+from starling.compiler.rewrite.frontends.quantised_scale import (
+    SMALL,
+    QuantisedModel,
+    QuantisedScale,
+    beside,
+    real_values,
+    scale_at,
+)
 
-Array = NDArray[np.generic]
-_SMALL: Mapping[int, tuple[int, int]] = {
-    TensorProto.INT8: (-128, 127),
-    TensorProto.UINT8: (0, 255),
-    TensorProto.INT16: (-(1 << 15), (1 << 15) - 1),
-    TensorProto.UINT16: (0, (1 << 16) - 1),
-    TensorProto.INT4: (-8, 7),
-    TensorProto.UINT4: (0, 15),
-}
-"""Types of quantised values, with their least and largest."""
 _SUFFIX = "_quantized"
 """How ONNX Runtime's quantiser calls a weight that it rounded."""
 _FOREIGN = frozenset({"channels_last", "opset"})
 """Attributes that the operators of ONNX do not have."""
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
-
-
-@dataclass
-class _Model:
-    """A quantised model in the making.
-
-    Attributes:
-      writer: Of what stands in for its nodes.
-      arrays: Its constants by name.
-      kinds: Element types of its values.
-      ranks: Numbers of axes, as far as they are known.
-      known: Weights written so far, by what they are made of.
-      renamed: Values that are the same as others.
-    """
-
-    writer: Writer
-    arrays: Mapping[str, Array]
-    kinds: Mapping[str, int]
-    ranks: Mapping[str, int]
-    known: dict[tuple[object, ...], str] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Quantisation of real numbers as integers: (q - zero) scale.
-
-    Attributes:
-      factor: Of shape () or (k,), positive.
-      zero: Of the same shape or ().
-      range: Least and largest q.
-      axis: Along which the k factors lie.
-    """
-
-    factor: NDArray[np.float32]
-    zero: NDArray[np.float32]
-    range: tuple[int, int]
-    axis: int = 1
 
 
 def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -105,7 +63,7 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             arrays[node.output[0]] = contents(node.attribute[0].t)
-    model = _Model(
+    model = QuantisedModel(
         Writer(found.graph, kinds, default_opset(proto)), arrays, kinds, ranks
     )
     for node in graph.node:
@@ -145,84 +103,26 @@ def _make_real(graph: onnx.GraphProto) -> None:
     tensors = list(graph.initializer)
     tensors += [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
     for tensor in tensors:
-        if tensor.data_type in _SMALL:
+        if tensor.data_type in SMALL:
             array = contents(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     for info in (*graph.input, *graph.output):
-        if info.type.tensor_type.elem_type in _SMALL:
+        if info.type.tensor_type.elem_type in SMALL:
             info.type.tensor_type.elem_type = TensorProto.FLOAT
     for node in graph.node:
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.i in _SMALL:
+            if node.op_type == "Cast" and attribute.i in SMALL:
                 attribute.i = TensorProto.FLOAT
 
 
-def _scale(
-    model: _Model, node: onnx.NodeProto, at: int, numbers: Numbers, kind: int = 0
-) -> _Scale:
-    """The scale and zero point at two inputs of a node.
-
-    Raises:
-      CompileError: If they are computed, or in blocks.
-    """
-    names = [node.input[k] if k < len(node.input) else "" for k in (at, at + 1)]
-    if names[0] not in model.arrays:
-        raise refused(node, "has computed scales")
-    if names[1] and names[1] not in model.arrays:
-        raise refused(node, "has computed zero points")
-    kind = model.kinds.get(names[1], 0) or kind or numbers.get("output_dtype", 0)
-    factor = model.arrays[names[0]].astype(np.float32)
-    zero = np.zeros((), np.float32)
-    if names[1]:
-        zero = model.arrays[names[1]].astype(np.float32)
-    if not (np.isfinite(factor).all() and (factor > 0).all()):
-        raise refused(node, "has a scale that is not positive")
-    limits = _SMALL.get(kind or TensorProto.UINT8)
-    if limits is None:
-        raise refused(node, f"quantises to {TensorProto.DataType.Name(kind)}")
-    axis = int(numbers.get("axis", 1))
-    if numbers.get("block_size", 0):
-        sides = [_unblocked(model, node, part, numbers) for part in (factor, zero)]
-        return _Scale(sides[0], sides[1], limits, axis)
-    factor = factor.reshape(()) if factor.size == 1 else factor
-    zero = zero.reshape(()) if zero.size == 1 else zero
-    return _Scale(factor, zero, limits, axis)
-
-
-def _unblocked(
-    model: _Model, node: onnx.NodeProto, part: NDArray[np.float32], numbers: Numbers
-) -> NDArray[np.float32]:
-    """Scales of blocks along an axis, one for each value of a constant."""
-    if node.input[0] not in model.arrays:
-        raise refused(node, "has scales for blocks of values that are computed")
-    shape = model.arrays[node.input[0]].shape
-    axis = int(numbers.get("axis", 1)) % len(shape)
-    if part.ndim == 0:
-        return part
-    wide = np.repeat(part, int(numbers["block_size"]), axis=axis)
-    return np.take(wide, np.arange(shape[axis]), axis=axis)
-
-
-def _real_array(array: Array, scale: _Scale) -> NDArray[np.float32]:
-    sides = [
-        _beside(part, scale.axis, array.ndim) for part in (scale.factor, scale.zero)
-    ]
-    real: NDArray[np.float32] = (array.astype(np.float32) - sides[1]) * sides[0]
-    return real.astype(np.float32)
-
-
-def _beside(part: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
-    if part.ndim == 0 or 1 < part.ndim == rank:
-        return part
-    return part.reshape(-1, *[1] * (rank - 1 - axis % rank))
-
-
-def _weight(model: _Model, name: str, output: str, scale: _Scale) -> str:
+def _weight(
+    model: QuantisedModel, name: str, output: str, scale: QuantisedScale
+) -> str:
     """A weight of few bits as a tensor of real numbers, the same for equal scales."""
     parts = (scale.factor.tobytes(), scale.zero.tobytes(), scale.axis)
     key = (name, *parts)
     if key not in model.known:
-        real = _real_array(model.arrays[name], scale)
+        real = real_values(model.arrays[name], scale)
         plain = name.removesuffix(_SUFFIX)
         called_so = plain if plain != name and plain not in model.arrays else output
         model.known[key] = model.writer.weight(called_so, real)
@@ -231,7 +131,11 @@ def _weight(model: _Model, name: str, output: str, scale: _Scale) -> str:
 
 
 def _real(
-    model: _Model, node: onnx.NodeProto, name: str, output: str, scale: _Scale
+    model: QuantisedModel,
+    node: onnx.NodeProto,
+    name: str,
+    output: str,
+    scale: QuantisedScale,
 ) -> str:
     """The real numbers that quantised values stand for."""
     if name in model.arrays:
@@ -242,7 +146,11 @@ def _real(
 
 
 def _steps(
-    model: _Model, node: onnx.NodeProto, name: str, output: str, scale: _Scale
+    model: QuantisedModel,
+    node: onnx.NodeProto,
+    name: str,
+    output: str,
+    scale: QuantisedScale,
 ) -> str:
     """Real numbers, rounded to what few bits can say, as whole numbers."""
     writer = model.writer
@@ -260,13 +168,17 @@ def _steps(
 
 
 def _numbers(
-    model: _Model, node: onnx.NodeProto, name: str, output: str, scale: _Scale
+    model: QuantisedModel,
+    node: onnx.NodeProto,
+    name: str,
+    output: str,
+    scale: QuantisedScale,
 ) -> tuple[str, str]:
     """Scale and zero point as constants that lie beside a value."""
     rank = model.ranks.get(name, 0)
     if not rank and scale.factor.ndim + scale.zero.ndim:
         raise refused(node, "has a scale for each channel of a value of unknown shape")
-    parts = [_beside(part, scale.axis, rank) for part in (scale.factor, scale.zero)]
+    parts = [beside(part, scale.axis, rank) for part in (scale.factor, scale.zero)]
     names = (f"{output}/scale", f"{output}/zero")
     return (
         model.writer.constant(names[0], parts[0]),
@@ -274,11 +186,13 @@ def _numbers(
     )
 
 
-def _quantize(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
-    _steps(model, node, node.input[0], node.output[0], _scale(model, node, 1, numbers))
+def _quantize(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
+    _steps(
+        model, node, node.input[0], node.output[0], scale_at(model, node, 1, numbers)
+    )
 
 
-def _dequantize(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
+def _dequantize(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
     kind = model.kinds.get(node.input[0], 0)
     # The values of a bias have 32 bits; nothing is rounded to them here.
     kind = TensorProto.UINT8 if kind == TensorProto.INT32 else kind
@@ -287,11 +201,13 @@ def _dequantize(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
         if model.arrays.get(zero, np.ones(1)).any():
             raise refused(node, "has a zero point of 32 bits")
         del node.input[2:]
-    scale = _scale(model, node, 1, numbers, kind)
+    scale = scale_at(model, node, 1, numbers, kind)
     _real(model, node, node.input[0], node.output[0], scale)
 
 
-def _linear(kind: str, at: int) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
+def _linear(
+    kind: str, at: int
+) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], None]:
     """Of a product of two tensors: x, its scale and zero, w, its scale and zero, ...
 
     Args:
@@ -299,12 +215,12 @@ def _linear(kind: str, at: int) -> Callable[[_Model, onnx.NodeProto, Numbers], N
       at: Where the scale of the result stands.
     """
 
-    def step(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
+    def step(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
         output = node.output[0]
-        x = _scale(model, node, 1, {})
+        x = scale_at(model, node, 1, {})
         # The scales of a convolution's weight belong to its channels, first in it.
         channels = 0 if kind == "Conv" or numbers.get("transB") else 1
-        w = _scale(model, node, 4, {"axis": channels})
+        w = scale_at(model, node, 4, {"axis": channels})
         inputs = [
             _real(model, node, node.input[0], f"{output}/x", x),
             _real(model, node, node.input[3], f"{output}.weight", w),
@@ -329,23 +245,25 @@ def _bias_at(kind: str, node: onnx.NodeProto) -> str:
     return str(node.input[at]) if at < len(node.input) else ""
 
 
-def _quantised_result(model: _Model, node: onnx.NodeProto, name: str, at: int) -> None:
+def _quantised_result(
+    model: QuantisedModel, node: onnx.NodeProto, name: str, at: int
+) -> None:
     """Rounds a result to its scale, or names it where it has none."""
     if at < len(node.input) and node.input[at]:
-        _steps(model, node, name, node.output[0], _scale(model, node, at, {}))
+        _steps(model, node, name, node.output[0], scale_at(model, node, at, {}))
     else:
         model.writer.node("Identity", [name], node.output[0])
 
 
 def _several(
     kind: str, count: int
-) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
+) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], None]:
     """Of operators on `count` tensors with a scale each, then that of the result."""
 
-    def step(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
+    def step(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
         output, inputs = node.output[0], []
         for index in range(count):
-            scale = _scale(model, node, 3 * index + 1, {})
+            scale = scale_at(model, node, 3 * index + 1, {})
             name = f"{output}/x{index}"
             inputs.append(_real(model, node, node.input[3 * index], name, scale))
         known = {k: v for k, v in numbers.items() if k not in _FOREIGN}
@@ -357,21 +275,21 @@ def _several(
     return step
 
 
-def _concat(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
+def _concat(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
     """QLinearConcat: the scale of the result stands first."""
     output, inputs = node.output[0], []
     for index, at in enumerate(range(2, len(node.input), 3)):
-        scale = _scale(model, node, at + 1, {})
+        scale = scale_at(model, node, at + 1, {})
         name = f"{output}/x{index}"
         inputs.append(_real(model, node, node.input[at], name, scale))
     made = model.writer.node("Concat", inputs, f"{output}/real", **numbers)
-    _steps(model, node, made, output, _scale(model, node, 0, {}))
+    _steps(model, node, made, output, scale_at(model, node, 0, {}))
 
 
-def _integer(kind: str) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
+def _integer(kind: str) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], None]:
     """ConvInteger and MatMulInteger: a product of whole numbers above zero points."""
 
-    def step(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
+    def step(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
         output, inputs = node.output[0], []
         names = ("x", "weight")
         for index, (name, label) in enumerate(zip(node.input[:2], names, strict=True)):
@@ -386,14 +304,14 @@ def _integer(kind: str) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
                 above = model.arrays[zero].astype(np.float32)
             axis = 0 if kind == "Conv" else 1
             above = above.reshape(()) if above.size == 1 else above
-            one = _Scale(np.ones((), np.float32), above, (0, 0), axis)
+            one = QuantisedScale(np.ones((), np.float32), above, (0, 0), axis)
             inputs.append(_real(model, node, name, f"{output}.{label}", one))
         model.writer.node(kind, inputs, output, **numbers)
 
     return step
 
 
-def _dynamic(_model: _Model, node: onnx.NodeProto, _numbers: Numbers) -> None:
+def _dynamic(_model: QuantisedModel, node: onnx.NodeProto, _numbers: Numbers) -> None:
     """DynamicQuantizeLinear.
 
     Raises:
@@ -406,7 +324,7 @@ def _dynamic(_model: _Model, node: onnx.NodeProto, _numbers: Numbers) -> None:
     )
 
 
-_Step = Callable[[_Model, onnx.NodeProto, Numbers], None]
+_Step = Callable[[QuantisedModel, onnx.NodeProto, Numbers], None]
 _STEPS: Mapping[str, _Step] = {
     "ConvInteger": _integer("Conv"),
     "DequantizeLinear": _dequantize,

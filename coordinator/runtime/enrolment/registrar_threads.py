@@ -64,7 +64,12 @@ def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
     """
     folder = home.config().broker.home
     broker = BrokerHome(Path(folder))
-    settings = broker.settings() if folder else None
+    settings = None
+    try:
+        settings = broker.settings() if folder else None
+    except FederationError as error:
+        # The coordinator itself needs nothing of it.
+        log.warning("newcomers are not answered from here: %s", error)
     if settings is None:
         yield
         return

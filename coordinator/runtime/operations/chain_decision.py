@@ -24,6 +24,7 @@ from starling.protocol.errors import OperationError, Reason
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.learning.progress_guard import TaskLoss
 from starling.protocol.refusals import REFUSALS
+from starling.service.arguments import waiting_s
 
 WAIT_S = 30.0
 """A block takes a heartbeat of 10 s at the longest, and a few rounds if one is away."""
@@ -75,7 +76,7 @@ def add_wait(verb: argparse.ArgumentParser) -> None:
     """Adds `--wait` and `--no-wait`."""
     verb.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=WAIT_S,
         metavar="SECONDS",
         help=f"for the block that decides, at most (default {WAIT_S:g})",

@@ -1,12 +1,10 @@
 """Test whether a coordinator runs, by its status file and its process."""
 
-import json
 import os
 from pathlib import Path
 
-from starling.durable.files import read_if_present
-
-STATUS_BYTES_MAX = 64 << 20
+from starling.coordinator.runtime.status.status_reader import read_status
+from starling.protocol.errors import OperationError
 
 
 def lives(pid: int) -> bool:
@@ -22,9 +20,8 @@ def lives(pid: int) -> bool:
 
 def is_running(status: Path) -> bool:
     """True if the coordinator that wrote a status still runs."""
-    content = read_if_present(status, STATUS_BYTES_MAX)
     try:
-        document = {} if content is None else json.loads(content)
+        document = read_status(status) or {}
         return document["state"] != "stopped" and lives(document["pid"])
-    except (ValueError, LookupError, TypeError):
+    except (OperationError, LookupError, TypeError, OverflowError):
         return False

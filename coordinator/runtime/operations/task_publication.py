@@ -25,7 +25,12 @@ from starling.coordinator.runtime.operations.chain_decision import (
 )
 from starling.coordinator.runtime.operations.submission import submit
 from starling.durable.files import read_limited
-from starling.protocol.errors import ConfigError, OperationError, ProtocolError
+from starling.protocol.errors import (
+    ConfigError,
+    OperationError,
+    ProtocolError,
+    StorageError,
+)
 from starling.protocol.ids import TaskId
 from starling.protocol.learning.progress_guard import RESUME, Resume
 from starling.protocol.learning.task import TASK
@@ -233,5 +238,7 @@ def _read_bundle(folder: Path) -> bytes:
             for name in (*CONTENT_FILES, MANIFEST)
         }
         return pack_bundle(files)
-    except ProtocolError as error:
-        raise ConfigError(str(error), file=str(folder)) from error
+    except (ProtocolError, StorageError) as error:
+        raise ConfigError(
+            f"no bundle: {error}; `starling compile --out` makes one", file=str(folder)
+        ) from error

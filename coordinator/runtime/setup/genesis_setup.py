@@ -115,8 +115,8 @@ def identify(home: CoordinatorHome, name: str) -> CoordinatorIdentity:
       ConfigError: If the name is too long or empty.
       StorageError: If the disk refuses.
     """
-    if not 0 < len(name.encode()) <= NAME_CHARS_MAX:
-        raise ConfigError(f"1 to {NAME_CHARS_MAX} bytes", key="name")
+    if not (name.isprintable() and 0 < len(name.encode()) <= NAME_CHARS_MAX):
+        raise ConfigError(f"1 to {NAME_CHARS_MAX} printable bytes", key="name")
     _make_folders_and_keys(home)
     key = home.signing_key()
     made = CoordinatorIdentity(

@@ -3,6 +3,7 @@
 Source: sqlite.org/wal.html and pragma.html#pragma_synchronous.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,13 @@ REMEDY = (
     "from a backup, together with the vote journal beside it"
 )
 
+_REMEDIES = {
+    "unable to open": "copy its folder to where this user may write, and look there",
+    "locked": "end the other program that holds it",
+    "readonly": "mount the disk for writing, and run as the user who owns it",
+}
+"""By a part of what SQLite says."""
+
 
 def is_damage(error: BaseException | None) -> bool:
     """True if an SQLite error is about the file's content, not about the disk."""
@@ -94,19 +102,34 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        remedy = REMEDY if is_damage(error) else "free space or fix the disk"
+        remedy = REMEDY if is_damage(error) else _remedy(str(error))
         raise StorageError(f"{path}: {error}; {remedy}") from error
     except sqlite3.DatabaseError as error:
         raise StorageError(f"{path}: {error}; {REMEDY}") from error
 
 
+def _remedy(text: str) -> str:
+    known = [way for part, way in _REMEDIES.items() if part in text]
+    return known[0] if known else "free space or fix the disk"
+
+
 def connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     """Opens the file; `mode` is SQLite's: rwc, rw or ro."""
     address = f"{path.absolute().as_uri()}?mode={mode}"
+    if mode == "ro" and _is_immutable(path):
+        # SQLite could not make the files that it has beside it to read.
+        address += "&immutable=1"
     connection = sqlite3.connect(address, uri=True, isolation_level=None)
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     return connection
+
+
+def _is_immutable(path: Path) -> bool:
+    """True if a file is whole by itself, on a medium that nobody can write to."""
+    log = path.with_name(f"{path.name}-wal")
+    is_whole = not (log.exists() and log.stat().st_size)
+    return is_whole and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def configure(connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from starling.coordinator.cli import coordinator_command as coordinator_cli
 from starling.coordinator.config import FILE as COORDINATOR_FILE
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import storage_errors, write_atomic
+from starling.durable.files import lock, storage_errors, write_atomic
 from starling.fleet.monitor.coordinator_point import validator_name
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import between_s, task_settings
@@ -155,6 +155,28 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
+@contextlib.contextmanager
+def occupied(path: Path) -> Iterator[FleetHomes]:
+    """An empty folder for a fleet, which no other run empties during the block.
+
+    Raises:
+      ConfigError: As `clear`, or if a fleet runs there.
+      StorageError: If the disk refuses.
+    """
+    _require_fleets_own(path)
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        held = lock(path / MARK)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a fleet runs in {path}, {error.detail}; choose another folder, or end it",
+            key="--home",
+        ) from error
+    with held:
+        yield clear(path)
+
+
 def clear(path: Path) -> FleetHomes:
     """An empty folder for a fleet; what an earlier run left there goes.
 
@@ -162,18 +184,28 @@ def clear(path: Path) -> FleetHomes:
       ConfigError: If it holds anything that is not a fleet of this command.
       StorageError: If the disk refuses.
     """
+    _require_fleets_own(path)
     with storage_errors(path):
-        if path.exists() and any(path.iterdir()):
-            if not (path / MARK).exists():
-                raise ConfigError(
-                    f"{path} is not empty and holds no fleet; choose another folder",
-                    key="--home",
-                )
-            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / MARK).touch(_READABLE)
+        for found in path.iterdir():
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            elif found.name != MARK:
+                found.unlink()
         for folder in ("logs", "boards", "orders"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
-    write_atomic(path / MARK, b"", _READABLE)
+            (path / folder).mkdir()
     return FleetHomes(path.absolute())
+
+
+def _require_fleets_own(path: Path) -> None:
+    with storage_errors(path):
+        is_used = path.exists() and any(path.iterdir())
+        if is_used and not (path / MARK).exists():
+            raise ConfigError(
+                f"{path} is not empty and holds no fleet; choose another folder",
+                key="--home",
+            )
 
 
 def set_up(homes: FleetHomes, plan: FleetPlan, material: TrainingMaterial) -> None:

@@ -271,7 +271,7 @@ def test_broker_restarts_on_its_port_after_kill(broker: Broker) -> None:
     ("words", "status", "told"),
     [
         ((), 2, "usage"),
-        (("init", "--port", "0"), 2, "not a port"),
+        (("init", "--port", "0"), 2, "no whole number in [1, 65535]"),
         (("init",), 78, "--fleet NAME is needed"),
         (("init", "--fleet", "No Good"), 78, "fleet name 'No Good'"),
         (("run",), 78, "starling broker init"),

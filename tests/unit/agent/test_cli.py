@@ -170,6 +170,71 @@ def test_admission_with_a_certificate_for_another_key_is_refused(
     assert AgentHome(home).admission() is None
 
 
+@pytest.mark.parametrize(
+    ("key", "pem"),
+    [
+        ("certificate_pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"),
+        ("ca_pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"),
+        ("ca_pem", "-----BEGIN CERTIFICATE-----\n\ud800\n"),
+    ],
+    ids=["certificate", "authority", "surrogate"],
+)
+def test_damaged_admission_leaves_a_working_board_as_it_was(
+    home: Path, tmp_path: Path, capsys: Capture, key: str, pem: str
+) -> None:
+    path = admission(home, tmp_path)
+    agent("enrol", "--home", home, "--admission", path)
+    before = {file: file.read_bytes() for file in (home / "tls").iterdir()}
+    document = json.loads(path.read_text())
+    document[key] = f"{pem}-----END CERTIFICATE-----\n"
+    path.write_text(json.dumps(document))
+
+    assert agent("enrol", "--home", home, "--admission", path) == EXIT_CONFIG
+
+    assert str(path) in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in (home / "tls").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["device.seed", "tls.pem"])
+def test_key_that_is_lost_is_made_again_by_the_command_that_is_named(
+    home: Path, tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
+    key = home / "keys" / name
+    key.unlink()
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    assert f"{key}: missing; run: starling agent init" in capsys.readouterr().err
+
+    assert agent("init", "--home", home) == EXIT_DONE
+    assert agent("enrol", "--home", home) == EXIT_DONE
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "admission.json", "keys/device.seed"])
+def test_file_that_is_too_long_is_a_fault_of_configuration(
+    home: Path, capsys: Capture, name: str
+) -> None:
+    with (home / name).open("ab") as file:
+        file.write(b"x" * (2 << 20))
+    (home / name).chmod(0o600)
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    assert str(home / name) in capsys.readouterr().err
+
+
+def test_data_that_are_a_file_or_a_circle_of_links_are_named(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
+    (home / "one.csv").write_text("1,2\n")
+    (home / "circle").symlink_to("circle")
+    for name in ("one.csv", "circle"):
+        (home / "agent.toml").write_text(f"[data]\npath = '{name}'\n")
+
+        assert agent("run", "--home", home) == EXIT_CONFIG
+        assert "data.path: " in capsys.readouterr().err
+
+
 def test_run_without_enrolment_says_what_to_do(home: Path, capsys: Capture) -> None:
     assert agent("run", "--home", home) == EXIT_CONFIG
     assert "not enrolled; run: starling agent enrol" in capsys.readouterr().err

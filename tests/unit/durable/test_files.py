@@ -58,6 +58,11 @@ def test_write_atomic_refused_by_the_disk_keeps_the_old_content(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_write_atomic_to_an_empty_name_is_a_storage_error() -> None:
+    with pytest.raises(StorageError, match=r"\.: Is a directory"):
+        files.write_atomic(Path(), b"x")
+
+
 def test_write_atomic_into_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"):
         files.write_atomic(tmp_path / "none" / "state", b"")

@@ -90,6 +90,9 @@ def test_model_of_ones_own_is_taken_along(tmp_path: Path) -> None:
         (["--model", "away.onnx"], "--model: there is no such file"),
         (["--privacy", "much"], "--privacy: 'much' is none of"),
         (["--name", "a\nb"], "--name: 1 to 64 letters"),
+        (["--epsilon", "0"], "--epsilon: 0 is not in"),
+        (["--devices", "9" * 30], "--devices: 9"),
+        (["--buffer", "0"], "--buffer: 0 is not in"),
         (["--target", "a\nb"], "--target: .* cannot stand in a Makefile"),
     ],
 )

@@ -33,6 +33,10 @@ from starling.protocol.errors import ConfigError
         ({"split": "odd"}, "--split"),
         ({"brokers": 2}, "--brokers: 2 is not in"),
         ({"brokers": 0}, "--brokers: 0 is not in"),
+        ({"seed": 10**400}, f"--seed: {10**400} is not in"),
+        ({"devices": 10**400}, "--devices: 10"),
+        ({"time_limit_s": 10**400}, "--time-limit: 10"),
+        ({"guard_patience": -(10**400)}, "--guard-patience: -10"),
         ({"fault_model": "none"}, "--fault-model: 'none' is not one of"),
         (
             {"fault": "kill coordinator 1 at 30s", "time_limit_s": 20.0},

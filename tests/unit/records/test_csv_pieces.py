@@ -103,6 +103,7 @@ BAD = {
     "parquet": (b"PAR1rest", "Parquet"),
     "UTF-16": ("a,b\n1,2".encode("utf-16"), "UTF-16"),
     "zero bytes": (b"a,b\n1,\0", "bytes of value 0"),
+    "CR alone": (b"a,b\r1,2\r", "row 1: its lines end in CR alone"),
     "one column": (b"a\n1\n2\n", "row 1: one column only"),
     "name twice": (b"a,b,a\n1,2,3\n", "row 1, column 'a': stands twice"),
     "no name": (b"a,,c\n1,2,3\n", "column 2 has no name"),

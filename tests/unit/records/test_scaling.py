@@ -5,7 +5,7 @@ import pytest
 
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records.data_options import ColumnRule, DataOptions
-from starling.records.record_set import RecordSet
+from starling.records.record_set import LABELS, RecordSet
 from starling.records.scaling import scaled_inputs, scaled_targets, with_scales
 from starling.records.table_records import table_records
 from tests.unit.records.test_csv_pieces import read
@@ -27,7 +27,8 @@ def test_declared_bounds_lead_to_plus_and_minus_one() -> None:
     x = scaled_inputs(np.array([[0, 7, 1, 0], [50, 7, 0, 1.0]]), found.preprocessing)
 
     np.testing.assert_allclose(x, [[-1, 7, 1, 0], [1, 7, 0, 1]])
-    assert found.notes == ()
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("b reaches 4900, the least of the inputs 1:")
     assert found.table is not None
     target = found.table.targets[0]
     np.testing.assert_allclose(
@@ -62,6 +63,34 @@ def test_targets_without_a_table_stay_as_they_are() -> None:
     y = np.arange(3)
 
     assert scaled_targets(y, None) is y
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(99.0, ""), (101.0, "input 3 reaches 101,"), (float("nan"), "")],
+)
+def test_input_that_reaches_far_is_named_where_columns_are_not(
+    factor: float, said: str
+) -> None:
+    x = np.ones((8, 5), np.float32)
+    x[3, 2] = factor
+    bare = RecordSet("own", x, np.arange(8) % 2, LABELS, ("u", "v"))
+
+    notes = with_scales(bare, DataOptions(), np.arange(8)).notes
+
+    assert len(notes) == bool(said)
+    assert "".join(notes).startswith(said)
+
+
+def test_inputs_that_all_reach_far_are_counted() -> None:
+    x = np.full((8, 5), 255.0, np.float32)
+    bare = RecordSet("own", x, np.arange(8) % 2, LABELS, ("u", "v"))
+
+    (note,) = with_scales(bare, DataOptions(), np.arange(8)).notes
+
+    assert note.startswith(
+        "input 1 and 4 others reach 255, the least of the inputs 255"
+    )
 
 
 def test_one_scale_per_channel_applies_to_the_first_axis() -> None:

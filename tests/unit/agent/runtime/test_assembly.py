@@ -19,6 +19,7 @@ from starling.agent.runtime.storage.agent_home import AgentHome
         (TrainingSettings(), b"", 0),
         (TrainingSettings(), b"-1", 0),
         (TrainingSettings(), b"three", 0),
+        (TrainingSettings(), b"3" * 1000, 0),
     ],
 )
 def test_task_is_the_owner_s_or_a_later_one_that_was_followed(

@@ -80,3 +80,14 @@ def test_data_of_another_ledger_end_the_agent(home: AgentHome, tmp_path: Path) -
 
     with pytest.raises(ConfigError):
         monitor.look(STATE, 5.0)
+
+
+def test_link_that_leads_nowhere_hides_no_change_of_the_others(
+    home: AgentHome,
+) -> None:
+    (data_of(home) / "old.csv").symlink_to("gone")
+    monitor = HomeMonitor(home, data_of(home), EVERY_S)
+
+    (data_of(home) / "new.csv").write_text("1,2\n")
+
+    assert changes(monitor.look(STATE, 0.0)) == [e.DataChanged()]

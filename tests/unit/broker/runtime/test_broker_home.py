@@ -11,6 +11,7 @@ from starling.broker.runtime.certificate_authority import (
     certified_hosts,
     load_certificate,
 )
+from starling.durable.files import lock
 from starling.protocol.errors import ConfigError
 
 SETTINGS = BrokerSettings("garden", hosts=("broker.example.org", "192.0.2.7"))
@@ -62,8 +63,15 @@ def test_home_admits_a_coordinator_once(tmp_path: Path) -> None:
     [
         (BrokerSettings("No Good"), "fleet: fleet name"),
         (BrokerSettings("garden", coordinators=("no good",)), "user name"),
+        (
+            BrokerSettings("garden", hosts=("b\u00fccher.example",)),
+            "host: .*write 'xn--",
+        ),
+        (BrokerSettings("garden", hosts=("ok.example", "")), "host: ''"),
+        (BrokerSettings("garden", hosts=("a" * 64,)), "host: "),
+        (BrokerSettings("garden", "no good"), "host: 'no good'"),
     ],
-    ids=["fleet", "coordinator"],
+    ids=["fleet", "coordinator", "letters", "empty", "long", "bind"],
 )
 def test_home_for_impossible_settings_is_refused_before_anything_is_written(
     tmp_path: Path, settings: BrokerSettings, match: str
@@ -80,12 +88,78 @@ def test_home_that_was_not_made_says_which_command_makes_it(tmp_path: Path) -> N
         BrokerHome(tmp_path).require_settings()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null"])
-def test_home_with_damaged_settings_says_so(tmp_path: Path, content: str) -> None:
-    (tmp_path / "broker.json").write_text(content)
+DAMAGED = [
+    b"",
+    b"[]",
+    b"{}",
+    b"null",
+    b'{"fleet": 7}',
+    b'{"fleet": "garden", "port": "8883"}',
+    b'{"fleet": "garden", "hosts": "broker.example.org"}',
+    b'{"fleet": "garden", "coordinators": [1]}',
+    b'{"fleet": "garden\xff"}',
+    b'{"fleet": "garden", "more": ' + b"[" * 60_000,
+    b'{"fleet": "garden", "bind": "0.0.0',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_home_with_damaged_settings_says_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broker.json").write_bytes(content)
 
     with pytest.raises(ConfigError, match=r"broker\.json: damaged"):
         BrokerHome(tmp_path).settings()
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_damaged_settings_are_mended_as_the_message_says(tmp_path: Path) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    settings = home.path / "broker.json"
+    kept = {file: file.read_bytes() for file in home.path.glob("*.key")}
+    settings.write_bytes(settings.read_bytes()[:40])
+
+    settings.unlink()
+    home.prepare(SETTINGS)
+
+    assert home.settings() == SETTINGS
+    assert {file: file.read_bytes() for file in home.path.glob("*.key")} == kept
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+@pytest.mark.parametrize("name", ["server.pem", "checker.pem"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"x" * 20_000])
+def test_damaged_certificate_is_issued_anew(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    (home.path / name).write_bytes(content)
+
+    assert home.prepare(SETTINGS) == ()
+
+    issued = load_certificate(home.path / name)
+    issued.verify_directly_issued_by(load_certificate(home.authority_certificate))
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_certificate_of_somebody_else_names_none_of_our_hosts(tmp_path: Path) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    home.certificates.server.write_bytes(home.authority_certificate.read_bytes())
+
+    assert certified_hosts(home.certificates.server) == ()
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_lock_that_names_nobody_yet_is_somebody_who_starts(tmp_path: Path) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+
+    with lock(home.lock_file):
+        home.lock_file.write_bytes(b"")
+
+        assert home.reload_running()
 
 
 @pytest.fixture

@@ -19,6 +19,12 @@ from starling.protocol.errors import ConfigError, StorageError
 SEED = bytes(range(32))
 PUBLIC_KEY = SigningKey(SEED).public
 
+LOCKED = Ed25519PrivateKey.from_private_bytes(SEED).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.BestAvailableEncryption(b"password"),
+)
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> CertificateAuthority:
@@ -95,8 +101,11 @@ def test_authority_with_a_key_that_others_can_read_is_refused(
         ("ca.key", b"garbage", "not a PEM key"),
         ("ca.pem", b"garbage", "not a PEM certificate"),
         ("ca.key", private_key_pem(SEED), "belongs to another key"),
+        ("ca.key", LOCKED, "not a PEM key without password"),
+        ("ca.key", b"x" * 20_000, "not a PEM key"),
+        ("ca.pem", b"x" * 20_000, "not a PEM certificate"),
     ],
-    ids=["key", "certificate", "pair"],
+    ids=["key", "certificate", "pair", "locked", "long-key", "long-certificate"],
 )
 def test_authority_with_damaged_files_is_refused(
     tmp_path: Path,

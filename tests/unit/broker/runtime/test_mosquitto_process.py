@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -76,6 +77,23 @@ def test_broker_that_ends_at_once_is_reported_with_its_last_words(
 
     assert process.pid is None
     process.stop()
+
+
+def test_port_of_another_program_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "touch started")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = MosquittoProcess(tmp_path / "conf", "127.0.0.1", port, None)
+
+        with pytest.raises(OperationError, match=f"listens at 127.0.0.1 port {port}:"):
+            process.start()
+
+    assert process.pid is None
+    assert not (tmp_path / "started").exists()
 
 
 def test_halted_process_is_told_from_one_that_sleeps() -> None:

@@ -272,6 +272,12 @@ TAKEN: dict[str, Nodes] = {
         node("Sigmoid", ["z"], ["p"]),
         node("Mul", ["p", "z"], ["out"]),
     ],
+    "average of a ReLU's values, as SqueezeNet ends": [
+        node("Reshape", ["z", "spots"], ["i"]),
+        node("Relu", ["i"], ["r"]),
+        node("GlobalAveragePool", ["r"], ["g"]),
+        node("Flatten", ["g"], ["out"]),
+    ],
     "softmax kept off 0 by a maximum": [
         node("Softmax", ["z"], ["p"], axis=1),
         node("Max", ["low", "p"], ["out"]),

@@ -171,6 +171,19 @@ def test_estimator_that_learned_trees_alone_has_no_weights() -> None:
         compile_model(proto, loss="mse")
 
 
+def test_bias_whose_numbers_stand_in_a_row_is_trained() -> None:
+    weights: Tensors = {
+        "w": weight(RNG, 4, 8),
+        "b": np.linspace(-1, 1, 8, dtype=np.float32),
+    }
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "b"], ["out"])]
+
+    assert _trained(compile_model(build(nodes, weights, (4,), (8,)), loss="mse")) == [
+        "w",
+        "b",
+    ]
+
+
 def test_length_of_zeros_has_the_slope_zero() -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["h"]),

@@ -51,6 +51,22 @@ def test_other_shape_of_a_weight_is_trained_as_one_with_it() -> None:
     assert _sound(bundle)
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(-FIRST.T, id="negated"),
+        pytest.param(3 * FIRST.T, id="scaled"),
+        pytest.param(FIRST.T[::-1].copy(), id="turned over"),
+    ],
+)
+def test_weight_made_of_another_in_other_ways_is_told(
+    second: NDArray[np.float32],
+) -> None:
+    (line,) = compile_model(_pair(second.copy()), loss="mse").notes
+
+    assert "b like a" in line
+
+
 def test_copies_of_a_weight_are_told_and_tied_on_demand() -> None:
     proto = _pair(FIRST.copy(), transB=1)
 

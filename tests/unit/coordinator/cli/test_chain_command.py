@@ -97,6 +97,29 @@ def test_show_prints_blocks(home: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert chain("show", "--home", home, "--height", 9) == 1
 
 
+@pytest.mark.parametrize("flag", ["--height", "--tail"])
+@pytest.mark.parametrize("value", ["0", "-3", str(1 << 63), "9" * 400])
+def test_show_of_what_is_no_height_is_a_usage_error(
+    home: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        chain("show", "--home", home, f"{flag}={value}")
+    assert ended.value.code == 2
+    assert f"argument {flag}: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("flag", ["--model", "--score", "--payment"])
+@pytest.mark.parametrize("value", ["", "0", "x:1", "0:1:2:3"])
+def test_prove_of_what_is_no_version_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    out = home / "proof"
+    assert chain("prove", "--home", home, f"{flag}={value}", "--out", out) == 1
+    assert f"not TASK:VERSION: {value!r}" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_proof_is_checked_with_the_genesis_alone(
     home: Path, running: SingleValidator, capsys: pytest.CaptureFixture[str]
 ) -> None:

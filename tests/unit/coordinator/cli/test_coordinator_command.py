@@ -6,7 +6,8 @@ import pytest
 from starling.coordinator.cli.coordinator_command import main
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.publication.task_settings import TaskSettings
-from starling.protocol.errors import ConfigError, OperationError
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.protocol.errors import ConfigError, FederationError, OperationError
 from starling.protocol.schema.toml_settings import load_settings, sample
 
 
@@ -88,6 +89,73 @@ def test_status_as_json_is_one_document(
     assert main(["status", "--home", str(home), "--json"]) == 0
 
     assert json.loads(capsys.readouterr().out)["chain"]["height"] == 7
+
+
+DAMAGED = [
+    b"",
+    b'{"state": "running", "pid": 1',
+    b"\0" * 100,
+    b"[" * 100_000,
+    b"null",
+    b'"running"',
+    b"{}",
+    b'{"state": "running", "pid": "1"}',
+    b'{"state": "running", "pid": 1e99}',
+    b'{"state": "running", "pid": 99999999999999999999999}',
+    b'{"state": "stopped", "pid": 1, "broker": "", "chain": [], "updates": []}',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_status_that_is_not_whole_is_said_in_one_line(
+    home: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "status.json").write_bytes(content)
+
+    with pytest.raises(OperationError, match=r"status\.json: .*anew once it runs"):
+        main(["status", "--home", str(home)])
+
+    assert main(["check", "--home", str(home), "--json"]) == 1
+    failed = json.loads(capsys.readouterr().out)["checks"][-1]
+    assert failed["verdict"] == "fail"
+    assert failed["fix"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"-1\n", b"9" * 33])
+def test_counter_that_is_damaged_does_not_begin_anew(
+    home: Path, content: bytes
+) -> None:
+    counters = CoordinatorHome(home)
+    counters.state.mkdir()
+    assert [counters.next_counter("boots") for _ in range(2)] == [1, 2]
+    (counters.state / "boots.counter").write_bytes(content)
+
+    with pytest.raises(FederationError, match=r"boots\.counter"):
+        counters.next_counter("boots")
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "caf\udce9", "\xe4" * 200])
+def test_identity_of_a_name_that_cannot_be_shown_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="name: "):
+        main(["identity", "--home", str(tmp_path / "home"), "--name", name])
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("flag", ["--port", "--heartbeat"])
+@pytest.mark.parametrize("value", ["-1", "0", "99999999", "nan"])
+def test_init_out_of_bounds_is_a_usage_error_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    home = tmp_path / "home"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["init", "--home", str(home), f"{flag}={value}"])
+
+    assert ended.value.code == 2
+    assert f"argument {flag}: " in capsys.readouterr().err
+    assert not home.exists()
 
 
 def test_task_template_is_a_task_that_can_be_read(

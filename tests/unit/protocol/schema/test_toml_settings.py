@@ -162,7 +162,10 @@ def test_sample_of_required_keys_shows_them_or_takes_values() -> None:
     assert load_settings(Required, written, FILE) == Required("demo", Secret("keys/a"))
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.floats(0, 0.99))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.floats(0, 0.99),
+)
 def test_sample_with_any_values_reads_back(name: str, rate: float) -> None:
     written = sample(Settings, {"name": name, "rate": rate, "sensors": (name,)})
 
@@ -229,3 +232,12 @@ def test_class_without_a_version_knows_no_later_release() -> None:
 def test_number_or_nest_beyond_what_python_reads_is_no_toml(odd: str) -> None:
     with pytest.raises(ConfigError, match="not TOML"):
         load_settings(Broker, odd, FILE)
+
+
+def test_text_with_a_nul_is_refused_before_a_path_is_made_of_it() -> None:
+    with pytest.raises(ConfigError, match="host: expected a text without a NUL"):
+        load_settings(Settings, '[broker]\nhost = "a\\u0000b"\n', FILE)
+
+
+def test_byte_order_mark_before_a_document_is_none_of_its_text() -> None:
+    assert load_settings(Settings, '\ufeffname = "pi"\n', FILE).name == "pi"

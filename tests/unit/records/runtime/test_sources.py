@@ -11,7 +11,8 @@ from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.runtime import pictures
-from starling.records.runtime.sources import read_source
+from starling.records.runtime.source_check import check_source
+from starling.records.runtime.sources import BLOCK_BYTES, read_source
 
 ROWS = "a,b,y\n1,2,u\n3,4,v\n"
 
@@ -359,3 +360,13 @@ def test_picture_of_a_size_without_end_is_none(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="is no PGM or PPM picture"):
         read_source(tmp_path, DataOptions())
+
+
+def test_fault_in_a_later_piece_of_a_file_is_told_like_any(tmp_path: Path) -> None:
+    rows = BLOCK_BYTES // len("1,2,u\n") + 100
+    write(tmp_path / "own.csv", "a,b,y\n" + "1,2,u\n3,4,v\n" * rows + "5,6\n")
+
+    records, faults = check_source(tmp_path / "own.csv", DataOptions())
+
+    assert records is None
+    assert f"row {2 * rows + 2}: 2 cells where 3" in str(faults[0])

@@ -129,6 +129,24 @@ def _state(batch: int) -> onnx.ModelProto:
     return _fixed(batch, nodes, tensors, (6, 3))
 
 
+def _sliced(batch: int) -> onnx.ModelProto:
+    """A slice of steps that names the batch's end, too."""
+    tensors: Tensors = {
+        "start": _ints(0, 1),
+        "stop": _ints(batch, 5),
+        "axes": _ints(0, 1),
+        "one": _ints(1),
+        "w": weight(RNG, 4, 3),
+    }
+    nodes = [
+        node("Slice", ["x", "start", "stop", "axes"], ["s"]),
+        node("Tanh", ["s"], ["t"]),
+        node("MatMul", ["t", "w"], ["h"]),
+        node("ReduceMean", ["h", "one"], ["out"], keepdims=0),
+    ]
+    return _fixed(batch, nodes, tensors, (6, 4))
+
+
 CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "flattened": lambda batch: _flattened(batch, batch, 18),
     "flattened, features free": lambda batch: _flattened(batch, batch, -1),
@@ -136,6 +154,7 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "heads": lambda batch: _heads(batch, time_first=False),
     "heads, time first": lambda batch: _heads(batch, time_first=True),
     "token": _token,
+    "slice": _sliced,
     "first state": _state,
 }
 

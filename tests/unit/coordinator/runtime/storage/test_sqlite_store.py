@@ -1,11 +1,14 @@
 """What only the disk can do wrong: crashes, damage, other readers."""
 
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from starling.coordinator.runtime.storage import sqlite_schema
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.protocol.errors import ConfigError, StorageError
@@ -189,3 +192,61 @@ def test_vote_journal_with_a_strange_entry_is_a_storage_error(tmp_path: Path) ->
     journal.close()
     with pytest.raises(StorageError, match="no vote"):
         VoteJournal(tmp_path / "votes")
+
+
+@pytest.fixture
+def read_only_medium(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file system says that it was mounted to be read alone."""
+    real = os.statvfs
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_flag=real(path).f_flag | os.ST_RDONLY)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+
+@pytest.mark.usefixtures("read_only_medium")
+def test_chain_on_a_read_only_medium_is_read_with_nothing_beside_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "chain"
+    running = stored(path)
+
+    store = SqliteStore.read(path)
+
+    assert store.tip().header == running.state.header
+    assert [each.name for each in tmp_path.iterdir()] == ["chain"]
+    store.close()
+
+
+@pytest.mark.usefixtures("read_only_medium")
+def test_log_beside_a_chain_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "chain"
+    writer = SqliteStore.create(path, SmallChain().genesis)
+    running = fill(writer, SmallChain())
+    assert (tmp_path / "chain-wal").stat().st_size
+
+    reader = SqliteStore.read(path)
+
+    assert reader.tip().header == running.state.header
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("unable to open database file", "copy its folder"),
+        ("database is locked", "end the other program"),
+        ("attempt to write a readonly database", "mount the disk for writing"),
+        ("disk I/O error", "free space or fix the disk"),
+    ],
+)
+def test_refusal_of_sqlite_has_the_way_out_that_fits(
+    tmp_path: Path, text: str, way: str
+) -> None:
+    with (
+        pytest.raises(StorageError, match=f"{text}; {way}"),
+        sqlite_schema.storage_errors(tmp_path / "chain"),
+    ):
+        raise sqlite3.OperationalError(text)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from starling.fleet.runtime.processes.home_setup import MARK, FleetHomes, clear
+from starling.fleet.runtime.processes.home_setup import (
+    MARK,
+    FleetHomes,
+    clear,
+    occupied,
+)
 from starling.fleet.runtime.processes.status_poller import StatusPoller
 from starling.protocol.errors import ConfigError
 from starling.protocol.wire.message_bodies import DevicePhase
@@ -168,3 +173,25 @@ def test_clear_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--home"):
         clear(tmp_path)
     assert (tmp_path / "precious").exists()
+
+
+def test_folder_in_which_a_fleet_runs_is_left_alone(tmp_path: Path) -> None:
+    with occupied(tmp_path / "home") as homes:
+        write(homes.coordinator / "status.json", COORDINATOR)
+
+        with pytest.raises(ConfigError, match=f"a fleet runs .* pid {os.getpid()}"):
+            occupied(tmp_path / "home").__enter__()
+
+        assert (homes.coordinator / "status.json").exists()
+    with occupied(tmp_path / "home") as homes:
+        assert not homes.coordinator.exists()
+
+
+def test_folder_in_which_a_fleet_was_killed_is_taken_over(tmp_path: Path) -> None:
+    with occupied(tmp_path / "home") as homes:
+        (homes.path / "link").symlink_to(tmp_path)
+    (tmp_path / "home" / MARK).write_text("4194304\n")
+
+    with occupied(tmp_path / "home") as homes:
+        assert not (homes.path / "link").is_symlink()
+    assert (tmp_path / "home").is_dir()
