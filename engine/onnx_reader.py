@@ -146,6 +146,11 @@ def read_graph(model: bytes, constants: bytes = b"") -> Graph:
     held = sum([len(tensor.raw) for tensor in tensors])
     if held > GRAPH_BYTES_MAX:
         raise LimitError(f"graph: {held} bytes of tensors, {GRAPH_BYTES_MAX} allowed")
+    # Only now is anything read: many tensors may be one place of a long file.
+    for tensor in tensors:
+        if tensor.type is ElementType.BOOL and not set(bytes(tensor.raw)) <= {0, 1}:
+            name = tensor.name[:80]
+            raise DecodeError(f"graph: tensor {name!r} has a truth value beyond 1")
     return Graph(
         graph.one("name", str) if graph.has("name") else "",
         version,
@@ -233,8 +238,6 @@ def _tensor(
         raw = memoryview(b"")
     if len(raw) != size(shape) * kind.width:
         raise DecodeError(f"graph: tensor {name[:80]!r} has {len(raw)} bytes")
-    if kind is ElementType.BOOL and not set(bytes(raw)) <= {0, 1}:
-        raise DecodeError(f"graph: tensor {name[:80]!r} has a truth value beyond 1")
     return ConstantTensor(name, kind, shape, raw)
 
 

@@ -105,7 +105,8 @@ def open_npz(
       Exception: Of any kind, if it is no such file.
     """
     with zipfile.ZipFile(content) as archive, ExitStack() as stack:
-        there = [name.removesuffix(".npy") for name in archive.namelist()]
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        there = [name.removesuffix(".npy") for name in members]
         if not {"x", "y"} <= set(there):
             raise DataError(f"expected arrays x and y, found {there}", file=file)
         for name in names:

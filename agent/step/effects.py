@@ -6,15 +6,17 @@ it begins the next, and none of the later ones if it cannot.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.schema.msgpack_codec import Byte, Structure, uint
 from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import UPLOAD_BYTES_MAX
 
 
-@dataclass(frozen=True)
-class SpoolEntry:
+class SpoolEntry(Structure, frozen=True):
     """An upload that waits in the spool until a proof lets it go.
 
     Attributes:
@@ -30,8 +32,8 @@ class SpoolEntry:
     base: Version
     update: Digest
     digest: Digest
-    size: int
-    staleness_max: int
+    size: Annotated[int, uint(UPLOAD_BYTES_MAX, 1)]
+    staleness_max: Byte
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,11 @@ def survey(folder: Path, label: str) -> DataSurvey:
         return found
     found.files = len(files)
     for path in files:
-        look = _look_at_npz if path.suffix in ARRAYS else _look_at_table
+        look = _look_at_npz if path.suffix.lower() in ARRAYS else _look_at_table
         try:
             look(path, label, found)
         except DataError as fault:
-            found.fault(fault.unquoted)
+            found.fault(_told(fault))
         except ConfigError as error:
             found.fault(str(error))
         except Exception as error:  # noqa: BLE001 - no content of a file may stop it; its text could show values
@@ -100,6 +100,14 @@ def _look_at_table(path: Path, label: str, found: DataSurvey) -> None:
                 found.fault(f"{path.name}: row {line}, column {shown(name)}: no value")
 
 
+def _told(fault: DataError) -> str:
+    """What is wrong with a whole file.
+
+    If its first line is no good line of names, it may be a record: it is not quoted.
+    """
+    return fault.unquoted.replace(f"column {shown(fault.column)}", "a column")
+
+
 def _look_at_npz(path: Path, label: str, found: DataSurvey) -> None:
     del label
     bad: dict[int, str] = {}
@@ -109,7 +117,7 @@ def _look_at_npz(path: Path, label: str, found: DataSurvey) -> None:
     ):
         counts = [arrays[name].count for name in ("x", "y")]
         for name, array in arrays.items():
-            _look_at_array(array, name, bad)
+            _look_at_array(array, name, path.name, bad)
     if counts[0] != counts[1]:
         found.fault(f"{path.name}: {counts[0]} records of x, {counts[1]} of y")
     count = min(counts)
@@ -119,11 +127,10 @@ def _look_at_npz(path: Path, label: str, found: DataSurvey) -> None:
     found.records += count - len(wrong)
 
 
-def _look_at_array(array: NpzArray, name: str, bad: dict[int, str]) -> None:
+def _look_at_array(array: NpzArray, name: str, file: str, bad: dict[int, str]) -> None:
     """Notes what is wrong with records of one array."""
     if array.dtype.kind not in _NUMBERS:
-        bad.update((row, f"{name}: no number") for row in range(array.count))
-        return
+        raise DataError(f"{name} holds no numbers", file=file)
     each = max(1, _PIECE_BYTES // max(1, array.bytes))
     array.gather(array.count)
     for start in range(0, array.count, each):

@@ -124,10 +124,14 @@ def data_files(folder: Path) -> list[Path]:
     Raises:
       ConfigError: If there is no such folder, no data file in it, or too many.
     """
-    if folder.suffix in SUFFIXES and folder.is_file():
+    if folder.suffix.lower() in SUFFIXES and folder.is_file():
         return [folder]
     try:
-        found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", file=str(folder)
@@ -216,7 +220,7 @@ def _read(
             for fault in held.faults:
                 said.about(fault.unquoted)
                 # Names of columns are no row: this line is neither these nor a record.
-                if fault.row == 1 and path.suffix in TEXT_TABLES:
+                if fault.row == 1 and path.suffix.lower() in TEXT_TABLES:
                     said.unclear = [*said.unclear, path.name][:COMPLAINTS_MAX]
             with np.errstate(all="ignore"):
                 parts.append(_usable(path, held, manifest, said))
@@ -248,7 +252,7 @@ def _usable(
         inside = (flat >= 0) & (flat < classes)
         checks += [("y is none of the model's classes", _all_of_row(inside))]
     usable = np.ones(len(x), np.bool_)
-    noun = "record" if path.suffix in ARRAYS else "row"
+    noun = "record" if path.suffix.lower() in ARRAYS else "row"
     for text, good in checks:
         for row in np.flatnonzero(usable & ~good):
             said.about(f"{path.name}: {noun} {held.places[row]}: {text}")

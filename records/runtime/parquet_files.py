@@ -167,6 +167,9 @@ class ParquetTable:
     ) -> list[str]:
         library, column = self._pyarrow, self._column(batch, name)
         if not self._is_text(name):
+            if library.types.is_boolean(column.type):
+                # 0 and 1, as where it is read as numbers.
+                column = column.cast(library.int8())
             column = column.cast(library.string())
         cells = []
         # Bytes, since a file may hold others than UTF-8 there.

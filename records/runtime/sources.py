@@ -42,6 +42,11 @@ TEXT_TABLES = (".csv", ".tsv")
 TABLES = (*TEXT_TABLES, *PARQUET)
 ARRAYS = (".npz",)
 BLOCK_BYTES = 1 << 20
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, BadZipFile, zlib.error),
+    # zipfile says these of what it cannot unpack, numpy those of an odd head.
+    *(RuntimeError, KeyError, TypeError, OverflowError),
+)
 FILES_MAX = 1 << 20
 _OTHERS = {
     ".xlsx": "save it as CSV",
@@ -306,8 +311,7 @@ def read_arrays(path: Path, named: tuple[str, ...] = ()) -> dict[str, NDArray[An
                 raise DataError(detail, file=file)
             with open_npz(content, ("x", "y", *named), file) as arrays:
                 return {key: array.whole() for key, array in arrays.items()}
-    # zipfile says RuntimeError and NotImplementedError of what it cannot unpack.
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, RuntimeError) as odd:
+    except _UNREADABLE as odd:
         raise DataError(f"cannot be read: {odd}", file=file) from odd
     except MemoryError as error:
         raise DataError("holds more than memory does", file=file) from error

@@ -25,8 +25,8 @@ _BUDGET = (
     Mutant(
         "one base version is paid for twice",
         "agent/privacy/ledger.py",
-        "        if slot in self.charges:\n            raise BudgetExceeded(",
-        "        if slot in ():\n            raise BudgetExceeded(",
+        "        if slot in self.charges:\n            detail = ",
+        "        if slot in ():\n            detail = ",
         _LEDGER,
     ),
     Mutant(

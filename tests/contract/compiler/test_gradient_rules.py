@@ -15,7 +15,7 @@ from starling.compiler.ir.graph_writer import Attribute
 from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS
 from starling.engine.operator_allowlist import OPERATORS
-from starling.protocol.model.training_bundle import INFER
+from starling.protocol.model.training_bundle import CONSTANTS, INFER
 from tests.contract.compiler.folded_rule_cases import FOLDED_CASES
 from tests.contract.compiler.index_rule_cases import INDEX_CASES, SPECTRUM_CASES
 from tests.contract.compiler.indexing_rule_cases import PLACE_CASES
@@ -442,7 +442,7 @@ def test_boards_allow_the_operators_that_are_written_and_three_more() -> None:
     written = set()
     for make in CASES.values():
         files = compile_model(make()[0], loss=make()[1]).files
-        graphs = [checked_graph(files[name]) for name in GRAPHS]
+        graphs = [checked_graph(files[name], files[CONSTANTS]) for name in GRAPHS]
         written |= {name for graph in graphs for name in graph.operators}
 
     # A graph that was written by hand may change a shape by these.

@@ -442,6 +442,19 @@ def test_model_whose_file_is_not_given_is_refused() -> None:
         read_graph(_beside())
 
 
+def test_truth_values_are_read_after_their_sum() -> None:
+    beside = bytes([2]) * (1 << 20)
+    one = (PLACE[0], ("offset", "0"), ("length", str(1 << 20)))
+    count = GRAPH_BYTES_MAX // len(beside) + 1
+    data = onnx.load_from_string(_beside(one, tensors=count))
+    for tensor in data.graph.initializer:
+        tensor.data_type = TensorProto.BOOL
+        tensor.dims[0] = len(beside)
+
+    with pytest.raises(LimitError, match="bytes of tensors"):
+        read_graph(data.SerializeToString(), beside)
+
+
 def test_tensors_that_share_bytes_count_each() -> None:
     beside = bytes(1 << 20)
     one = (PLACE[0], ("offset", "0"), ("length", str(1 << 20)))

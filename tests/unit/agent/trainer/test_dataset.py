@@ -53,12 +53,15 @@ def test_files_are_joined_in_order_of_name(tmp_path: Path) -> None:
     npz(tmp_path, "b.npz", [[3.0, 4.0]], [1])
     npz(tmp_path, "a.npz", [[1.0, 2.0]], [0])
     (tmp_path / "c.csv").write_text("5,6,2\n7,8,0\n")
+    (tmp_path / "D.CSV").write_text("9,1,1\n")
+    (tmp_path / "._a.csv").write_text("of another system")
     (tmp_path / "notes.txt").write_text("not data")
 
     data = read_dataset(tmp_path, MANIFEST)
 
-    assert data.x.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
-    assert data.y.tolist() == [0, 1, 2, 0]
+    assert data.x.tolist() == [[9, 1], [1, 2], [3, 4], [5, 6], [7, 8]]
+    assert data.y.tolist() == [1, 0, 1, 2, 0]
+    assert data.complaints.unusable == 0
     assert [data.x.dtype.name, data.y.dtype.name] == ["float32", "int64"]
 
 

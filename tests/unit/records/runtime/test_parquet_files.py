@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from pyarrow import parquet
 
 from starling.agent.trainer.dataset import read_dataset
 from starling.protocol.errors import ConfigError
+from starling.protocol.model.table_schema import (
+    InputColumn,
+    TableSchema,
+    TargetColumn,
+)
+from starling.protocol.model.training_bundle import TensorSpec
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.runtime import parquet_files
@@ -119,6 +126,18 @@ def test_board_reads_by_name_and_leaves_out_what_does_not_fit(tmp_path: Path) ->
     ]
     assert said[3] == "c.parquet: lacks a column of the model"
     assert "secret" not in "".join(said)
+
+
+def test_board_knows_truth_values_as_labels(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"x": [1.5, 2.5], "y": [True, False]})
+    table = TableSchema((InputColumn("x"),), (TargetColumn("y"),))
+    bundle = replace(
+        LABELS, input=TensorSpec((1,), "float32"), classes=("0", "1", "2"), table=table
+    )
+
+    data = read_dataset(tmp_path, bundle)
+
+    assert data.y.tolist() == [1, 0]
 
 
 def test_text_that_is_not_utf_8_is_a_fault_of_its_row(tmp_path: Path) -> None:

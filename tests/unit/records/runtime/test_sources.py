@@ -1,6 +1,7 @@
 """What a path holds, and what is wrong with it."""
 
 import wave
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -309,6 +310,18 @@ def _reals_and_texts(path: Path) -> None:
     np.savez(path, x=np.zeros((2, 3)), y=np.zeros(2))
 
 
+def _entries_without_ending(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", b"1")
+        file.writestr("y", b"1")
+
+
+def _odd_head(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("x.npy", "y.npy"):
+            file.writestr(name, b"\x93NUMPY\x01\x00\x08\x00{[]: 1}\n")
+
+
 def _two_targets(path: Path) -> None:
     np.savez(path.with_name("a.npz"), x=np.zeros((2, 3)), y=np.zeros(2))
     np.savez(path, x=np.zeros((2, 3)), y=np.zeros((2, 2)))
@@ -318,6 +331,8 @@ def _two_targets(path: Path) -> None:
     ("make", "told"),
     [
         (_scalar, r"expected x of as many records as y, found \(\) and \(\)"),
+        (_entries_without_ending, r"expected arrays x and y, found \[\]"),
+        (_odd_head, r"cannot be read"),
         (_single, r"is a single array: numpy.savez\(file, x=x, y=y\) writes both"),
         (_reals_and_texts, r"y: records of \(\) numbers, where a.npz has \(\) texts"),
         (_two_targets, r"y: records of \(2,\) numbers, where a.npz has \(\) numbers"),

@@ -118,6 +118,23 @@ def test_what_stands_in_a_cell_is_not_quoted(tmp_path: Path) -> None:
     assert "3" not in said
 
 
+def test_first_record_that_is_taken_for_names_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Meier,yes,yes\nHuber,no,yes\n")
+
+    said = look(tmp_path).found
+
+    assert "a.csv: row 1, a column: stands twice among the names" in said
+    assert "yes" not in said
+
+
+def test_array_without_numbers_is_one_fault(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), y=np.array(["a", "b", "c"]))
+
+    said = look(tmp_path).found
+
+    assert "1 unusable; the first: a.npz: y holds no numbers" in said
+
+
 @pytest.mark.parametrize("is_turned", [False, True])
 def test_first_fault_of_an_array_is_named_by_record_and_column(
     tmp_path: Path, is_turned: bool
