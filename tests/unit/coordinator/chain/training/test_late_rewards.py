@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.chain.governance import credit_accounts
+from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.coordinator.chain.training import reputations
 from starling.coordinator.chain.training.contribution_rewards import (
     earnings,
@@ -14,6 +15,7 @@ from starling.coordinator.chain.training.rewards import payments, settlement
 from starling.protocol.chain.task_rollback import ROLLBACK, TaskRollback
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
+from starling.protocol.learning.board_reputation import BoardReputation
 from starling.protocol.learning.end_policy import EndPolicy
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from tests.unit.coordinator.chain.training.test_contribution_rewards import (
@@ -87,6 +89,19 @@ def test_board_in_quarantine_is_paid_nothing_at_the_end_and_keeps_its_debt() -> 
     world.must(world.close(0))
     assert balance(world, 0) == 0
     assert sum(balance(world, at) for at in (1, 2, 3)) > 0
+    check_invariants(world.tree)
+
+
+def test_board_that_another_task_quarantined_is_passed_over_at_the_end() -> None:
+    world = paying(spec_of(2))
+    make(world, 1, equals(GOOD, GOOD))
+    draft = StateOverlay(world.tree)
+    barred = BoardReputation(quarantines=1, until_ms=world.time_ms + 1)
+    reputations.REPUTATIONS.put(draft, barred, board_id(0))
+    world.tree = world.tree.update(draft.changes)
+    world.must(world.close(0))
+    assert (balance(world, 0), balance(world, 1)) == (0, REWARD // 2)
+    assert reward_account(world.tree, 0).credits == REWARD // 2
     check_invariants(world.tree)
 
 
