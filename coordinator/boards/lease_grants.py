@@ -5,10 +5,11 @@ from functools import partial
 from starling.coordinator.boards import finality_proofs
 from starling.coordinator.chain.state import (
     board_records,
+    closure_records,
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import closures, reputations, task_end
+from starling.coordinator.chain.training import reputations, task_end
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -56,7 +57,7 @@ def check_in(
         turn.send(device, granted.envelope)
         return
     tree = turn.state.ledger.tree
-    if (ended := closures.closure(tree, said.task)) is not None:
+    if (ended := closure_records.closure(tree, said.task)) is not None:
         raise InvalidUpdate(f"the task was {ended.text}", Reason.CLOSED)
     if rests := task_end.rests(tree, said.task, _time_ms(turn)):
         raise InvalidUpdate(rests, Reason.PAUSED)
@@ -76,7 +77,7 @@ def check_in(
 def task_closed(turn: CoordinatorStep, number: TaskId) -> None:
     """No board waits for a lease any more; what was leased may still be sent."""
     task = turn.state.tasks.get(number)
-    ended = closures.closure(turn.state.ledger.tree, number)
+    ended = closure_records.closure(turn.state.ledger.tree, number)
     if task is None or ended is None:
         return
     turn.report(f"task {number} {task.spec.name!r} was {ended.text}")
@@ -154,7 +155,7 @@ def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     policy = task.spec.aggregation
     tree = turn.state.ledger.tree
     rests = task_end.rests(tree, task.number, _time_ms(turn))
-    if rests or closures.closure(tree, task.number) is not None:
+    if rests or closure_records.closure(tree, task.number) is not None:
         # Nobody pays for a version that is not wanted, or would hardly be better.
         turn.put_task(task)
         return

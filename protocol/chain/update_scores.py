@@ -6,6 +6,7 @@ lies among honest opinions whoever lies. One transaction for each version and
 coordinator holds them all, so that the chain does not grow with each update.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from starling.protocol.ids import TaskId, Version
@@ -65,3 +66,17 @@ class Scores(Structure, frozen=True):
 
 
 SCORES = structure(Scores, 12 * 1024)
+
+
+def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The lower median of each column.
+
+    Args:
+      opinions: (k, n) integers, k opinions of n updates each; k is at least 1.
+
+    Returns:
+      n values, each of them one of its column's.
+    """
+    middle = (len(opinions) - 1) // 2
+    columns = zip(*opinions, strict=True)
+    return tuple(sorted(column)[middle] for column in columns)

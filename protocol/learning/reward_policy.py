@@ -102,6 +102,15 @@ class BoardEarnings(Structure, frozen=True):
         """Worth that it was not paid for yet; see `worth`."""
         return max(0, self.worth(sigma_micro) - self.paid)
 
+    def forgotten(self) -> "BoardEarnings":
+        """Earnings once its contributions are forgotten: its debt stays.
+
+        Harm that it was not made to answer for, and worth that it was paid for and has
+        lost since, are made good before it is paid again.
+        """
+        debt = min(0, self.contribution - self.paid)
+        return BoardEarnings(max(-WORTH_MAX, debt))
+
 
 NOTHING_EARNED = BoardEarnings()
 

@@ -294,6 +294,13 @@ _CREDITS = (
         _REWARDS,
     ),
     Mutant(
+        "late scores pay for what a rollback undid",
+        "coordinator/chain/training/contribution_rewards.py",
+        "    if left_out is None:\n        return",
+        "    if left_out is None:\n        left_out = frozenset()",
+        ("tests/unit/coordinator/chain/training/test_late_rewards.py",),
+    ),
+    Mutant(
         "uses are paid again with every reading",
         "coordinator/chain/training/contribution_rewards.py",
         "    amount = (body.reading - before) * policy.use_price",

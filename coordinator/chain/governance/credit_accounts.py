@@ -14,7 +14,11 @@ from dataclasses import replace
 from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state import (
+    board_records,
+    closure_records,
+    task_records,
+)
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.state.state_table import (
     NUMBER,
@@ -102,14 +106,17 @@ def fund(
     """Moves credits from the treasury into a task's pool.
 
     Raises:
-      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, REPLAYED, INSUFFICIENT_FUNDS or
-        MALFORMED.
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, CLOSED, REPLAYED,
+        INSUFFICIENT_FUNDS or MALFORMED.
     """
     del context, identity
     body = FUND.unpack(envelope.body)
     check_operator(draft, envelope)
     if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    closed = closure_records.closure(draft, body.task)
+    if closed is not None:
+        raise ProtocolError(f"task {body.task} was {closed.text}", Reason.CLOSED)
     count_envelope(draft, envelope)
     left = treasury(draft)
     _require(left, body.amount, "the treasury")

@@ -13,9 +13,14 @@ that it is for, so that everybody is paid by one price, which follows slowly. A 
 is so paid for ten scored updates at least, whichever versions they fell into; which
 others stood in the same version, and how many, makes no difference.
 
+Once a task is closed or has ended, all are paid what they are due: with CLOSE, and with
+each version that is scored from then on.
+
 A board in quarantine is paid nothing, and what it was not paid for yet is forgotten,
-to the others' good; after its return it begins anew. A version that no quorum scores
-pays nothing, and its credits stay in the pool.
+to the others' good; after its return it begins anew, with the harm that it still has to
+make good. A version that no quorum scores pays nothing, and its credits stay in the
+pool. So do those of a version that a rollback undid; of a version that was made again,
+the boards that were left out have no part, however late its scores come.
 
 Who serves the model states what its meter shows (USE), and pays the task's price for
 each use since it last did, from its own account. All that contributed to the task up
@@ -25,11 +30,11 @@ left out of the model counts no more.
 Source: `protocol.learning.reward_policy`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state import rollback_records, task_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.state.score_subjects import ScoreSubject
 from starling.coordinator.chain.state.state_table import (
@@ -139,20 +144,27 @@ def settle(
     """
     spec = task_records.task(draft, number)
     settled = rewards.settlement(draft, number, version)
+    head = task_records.head(draft, number)
     assert spec is not None
     assert settled is not None
+    assert head is not None
     if spec.rewards.rule != RewardRule.CONTRIBUTION:
+        return
+    left_out = rollback_records.left_out(draft, number, version, head)
+    if left_out is None:
         return
     held = credit_accounts.pool(draft, number)
     reward = min(spec.pool, held)
     if reward:
         credit_accounts.POOLS.put(draft, held - reward, number)
-    taking_part = _for_taking_part(draft, context, spec, reward, subjects)
+    taking_part = _for_taking_part(draft, context, spec, reward, subjects, left_out)
     amounts = list(taking_part)
     owed = reward_account(draft, number)
     owed = evolve(owed, credits=owed.credits + reward - sum(taking_part))
     paydays: dict[DeviceId, int] = {}
     for place, (of, median) in enumerate(zip(subjects, medians, strict=True)):
+        if of.board in left_out:
+            continue
         owed, is_payday = _count(draft, context, number, version, owed, of, median)
         if is_payday:
             paydays[of.board] = place
@@ -171,13 +183,20 @@ def _for_taking_part(
     spec: TaskSpec,
     reward: int,
     subjects: Sequence[ScoreSubject],
+    left_out: Set[DeviceId],
 ) -> tuple[int, ...]:
-    """Credits for taking part, by deposits; 0 for all where nobody has one."""
-    stakes = []
+    """Credits for taking part, by deposits; 0 for all where nobody has one.
+
+    A deposit counts once, with its board's first update.
+    """
+    stakes, counted = [], set(left_out)
     for of in subjects:
         held = credit_accounts.account(draft, of.board)
-        barred = reputations.is_quarantined(draft, context, of.board)
+        barred = of.board in counted or reputations.is_quarantined(
+            draft, context, of.board
+        )
         stakes.append(0 if held is None or barred else held.deposit)
+        counted.add(of.board)
     part = reward * spec.rewards.taking_part_micro // MILLION
     return rewards.shares(part, stakes) if any(stakes) else (0,) * len(stakes)
 
@@ -201,7 +220,7 @@ def _count(
     weight = spec.aggregation.staleness_q15[version - 1 - of.base]
     amount = contribution(median.influence, counted_size(spec, of.pledge), weight)
     if reputations.is_quarantined(draft, context, of.board):
-        after = NOTHING_EARNED
+        after = (known or NOTHING_EARNED).forgotten()
     else:
         after = with_contribution(known or NOTHING_EARNED, amount)
     owed = _put(draft, number, spec, owed, of.board, after)
@@ -242,15 +261,35 @@ def _put(
     return evolve(owed, due=max(0, min(UINT_MAX, due)))
 
 
-def leave_out(draft: StateOverlay, number: int, board: DeviceId) -> None:
-    """Forgets what a board contributed, since a rollback leaves it out of the model."""
-    spec = task_records.task(draft, number)
+def pay_all(draft: StateOverlay, context: BlockContext, number: int) -> None:
+    """The last payday: pays all boards what they are due, however little they did.
+
+    Boards in quarantine are paid nothing. Does nothing where nothing is set aside.
+    """
+    spec, owed = task_records.task(draft, number), reward_account(draft, number)
     assert spec is not None
-    if not EARNINGS.has(draft, number, board):
+    if not owed.credits or not owed.due:
         return
-    owed = _put(
-        draft, number, spec, reward_account(draft, number), board, NOTHING_EARNED
-    )
+    for board in _contributors(draft, number):
+        if reputations.is_quarantined(draft, context, board):
+            continue
+        owed, amount = _pay(draft, number, spec, owed, board)
+        if amount:
+            credit_accounts.credit(draft, board, amount)
+    REWARD_ACCOUNTS.put(draft, owed, number)
+
+
+def leave_out(draft: StateOverlay, number: int, board: DeviceId) -> None:
+    """Forgets what a board contributed, since a rollback leaves it out of the model.
+
+    What is below 0 stays.
+    """
+    spec, known = task_records.task(draft, number), EARNINGS.get(draft, number, board)
+    assert spec is not None
+    if known is None:
+        return
+    owed = reward_account(draft, number)
+    owed = _put(draft, number, spec, owed, board, known.forgotten())
     REWARD_ACCOUNTS.put(draft, owed, number)
 
 
@@ -279,11 +318,12 @@ def use(
     if body.reading <= before:
         detail = f"the meter shows {body.reading}, it showed {before} before"
         raise ProtocolError(detail, Reason.STALE)
+    amount = (body.reading - before) * policy.use_price
+    credit_accounts.debit(draft, operator, min(amount, CREDITS_MAX + 1))
+    # Only now, since it takes the longer the more boards contributed.
     boards, worths = _worths(draft, context, body.task, spec)
     if not any(worths):
         raise ProtocolError("nobody has contributed yet", Reason.STALE)
-    amount = (body.reading - before) * policy.use_price
-    credit_accounts.debit(draft, operator, min(amount, CREDITS_MAX + 1))
     for board, share in zip(boards, rewards.shares(amount, worths), strict=True):
         if share:
             credit_accounts.credit(draft, board, share)
@@ -295,12 +335,19 @@ def _worths(
 ) -> tuple[list[DeviceId], list[int]]:
     """Boards that contributed to a task, and their worths; 0 in quarantine."""
     boards, worths, sigma_micro = [], [], noise_micro(spec)
-    for place in range(reward_account(draft, number).boards):
-        found = CONTRIBUTORS.get(draft, number, place)
-        assert found is not None, "contributors stand as long as their task"
-        board = DeviceId(found)
+    for board in _contributors(draft, number):
         barred = reputations.is_quarantined(draft, context, board)
         worth = earnings(draft, number, board).worth(sigma_micro)
         boards.append(board)
         worths.append(0 if barred else worth)
     return boards, worths
+
+
+def _contributors(tree: StateReader, number: int) -> list[DeviceId]:
+    """Boards that ever contributed to a task, in the order of their first updates."""
+    boards = []
+    for place in range(reward_account(tree, number).boards):
+        found = CONTRIBUTORS.get(tree, number, place)
+        assert found is not None, "contributors stand as long as their task"
+        boards.append(DeviceId(found))
+    return boards

@@ -28,8 +28,8 @@ from starling.coordinator.chain.state.state_table import (
     by_number,
     by_task_and_number,
 )
-from starling.coordinator.chain.training.scores import lower_medians
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
+from starling.protocol.chain.update_scores import lower_medians
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import Digest, PublicKey, TaskId, Version

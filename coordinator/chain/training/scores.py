@@ -41,6 +41,7 @@ from starling.coordinator.chain.training import (
     contribution_rewards,
     reputations,
     rewards,
+    task_end,
 )
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
@@ -50,6 +51,7 @@ from starling.protocol.chain.update_scores import (
     Score,
     Scores,
     UpdateScore,
+    lower_medians,
 )
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
 from starling.protocol.ids import DeviceId, Digest, PublicKey, Version
@@ -145,20 +147,6 @@ def open_version(
     score_subjects.put(draft, number, job.version, tuple(found))
 
 
-def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The lower median of each column.
-
-    Args:
-      opinions: (k, n) integers, k opinions of n updates each; k is at least 1.
-
-    Returns:
-      n values, each of them one of its column's.
-    """
-    middle = (len(opinions) - 1) // 2
-    columns = zip(*opinions, strict=True)
-    return tuple(sorted(column)[middle] for column in columns)
-
-
 def score(
     draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
 ) -> None:
@@ -197,6 +185,8 @@ def score(
         contribution_rewards.settle(
             draft, context, body.task, body.version, of, medians
         )
+        if task_end.is_over(draft, body.task, context.time_ms):
+            contribution_rewards.pay_all(draft, context, body.task)
 
 
 def _medians(opinions: Sequence[Sequence[UpdateScore]]) -> tuple[UpdateScore, ...]:

@@ -1,7 +1,7 @@
 """Tasks that grant no more leases: paused, since the loss falls no more, or ended."""
 
 from starling.coordinator.chain.governance import credit_accounts
-from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state import closure_records, task_records
 from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.chain.training import evaluations
 from starling.protocol.learning.end_policy import ended_text
@@ -24,6 +24,12 @@ def ended(tree: StateReader, number: int, time_ms: int) -> str:
         credit_accounts.pool(tree, number),
     )
     return ended_text(spec.end, head, time_ms, known, pool)
+
+
+def is_over(tree: StateReader, number: int, time_ms: int) -> bool:
+    """True if a task was closed or has ended; see `ended`."""
+    closed = closure_records.closure(tree, number) is not None
+    return closed or bool(ended(tree, number, time_ms))
 
 
 def rests(tree: StateReader, number: int, time_ms: int) -> str:

@@ -2,9 +2,10 @@
 
 Updates queue up in the order (height, index). When K wait and no job is open, the first
 K become the job of version head + 1; half of them are enough once the oldest waited
-`patience` blocks and `patience_s`. While a job is open the head stands still, so that
-nothing that waits gets staler between its admission and its cut; what a new head makes
-too stale is dropped at once. `attestation` says when the job's version is final.
+`patience` blocks and `patience_s`, and one if the task is over. While a job is open the
+head stands still, so that nothing that waits gets staler between its admission and its
+cut; what a new head makes too stale is dropped at once. `attestation` says when the
+job's version is final.
 """
 
 from dataclasses import replace
@@ -28,6 +29,7 @@ from starling.coordinator.chain.training import (
     lost_updates,
     rewards,
     scores,
+    task_end,
 )
 from starling.coordinator.chain.training.lost_updates import LostUpdateCount
 from starling.protocol.chain.board_statement import BoardRecord, TaskProgress
@@ -238,12 +240,15 @@ def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
     `patience_s` by their headers. Boards that
     forfeited the head count towards the half, from their last forfeit on; with them,
     fewer updates make a version, and none at all the same version anew: a base for
-    which everybody may sign again.
+    which everybody may sign again. Of a task that was closed or has ended one update is
+    enough, since no lease brings more.
     """
     for number in task_records.waiting(draft):
         spec, progress = _open_task(draft, number)
         lost = lost_updates.of_head(draft, number, progress.head)
         half = -(-spec.aggregation.buffer // 2)
+        if progress.pending and task_end.is_over(draft, number, context.time_ms):
+            half = 1
         if progress.pending + (lost.boards if lost else 0) < half:
             continue
         since: list[QueuedUpdate | LostUpdateCount] = []

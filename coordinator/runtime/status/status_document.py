@@ -12,11 +12,11 @@ from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.node.node import StateDiverged
 from starling.coordinator.chain.state import (
     board_records,
+    closure_records,
     task_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
 from starling.coordinator.chain.training import (
-    closures,
     contribution_rewards,
     task_end,
 )
@@ -213,7 +213,7 @@ class StatusFile:
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
-        ended = closures.closure(state.ledger.tree, task.number)
+        ended = closure_records.closure(state.ledger.tree, task.number)
         by_loss = self._rankings.by_loss(task.spec.bundle)
         return {
             "task": task.number,

@@ -67,6 +67,16 @@ def test_what_was_paid_for_is_not_due_again() -> None:
     assert (known.due(0), with_contribution(known, -50).due(0)) == (20, 0)
 
 
+@pytest.mark.parametrize(
+    ("contribution", "paid", "left"),
+    [(100, 80, 0), (50, 80, -30), (-40, 0, -40), (-WORTH_MAX, WORTH_MAX, -WORTH_MAX)],
+)
+def test_debts_are_not_forgotten(contribution: int, paid: int, left: int) -> None:
+    known = BoardEarnings(contribution=contribution, scored=10, paid=paid)
+    assert known.forgotten() == BoardEarnings(contribution=left)
+    assert known.forgotten().forgotten() == known.forgotten()
+
+
 @given(st.lists(influences, min_size=1, max_size=40), st.integers(0, MILLION))
 def test_worth_is_never_below_zero_nor_above_the_sum(
     amounts: list[int], sigma_micro: int

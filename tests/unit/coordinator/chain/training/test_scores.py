@@ -12,12 +12,17 @@ from starling.coordinator.chain.state.score_subjects import subjects
 from starling.coordinator.chain.training.rewards import payments
 from starling.coordinator.chain.training.scores import (
     contributions,
-    lower_medians,
     scorers,
     scores,
 )
 from starling.protocol.chain.payments import PAGE
-from starling.protocol.chain.update_scores import SCORE, Score, Scores, UpdateScore
+from starling.protocol.chain.update_scores import (
+    SCORE,
+    Score,
+    Scores,
+    UpdateScore,
+    lower_medians,
+)
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.score_policy import NO_SCORES
