@@ -7,6 +7,7 @@ the transaction stands in a block, or the coordinator notes there that it is ref
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +132,10 @@ def await_decision(
 
 def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
     """Record of a board in the stored chain; None if it is unknown."""
-    return board(_state(home), device)
+    if not (home.state / CHAIN_FILE).exists():
+        return None
+    with closing(SqliteStore.read(home.state / CHAIN_FILE)) as store:
+        return board(store, device)
 
 
 def boards_enrolled(home: CoordinatorHome) -> int:
