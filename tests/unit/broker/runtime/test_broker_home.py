@@ -183,6 +183,22 @@ def test_authority_s_key_taken_away_makes_no_other_authority(
     server.verify_directly_issued_by(load_certificate(offline.authority_certificate))
 
 
+def test_authority_that_is_lost_with_its_key_elsewhere_is_put_back(
+    offline: BrokerHome,
+) -> None:
+    certificate = offline.authority_certificate
+    before = certificate.read_bytes()
+    certificate.unlink()
+
+    with pytest.raises(ConfigError, match="put both back"):
+        offline.prepare(SETTINGS)
+
+    assert not certificate.exists()
+    assert not offline.certificates.has_key()
+    certificate.write_bytes(before)
+    offline.prepare(SETTINGS)
+
+
 def test_hosts_asked_for_without_the_key_are_told_and_the_rest_is_done(
     offline: BrokerHome,
 ) -> None:

@@ -7,6 +7,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -114,9 +115,9 @@ def test_connection_ends_after_its_time(world: World) -> None:
 
 def is_held(address: tuple[str, int]) -> bool:
     """True if this process has a socket whose peer is at an address."""
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as each:
-            if each.getpeername() == address:
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(each.name))) as held:
+            if held.getpeername() == address:
                 return True
     return False
 
