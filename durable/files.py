@@ -53,7 +53,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file.
+    """True if there is such a file.
 
     Raises:
       StorageError: If that cannot be seen, as on a disk that was pulled out.

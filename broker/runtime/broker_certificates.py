@@ -113,7 +113,7 @@ class BrokerCertificates:
         return self._files(user, self.path)
 
     def has_key(self) -> bool:
-        """Whether the authority's key is here now.
+        """True if the authority's key is here now.
 
         Raises:
           StorageError: If that cannot be seen, as on a token that was pulled out.

@@ -108,7 +108,9 @@ def _answer_alone(
         try:
             store.prepare()
             with lock(store.lock_file), ExitStack() as stack:
-                desks = {"renewals": partial(_renewals, home, broker, settings)}
+                desks: dict[str, Callable[[], RegistrarThreads]] = {
+                    "renewals": partial(_renewals, home, broker, settings)
+                }
                 if settings.enrol_port:
                     desks["newcomers"] = partial(
                         _newcomers, home, broker, settings, store

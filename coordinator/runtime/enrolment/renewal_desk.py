@@ -121,7 +121,7 @@ class RenewalDesk:
         """
         if not self._waiting or not self._certificates.has_key():
             return []
-        told = []
+        told: list[MqttMessage] = []
         with self._guard:
             for user, der in list(self._waiting.items())[:ISSUED_AT_ONCE]:
                 try:

@@ -17,11 +17,17 @@ from starling.coordinator.chain.training import contribution_rewards, evaluation
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import is_running
-from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE, REMEDY
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.durable.files import is_there
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.state_tree import StateTree
-from starling.protocol.errors import OperationError, Reason
+from starling.protocol.errors import (
+    OperationError,
+    ProtocolError,
+    Reason,
+    StorageError,
+)
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.learning.progress_guard import TaskLoss
 from starling.protocol.refusals import REFUSALS
@@ -131,11 +137,19 @@ def await_decision(
 
 
 def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
-    """Record of a board in the stored chain; None if it is unknown."""
-    if not (home.state / CHAIN_FILE).exists():
+    """Record of a board in the stored chain; None if it is unknown.
+
+    Raises:
+      StorageError: If the chain cannot be read, or the record is damaged.
+    """
+    path = home.state / CHAIN_FILE
+    if not is_there(path):
         return None
-    with closing(SqliteStore.read(home.state / CHAIN_FILE)) as store:
-        return board(store, device)
+    with closing(SqliteStore.read(path)) as store:
+        try:
+            return board(store, device)
+        except ProtocolError as error:
+            raise StorageError(f"{path}: a board: {error}; {REMEDY}") from error
 
 
 def boards_enrolled(home: CoordinatorHome) -> int:

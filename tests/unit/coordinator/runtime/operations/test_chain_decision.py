@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from starling.coordinator.runtime.storage.sqlite_chain import ChainTables
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.effects import RemoveInboxFile
-from starling.protocol.errors import OperationError, Reason
+from starling.protocol.errors import OperationError, Reason, StorageError
 from starling.protocol.ids import DeviceId, Digest
 
 IDENTITY = Digest(bytes(32))
@@ -158,3 +160,14 @@ def test_board_is_read_by_itself_and_the_file_is_closed(
 
 def test_no_board_is_known_before_there_is_a_chain(tmp_path: Path) -> None:
     assert known_board(CoordinatorHome(tmp_path), DeviceId(bytes(16))) is None
+
+
+def test_damaged_record_of_a_board_is_the_disk_s_fault(home: CoordinatorHome) -> None:
+    device = DeviceId(b"b" * 16)
+    with closing(sqlite3.connect(home.state / CHAIN_FILE)) as connection:
+        row = (BOARDS.key(device), b"\xc1")
+        connection.execute("INSERT INTO state VALUES (?, ?)", row)
+        connection.commit()
+
+    with pytest.raises(StorageError, match="a board"):
+        known_board(home, device)
