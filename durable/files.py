@@ -52,6 +52,16 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {refusal(error)}") from error
 
 
+def is_there(path: Path) -> bool:
+    """True if there is such a file.
+
+    Raises:
+      StorageError: If that cannot be seen, as on a disk that was pulled out.
+    """
+    with storage_errors(path):
+        return path.exists()
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Writes every byte to an open file; plain `os.write` may stop short."""
     view = memoryview(content)

@@ -38,7 +38,13 @@ from starling.broker.runtime.certificate_authority import (
     days_left,
 )
 from starling.broker.runtime.tls_key import read_tls_key, write_tls_key
-from starling.durable.files import read_if_present, write_atomic
+from starling.durable.files import (
+    is_there,
+    read_if_present,
+    refusal,
+    storage_errors,
+    write_atomic,
+)
 from starling.protocol.crypto.keys import SEED_BYTES
 from starling.protocol.errors import ConfigError, FederationError, StorageError
 from starling.protocol.ids import PublicKey
@@ -106,13 +112,22 @@ class BrokerCertificates:
         """Files of one of the broker's own clients."""
         return self._files(user, self.path)
 
+    def has_key(self) -> bool:
+        """True if the authority's key is here now.
+
+        Raises:
+          StorageError: If that cannot be seen, as on a token that was pulled out.
+        """
+        return is_there(self.authority_key)
+
     def authority(self) -> CertificateAuthority:
         """Opens the certificate authority.
 
         Raises:
           ConfigError: If its key is not here, and as `CertificateAuthority.open`.
+          StorageError: If a file cannot be read.
         """
-        if not self.authority_key.exists():
+        if not self.has_key():
             raise ConfigError(
                 "not here, and no certificate is issued without it; put it back for "
                 "this command, and away again afterwards",
@@ -125,14 +140,22 @@ class BrokerCertificates:
 
         Raises:
           ConfigError: If a certificate without which the broker cannot run needs the
-            authority's key, or that key is of another pair.
+            authority's key, that key is of another pair, or the authority's
+            certificate is lost while its key is elsewhere.
           StorageError: If the disk refuses.
         """
         key, certificate = self.authority_key, self.authority_certificate
-        if not certificate.exists():
+        is_here = self.has_key()
+        if not is_there(certificate):
+            if not is_here and is_there(self.server):
+                # Another authority would shut out every client of this one.
+                raise ConfigError(
+                    f"lost, and {key.name} is not here to make it again; put both back",
+                    file=str(certificate),
+                )
             name = f"starling {settings.fleet}"
             CertificateAuthority.create(key, certificate, name)
-        is_here = key.exists()
+            is_here = True
         if is_here:
             # Also where nothing is to be issued: a key of another pair is to be told.
             self.authority()
@@ -256,6 +279,9 @@ class CertificateMonitor:
             return self._certificates.prepare(self._settings())
         except FederationError as error:
             return RenewalResult((), (str(error),))
+        except OSError as error:
+            where = error.filename or self._certificates.path
+            return RenewalResult((), (f"{where}: {refusal(error)}",))
 
 
 def renewal_check(
@@ -288,7 +314,7 @@ def _need(path: Path, *, at_half: bool, is_needed: bool) -> CertificateNeed | No
 
     At half its life where that can be done, else once its end is near.
     """
-    if not path.exists():
+    if not is_there(path):
         return CertificateNeed(f"{path} is missing", is_needed)
     try:
         left = days_left(path)
@@ -307,5 +333,6 @@ def _kept_key(key: Path, certificate: Path) -> PublicKey:
     except (ConfigError, StorageError):
         # Without its certificate first: a crash must not leave a pair that does not
         # match.
-        certificate.unlink(missing_ok=True)
+        with storage_errors(certificate):
+            certificate.unlink(missing_ok=True)
         return write_tls_key(key, os.urandom(SEED_BYTES))

@@ -17,7 +17,7 @@ from starling.broker.runtime.mosquitto_process import find_mosquitto, mosquitto_
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.broker.runtime.pinned_authority import fetch_authority, fingerprint
 from starling.durable.files import require_private
-from starling.protocol.errors import FederationError, TransportError
+from starling.protocol.errors import FederationError, StorageError, TransportError
 from starling.protocol.wire.topics import Topics
 
 WARN_DAYS = 30
@@ -80,10 +80,16 @@ def _private(path: Path) -> HealthCheck:
 
 
 def _authority_key(home: BrokerHome) -> HealthCheck:
-    if not home.certificates.authority_key.exists():
+    name, key = "files.authority-private", home.certificates.authority_key
+    try:
+        is_here = home.certificates.has_key()
+    except StorageError as error:
+        fix = "put its token or disk back, or take it away cleanly"
+        return HealthCheck(name, Verdict.FAIL, str(error), fix)
+    if not is_here:
         found = "kept elsewhere; no certificate is issued here"
-        return HealthCheck("files.authority-private", Verdict.OK, found)
-    return _private(home.certificates.authority_key)
+        return HealthCheck(name, Verdict.OK, found)
+    return _private(key)
 
 
 def _expiry(name: str, certificate: Path) -> HealthCheck:

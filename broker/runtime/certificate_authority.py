@@ -26,6 +26,7 @@ from starling.broker.certificate_reader import CERTIFICATE_DAYS
 from starling.broker.runtime.tls_key import private_key_pem
 from starling.durable.files import (
     PRIVATE_MODE,
+    is_there,
     read_limited,
     require_private,
     write_atomic,
@@ -62,7 +63,7 @@ class CertificateAuthority:
           ConfigError: If there is a key that `open` would refuse.
           StorageError: If the disk refuses.
         """
-        if not key_path.exists():
+        if not is_there(key_path):
             seed = os.urandom(SEED_BYTES)
             write_atomic(key_path, private_key_pem(seed), PRIVATE_MODE)
         key = _read_key(key_path)

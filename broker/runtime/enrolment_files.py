@@ -192,16 +192,26 @@ class EnrolmentListener:
 
     def keep(self) -> None:
         """Starts it again if it ended; a failure is told, and tried again later."""
-        if self._process is None or self._process.pid is not None:
-            return
         try:
-            self._process.start()
+            had_ended = self._start_ended()
         except FederationError as error:
             if self._told.is_new(str(error), time.monotonic()):
                 sys.stderr.write(f"warning: the enrolment listener: {error}\n")
-        else:
+            return
+        if had_ended:
             self._told.forget()
             sys.stderr.write("warning: the enrolment listener ended; started again\n")
+
+    def _start_ended(self) -> bool:
+        """Starts what does not run; False if all of it does."""
+        had_ended = False
+        if self._process is not None and self._process.pid is None:
+            self._process.start()
+            had_ended = True
+        if self._gate is not None and not self._gate.is_running:
+            self._gate.start()
+            had_ended = True
+        return had_ended
 
     def reload(self) -> None:
         """Has it read its certificate again."""
@@ -210,10 +220,12 @@ class EnrolmentListener:
 
     def stop(self) -> None:
         """Ends it."""
-        if self._gate is not None:
-            self._gate.stop()
-        if self._process is not None:
-            self._process.stop()
+        try:
+            if self._gate is not None:
+                self._gate.stop()
+        finally:
+            if self._process is not None:
+                self._process.stop()
 
 
 def _hashed(password: str) -> str:

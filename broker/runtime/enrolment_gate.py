@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starling.broker.mosquitto_conf import ENROLMENT_CONNECTIONS_MAX
@@ -18,7 +19,9 @@ from starling.protocol.errors import OperationError
 
 _CHUNK_BYTES = 16_384
 _BACKLOG = 128
-_STOP_S = 2.0
+_CLOSE_S = 1.0
+"""For which the last bytes may go out; a peer that never reads takes none."""
+_STOP_S = 3.0
 _NETWORK_BITS = 64
 """Of an IPv6 address; whoever has one of the network has all of it."""
 
@@ -59,6 +62,11 @@ class EnrolmentGate:
         self._ending = asyncio.Event()
         self._running: tuple[threading.Thread, asyncio.AbstractEventLoop] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """True while it listens; False before `start`, or if its thread ended."""
+        return self._running is not None and self._running[0].is_alive()
+
     def start(self) -> None:
         """Begins to listen.
 
@@ -76,6 +84,7 @@ class EnrolmentGate:
             )
         except OSError as error:
             raise OperationError(f"{bind} port {port}: {refusal(error)}") from error
+        self._ending = asyncio.Event()
         loop = asyncio.new_event_loop()
         thread = threading.Thread(
             target=self._run, args=(loop, opened), name="enrolment-gate", daemon=True
@@ -92,7 +101,9 @@ class EnrolmentGate:
         """Ends all connections; safe to repeat."""
         if self._running is not None:
             thread, loop = self._running
-            loop.call_soon_threadsafe(self._ending.set)
+            # The loop is closed if the thread ended by itself.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._ending.set)
             thread.join(_STOP_S)
             self._running = None
 
@@ -100,6 +111,7 @@ class EnrolmentGate:
         try:
             loop.run_until_complete(self._serve(opened))
         finally:
+            opened.close()
             loop.close()
 
     async def _serve(self, opened: socket.socket) -> None:
@@ -129,9 +141,9 @@ class EnrolmentGate:
             # Either side went away, its time is over, or all ends.
             return
         finally:
+            await _close(writer)
             self._counted[origin] -= 1
             self._counted += Counter()
-            writer.close()
 
     async def _hand_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -149,13 +161,23 @@ class EnrolmentGate:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            inner_writer.close()
+            await _close(inner_writer)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while content := await reader.read(_CHUNK_BYTES):
         writer.write(content)
         await writer.drain()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection; when this returns, its socket is no longer held."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, asyncio.CancelledError):
+        writer.transport.abort()
 
 
 def _origin(address: str) -> str:

@@ -12,7 +12,8 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -37,8 +38,13 @@ from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.enrolment.renewal_desk import RenewalDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
-from starling.durable.files import lock
-from starling.protocol.errors import FederationError, LimitError, TransportError
+from starling.durable.files import is_there, lock
+from starling.protocol.errors import (
+    ConfigError,
+    FederationError,
+    LimitError,
+    TransportError,
+)
 from starling.protocol.wire.topics import Topics
 from starling.service.repeated_warnings import RepeatedWarnings
 
@@ -51,6 +57,8 @@ RETRY_S = 5.0
 """After which what cannot be done now is tried again."""
 LOCK_RETRY_S = 1.0
 """After which one that does not answer looks whether it is to."""
+UNSENT_MAX = 4096
+"""Results that wait for the link; beyond it the oldest is lost, and asked for again."""
 _STOP_S = 2.0
 _NONCE_KEY_BYTES = 32
 
@@ -100,9 +108,14 @@ def _answer_alone(
         try:
             store.prepare()
             with lock(store.lock_file), ExitStack() as stack:
-                for desk in _desks(home, broker, settings, store):
-                    desk.start()
-                    stack.callback(desk.stop)
+                desks: dict[str, Callable[[], RegistrarThreads]] = {
+                    "renewals": partial(_renewals, home, broker, settings)
+                }
+                if settings.enrol_port:
+                    desks["newcomers"] = partial(
+                        _newcomers, home, broker, settings, store
+                    )
+                _open(desks, stack, ending)
                 ending.wait()
         except FederationError as error:
             # Another coordinator answers, or a file is damaged.
@@ -111,30 +124,77 @@ def _answer_alone(
             ending.wait(LOCK_RETRY_S)
 
 
-def _desks(
+def _open(
+    desks: dict[str, Callable[[], "RegistrarThreads"]],
+    stack: ExitStack,
+    ending: threading.Event,
+) -> None:
+    """Has each desk answer until `stack` ends; what is wrong with one is its own.
+
+    Args:
+      desks: What makes each, by name; emptied of those that answer.
+      stack: Stops them.
+      ending: Ends the wait for those that cannot answer yet.
+    """
+    told = RepeatedWarnings()
+    while desks and not ending.is_set():
+        for name, made in list(desks.items()):
+            try:
+                desk = made()
+                desk.start()
+            except FederationError as error:
+                if told.is_new(f"{name}: {error}", time.monotonic()):
+                    log.warning("%s are not answered from here: %s", name, error)
+            else:
+                stack.callback(desk.stop)
+                del desks[name]
+        if desks:
+            ending.wait(RETRY_S)
+
+
+def _renewals(
+    home: CoordinatorHome, broker: BrokerHome, settings: BrokerSettings
+) -> "RegistrarThreads":
+    """The desk for certificates.
+
+    Raises:
+      FederationError: If it cannot answer now.
+    """
+    certificate = broker.certificates.client(REGISTRAR).certificate
+    if not is_there(certificate):
+        key = broker.certificates.authority_key.name
+        raise ConfigError(
+            f"missing, so that no certificate is renewed; put {key} back, and start "
+            "the broker again",
+            file=str(certificate),
+        )
+    link = replace(
+        broker.own_client(REGISTRAR),
+        receive_maximum=16,
+        subscriptions=(Topics(settings.fleet).renewal("+"),),
+    )
+    desk = RenewalDesk(broker, partial(known_board, home))
+    return RegistrarThreads("renewals", desk, link)
+
+
+def _newcomers(
     home: CoordinatorHome,
     broker: BrokerHome,
     settings: BrokerSettings,
     store: EnrolmentStore,
-) -> Iterator["RegistrarThreads"]:
-    """Desks of the registrar, each with its listener."""
-    topics = Topics(settings.fleet)
-    if broker.certificates.client(REGISTRAR).certificate.exists():
-        link = replace(
-            broker.own_client(REGISTRAR),
-            receive_maximum=16,
-            subscriptions=(topics.renewal("+"),),
-        )
-        renewals = RenewalDesk(broker, partial(known_board, home))
-        yield RegistrarThreads("renewals", renewals, link)
-    if settings.enrol_port:
-        store.forget_old(time.time())
-        authority = fingerprint(broker.authority_certificate)
-        nonce_key = os.urandom(_NONCE_KEY_BYTES)
-        rules = Registrar(home.signing_key().public, authority, nonce_key)
-        newcomers = RegistrarDesk(home, rules, store, time.time)
-        link = broker.enrolment.registrar(settings, broker.authority_certificate)
-        yield RegistrarThreads("newcomers", newcomers, link)
+) -> "RegistrarThreads":
+    """The desk for newcomers.
+
+    Raises:
+      FederationError: If it cannot answer now.
+    """
+    store.forget_old(time.time())
+    authority = fingerprint(broker.authority_certificate)
+    nonce_key = os.urandom(_NONCE_KEY_BYTES)
+    rules = Registrar(home.signing_key().public, authority, nonce_key)
+    link = broker.enrolment.registrar(settings, broker.authority_certificate)
+    desk = RegistrarDesk(home, rules, store, time.time)
+    return RegistrarThreads("newcomers", desk, link)
 
 
 class RegistrarThreads:
@@ -153,6 +213,7 @@ class RegistrarThreads:
         self._events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
         self._link = MqttLink(settings, self._events.put, random.SystemRandom().random)
         self._ending = threading.Event()
+        self._unsent: deque[MqttMessage] = deque(maxlen=UNSENT_MAX)
         self._told = RepeatedWarnings()
         self._threads = [
             threading.Thread(target=work, name=f"{name}-{what}", daemon=True)
@@ -165,7 +226,11 @@ class RegistrarThreads:
         Raises:
           TransportError: If the system gives this process no further thread.
         """
-        self._link.start()
+        try:
+            self._link.start()
+        except TransportError:
+            self._link.stop()
+            raise
         for thread in self._threads:
             thread.start()
 
@@ -200,7 +265,10 @@ class RegistrarThreads:
 
     def _take(self, event: MessageArrived) -> None:
         try:
-            self._publish(self._desk.hear(event.topic, event.payload))
+            for answer in self._desk.hear(event.topic, event.payload):
+                # Whoever hears nothing asks again.
+                with suppress(TransportError, LimitError):
+                    self._link.publish(answer)
         except FederationError as error:
             # The disk, or a damaged file: the newcomer asks again.
             self._warn(error)
@@ -210,18 +278,25 @@ class RegistrarThreads:
         pause_s = LOOK_EVERY_S
         while not self._ending.wait(pause_s):
             try:
-                self._publish(self._desk.work())
+                self._unsent.extend(self._desk.work())
                 pause_s = LOOK_EVERY_S
             except FederationError as error:
                 self._warn(error)
                 pause_s = RETRY_S
+            self._send()
+
+    def _send(self) -> None:
+        """Sends what was carried out; what cannot go now goes later, in order."""
+        while self._unsent:
+            try:
+                self._link.publish(self._unsent[0])
+            except TransportError:
+                return
+            except LimitError as error:
+                # It would never go.
+                self._warn(error)
+            self._unsent.popleft()
 
     def _warn(self, error: FederationError) -> None:
         if self._told.is_new(str(error), time.monotonic()):
             log.warning("%s: %s", self._name, error)
-
-    def _publish(self, messages: list[MqttMessage]) -> None:
-        for message in messages:
-            # Whoever hears nothing asks again.
-            with suppress(TransportError, LimitError):
-                self._link.publish(message)

@@ -117,10 +117,11 @@ class RenewalDesk:
 
         Raises:
           ConfigError: If the key or the broker's folder cannot be used.
+          StorageError: If the disk refuses.
         """
-        if not self._waiting or not self._certificates.authority_key.exists():
+        if not self._waiting or not self._certificates.has_key():
             return []
-        told = []
+        told: list[MqttMessage] = []
         with self._guard:
             for user, der in list(self._waiting.items())[:ISSUED_AT_ONCE]:
                 try:
@@ -128,6 +129,11 @@ class RenewalDesk:
                     answer = self._issued(read_certificate(der))
                 except ProtocolError as error:
                     answer = _no(RenewalState.REFUSED, str(error))
+                except FederationError:
+                    if not told:
+                        raise
+                    # First what was issued before; the next call says what is wrong.
+                    break
                 del self._waiting[user]
                 told.append(self._answer(user, answer))
         return told
@@ -157,13 +163,12 @@ class RenewalDesk:
             text = f"it has {left:.0f} days left, and is renewed from half its life on"
             raise ProtocolError(text, Reason.NOT_AUTHORISED)
         self._require_welcome(user)
-        if not self._certificates.authority_key.exists():
-            return self._waits(certificate, renewal.certificate)
         try:
-            return self._issued(certificate)
+            if self._certificates.has_key():
+                return self._issued(certificate)
         except FederationError as error:
             log.warning("the certificate of %s is not renewed: %s", user, error)
-            return self._waits(certificate, renewal.certificate)
+        return self._waits(certificate, renewal.certificate)
 
     def _waits(self, certificate: TlsCertificate, der: bytes) -> RenewalAnswer:
         if len(self._waiting) < WAITING_MAX:

@@ -7,6 +7,7 @@ the transaction stands in a block, or the coordinator notes there that it is ref
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,17 @@ from starling.coordinator.chain.training import contribution_rewards, evaluation
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import is_running
-from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE, REMEDY
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.durable.files import is_there
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.state_tree import StateTree
-from starling.protocol.errors import OperationError, Reason
+from starling.protocol.errors import (
+    OperationError,
+    ProtocolError,
+    Reason,
+    StorageError,
+)
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.learning.progress_guard import TaskLoss
 from starling.protocol.refusals import REFUSALS
@@ -130,8 +137,19 @@ def await_decision(
 
 
 def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
-    """Record of a board in the stored chain; None if it is unknown."""
-    return board(_state(home), device)
+    """Record of a board in the stored chain; None if it is unknown.
+
+    Raises:
+      StorageError: If the chain cannot be read, or the record is damaged.
+    """
+    path = home.state / CHAIN_FILE
+    if not is_there(path):
+        return None
+    with closing(SqliteStore.read(path)) as store:
+        try:
+            return board(store, device)
+        except ProtocolError as error:
+            raise StorageError(f"{path}: a board: {error}; {REMEDY}") from error
 
 
 def boards_enrolled(home: CoordinatorHome) -> int:

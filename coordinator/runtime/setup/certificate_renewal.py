@@ -11,7 +11,7 @@ from starling.broker.runtime.certificate_authority import (
     certified_key,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import read_limited, storage_errors, write_atomic
+from starling.durable.files import read_limited, write_atomic
 from starling.protocol.errors import ConfigError, DecodeError, FederationError
 
 WARN_DAYS = 60
@@ -71,9 +71,7 @@ def _issued(home: CoordinatorHome, left: float) -> bytes | None:
             )
         return None
     broker = BrokerHome(Path(folder))
-    with storage_errors(broker.certificates.authority_key):
-        here = broker.certificates.authority_key.exists()
-    if not here:
+    if not broker.certificates.has_key():
         if left < WARN_DAYS:
             log.warning(
                 "%s ends in %.0f days, and %s is not here to issue another; put it "

@@ -1,11 +1,14 @@
 """A broker's folder: made once, brought up to date, and run without its secret key."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from starling.broker.broker_settings import BrokerSettings
+from starling.broker.health_checks import Verdict
+from starling.broker.runtime.broker_check import _authority_key
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import (
     certified_hosts,
@@ -181,6 +184,39 @@ def test_authority_s_key_taken_away_makes_no_other_authority(
     assert {file: file.read_bytes() for file in offline.path.iterdir()} == before
     server = load_certificate(offline.certificates.server)
     server.verify_directly_issued_by(load_certificate(offline.authority_certificate))
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_check_of_a_key_on_a_token_that_was_pulled_out_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+
+    def fails(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "exists", fails)
+    row = _authority_key(home)
+
+    assert row.verdict is Verdict.FAIL
+    assert "authority.key: Input/output error" in row.found
+
+
+def test_authority_that_is_lost_with_its_key_elsewhere_is_put_back(
+    offline: BrokerHome,
+) -> None:
+    certificate = offline.authority_certificate
+    before = certificate.read_bytes()
+    certificate.unlink()
+
+    with pytest.raises(ConfigError, match="put both back"):
+        offline.prepare(SETTINGS)
+
+    assert not certificate.exists()
+    assert not offline.certificates.has_key()
+    certificate.write_bytes(before)
+    offline.prepare(SETTINGS)
 
 
 def test_hosts_asked_for_without_the_key_are_told_and_the_rest_is_done(

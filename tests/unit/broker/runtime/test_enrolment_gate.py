@@ -1,10 +1,13 @@
 """The gate: one address cannot take all places, and none is taken for ever."""
 
+import asyncio
+import os
 import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -18,16 +21,20 @@ from starling.protocol.errors import OperationError
 
 HOST = "127.0.0.1"
 WAIT_S = 60.0
+FLOOD = b"flood"
 
 
 class Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        while content := self.request.recv(1 << 16):
-            self.request.sendall(content)
+        with suppress(OSError):
+            while content := self.request.recv(1 << 16):
+                self.request.sendall(content)
+                while content == FLOOD:
+                    self.request.sendall(bytes(1 << 16))
 
 
 class World:
-    """A listener that says everything back, and gates before it."""
+    """A listener that says everything back, or more than that, and gates before it."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -104,6 +111,53 @@ def test_connection_ends_after_its_time(world: World) -> None:
     idle = world.connect(world.gate(GateLimits(life_s=0.1)))
 
     assert idle.recv(1) == b""
+
+
+def is_held(address: tuple[str, int]) -> bool:
+    """True if this process has a socket whose peer is at an address."""
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(each.name))) as held:
+            if held.getpeername() == address:
+                return True
+    return False
+
+
+def test_peer_that_never_reads_is_counted_until_its_socket_is_closed(
+    world: World,
+) -> None:
+    port = world.gate(GateLimits(each=1, life_s=0.5))
+    deaf = world.connect(port)
+    deaf.sendall(FLOOD)
+    # Its answers come, and are not read.
+    assert deaf.recv(1)
+    assert is_held(deaf.getsockname())
+
+    while not is_served(world.connect(port)):
+        pass
+
+    assert not is_held(deaf.getsockname())
+
+
+def test_gate_whose_thread_ended_stops_and_starts_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    gate = EnrolmentGate(HOST, port, world.inner)
+    with monkeypatch.context() as patched:
+
+        async def end(_self: EnrolmentGate, _opened: socket.socket) -> None:
+            await asyncio.sleep(0)
+
+        patched.setattr(EnrolmentGate, "_serve", end)
+        gate.start()
+        while gate.is_running:
+            pass
+    gate.stop()
+
+    gate.start()
+    assert is_served(world.connect(port))
+    gate.stop()
+    gate.stop()
 
 
 def test_listener_that_is_away_ends_the_connection(world: World) -> None:

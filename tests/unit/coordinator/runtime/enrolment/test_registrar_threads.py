@@ -1,15 +1,30 @@
 """The registrar beside a coordinator: what is wrong with it ends nothing else."""
 
 import logging
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from starling.broker.broker_settings import BrokerSettings
+from starling.broker.link_events import LinkSettings, MqttMessage, ServerTls
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.self_check import certificate_checks
 from starling.coordinator.config import CoordinatorConfig
-from starling.coordinator.runtime.enrolment.registrar_threads import registrar_beside
+from starling.coordinator.runtime.enrolment import registrar_threads
+from starling.coordinator.runtime.enrolment.registrar_threads import (
+    RegistrarThreads,
+    registrar_beside,
+)
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.protocol.errors import ConfigError, LimitError, TransportError
 from starling.protocol.schema.toml_settings import sample
+
+HUGE = "huge"
+WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -33,6 +48,152 @@ def test_damaged_broker_keeps_no_coordinator_from_its_work(
 
     assert "newcomers are not answered from here" in caplog.text
     assert "broker.json: damaged" in caplog.text
+
+
+class FakeLink:
+    """A link of which tests see what it does.
+
+    Attributes:
+      begun: Client ids of the links that were started, as they are.
+      sent: Topics of what was published.
+      is_up: Whether it takes messages.
+      tries: Counts messages, also those that it does not take.
+    """
+
+    begun: queue.SimpleQueue[str]
+    sent: queue.SimpleQueue[str]
+    is_up: threading.Event
+    tries: threading.Semaphore
+
+    def __init__(self, settings: LinkSettings, *_rest: object) -> None:
+        self._settings = settings
+
+    def start(self) -> None:
+        self.begun.put(self._settings.client_id.partition("-")[0])
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        pass
+
+    def publish(self, message: MqttMessage) -> int:
+        self.tries.release()
+        if not self.is_up.is_set():
+            raise TransportError("not connected to the broker")
+        if message.topic == HUGE:
+            raise LimitError("too large")
+        self.sent.put(message.topic)
+        return 1
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> type[FakeLink]:
+    class Link(FakeLink):
+        begun = queue.SimpleQueue[str]()
+        sent = queue.SimpleQueue[str]()
+        is_up = threading.Event()
+        tries = threading.Semaphore(0)
+
+    monkeypatch.setattr(registrar_threads, "MqttLink", Link)
+    monkeypatch.setattr(registrar_threads, "RETRY_S", 0.01)
+    monkeypatch.setattr(registrar_threads, "LOOK_EVERY_S", 0.01)
+    return Link
+
+
+class Warnings(logging.Handler):
+    """What was warned of, to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.put(record.getMessage())
+
+
+@pytest.fixture
+def warnings() -> Iterator[Warnings]:
+    handler = Warnings()
+    registrar_threads.log.addHandler(handler)
+    yield handler
+    registrar_threads.log.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_registrar_s_certificate_that_comes_later_is_noticed(
+    home: CoordinatorHome, link: type[FakeLink], warnings: Warnings
+) -> None:
+    broker = BrokerHome(Path(home.config().broker.home))
+    (broker.path / "broker.json").unlink()
+    broker.prepare(BrokerSettings("meadow"))
+    certificate = broker.path / "registrar.pem"
+    away = certificate.rename(broker.path / "away")
+
+    with registrar_beside(home):
+        said = warnings.said.get(timeout=WAIT_S)
+        assert "renewals are not answered from here" in said
+        assert "registrar.pem: missing" in said
+        away.rename(certificate)
+        assert link.begun.get(timeout=WAIT_S) == "registrar"
+
+    assert warnings.said.empty()
+
+
+def test_fault_of_one_desk_leaves_the_other_alone(
+    link: type[FakeLink], warnings: Warnings
+) -> None:
+    ending, tries = threading.Event(), 0
+
+    def desk(name: str) -> RegistrarThreads:
+        settings = LinkSettings("127.0.0.1", 1, name, tls=ServerTls(Path("a.pem")))
+        return RegistrarThreads(name, Work([]), settings)
+
+    def faulty() -> RegistrarThreads:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise ConfigError("others may read it", file="registrar.password")
+        return desk("newcomers")
+
+    desks = {"newcomers": faulty, "renewals": lambda: desk("renewals")}
+    with ExitStack() as stack:
+        registrar_threads._open(desks, stack, ending)
+
+    assert tries == 4
+    assert [link.begun.get_nowait() for _ in range(2)] == ["renewals", "newcomers"]
+    assert link.begun.empty()
+    assert "newcomers are not answered" in warnings.said.get_nowait()
+    assert warnings.said.empty()
+
+
+class Work:
+    """A desk that has carried out something, once."""
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+        raise NotImplementedError
+
+    def work(self) -> list[MqttMessage]:
+        topics, self._topics = self._topics, []
+        return [MqttMessage(topic, b"") for topic in topics]
+
+    def note(self) -> None:
+        pass
+
+
+def test_answers_wait_for_the_link(link: type[FakeLink]) -> None:
+    settings = LinkSettings("127.0.0.1", 1, "r", tls=ServerTls(Path("a.pem")))
+    threads = RegistrarThreads("renewals", Work(["a", HUGE, "b"]), settings)
+    threads.start()
+    for _ in range(2):
+        assert link.tries.acquire(timeout=WAIT_S)
+    assert link.sent.empty()
+
+    link.is_up.set()
+
+    assert [link.sent.get(timeout=WAIT_S) for _ in range(2)] == ["a", "b"]
+    threads.stop()
+    assert link.sent.empty()
 
 
 def test_damaged_broker_is_a_row_of_the_check(home: CoordinatorHome) -> None:

@@ -1,5 +1,6 @@
 """The desk renews what is due, for whoever holds it, and nothing else."""
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,17 @@ from starling.broker.certificate_reader import (
 )
 from starling.broker.health_checks import Verdict
 from starling.broker.link_events import MqttMessage
-from starling.broker.runtime.broker_certificates import renewal_check
+from starling.broker.runtime import broker_certificates
+from starling.broker.runtime.broker_certificates import (
+    CertificateMonitor,
+    renewal_check,
+)
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import CertificateAuthority
 from starling.coordinator.runtime.enrolment.renewal_desk import EACH_S, RenewalDesk
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.errors import StorageError
 from starling.protocol.ids import DeviceId, device_id, device_name
 from starling.protocol.wire.renewal_messages import (
     RENEWAL,
@@ -271,6 +277,87 @@ def test_renewal_waits_for_the_authority_s_key_is_told_and_then_carried_out(
     assert told[TOPICS.renewed(BOARD)].state == RenewalState.REFUSED
     assert office.desk.work() == []
     assert check(office) == (Verdict.OK, "no certificate waits to be renewed")
+
+
+def pull_out(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authority's key is on a token that is no longer there to be read."""
+    key, exists = office.broker.certificates.authority_key, Path.exists
+
+    def fails(path: Path) -> bool:
+        if path == key:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", fails)
+
+
+def test_key_on_a_token_that_was_pulled_out_is_waited_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = office.request(office.issued("c1"))
+    with monkeypatch.context() as patched:
+        pull_out(office, patched)
+
+        assert office.ask("c1", payload).state == RenewalState.WAITS
+        with pytest.raises(StorageError, match=r"authority\.key"):
+            office.desk.work()
+
+    assert taken(office, answer("c1", office.desk.work())).user == "c1"
+
+
+def test_answers_before_a_fault_are_not_lost(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payloads = {user: office.request(office.issued(user)) for user in ("c1", "p1")}
+    safe = without_key(office)
+    for user, payload in payloads.items():
+        assert office.ask(user, payload).state == RenewalState.WAITS
+    safe.rename(office.broker.certificates.authority_key)
+    issue = CertificateAuthority.issue
+
+    def fails(authority: CertificateAuthority, user: str, public: bytes) -> bytes:
+        if user == "p1":
+            raise StorageError("the token was pulled out")
+        return issue(authority, user, public)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CertificateAuthority, "issue", fails)
+        assert taken(office, answer("c1", office.desk.work())).user == "c1"
+        with pytest.raises(StorageError, match="pulled out"):
+            office.desk.work()
+
+    assert taken(office, answer("p1", office.desk.work())).user == "p1"
+
+
+def test_broker_that_runs_outlives_a_token_that_was_pulled_out(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_certificates, "LOOK_EVERY_S", 0.0)
+    monitor = CertificateMonitor(
+        office.broker.certificates, office.broker.require_settings
+    )
+    pull_out(office, monkeypatch)
+    found = monitor.look()
+
+    assert found is not None
+    assert "authority.key" in found.undone[0]
+    assert check(office)[0] is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.EIO, "Input/output error"), OSError("odd")]
+)
+def test_look_at_certificates_ends_no_broker(office: Office, fault: OSError) -> None:
+    def settings() -> BrokerSettings:
+        raise fault
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(broker_certificates, "LOOK_EVERY_S", 0.0)
+        monitor = CertificateMonitor(office.broker.certificates, settings)
+        found = monitor.look()
+
+    assert found is not None
+    assert str(office.broker.path) in found.undone[0]
 
 
 def test_check_names_the_broker_s_own_certificates_that_wait(office: Office) -> None:

@@ -2,21 +2,27 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from benchmarks.harness.synthetic_chain import of_nobody, write
+from starling.coordinator.chain.state.board_records import BOARDS
 from starling.coordinator.runtime.command_inbox import settle
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
     await_decision,
+    known_board,
 )
+from starling.coordinator.runtime.storage.sqlite_chain import ChainTables
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.effects import RemoveInboxFile
-from starling.protocol.errors import OperationError, Reason
-from starling.protocol.ids import Digest
+from starling.protocol.errors import OperationError, Reason, StorageError
+from starling.protocol.ids import DeviceId, Digest
 
 IDENTITY = Digest(bytes(32))
 
@@ -123,3 +129,45 @@ def test_no_wait_looks_at_nothing(tmp_path: Path) -> None:
     found = decide(CoordinatorHome(tmp_path / "none"), time, 0.0)
 
     assert found.document() == {"height": None, "decided": False}
+
+
+def test_board_is_read_by_itself_and_the_file_is_closed(
+    home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore.read(home.state / CHAIN_FILE)
+    rows = store.tip().tree.items(BOARDS.prefix)
+    boards = {
+        DeviceId(key.removeprefix(BOARDS.prefix)): BOARDS.codec.unpack(value)
+        for key, value in rows
+    }
+    store.close()
+    assert boards
+    closed: list[SqliteStore] = []
+    close = SqliteStore.close
+
+    def noted(store: SqliteStore) -> None:
+        closed.append(store)
+        close(store)
+
+    monkeypatch.setattr(SqliteStore, "close", noted)
+    # The whole state is not read, and its root is not made anew.
+    monkeypatch.delattr(ChainTables, "tip")
+
+    assert {device: known_board(home, device) for device in boards} == boards
+    assert known_board(home, DeviceId(bytes(16))) is None
+    assert len(closed) == len(boards) + 1
+
+
+def test_no_board_is_known_before_there_is_a_chain(tmp_path: Path) -> None:
+    assert known_board(CoordinatorHome(tmp_path), DeviceId(bytes(16))) is None
+
+
+def test_damaged_record_of_a_board_is_the_disk_s_fault(home: CoordinatorHome) -> None:
+    device = DeviceId(b"b" * 16)
+    with closing(sqlite3.connect(home.state / CHAIN_FILE)) as connection:
+        row = (BOARDS.key(device), b"\xc1")
+        connection.execute("INSERT INTO state VALUES (?, ?)", row)
+        connection.commit()
+
+    with pytest.raises(StorageError, match="a board"):
+        known_board(home, device)
