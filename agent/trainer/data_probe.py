@@ -101,7 +101,7 @@ def _look_at_table(path: Path, label: str, found: DataSurvey) -> None:
 
 
 def _told(fault: DataError) -> str:
-    """What is wrong with a whole file.
+    """Fault of a whole file, in one line.
 
     If its first line is no good line of names, it may be a record: it is not quoted.
     """
