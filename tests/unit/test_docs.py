@@ -67,6 +67,23 @@ def test_paths_of_the_source_exist(name: str) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_names_that_the_argument_of_consensus_leads_to_exist() -> None:
+    page = (ROOT / "docs" / "consensus.md").read_text("utf-8")
+    sources: dict[str, str] = {}
+    for package in ("coordinator", "protocol", "tests"):
+        for path in (ROOT / package).rglob("*.py"):
+            sources[path.stem] = sources.get(path.stem, "") + path.read_text("utf-8")
+    names = re.findall(r"`([a-z_]+)\.(\w+)(?:\.\w+)*`", page)
+
+    assert len(names) > 40
+    assert [
+        (module, name)
+        for module, name in names
+        if not (name == "py" and module in sources)
+        and not re.search(rf"\b{name}\b", sources.get(module, ""))
+    ] == []
+
+
 def test_readme_leads_to_every_page() -> None:
     """Directly, or over a page that it leads to."""
     reached, waiting = set[Path](), [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
