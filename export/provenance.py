@@ -21,7 +21,7 @@ from starling.engine.opened_bundle import OpenedBundle, open_packed
 from starling.protocol.chain.genesis import FaultModel, ValidatorSet, quorum
 from starling.protocol.chain.light_client import TrustedState, task_key, version_key
 from starling.protocol.errors import NonFinite, ProofError
-from starling.protocol.ids import Digest, H
+from starling.protocol.ids import H
 from starling.protocol.learning.task import (
     E12,
     TASK,
@@ -247,8 +247,3 @@ def metadata(
         else json.dumps(value)
         for key, value in stated.items()
     }
-
-
-def own_digest(theta: NDArray[np.float32]) -> Digest:
-    """`H` of parameters as the chain hashes them."""
-    return H(theta.astype("<f4").tobytes())

@@ -19,8 +19,8 @@ from starling.coordinator.runtime.operations import (
 )
 from starling.coordinator.runtime.operations.chain_decision import (
     add_wait,
-    await_decision,
 )
+from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -194,8 +194,7 @@ def _decided(
     said: str,
 ) -> Shown:
     """Hands a transaction in, and waits for the block that decides."""
-    decision = await_decision(home, submit(home, kind, body), options.wait)
-    decision.require(f"not done: {said}")
+    decision = submit_and_wait(home, kind, body, options.wait, f"not done: {said}")
     return {**document, **decision.document()}, decision.text(said, said)
 
 

@@ -9,9 +9,8 @@ from starling.coordinator.cli.credits_and_governance import (
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     add_wait,
-    await_decision,
 )
-from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.protocol.errors import ConfigError
@@ -39,10 +38,10 @@ def _learner(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         except ValueError as error:
             raise ConfigError(str(error), key="who") from error
         text = "it learns no more"
-    identity = submit(home, MessageKind.LEARNER, LEARNER.pack(body))
-    decision = await_decision(home, identity, options.wait)
     name = device_name(device_id(body.public))
     said = f"{text}: {name}"
-    decision.require(f"not done: {said}")
+    decision = submit_and_wait(
+        home, MessageKind.LEARNER, LEARNER.pack(body), options.wait, f"not done: {said}"
+    )
     document = {"id": name, "admitted": bool(body.admitted), **decision.document()}
     return document, decision.text(said, said)

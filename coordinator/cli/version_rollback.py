@@ -13,9 +13,8 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import version_rollback
 from starling.coordinator.runtime.operations.chain_decision import (
     add_wait,
-    await_decision,
 )
-from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import write_atomic
 from starling.protocol.chain.governance import MOTION
@@ -80,9 +79,8 @@ def _rollback(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         write_atomic(options.out, MOTION.pack(motion), _READABLE)
         shown, said = motion_shown(home, motion)
         return {**document, "motion": shown}, f"{text}\n{said}"
-    identity = submit(home, MessageKind.ROLLBACK, MOTION.pack(motion))
-    decision = await_decision(home, identity, options.wait)
-    decision.require("not rolled back")
+    body, kind = MOTION.pack(motion), MessageKind.ROLLBACK
+    decision = submit_and_wait(home, kind, body, options.wait, "not rolled back")
     done = decision.text("rolled back", "whether it is rolled back")
     return {**document, **decision.document()}, f"{text}; {done}"
 

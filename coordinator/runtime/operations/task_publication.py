@@ -19,11 +19,10 @@ from starling.coordinator.runtime.evaluation.evaluator import pinned_root
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
-    await_decision,
     boards_enrolled,
     held_out_loss,
 )
-from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
 from starling.durable.files import read_limited
 from starling.protocol.errors import (
     ConfigError,
@@ -143,10 +142,8 @@ def publish(home: CoordinatorHome, drafted: TaskDraft, wait_s: float) -> ChainDe
     made = drafted.made
     command_inbox.drop_blob(home.inbox, made.bundle)
     command_inbox.drop_model(home.inbox, made.model)
-    identity = submit(home, MessageKind.TASK, TASK.pack(made.spec))
-    decision = await_decision(home, identity, wait_s)
-    decision.require(f"{drafted.name!r} is not published")
-    return decision
+    body, failed = TASK.pack(made.spec), f"{drafted.name!r} is not published"
+    return submit_and_wait(home, MessageKind.TASK, body, wait_s, failed)
 
 
 def published_text(drafted: TaskDraft, decision: ChainDecision) -> str:
@@ -170,9 +167,8 @@ def resume_task(home: CoordinatorHome, number: int, wait_s: float) -> ResumedTas
     if known is None:
         raise OperationError(f"no quorum stated a held-out loss of task {number} yet")
     body = RESUME.pack(Resume(TaskId(number), known.newest))
-    identity = submit(home, MessageKind.RESUME, body)
-    decision = await_decision(home, identity, wait_s)
-    decision.require(f"task {number} is not resumed")
+    failed = f"task {number} is not resumed"
+    decision = submit_and_wait(home, MessageKind.RESUME, body, wait_s, failed)
     done = f"task {number} goes on from version {known.newest}"
     text = decision.text(done, f"whether task {number} goes on")
     return ResumedTask(known.newest, decision, text)
@@ -191,9 +187,8 @@ def close_task(home: CoordinatorHome, number: int, wait_s: float) -> ChainDecisi
         refuses otherwise.
     """
     body = CLOSE.pack(Close(TaskId(number)))
-    decision = await_decision(home, submit(home, MessageKind.CLOSE, body), wait_s)
-    decision.require(f"task {number} is not closed")
-    return decision
+    failed = f"task {number} is not closed"
+    return submit_and_wait(home, MessageKind.CLOSE, body, wait_s, failed)
 
 
 def _weights_lost(bundle: bytes) -> str:

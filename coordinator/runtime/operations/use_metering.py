@@ -6,10 +6,9 @@ from typing import Any
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
-    await_decision,
     uses_paid,
 )
-from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
 from starling.protocol.chain.credit_policy import USE, Use
 from starling.protocol.wire.envelope import MessageKind
 
@@ -72,7 +71,6 @@ def pay_for_use(home: CoordinatorHome, asked: Use, wait_s: float) -> UsePayment:
       OperationError: If the chain refuses.
     """
     before, price = uses_paid(home, asked.task, home.operator_key().identity)
-    identity = submit(home, MessageKind.USE, USE.pack(asked))
-    decision = await_decision(home, identity, wait_s)
-    decision.require(f"the use of task {asked.task} is not paid")
+    body, failed = USE.pack(asked), f"the use of task {asked.task} is not paid"
+    decision = submit_and_wait(home, MessageKind.USE, body, wait_s, failed)
     return UsePayment(asked, before, price, decision)

@@ -34,6 +34,17 @@ def text(traffic: dict[str, Any] | None = None, **fields: object) -> str:
     return status_text(document)
 
 
+def running(task: dict[str, Any], **updates: object) -> dict[str, Any]:
+    """Status of a coordinator with one task, whose boards sent two updates."""
+    return {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}, **updates},
+        "tasks": [task],
+    }
+
+
 def test_status_without_trouble_shows_no_halt() -> None:
     shown = text()
     assert "quorum" not in shown
@@ -94,13 +105,7 @@ def test_task_that_got_worse_or_pauses_says_so_with_its_losses() -> None:
         "text": "got worse: version 9",
     }
     task = {"task": 0, "head": 9, "versions": [], "held_out": found}
-    document = {
-        "state": "running",
-        "broker": "connected",
-        "chain": {"height": 7, "boards": 2},
-        "updates": {"accepted": 2, "refused": {}},
-        "tasks": [task],
-    }
+    document = running(task)
     shown = status_text(document)
     assert "task 0 best              version 3, loss 0.2500\n" in shown
     assert "task 0 WORSE             got worse: version 9\n" in shown
@@ -116,13 +121,7 @@ def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are
     None
 ):
     task = {"task": 0, "head": 0, "pending": 2, "buffer": 10, "versions": []}
-    document = {
-        "state": "running",
-        "broker": "connected",
-        "chain": {"height": 7, "boards": 2},
-        "updates": {"accepted": 2, "refused": {}, "passing": {"NOT_HERE": 3}},
-        "tasks": [task],
-    }
+    document = running(task, passing={"NOT_HERE": 3})
 
     shown = status_text(document)
 
@@ -133,13 +132,7 @@ def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are
 def test_task_that_pays_says_what_is_left_and_how_it_is_shared() -> None:
     rewards = {"pool": 500, "version": 100, "set_aside": 40, "text": "by contribution"}
     task = {"task": 0, "head": 0, "versions": [], "rewards": rewards}
-    document = {
-        "state": "running",
-        "broker": "connected",
-        "chain": {"height": 7, "boards": 2},
-        "updates": {"accepted": 2, "refused": {}},
-        "tasks": [task],
-    }
+    document = running(task)
     row = "500 credits left, 100 a version, 40 set aside; by contribution\n"
     assert f"task 0 rewards           {row}" in status_text(document)
     rewards["set_aside"] = 0
@@ -164,12 +157,6 @@ def test_status_says_how_many_vectors_a_trace_could_use() -> None:
 
 def test_closed_task_says_by_whom() -> None:
     task = {"task": 3, "head": 9, "versions": [], "closed": "closed by operator o"}
-    document = {
-        "state": "running",
-        "broker": "connected",
-        "chain": {"height": 7, "boards": 2},
-        "updates": {"accepted": 2, "refused": {}},
-        "tasks": [task],
-    }
+    document = running(task)
 
     assert "task 3 ENDED             closed by operator o\n" in status_text(document)
