@@ -90,6 +90,20 @@ def free_port() -> int:
     raise OperationError(f"no free TCP port in {_PORT_TRIES} tries")
 
 
+def _handles_reload(pid: int) -> bool:
+    """True once a SIGHUP no longer ends the broker.
+
+    Mosquitto listens a moment before it sets its signal handlers. Where the system does
+    not tell what a process handles, that moment is taken for over.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    handled = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return handled is None or bool(int(handled[1], 16) >> (signal.SIGHUP - 1) & 1)
+
+
 class MosquittoProcess:
     """A broker that runs from a configuration file; start it with `start`.
 
@@ -241,7 +255,7 @@ class MosquittoProcess:
         while time.monotonic() < deadline_s:
             if self._child.poll() is not None:
                 break
-            if self._accepts():
+            if self._accepts() and _handles_reload(self._child.pid):
                 return
             time.sleep(_POLL_S)
         status = self._child.poll()

@@ -552,6 +552,6 @@ def test_coordinator_whose_broker_rights_are_taken_says_so(
     broker.process.reload()
     idle.start()
     deadline_s = time.monotonic() + DEADLINE_S
-    while checked(idle.home)[1].get("broker.rights") != "fail":
-        assert time.monotonic() < deadline_s
+    while (rows := checked(idle.home)[1]).get("broker.rights") != "fail":
+        assert time.monotonic() < deadline_s, (rows, idle.log.read_text())
     assert "0x87 not authorised" in idle.log.read_text()

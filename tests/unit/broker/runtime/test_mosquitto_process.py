@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,34 @@ def test_halted_process_is_told_from_one_that_sleeps() -> None:
 
     assert (sleeps, halted) == (False, True)
     assert not mosquitto_process._is_halted(child.pid)
+
+
+SLOW_TO_HANDLE = """
+import signal, socket, time
+listener = socket.create_server(("127.0.0.1", {port}))
+time.sleep(0.5)
+signal.signal(signal.SIGHUP, lambda *_: print("reloaded", flush=True))
+while True:
+    time.sleep(60)
+"""
+
+
+def test_broker_that_listens_before_it_handles_signals_survives_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, log = mosquitto_process.free_port(), tmp_path / "log"
+    (tmp_path / "broker.py").write_text(SLOW_TO_HANDLE.format(port=port))
+    program(tmp_path, f"exec {sys.executable} {tmp_path / 'broker.py'}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    process = MosquittoProcess(tmp_path / "conf", "127.0.0.1", port, log)
+
+    process.start()
+    try:
+        process.reload()
+        deadline_s = time.monotonic() + 60.0
+        while "reloaded" not in log.read_text():
+            assert process.pid is not None, "the reload ended it"
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+    finally:
+        process.kill()
