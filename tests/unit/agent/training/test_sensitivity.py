@@ -67,7 +67,7 @@ def _exact_codec(monkeypatch: pytest.MonkeyPatch) -> None:
         del draw
         return vector.values.astype("<i8").tobytes()
 
-    codec = VectorCodec("exact", encode, decode_float32)
+    codec = VectorCodec(encode, decode_float32)
     monkeypatch.setitem(CODECS, EXACT, codec)
 
 

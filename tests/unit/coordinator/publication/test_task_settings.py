@@ -206,6 +206,18 @@ def test_publication_without_noise_bounds_nothing_but_the_grid(bundle: bytes) ->
     assert spec.privacy.sigma_micro == 0
 
 
+def test_publication_rotates_no_weights_that_stay_on_boards() -> None:
+    model = build_model("mlp", (4,), 3, np.random.default_rng(1))
+    whole = compile_model(model, loss="cross-entropy")
+    name = whole.manifest.parameters[0].name
+    packed = compile_model(model, loss="cross-entropy", local=[name]).packed
+
+    with pytest.raises(ConfigError, match="codec: a rotation spreads"):
+        publication(replace(SETTINGS, codec="rotated1"), packed, "task.toml")
+    publication(SETTINGS, packed, "task.toml")
+    publication(replace(SETTINGS, codec="rotated1"), whole.packed, "task.toml")
+
+
 def test_publication_of_a_bundle_that_clips_otherwise_is_refused() -> None:
     model = build_model("softmax", (4,), 3, np.random.default_rng(1))
     packed = compile_model(model, loss="cross-entropy", clipping="automatic").packed
