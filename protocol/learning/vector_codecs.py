@@ -10,8 +10,8 @@ Magnitudes stay below 2^38 grid units, weights are at most 2^15 and buffers hold
 most 2^10 updates, so that no weighted sum leaves int64.
 
 Rounding is unbiased and happens after the noise, as post-processing: it costs no
-privacy. No error is kept for the next update, as error feedback would: it would carry
-what was left out of this release into one that did not pay for it.
+privacy. No remainder is kept for a later update (error feedback); docs/privacy.md says
+why.
 """
 
 import zlib

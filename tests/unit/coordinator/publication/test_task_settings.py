@@ -18,6 +18,7 @@ from starling.engine.opened_bundle import GRAPHS
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import ChainId, TaskId, Version
+from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.task import Q24
 from starling.protocol.learning.vector_codecs import from_grid
 from starling.protocol.model.training_bundle import THETA
@@ -168,6 +169,15 @@ def test_promise_says_unit_noise_and_accuracy(
     if mechanism == "record-dpsgd":
         assert made.epsilon_as_planned is not None
         assert 6.5 < made.epsilon_as_planned < 8.0
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_publication_asks_the_same_of_privacy_whatever_the_codec(
+    bundle: bytes, codec: str
+) -> None:
+    spec = publication(replace(SETTINGS, codec=codec), bundle, "task.toml").spec
+
+    assert spec.privacy == publication(SETTINGS, bundle, "task.toml").spec.privacy
 
 
 def test_publication_noise_beyond_the_wire_is_refused(bundle: bytes) -> None:
