@@ -148,7 +148,6 @@ def header_over(state_root: Digest, tx_root: Digest, height: int) -> Header:
         state_root,
         VALIDATORS.digest(),
         VALIDATORS.digest(),
-        merkle.root([]),
         0,
     )
 
