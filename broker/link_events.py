@@ -196,13 +196,11 @@ class MessageArrived:
     Attributes:
       topic: Where it was published.
       payload: Bytes.
-      retained: Whether it was kept by the broker, not published just now.
       token: For `Link.acknowledge`.
     """
 
     topic: str
     payload: bytes
-    retained: bool
     token: AckToken
 
 

@@ -283,18 +283,14 @@ class MqttConnection:
     def _on_packet(self, packet: PublishPacket) -> None:
         self._packets_read += 1
         token = AckToken(self.serial, packet.packet_id)
-        self._on_happened(
-            MessageArrived(packet.topic, packet.payload, packet.retain, token)
-        )
+        self._on_happened(MessageArrived(packet.topic, packet.payload, token))
 
     def _on_message(
         self, _client: Client, _userdata: object, message: MQTTMessage
     ) -> None:
         self._packets_read += 1
         token = AckToken(self.serial, message.mid if message.qos else 0)
-        self._on_happened(
-            MessageArrived(message.topic, bytes(message.payload), message.retain, token)
-        )
+        self._on_happened(MessageArrived(message.topic, bytes(message.payload), token))
 
     def _on_publish(
         self,

@@ -34,7 +34,12 @@ from starling.protocol.chain.light_client import (
 )
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
-from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.crypto.sealed_blob import (
+    SEALED,
+    blob_digest,
+    commitment,
+    open_sealed,
+)
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash, Digest, H, TaskId, Version
@@ -344,5 +349,7 @@ def check_upload(upload: Upload) -> None:
     upload.update.check(CHAIN)
     body = CONTRIBUTION.unpack(upload.update.body)
     assert blob_digest(upload.blob) == body.blob
-    key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
+    key, plaintext = open_sealed(
+        SEALED.unpack(upload.blob), OPENING, upload.update.sender
+    )
     assert commitment(key, plaintext) == body.commitment
