@@ -73,6 +73,7 @@ def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
     if any(not isinstance(one, _LEAVES_TASKS) for one in stored.happenings):
         model_versions.follow_chain(turn)
     _evaluated(turn, stored)
+    manifest_publication.announce_ends(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
         _drop_old(turn, block.header.height)
 
