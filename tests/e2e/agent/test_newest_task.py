@@ -1,5 +1,6 @@
 """Real agents follow the newest task that is open, back to an older one as well."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_boards_go_back_to_an_open_task_when_the_newest_is_closed(
     learn(meadow, 0, 2)
 
     # A start finds the same task, and a third one is followed as the second was.
-    meadow.end("board0", 15)
+    meadow.end("board0", signal.SIGTERM)
     meadow.start("board0")
     learn(meadow, 0, 1)
     publish(meadow)

@@ -68,7 +68,9 @@ def test_later_task_is_changed_over_to_once_nothing_waits() -> None:
     assert following(board) == LATER
     assert not changes_over(board.settings, board.state)
     assert changes_over(board.settings, replace(board.state, waiting=()))
-    training = replace(until_training(connected(fresh())).state, open={LATER})
+    training = replace(
+        until_training(connected(fresh())).state, open=frozenset({LATER})
+    )
     assert not changes_over(board.settings, training)
 
 
@@ -208,9 +210,10 @@ def test_update_that_waited_for_a_lease_is_sent_as_it_is_once_its_task_is_over()
     board = until_spooled(connected(fresh(newest=True)))
     update = board.state.waiting[0].entry.update
     board.step(e.DownArrived(refused(update, Reason.NO_LEASE, 30)))
-    assert board.state.sending is None
+    assert [item.unleased for item in board.state.waiting] == [True]
 
     shown(board, EARLIER, closed=True)
 
+    assert [item.unleased for item in board.state.waiting] == [False]
     assert board.state.sending is not None
     assert board.state.renewing is None
