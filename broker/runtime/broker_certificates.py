@@ -84,7 +84,7 @@ class RenewalResult:
 
 @dataclass(frozen=True)
 class RenewalRecord:
-    """What the registrar tells people of renewals.
+    """Record of renewals that the registrar keeps for people.
 
     Attributes:
       waiting: Certificates whose renewal waits for the authority's key: DER by user.
@@ -205,7 +205,7 @@ class BrokerCertificates:
         return files
 
     def renewals(self) -> RenewalRecord:
-        """What the registrar last wrote down.
+        """Reads the registrar's record.
 
         Raises:
           ConfigError: If the file is damaged.

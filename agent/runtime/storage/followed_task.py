@@ -45,7 +45,7 @@ class FollowedTask:
 
     @classmethod
     def after(cls, number: TaskId, state: AgentState) -> "FollowedTask":
-        """What a board with this state changes over to."""
+        """The task that a board with this state changes over to, and what it left."""
         return cls(number, frozenset(task for task in state.over if task > number))
 
     def write(self, path: Path) -> None:
