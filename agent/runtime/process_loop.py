@@ -11,6 +11,7 @@ import time
 
 from starling.agent.loop.event_loop import AgentLoop
 from starling.agent.loop.ports import AgentPorts
+from starling.agent.loop.update_spans import AgentSpans
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.assembly import AssembledAgent
 from starling.agent.runtime.home_monitor import HomeMonitor
@@ -23,6 +24,7 @@ from starling.agent.sync.manifest_check import changes_over, next_task
 from starling.agent.trainer.client import TrainerReported
 from starling.broker.link_events import LinkDisconnected, LinkEvent
 from starling.service.notifications import ServiceNotifier
+from starling.service.span_file import open_tracer
 
 DISK_S = 5.0
 GRACE_S = 5.0
@@ -67,6 +69,7 @@ class AgentProcessLoop:
         )
         self._changes = HomeMonitor(parts.home, parts.data, parts.config.data.check_s)
         self._monitor = StatusMonitor(parts.home, parts.place, notifier)
+        tracer = open_tracer("agent", parts.settings.device)
         ports = AgentPorts(
             time.monotonic,
             parts.link,
@@ -74,6 +77,7 @@ class AgentProcessLoop:
             self._trainer,
             self._monitor,
             self._later,
+            None if tracer is None else AgentSpans(tracer),
         )
         self._loop = AgentLoop(parts.settings, parts.state, ports)
 
