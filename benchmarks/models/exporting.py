@@ -102,8 +102,9 @@ def _stages(
         try:
             facts = stage()
         except Exception as error:  # noqa: BLE001  a toolkit may raise anything
-            first = str(error).strip().partition("\n")[0]
-            facts = {"export_failed": f"{type(error).__name__}: {first}"[:300]}
+            cause = error.__cause__ or error
+            first = str(cause).strip().partition("\n")[0]
+            facts = {"export_failed": f"{type(cause).__name__}: {first}"[:300]}
         (folder / name / FACTS).write_text(json.dumps(facts))
 
 
