@@ -7,8 +7,10 @@
 
 The medians of a version are fixed by the first quorum of members of the set that score
 it; reputation follows at once (`coordinator.chain.training.reputations`), and then
-rewards (`contribution_rewards`). They stand as long as their version may be a base, and
-are read by `contributions`.
+rewards (`contribution_rewards`). They are read by `contributions`, and stand as long as
+their version may be a base. A version that is too old for one and not scored yet
+stands, with its settlement, until the time for its scores is over: however quickly
+versions follow each other, late scores settle the one that they are of.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
@@ -43,6 +45,7 @@ from starling.coordinator.chain.training import (
     rewards,
     task_end,
 )
+from starling.coordinator.chain.training.rewards import Settlement
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.update_scores import (
@@ -72,7 +75,8 @@ class ScorerList(Structure, frozen=True):
 
 
 _SCORER_LIST = structure(ScorerList, 2048)
-
+LATE_VERSIONS = 64
+"""Versions too old for a base that wait for scores at most; bounds the state."""
 
 _SCORERS = Table(b"scored/", by_task_and_number, _SCORER_LIST)
 """By task and version: who scored its updates."""
@@ -206,6 +210,16 @@ def _check_version(draft: StateOverlay, context: BlockContext, body: Score) -> T
     settled = rewards.settlement(draft, body.task, body.version)
     if settled is None:
         raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
+    if _too_late(draft, context, settled):
+        detail = f"the time for scores of version {body.version} is over"
+        raise ProtocolError(detail, Reason.STALE)
+    if len(body.values) != settled.updates:
+        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
+    return spec
+
+
+def _too_late(draft: StateOverlay, context: BlockContext, settled: Settlement) -> bool:
+    """True once both blocks and seconds for a version's scores are over."""
     blocks = chain_parameters.parameter(
         draft, context.genesis, ChainParameter.SCORE_BLOCKS, context.height
     )
@@ -213,11 +227,7 @@ def _check_version(draft: StateOverlay, context: BlockContext, body: Score) -> T
         draft, context.genesis, ChainParameter.SCORE_S, context.height
     )
     until, until_ms = settled.height + blocks, settled.time_ms + span_ms
-    if context.height > until and context.time_ms > until_ms:
-        raise ProtocolError(f"scores until height {until}", Reason.STALE)
-    if len(body.values) != settled.updates:
-        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
-    return spec
+    return context.height > until and context.time_ms > until_ms
 
 
 def _opinion(
@@ -228,8 +238,46 @@ def _opinion(
     return found.values
 
 
-def forget(draft: StateOverlay, number: int, version: int) -> None:
-    """Drops the scores of a version that can be no base any more."""
+def forget_old(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    oldest: int,
+) -> None:
+    """Drops settlements and scores of versions that nobody waits for any more.
+
+    Args:
+      draft: The state.
+      context: The block, which made a version the head.
+      number: The task.
+      spec: What it is.
+      oldest: The first version that may still be a base.
+    """
+    for version in range(max(1, oldest - 1 - LATE_VERSIONS), oldest):
+        if version >= oldest - LATE_VERSIONS and _is_awaited(
+            draft, context, number, spec, version
+        ):
+            continue
+        rewards.forget(draft, number, version)
+        _forget(draft, number, version)
+
+
+def _is_awaited(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    version: int,
+) -> bool:
+    """True if the scores of a version are still to come, and may."""
+    if spec.scores.rule == ScoreRule.NONE or MEDIANS.has(draft, number, version):
+        return False
+    settled = rewards.settlement(draft, number, version)
+    return settled is not None and not _too_late(draft, context, settled)
+
+
+def _forget(draft: StateOverlay, number: int, version: int) -> None:
     score_subjects.forget(draft, number, version)
     given = scorers(draft, number, version)
     if not given:
