@@ -242,7 +242,7 @@ def test_bias_behind_a_vector_of_weights_is_no_shift_of_the_input() -> None:
         _node("Squeeze", "h", "axes", "score"),
         _node("Sub", "score", "bias", "out"),
     ]
-    tensors = {
+    tensors: dict[str, NDArray[np.generic]] = {
         "w": np.ones(4, np.float32),
         "axes": np.ones(1, np.int64),
         "bias": np.ones(1, np.float32),
