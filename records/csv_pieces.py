@@ -250,8 +250,9 @@ def _texts_between(text: Bytes, starts: Places, ends: Places) -> list[str]:
 def _between(starts: Places, ends: Places) -> Places:
     """All places from each start to before its end, in order."""
     sizes = ends - starts
-    behind = np.cumsum(sizes)
-    return np.arange(behind[-1]) + np.repeat(starts - behind + sizes, sizes)
+    behind: Places = np.cumsum(sizes)
+    found: Places = np.arange(behind[-1]) + np.repeat(starts - behind + sizes, sizes)
+    return found
 
 
 def _by_cells(body: bytes, layout: CsvLayout, file: str, first: int) -> TablePiece:
