@@ -14,8 +14,10 @@ from starling.protocol.errors import (
     EXIT_INTERRUPTED,
     ConfigError,
 )
+from starling.service.arguments import EXIT_STATUS, command
+from starling.service.span_file import add_spans, use_spans
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
@@ -32,7 +34,6 @@ _EXAMPLES = """examples:
 
 Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
 DIR/home, where `starling chain verify --home DIR/home/coordinator` finds the chain.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted
 """
 
 
@@ -49,21 +50,24 @@ def main(argv: list[str]) -> int:
     plan = plan_of(options)
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
+    if options.virtual and options.spans is not None:
+        raise ConfigError("virtual boards take no time of their own", key="--spans")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
                 key = f"--{flag.replace('_', '-')}"
                 raise ConfigError("only virtual fleets can; add --virtual", key=key)
+    use_spans(options)
     return _run(options, plan)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling fleet",
-        description="A whole fleet on this machine: broker, coordinator and boards.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "fleet",
+        "A whole fleet on this machine: broker, coordinator and boards.",
+        _EXAMPLES,
+        f"{EXIT_STATUS}, 130 interrupted",
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser(
@@ -98,6 +102,7 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         metavar="[HOST:]PORT",
         help="show the first coordinator in a browser while the fleet runs",
     )
+    add_spans(group)
 
 
 def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late

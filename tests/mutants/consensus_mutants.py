@@ -301,6 +301,13 @@ _CREDITS = (
         ("tests/unit/coordinator/chain/training/test_late_rewards.py",),
     ),
     Mutant(
+        "scores count only while their version may be a base",
+        "coordinator/chain/training/scores.py",
+        "        if version >= oldest - LATE_VERSIONS and _is_awaited(",
+        "        if version >= oldest and _is_awaited(",
+        ("tests/unit/coordinator/chain/training/test_late_rewards.py",),
+    ),
+    Mutant(
         "uses are paid again with every reading",
         "coordinator/chain/training/contribution_rewards.py",
         "    amount = (body.reading - before) * policy.use_price",

@@ -164,7 +164,6 @@ HEADER = blocks.Header(
     STATE.root(),
     VALIDATORS.digest(),
     VALIDATORS.digest(),
-    merkle.EMPTY_ROOT,
     2,
 )
 CERTIFICATE = certify(HEADER)
@@ -453,6 +452,11 @@ STRUCTURES = (
         "RESUME",
         progress_guard.RESUME,
         progress_guard.Resume(TaskId(0), Version(3)),
+    ),
+    Structure(
+        "TASK_LOSS",
+        progress_guard.TASK_LOSS,
+        progress_guard.TaskLoss(Version(3), 250_000, Version(9), 400_000),
     ),
     Structure(
         "ROLLBACK",

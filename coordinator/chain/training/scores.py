@@ -7,15 +7,16 @@
 
 The medians of a version are fixed by the first quorum of members of the set that score
 it; reputation follows at once (`coordinator.chain.training.reputations`), and then
-rewards (`contribution_rewards`). They stand as long as their version may be a base, and
-are read by `contributions`.
+rewards (`contribution_rewards`). They stand as long as their version may be a base. A
+version that is too old for one and not scored yet stands, with its settlement, until
+the time for its scores is over: however quickly versions follow each other, late scores
+settle the one that they are of.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from starling.coordinator.chain.governance import chain_parameters
@@ -43,6 +44,7 @@ from starling.coordinator.chain.training import (
     rewards,
     task_end,
 )
+from starling.coordinator.chain.training.rewards import Settlement
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.update_scores import (
@@ -54,7 +56,7 @@ from starling.protocol.chain.update_scores import (
     lower_medians,
 )
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
-from starling.protocol.ids import DeviceId, Digest, PublicKey, Version
+from starling.protocol.ids import Digest, PublicKey
 from starling.protocol.learning.score_policy import ScoreRule
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.schema.msgpack_codec import (
@@ -72,7 +74,8 @@ class ScorerList(Structure, frozen=True):
 
 
 _SCORER_LIST = structure(ScorerList, 2048)
-
+LATE_VERSIONS = 64
+"""Versions too old for a base that wait for scores at most; bounds the state."""
 
 _SCORERS = Table(b"scored/", by_task_and_number, _SCORER_LIST)
 """By task and version: who scored its updates."""
@@ -80,46 +83,6 @@ MEDIANS = Table(b"score/", by_task_and_number, SCORES)
 """By task and version: the medians that count."""
 _OPINIONS = Table(b"opinion/", by_task_version_and_identity, SCORE)
 """By task, version and public key: what one validator gave."""
-
-
-@dataclass(frozen=True)
-class ScoredContribution:
-    """One update of a version with what a quorum thinks of it.
-
-    Attributes:
-      board: Who signed it.
-      base: Version that it was computed from.
-      pledge: Its size.
-      influence: Per pledged example, in parts per million; above 0 helps.
-      agreement: In parts per million; see `protocol.chain.update_scores.UpdateScore`.
-    """
-
-    board: DeviceId
-    base: Version
-    pledge: int
-    influence: int
-    agreement: int
-
-
-def contributions(
-    tree: StateReader, number: int, version: int
-) -> tuple[ScoredContribution, ...]:
-    """A version's updates with their median scores, in the order of the chain.
-
-    Returns:
-      Empty before a quorum scored them, and once the version can be no base any more.
-    """
-    found = scores(tree, number, version)
-    if found is None:
-        return ()
-    return tuple(
-        ScoredContribution(
-            of.board, of.base, of.pledge, median.influence, median.agreement
-        )
-        for of, median in zip(
-            score_subjects.subjects(tree, number, version), found.medians, strict=True
-        )
-    )
 
 
 def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ...]:
@@ -206,6 +169,16 @@ def _check_version(draft: StateOverlay, context: BlockContext, body: Score) -> T
     settled = rewards.settlement(draft, body.task, body.version)
     if settled is None:
         raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
+    if _too_late(draft, context, settled):
+        detail = f"the time for scores of version {body.version} is over"
+        raise ProtocolError(detail, Reason.STALE)
+    if len(body.values) != settled.updates:
+        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
+    return spec
+
+
+def _too_late(draft: StateOverlay, context: BlockContext, settled: Settlement) -> bool:
+    """True once both blocks and seconds for a version's scores are over."""
     blocks = chain_parameters.parameter(
         draft, context.genesis, ChainParameter.SCORE_BLOCKS, context.height
     )
@@ -213,11 +186,7 @@ def _check_version(draft: StateOverlay, context: BlockContext, body: Score) -> T
         draft, context.genesis, ChainParameter.SCORE_S, context.height
     )
     until, until_ms = settled.height + blocks, settled.time_ms + span_ms
-    if context.height > until and context.time_ms > until_ms:
-        raise ProtocolError(f"scores until height {until}", Reason.STALE)
-    if len(body.values) != settled.updates:
-        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
-    return spec
+    return context.height > until and context.time_ms > until_ms
 
 
 def _opinion(
@@ -228,8 +197,46 @@ def _opinion(
     return found.values
 
 
-def forget(draft: StateOverlay, number: int, version: int) -> None:
-    """Drops the scores of a version that can be no base any more."""
+def forget_old(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    oldest: int,
+) -> None:
+    """Drops settlements and scores of versions that nobody waits for any more.
+
+    Args:
+      draft: The state.
+      context: The block, which made a version the head.
+      number: The task.
+      spec: What it is.
+      oldest: The first version that may still be a base.
+    """
+    for version in range(max(1, oldest - 1 - LATE_VERSIONS), oldest):
+        if version >= oldest - LATE_VERSIONS and _is_awaited(
+            draft, context, number, spec, version
+        ):
+            continue
+        rewards.forget(draft, number, version)
+        _forget(draft, number, version)
+
+
+def _is_awaited(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    version: int,
+) -> bool:
+    """True if the scores of a version are still to come, and may."""
+    if spec.scores.rule == ScoreRule.NONE or MEDIANS.has(draft, number, version):
+        return False
+    settled = rewards.settlement(draft, number, version)
+    return settled is not None and not _too_late(draft, context, settled)
+
+
+def _forget(draft: StateOverlay, number: int, version: int) -> None:
     score_subjects.forget(draft, number, version)
     given = scorers(draft, number, version)
     if not given:

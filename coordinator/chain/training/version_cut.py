@@ -27,7 +27,6 @@ from starling.coordinator.chain.state.task_records import JobRecord, QueuedUpdat
 from starling.coordinator.chain.training import (
     evaluations,
     lost_updates,
-    rewards,
     scores,
     task_end,
 )
@@ -337,9 +336,7 @@ def advance(
     oldest = version - spec.aggregation.staleness_max
     if oldest > DISSENT_VERSIONS:
         task_records.VERSIONS.drop(draft, number, oldest - 1 - DISSENT_VERSIONS)
-    if oldest > 0:
-        rewards.forget(draft, number, oldest - 1)
-        scores.forget(draft, number, oldest - 1)
+    scores.forget_old(draft, context, number, spec, oldest)
     progress = _drop_stale(draft, number, replace(progress, head=version), oldest)
     draft.happen(VersionFinal(TaskId(number), version, digest))
     _queue_changed(draft, context, number, spec, progress)

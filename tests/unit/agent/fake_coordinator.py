@@ -32,9 +32,15 @@ from starling.protocol.chain.light_client import (
     task_key,
     version_key,
 )
+from starling.protocol.chain.task_end import closure_key
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
-from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.crypto.sealed_blob import (
+    SEALED,
+    blob_digest,
+    commitment,
+    open_sealed,
+)
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash, Digest, H, TaskId, Version
@@ -148,7 +154,6 @@ def header_over(state_root: Digest, tx_root: Digest, height: int) -> Header:
         state_root,
         VALIDATORS.digest(),
         VALIDATORS.digest(),
-        merkle.root([]),
         0,
     )
 
@@ -165,14 +170,19 @@ def manifest(
     spec: TaskSpec | None = None,
     key: SigningKey = COORDINATOR,
     task: TaskId = TASK_NUMBER,
+    *,
+    closed: bool = False,
 ) -> bytes:
-    """A version with everything that proves it."""
+    """A version with everything that proves it, and that its task is closed, if so."""
     spec = spec or task_spec()
     keys = (task_key(task), version_key(task, version))
     tree = StateTree().update(
         {keys[0]: TASK.pack(spec), keys[1]: version_digest(model(version))}
     )
-    header = header_over(tree.root(), merkle.root([]), (version + 1) * EACH_VERSION)
+    if closed:
+        tree = tree.update({closure_key(task): b"at some height"})
+    height = (version + 1) * EACH_VERSION + 100 * task + 500 * closed
+    header = header_over(tree.root(), merkle.root([]), height)
     return MANIFEST.pack(
         ModelManifest(
             task,
@@ -182,6 +192,7 @@ def manifest(
             certify(header, key),
             tree.prove(keys[1]),
             tree.prove(keys[0]),
+            end=tree.prove(closure_key(task)) if closed else None,
         )
     )
 
@@ -345,5 +356,7 @@ def check_upload(upload: Upload) -> None:
     upload.update.check(CHAIN)
     body = CONTRIBUTION.unpack(upload.update.body)
     assert blob_digest(upload.blob) == body.blob
-    key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
+    key, plaintext = open_sealed(
+        SEALED.unpack(upload.blob), OPENING, upload.update.sender
+    )
     assert commitment(key, plaintext) == body.commitment

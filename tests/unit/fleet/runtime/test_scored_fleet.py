@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.cli import reputation_command
+from starling.coordinator.loop.ports import Item
+from starling.coordinator.step.events import VersionScored
 from starling.fleet import FleetPlan, Pace
 from starling.fleet.datasets.hold_out import ROOT_RECORDS, root_rows
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.runtime.virtual_run import run_prepared
+from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import device_name
 
 ATTACKERS = 2
+SCORING_S = 3.0
 PLAN = FleetPlan(
     devices=10,
     buffer=5,
@@ -54,11 +59,8 @@ def test_attackers_are_quarantined_and_told_and_honest_boards_are_not(
     refused = [each.refused for each in ended.last.devices]
     assert all("QUARANTINED" in each for each in refused[:ATTACKERS])
     assert not any("QUARANTINED" in each for each in refused[ATTACKERS:])
-    scored = scores.contributions(tree, 0, 3)
-    assert len(scored) == PLAN.buffer
-    assert scores.scores(tree, 0, 3) == replace(
-        scores.scores(tree, 0, 3) or pytest.fail("not scored"), given=3
-    )
+    assert len(score_subjects.subjects(tree, 0, 3)) == PLAN.buffer
+    assert (scores.scores(tree, 0, 3) or pytest.fail("not scored")).given == 3
 
     home = ("--home", str(tmp_path / "coordinator"))
     assert reputation_command.main([*home, "--json"]) == 0
@@ -72,6 +74,42 @@ def test_attackers_are_quarantined_and_told_and_honest_boards_are_not(
     out = capsys.readouterr().out
     assert out.count("now, 1 in all") == ATTACKERS
     assert out.count("never") == PLAN.devices - ATTACKERS
+
+
+def test_scores_that_come_after_the_next_version_still_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under fedavg only the head is a base; here scores take longer than a wave."""
+    put = VirtualCoordinator.put
+
+    def late(self: VirtualCoordinator, item: Item) -> None:
+        if isinstance(item, VersionScored):
+            self.later(SCORING_S, lambda: put(self, item))
+        else:
+            put(self, item)
+
+    monkeypatch.setattr(VirtualCoordinator, "put", late)
+    seen: list[VirtualFleet] = []
+    overtaken: set[int] = set()
+
+    def watch(fleet: VirtualFleet) -> str:
+        seen[:] = [fleet]
+        head, tree = fleet.versions.head, fleet.foremost.state.ledger.tree
+        overtaken.update(
+            at for at in range(1, head) if scores.scores(tree, 0, at) is None
+        )
+        return ""
+
+    plan = replace(PLAN, fault="", rule="fedavg", until_version=6)
+    ended = run_prepared(prepare(plan), Pace(waves=True), threads=1, watch=watch)
+    assert ended.outcome.verified
+    (fleet,) = seen
+    assert {1, 2} <= overtaken
+    known = [
+        reputations.reputation(fleet.foremost.state.ledger.tree, board).scored
+        for board in fleet.identities
+    ]
+    assert sum(known) >= plan.buffer * (plan.until_version - 2)
 
 
 def test_root_set_is_of_training_records_that_no_board_has() -> None:

@@ -1,22 +1,26 @@
-"""Rewards at the end of a task, after a rollback, and of boards with two updates."""
+"""Rewards when scores come late, at a task's end, and after a rollback."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from starling.coordinator.chain.governance import credit_accounts
+from starling.coordinator.chain.governance.chain_parameters import SCORE_BLOCKS
 from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.coordinator.chain.training import reputations
 from starling.coordinator.chain.training.contribution_rewards import (
     earnings,
     reward_account,
 )
-from starling.coordinator.chain.training.rewards import payments, settlement
+from starling.coordinator.chain.training.rewards import settlement
+from starling.coordinator.chain.training.scores import LATE_VERSIONS
 from starling.protocol.chain.task_rollback import ROLLBACK, TaskRollback
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.board_reputation import BoardReputation
 from starling.protocol.learning.end_policy import EndPolicy
+from starling.protocol.learning.task import TaskSpec
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from tests.unit.coordinator.chain.training.test_contribution_rewards import (
     DEPOSITS,
@@ -35,6 +39,7 @@ from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,
 )
+from tests.unit.coordinator.fixtures.state_views import payments
 
 
 def rollback(world: SmallChain, first: int, again: int, without: int) -> Envelope:
@@ -45,6 +50,64 @@ def rollback(world: SmallChain, first: int, again: int, without: int) -> Envelop
 
 def amounts(world: SmallChain, version: int) -> list[int]:
     return [each.amount for each in payments(world.tree, 0, version)]
+
+
+def synchronous(boards: int) -> TaskSpec:
+    """No version but the head is a base."""
+    spec = spec_of(boards, participations=1)
+    aggregation = replace(
+        spec.aggregation, staleness_q15=spec.aggregation.staleness_q15[:1]
+    )
+    return replace(spec, aggregation=aggregation)
+
+
+def unscored(world: SmallChain, versions: range) -> None:
+    for version in versions:
+        make(world, version, equals(GOOD, GOOD), scored=False)
+
+
+def awaited(world: SmallChain, last: int) -> list[int]:
+    """Versions up to the last one that have a settlement."""
+    return [at for at in range(1, last + 1) if settlement(world.tree, 0, at)]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)], ids=["in-turn", "mixed"])
+def test_late_scores_settle_the_version_that_they_are_of(order: Sequence[int]) -> None:
+    world = paying(synchronous(2))
+    unscored(world, range(1, 4))
+    for version in order:
+        world.must(world.score(version, [GOOD, GOOD]))
+        assert amounts(world, version) == [REWARD // 2, REWARD // 2]
+        check_invariants(world.tree)
+    assert balance(world, 0) == balance(world, 1) == 3 * REWARD // 2
+    assert earnings(world.tree, 0, board_id(0)).scored == 3
+    check_supply(world.tree, NO_DEPOSITS.supply)
+
+
+def test_version_that_is_scored_leaves_once_it_is_no_base() -> None:
+    world = paying(synchronous(2))
+    unscored(world, range(1, 3))
+    world.must(world.score(1, [GOOD, GOOD]))
+    unscored(world, range(3, 4))
+    assert awaited(world, 3) == [2, 3]
+    check_invariants(world.tree)
+
+
+def test_version_whose_time_for_scores_is_over_leaves_with_the_next_one() -> None:
+    world = paying(synchronous(2))
+    unscored(world, range(1, 3))
+    world.height += SCORE_BLOCKS + 1
+    unscored(world, range(3, 4))
+    assert awaited(world, 3) == [3]
+    assert world.do(world.score(1, [GOOD, GOOD])).code == Reason.STALE
+    check_invariants(world.tree)
+
+
+def test_versions_that_wait_for_scores_are_bounded() -> None:
+    world = paying(synchronous(2))
+    unscored(world, range(1, LATE_VERSIONS + 4))
+    assert awaited(world, LATE_VERSIONS + 3) == [*range(3, LATE_VERSIONS + 4)]
+    check_invariants(world.tree)
 
 
 def test_close_pays_all_that_is_set_aside_however_little_they_did() -> None:
