@@ -26,11 +26,11 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
-from starling.service.arguments import PORT_MAX, whole_number
+from starling.service.arguments import PORT_MAX, command, whole_number
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling broker init --home broker/ --fleet garden --host broker.example.org
   starling broker init --home broker/ --enrol-port 8884
   starling broker run --home broker/
@@ -38,8 +38,6 @@ _EXAMPLES = """examples:
   starling broker install --print-unit
   starling broker install --mosquitto --print
   starling broker expel l2nqfxzwqkhzmzdpvsmw6tqr3e --home broker/
-
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -73,11 +71,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling broker",
-        description="A Mosquitto broker with the fleet's certificates and rights.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "broker",
+        "A Mosquitto broker with the fleet's certificates and rights.",
+        _EXAMPLES,
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
@@ -86,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("STARLING_HOME", "starling-broker"),
         help="the broker's folder (default: $STARLING_HOME, else ./starling-broker)",
     )
-    shared.add_argument(
-        "--json", action="store_true", help="print one JSON document to standard output"
-    )
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     init = verbs.add_parser(
         "init",
@@ -108,24 +103,22 @@ def parser() -> argparse.ArgumentParser:
         "`init --coordinator NAME` takes it back.",
     )
     expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    installing = verbs.add_parser("install", help=install_verb.TEXT)
-    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
-    installing.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
-    install_verb.add_arguments(installing, ServiceKind.BROKER)
-    _add_inclusion(installing)
+    install = verbs.add_parser("install", help=install_verb.TEXT)
+    install.add_argument("--home", metavar="DIR", help="the broker's folder")
+    install.add_argument("--json", action="store_true", help="print one JSON document")
+    install_verb.add_arguments(install, ServiceKind.BROKER)
+    _add_inclusion(install)
     return made
 
 
-def _add_inclusion(installing: argparse.ArgumentParser) -> None:
-    installing.description = (
-        f"{installing.description} With --mosquitto: put the fleet's listener into a "
+def _add_inclusion(install: argparse.ArgumentParser) -> None:
+    install.description = (
+        f"{install.description} With --mosquitto: put the fleet's listener into a "
         "Mosquitto that is here already, as one file in the folder that its "
         "configuration includes. No other file of it is touched; what stands against "
         "it there is named."
     )
-    installing.add_argument(
+    install.add_argument(
         "--mosquitto",
         nargs="?",
         type=Path,
@@ -133,12 +126,12 @@ def _add_inclusion(installing: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"the configuration of a broker that is here (default: {USUAL_FILE})",
     )
-    installing.add_argument(
+    install.add_argument(
         "--print",
         action="store_true",
         help="with --mosquitto: print the file and write nothing",
     )
-    installing.add_argument(
+    install.add_argument(
         "--remove", action="store_true", help="with --mosquitto: remove the file"
     )
 
