@@ -124,7 +124,8 @@ def test_listener_is_added_serves_the_fleet_and_is_removed_again(
         assert told.stdout == f"{'z' * 26} expelled; from now on\n"
 
         assert household.install("--remove").returncode == 0
-        process.restart()
+        process.stop()
+        process.start()
         assert household.lets_anybody_in()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", household.port), DEADLINE_S)
