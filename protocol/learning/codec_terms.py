@@ -23,7 +23,7 @@ _ROUNDING = 2.0**-14
 
 @dataclass(frozen=True)
 class CodecTerms:
-    """What a codec makes of an update.
+    """Costs and effects of a codec.
 
     Attributes:
       name: What configurations call it.

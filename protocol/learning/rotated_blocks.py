@@ -122,7 +122,7 @@ def _scales(
 
 
 def restored(blocks: RotatedBlocks) -> Integers:
-    """What the blocks stand for, (b, 256); exact, then rounded half up to the unit."""
+    """The values of blocks, (b, 256); exact, then rounded half up to the unit."""
     found = _unrotated(blocks.levels, blocks.seed).astype(np.int64)
     found *= blocks.mantissas.astype(np.int64)[:, None]
     power = blocks.exponents.astype(np.int64)[:, None]
