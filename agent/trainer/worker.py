@@ -64,7 +64,7 @@ from starling.protocol.errors import (
 )
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
-from starling.sandbox.confinement import enter
+from starling.sandbox.confinement import enter, limit_memory
 from starling.sandbox.silenced_output import hush
 
 Train = Callable[
@@ -153,7 +153,8 @@ class TrainerWorker:
             return False
         job = JOB.unpack(frame)
         if self._confinement is None:
-            _limit(job.limits)
+            os.nice(job.limits.niceness)
+            limit_memory(job.limits.memory_mb)
             self._confinement = _confine(job)
         try:
             self._work(job)
@@ -376,14 +377,6 @@ def _try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
 def _data_bytes(limits: TrainerLimits) -> int:
     """Limit of memory for reading the data set; 0 for no limit."""
     return (limits.memory_mb << 20) // DATA_SHARE
-
-
-def _limit(limits: TrainerLimits) -> None:
-    os.nice(limits.niceness)
-    if limits.memory_mb:
-        # Private memory; the address space of mapped libraries is no measure of use.
-        most = limits.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _confine(job: TrainerJob) -> ConfinementReport:
