@@ -77,8 +77,8 @@ class TrainingSettings:
     task: int = setting(0, "Number of the task to take part in.", least=0, most=65535)
     newest: bool = setting(
         True,
-        "Whether to change over to a later task once the chain proves one; false stays "
-        "with `task`.",
+        "Whether to change over to the newest task that the chain proves to be open; "
+        "false stays with `task`.",
     )
     board: str = setting("auto", "Board profile, or auto to detect it.")
     threads: int = setting(0, "Threads of the engine.", least=0, most=64)

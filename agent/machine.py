@@ -74,6 +74,7 @@ def begin(
         waiting=tuple(waiting),
         release_s=settings.pace.release_s,
         released_at_s=released_at_s,
+        over=settings.left,
     )
     turn = AgentStep(settings, state, now_s)
     if manifest is not None:

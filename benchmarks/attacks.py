@@ -92,7 +92,7 @@ SHAPES = {
     "lend": Shape("lend", long=True),
     "replay": Shape("replay", restarts=True, long=True),
     "want": Shape("want", long=True),
-    "full": Shape("want", FULL_RATE, count=300),
+    "full": Shape("want", FULL_RATE, count=2000),
     "hurry": Shape("hurry", 0.5),
     "garbage": Shape("garbage"),
     "withhold": Shape("withhold"),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from starling.broker.backoff import BackoffPolicy
 from starling.protocol.wire.topics import Topics
+from starling.protocol.wire.trace_context import TRACEPARENT
 
 PACKET_BYTES_MAX = 131_072
 """Largest MQTT packet in either direction; every known broker takes so much."""
@@ -16,6 +17,8 @@ REFUSED_FROM = 0x80
 """Reasons of a `Delivered` from here on are refusals; 0x87 is 'not authorised'."""
 _HEADER_BYTES_MAX = 5
 _EXPIRY_BYTES = 5
+_USER_PROPERTY_BYTES = 5
+"""A byte that tells what follows, and the lengths of name and value."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,15 @@ class MqttMessage:
       retain: Whether the broker keeps it for later subscribers.
       expiry_s: Seconds, at least 1, after which the broker drops it undelivered; None
         never. (Mosquitto takes 0 for never, so it is not allowed.)
+      traceparent: User property of that name; empty for none. See
+        `protocol.wire.trace_context`.
     """
 
     topic: str
     payload: bytes
     retain: bool = False
     expiry_s: int | None = None
+    traceparent: str = ""
 
     def __post_init__(self) -> None:
         """Checks the bound that the broker would read differently."""
@@ -198,12 +204,14 @@ class MessageArrived:
       payload: Bytes.
       retained: Whether it was kept by the broker, not published just now.
       token: For `Link.acknowledge`.
+      traceparent: As `PublishPacket` has it.
     """
 
     topic: str
     payload: bytes
     retained: bool
     token: AckToken
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,5 +233,8 @@ LinkEvent = LinkConnected | LinkDisconnected | MessageArrived | Delivered
 def packet_bytes(message: MqttMessage) -> int:
     """Upper bound of the message's size as an MQTT 5 PUBLISH packet, in bytes."""
     properties = 1 + (0 if message.expiry_s is None else _EXPIRY_BYTES)
+    if message.traceparent:
+        names = len(TRACEPARENT) + len(message.traceparent)
+        properties += _USER_PROPERTY_BYTES + names
     topic = 2 + len(message.topic.encode())
     return _HEADER_BYTES_MAX + topic + 2 + properties + len(message.payload)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from starling.coordinator.availability import bundle_examination
-from starling.coordinator.boards import lease_grants
+from starling.coordinator.boards import board_refusals, lease_grants
 from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import ChainState
@@ -343,6 +343,7 @@ def _connected(turn: CoordinatorStep) -> None:
     )
     shown = ShownState(1, turn.state.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
+    board_refusals.connected(turn)
     if turn.state.ledger.alone:
         for task in turn.state.tasks.values():
             manifest_publication.announce(turn, task)

@@ -14,6 +14,7 @@ from starling.protocol.errors import (
     EXIT_INTERRUPTED,
     ConfigError,
 )
+from starling.service.span_file import add_spans, use_spans
 
 _EXAMPLES = """examples:
   starling fleet run
@@ -49,11 +50,14 @@ def main(argv: list[str]) -> int:
     plan = plan_of(options)
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
+    if options.virtual and options.spans is not None:
+        raise ConfigError("virtual boards take no time of their own", key="--spans")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
                 key = f"--{flag.replace('_', '-')}"
                 raise ConfigError("only virtual fleets can; add --virtual", key=key)
+    use_spans(options)
     return _run(options, plan)
 
 
@@ -98,6 +102,7 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         metavar="[HOST:]PORT",
         help="show the first coordinator in a browser while the fleet runs",
     )
+    add_spans(group)
 
 
 def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late

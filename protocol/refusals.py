@@ -211,7 +211,8 @@ _ROWS = (
     RefusalReason(
         Reason.CLOSED,
         "An operator closed the task.",
-        "Publish another one: boards whose `training.newest` is on go over to it. Or "
+        "Publish another one: boards whose `training.newest` is on go over to it, or "
+        "back to an older one that is open. Or "
         "name another as `training.task` in agent.toml.",
         3600,
     ),

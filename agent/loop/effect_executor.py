@@ -111,7 +111,10 @@ class AgentEffectExecutor:
     def _publish_spooled(self, effect: f.PublishSpooled) -> None:
         entry, index = effect.entry, effect.index
         payload = self._ports.store.chunk(entry, index)
-        number = self.publish(MqttMessage(self._topic_up, payload))
+        spans = self._ports.spans
+        context = "" if spans is None else spans.context(entry)
+        message = MqttMessage(self._topic_up, payload, traceparent=context)
+        number = self.publish(message)
         if number is None:
             self._ports.put(e.ChunkDelivered(entry.update, index, taken=False))
         else:

@@ -128,7 +128,7 @@ class AgentLoop:
         else:
             maker = _MESSAGES.get((branch, leaf))
             if maker is not None:
-                self._step(maker(message.payload))
+                self._step(maker(message.payload), message.traceparent)
         self._ports.bus.acknowledge(message.token)
 
     def _delivered(self, publish_id: int, reason_code: int) -> None:
@@ -139,9 +139,14 @@ class AgentLoop:
         if chunk is not None:
             self._step(e.ChunkDelivered(*chunk, taken=reason_code == 0))
 
-    def _step(self, event: e.Event) -> None:
+    def _step(self, event: e.Event, context: str = "") -> None:
+        spans = self._ports.spans
+        if spans is not None:
+            spans.taken(event, context)
         self.state, effects = machine.step(
             self.settings, self.state, event, self._ports.now_s()
         )
         self._ports.monitor.stepped(event, effects)
         self._hands.carry_out(effects)
+        if spans is not None:
+            spans.done(event, effects)

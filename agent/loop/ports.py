@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from starling.agent.loop.update_spans import AgentSpans
 from starling.agent.step.effects import AdoptModel, Effect, SpoolEntry, StartTraining
 from starling.agent.step.events import Event
 from starling.broker.link_events import (
@@ -131,6 +132,7 @@ class AgentPorts:
       trainer: The trainer.
       monitor: Told what people should know.
       put: Hands the loop an event for its next turn.
+      spans: Watches updates; None if nobody asked for that.
     """
 
     now_s: Callable[[], float]
@@ -139,3 +141,4 @@ class AgentPorts:
     trainer: TrainerPort
     monitor: AgentMonitor
     put: Callable[[Event], None]
+    spans: AgentSpans | None = None

@@ -32,7 +32,7 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.RESTORED: "nothing if it passes; else stop the copy that runs with the same key",
     R.JAILED: "see `refused`; it ends by itself",
     R.TASK_PAUSED: "see `refused`; it goes on by itself if the operator lets it",
-    R.TASK_CLOSED: "nothing if another is to come; else name one as training.task",
+    R.TASK_CLOSED: "nothing if another is open, or to come, and training.newest is on",
     R.QUARANTINED: "look at this board's data, labels first; it ends by itself",
     R.BROKER_REFUSES: "ask the operator: was this board revoked, or the fleet renamed?",
     R.UNTRUSTED: "have it admitted anew: starling agent enrol --admission F --replace",

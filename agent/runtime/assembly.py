@@ -6,7 +6,6 @@ import random
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from starling.agent.runtime.process_trainer import TrainerSetup
 from starling.agent.runtime.status_monitor import LOG, AgentPlace
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.runtime.storage.blob_store import BlobStore
+from starling.agent.runtime.storage.followed_task import FollowedTask
 from starling.agent.runtime.storage.proof_store import ProofFolder
 from starling.agent.runtime.storage.spool import Spool, SpoolIndex
 from starling.agent.runtime.storage.trusted_state_file import read_progress
@@ -30,12 +30,11 @@ from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings, renewal_topics
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.durable.files import read_if_present
 from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.errors import ConfigError, LimitError
-from starling.protocol.ids import TASKS_MAX, TaskId, device_name
+from starling.protocol.errors import ConfigError
+from starling.protocol.ids import device_name
 from starling.protocol.wire.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
@@ -44,7 +43,6 @@ _MIB = 1 << 20
 _OPEN = 0o027
 """Bits of a home's mode that let strangers in, or let its group write."""
 _DAY_S = 86_400
-_TASK_BYTES_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -195,18 +193,6 @@ def _admission(home: AgentHome) -> Admission:
     return admission
 
 
-def task_of(home: AgentHome, config: AgentConfig) -> TaskId:
-    """The task to take part in: the owner's, or a later one that was followed."""
-    task = config.training.task
-    known = None
-    # A damaged file costs no more than to hear of the later task again.
-    with suppress(LimitError):
-        known = read_if_present(home.task_file, _TASK_BYTES_MAX)
-    if config.training.newest and known is not None and known.strip().isdigit():
-        task = max(task, min(int(known), TASKS_MAX - 1))
-    return TaskId(task)
-
-
 def _settings(
     config: AgentConfig,
     profile: Profile,
@@ -216,10 +202,11 @@ def _settings(
     home: AgentHome,
 ) -> AgentSettings:
     pace = config.pace
+    followed = FollowedTask.read(home.task_file, config.training)
     return AgentSettings(
         key,
         Topics(admission.genesis.fleet),
-        task_of(home, config),
+        followed.number,
         boot,
         os.urandom(16),
         config.data.pledge,
@@ -238,6 +225,7 @@ def _settings(
         ),
         rotated_from=home.identity(),
         newest=config.training.newest,
+        left=followed.left,
         trust_bundle=config.privacy.trust_bundle,
     )
 

@@ -15,10 +15,8 @@ from starling.durable.files import (
     lock,
     private_files,
     replace_unsynced,
-    write_atomic,
 )
 from starling.protocol.errors import FederationError, StorageError
-from starling.protocol.ids import TaskId
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
 from starling.service.notifications import ServiceNotifier
@@ -45,16 +43,15 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     for key in home.ignored_settings():
         log.warning("%s is of a later release; ignored: %s", home.config_file, key)
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
-        later: TaskId | None = TaskId(0)
-        while later is not None:
+        while True:
             inbox: queue.SimpleQueue[QueuedItem] = queue.SimpleQueue()
             parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
             hide_memory()
-            later = AgentProcessLoop(parts, inbox, notifier).run()
+            following = AgentProcessLoop(parts, inbox, notifier).run()
             parts.store.close()
-            if later is not None:
-                write_atomic(home.task_file, b"%d\n" % later)
-    return 0
+            if following is None:
+                return 0
+            following.write(home.task_file)
 
 
 @contextmanager

@@ -11,18 +11,20 @@ import time
 
 from starling.agent.loop.event_loop import AgentLoop
 from starling.agent.loop.ports import AgentPorts
+from starling.agent.loop.update_spans import AgentSpans
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.assembly import AssembledAgent
 from starling.agent.runtime.home_monitor import HomeMonitor
 from starling.agent.runtime.process_trainer import ProcessTrainer
 from starling.agent.runtime.status_file import RuntimeFacts, sandbox_facts
 from starling.agent.runtime.status_monitor import LOG, StatusMonitor
+from starling.agent.runtime.storage.followed_task import FollowedTask
 from starling.agent.step import events as e
-from starling.agent.sync.manifest_check import changes_over
+from starling.agent.sync.manifest_check import changes_over, next_task
 from starling.agent.trainer.client import TrainerReported
 from starling.broker.link_events import LinkDisconnected, LinkEvent
-from starling.protocol.ids import TaskId
 from starling.service.notifications import ServiceNotifier
+from starling.service.span_file import open_tracer
 
 DISK_S = 5.0
 GRACE_S = 5.0
@@ -67,6 +69,7 @@ class AgentProcessLoop:
         )
         self._changes = HomeMonitor(parts.home, parts.data, parts.config.data.check_s)
         self._monitor = StatusMonitor(parts.home, parts.place, notifier)
+        tracer = open_tracer("agent", parts.settings.device)
         ports = AgentPorts(
             time.monotonic,
             parts.link,
@@ -74,14 +77,15 @@ class AgentProcessLoop:
             self._trainer,
             self._monitor,
             self._later,
+            None if tracer is None else AgentSpans(tracer),
         )
         self._loop = AgentLoop(parts.settings, parts.state, ports)
 
-    def run(self) -> TaskId | None:
+    def run(self) -> FollowedTask | None:
         """Works until it is asked to stop.
 
         Returns:
-          A later task to go on with; None to end.
+          Another task to go on with; None to end.
 
         Raises:
           StorageError: If the disk refuses; the process is to be started again.
@@ -97,16 +101,20 @@ class AgentProcessLoop:
         try:
             while not self._is_done(time.monotonic()):
                 self._turn()
-                if changes_over(self._loop.state):
+                if changes_over(self._parts.settings, self._loop.state):
                     break
         finally:
             self._trainer.close()
-        later = None if self._stop_s < _NEVER_S else self._loop.state.later
-        if later is None:
+        following = None
+        if self._stop_s == _NEVER_S:
+            following = next_task(self._parts.settings, self._loop.state)
+        if following is None:
             # A manager that is told so ends the process in a while.
             self._notifier.stopping()
         self._part()
-        return later
+        if following is None:
+            return None
+        return FollowedTask.after(following, self._loop.state)
 
     def _is_done(self, now_s: float) -> bool:
         """True once the loop may end; a paid training may still deliver its update."""

@@ -78,7 +78,8 @@ class AgentSettings:
         the task offers.
       windows: Records that one raw sample can stand in.
       trust_bundle: Whether the bundle's own graph may clip.
-      newest: Whether the board changes over to a later task.
+      newest: Whether the board follows the newest task that is open.
+      left: Later tasks that it left, since they were over.
       infer: Whether to fetch and adopt each version's average for inference.
       resources_ppm: The board's self-assessment of its resources.
       bundle_bytes_max: Largest bundle that it takes.
@@ -106,6 +107,7 @@ class AgentSettings:
     rotated_from: DeviceId | None = None
     trust_bundle: bool = False
     newest: bool = False
+    left: frozenset[TaskId] = frozenset()
 
     @property
     def identity(self) -> DeviceId:
@@ -247,7 +249,8 @@ class AgentState:
       draws: Jitter draws since the start.
       offer: The newest proven version.
       others: Tasks that were announced and are not ours; the first few.
-      later: The last task that was proven to us and comes after ours; None if none is.
+      open: Other tasks that were proven to us, and of which no end was.
+      over: Tasks, ours among them, that were proven to grant no more leases.
       swapped: Whether the newest manifest that was certified for our task is of another
         task than was first believed.
       swaps: How many such manifests came since the start.
@@ -295,7 +298,8 @@ class AgentState:
     draws: int = 0
     offer: ProvenVersion | None = None
     others: frozenset[int] = frozenset()
-    later: TaskId | None = None
+    open: frozenset[TaskId] = frozenset()
+    over: frozenset[TaskId] = frozenset()
     swapped: bool = False
     swaps: int = 0
     told: ProvenStatement = field(default_factory=ProvenStatement)

@@ -1,7 +1,8 @@
 """Manifests: a newer version is believed if its proof holds, and then priced.
 
-A manifest of another task is refused, or, if the chain has the task and the owner wants
-it, leads the board over to it. A task stays what it was when it was first believed.
+A manifest of another task is refused, or, if the owner wants that, leads the board over
+to the newest task that is open, as far as the chain proves it. A task stays what it was
+when it was first believed.
 """
 
 import math
@@ -11,6 +12,7 @@ from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import PersistTrust, Spend
 from starling.agent.step.state import (
+    AgentSettings,
     AgentState,
     ProvenVersion,
     ReadinessCondition,
@@ -25,7 +27,7 @@ from starling.protocol.errors import (
     Reason,
     TaskChanged,
 )
-from starling.protocol.ids import H
+from starling.protocol.ids import H, TaskId
 from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 
@@ -50,6 +52,7 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
         _follow(turn, manifest)
         return
     trusted, spec = manifest.check(turn.state.trusted)
+    is_over = manifest.is_over
     if spec.bundle_bytes > turn.settings.bundle_bytes_max:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
         turn.state = evolve(turn.state, fault=fault)
@@ -69,6 +72,8 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
     turn.emit(PersistTrust(trusted, payload))
     if known is None or known.rolled < manifest.rolled_version:
         _tell_rollback(turn, manifest)
+    if is_over:
+        _own_is_over(turn)
     price(turn)
 
 
@@ -113,25 +118,54 @@ def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
 def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
     """An agent serves one task, so that one ledger and one spool are enough.
 
-    It may change over to a later one, if the chain has it.
+    It may change over to another one, if the chain has it and it is not over.
 
     Raises:
-      ProtocolError: If a later task is not proven.
+      ProtocolError: If the task, or its end, is not proven.
     """
-    task, ours, later = manifest.task, turn.settings.task, turn.state.later
-    if not turn.settings.newest or task < ours:
+    task, state = manifest.task, turn.state
+    if not turn.settings.newest:
         _refuse_task(turn, task)
-    elif later is None or task > later:
-        _, spec = manifest.check(turn.state.trusted)
-        turn.state = evolve(turn.state, later=task)
-        turn.note(
-            f"task {task} {spec.name!r} comes after {ours}: the board changes over"
-        )
+        return
+    if task in state.over or (task in state.open and not manifest.is_over):
+        return
+    manifest.check(state.trusted)
+    if manifest.is_over:
+        after = evolve(state, open=state.open - {task}, over=state.over | {task})
+    else:
+        after = evolve(state, open=state.open | {task})
+    _look_around(turn, after)
 
 
-def changes_over(state: AgentState) -> bool:
-    """True once a later task may be gone on with: nothing paid for is under way."""
-    return state.later is not None and not state.waiting and state.training is None
+def _own_is_over(turn: AgentStep) -> None:
+    """Our task grants no more leases: what waits for one is sent as it is."""
+    state, ours = turn.state, turn.settings.task
+    if ours in state.over:
+        return
+    turn.note(f"task {ours} is over: it was closed, or has ended")
+    waiting = tuple(evolve(item, unleased=False) for item in state.waiting)
+    _look_around(turn, evolve(state, over=state.over | {ours}, waiting=waiting))
+
+
+def _look_around(turn: AgentStep, after: AgentState) -> None:
+    """Says to which task the board changes over, if that is another one than before."""
+    before = next_task(turn.settings, turn.state)
+    turn.state, following = after, next_task(turn.settings, after)
+    if following not in (None, before):
+        turn.note(f"the board changes over to task {following}")
+
+
+def next_task(settings: AgentSettings, state: AgentState) -> TaskId | None:
+    """The task to change over to: the newest that is open; None if it is ours."""
+    ours = settings.task
+    others = [task for task in state.open if task > ours or ours in state.over]
+    return max(others, default=None)
+
+
+def changes_over(settings: AgentSettings, state: AgentState) -> bool:
+    """True once another task may be gone on with: nothing paid for is under way."""
+    following = next_task(settings, state)
+    return following is not None and not state.waiting and state.training is None
 
 
 def _refuse_task(turn: AgentStep, task: int) -> None:
@@ -143,7 +177,10 @@ def _refuse_task(turn: AgentStep, task: int) -> None:
 
 
 def _follow(turn: AgentStep, manifest: ModelManifest) -> None:
-    """Learns of other validators by a manifest whose version is known."""
+    """Learns of other validators, and of an end, from a version that is known."""
+    if manifest.is_over and manifest.task not in turn.state.over:
+        manifest.check(turn.state.trusted)
+        _own_is_over(turn)
     before = turn.state.trusted
     trusted = before.follow(manifest.handovers)
     if trusted is not before:

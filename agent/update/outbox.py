@@ -2,7 +2,8 @@
 
 One upload is sent at a time, the oldest first, a few chunks in flight. A signed receipt
 of one coordinator stops the sending. Only a proof that the update is final, or a proven
-version that makes it stale, deletes it; a refusal never does.
+version that makes it stale, deletes it; a refusal never does, unless everybody's and of
+a task that is proven to be over.
 """
 
 from starling.agent.step.agent_step import AgentStep
@@ -65,14 +66,15 @@ def _delete(turn: AgentStep, item: PendingUpload, why: str) -> None:
 
 
 def rule_stale(turn: AgentStep) -> None:
-    """Deletes what a proven version has made worthless."""
+    """Deletes what a proven version, or the task's proven end, has made worthless."""
     offer = turn.state.offer
     if offer is None:
         return
+    is_over = turn.settings.task in turn.state.over
     for item in turn.state.waiting:
         entry = item.entry
         late = offer.version - entry.base > entry.staleness_max
-        if late or entry.base < offer.rolled:
+        if late or entry.base < offer.rolled or (is_over and item.refusal):
             _delete(turn, item, "stale")
 
 
@@ -203,12 +205,13 @@ def _refused(
     if reason == Reason.ALREADY_KNOWN:
         _accepted(turn, item)
         return
-    if reason == Reason.NO_LEASE:
+    is_over = turn.settings.task in turn.state.over
+    if reason == Reason.NO_LEASE and not is_over:
         _put(turn, evolve(item, unleased=True))
         _stop(turn, item.entry.update)
         return
     sending = turn.state.sending
-    if retry_after_s:
+    if retry_after_s and reason != Reason.NO_LEASE:
         if sending is not None and sending.update == item.entry.update:
             again_at_s = turn.now_s + retry_after_s
             sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)

@@ -127,6 +127,10 @@ class CoordinatorProcesses:
         child.kill()
         child.wait()
 
+    def runs(self, index: int) -> bool:
+        """Whether one has not ended by itself."""
+        return self._children[index].poll() is None
+
     def publish(self, published: PublishedTask, boards: Sequence[SigningKey]) -> None:
         """Registers boards and publishes a task; returns when all know of both."""
         first = self.homes[0]

@@ -4,7 +4,7 @@
     server.key, .pem      the broker's
     checker.key, .pem     of the client of `starling broker check`
     registrar.key, .pem   of the client that renews all others, beside a coordinator
-    renewals.json         clients whose renewal waits for the authority's key, if any
+    renewals.json         who waits for the authority's key, who asks too often
 
 A key that is there is kept: so a certificate is replaced in one step, and a power cut
 leaves the old one or the new one.
@@ -53,7 +53,7 @@ WARN_DAYS = 60
 """Without the authority's key; with it a certificate is renewed long before."""
 LOOK_EVERY_S = 3600.0
 _REPAIR = "run: starling broker init, and start the broker again"
-_WAITING_BYTES_MAX = 16 << 20
+_RENEWALS_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,20 @@ class RenewalResult:
 
     issued: tuple[str, ...]
     undone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RenewalRecord:
+    """Record of renewals that the registrar keeps for people.
+
+    Attributes:
+      waiting: Certificates whose renewal waits for the authority's key: DER by user.
+      ignored: Requests beyond a client's allowance since the coordinator's start, by
+        user.
+    """
+
+    waiting: Mapping[str, bytes]
+    ignored: Mapping[str, int]
 
 
 class BrokerCertificates:
@@ -190,27 +204,35 @@ class BrokerCertificates:
         write_atomic(files.certificate, certificate, PUBLIC_MODE)
         return files
 
-    def waiting(self) -> dict[str, bytes]:
-        """Certificates whose renewal waits for the authority's key: DER by user.
+    def renewals(self) -> RenewalRecord:
+        """Reads the registrar's record.
 
         Raises:
           ConfigError: If the file is damaged.
         """
-        content = read_if_present(self._waiting_file, _WAITING_BYTES_MAX)
+        content = read_if_present(self._renewals_file, _RENEWALS_BYTES_MAX)
         try:
-            found = json.loads(content or "{}")
-            return {user: base64.b64decode(found[user]) for user in found}
-        except (ValueError, TypeError, LookupError) as error:
-            file = str(self._waiting_file)
+            found = json.loads(content or '{"waiting": {}, "ignored": {}}')
+            waiting = {
+                user: base64.b64decode(der) for user, der in found["waiting"].items()
+            }
+            ignored = {user: int(n) for user, n in found["ignored"].items()}
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            file = str(self._renewals_file)
             raise ConfigError("damaged; remove it", file=file) from error
+        return RenewalRecord(waiting, ignored)
 
-    def put_waiting(self, waiting: Mapping[str, bytes]) -> None:
-        """Writes down whose renewal waits."""
-        found = {user: base64.b64encode(der).decode() for user, der in waiting.items()}
-        write_atomic(self._waiting_file, (json.dumps(found, indent=1) + "\n").encode())
+    def put_renewals(self, record: RenewalRecord) -> None:
+        """Writes down whose renewal waits, and who asks too often."""
+        waiting = {
+            user: base64.b64encode(der).decode() for user, der in record.waiting.items()
+        }
+        found = {"waiting": waiting, "ignored": dict(record.ignored)}
+        content = json.dumps(found, indent=1) + "\n"
+        write_atomic(self._renewals_file, content.encode())
 
     @property
-    def _waiting_file(self) -> Path:
+    def _renewals_file(self) -> Path:
         return self.path / "renewals.json"
 
     def _files(self, user: str, folder: Path) -> TlsFiles:
@@ -291,10 +313,9 @@ def renewal_check(
     name, key = "tls.renewals", certificates.authority_key
     fix = f"put {key} back until this row is well, with broker and coordinator running"
     try:
-        due = certificates.due(settings)
+        due, record = certificates.due(settings), certificates.renewals()
         ends_s = {
-            user: read_certificate(der).end_s
-            for user, der in certificates.waiting().items()
+            user: read_certificate(der).end_s for user, der in record.waiting.items()
         }
     except FederationError as error:
         return HealthCheck(name, Verdict.FAIL, str(error), _REPAIR)
@@ -304,9 +325,17 @@ def renewal_check(
             f"{len(ends_s)} clients wait; the first to end is that of {first}, in "
             f"{(ends_s[first] - now_s) / DAY_S:.0f} days"
         )
+    fixes = [fix] if due else []
+    if record.ignored:
+        user, count = max(record.ignored.items(), key=lambda each: each[1])
+        due.append(
+            f"{len(record.ignored)} clients ask too often; {count} requests of {user} "
+            "were ignored"
+        )
+        fixes.append(f"see what {user} runs, or: starling broker expel {user}")
     if not due:
         return HealthCheck(name, Verdict.OK, "no certificate waits to be renewed")
-    return HealthCheck(name, Verdict.WARN, "; ".join(due), fix)
+    return HealthCheck(name, Verdict.WARN, "; ".join(due), "; ".join(fixes))
 
 
 def _need(path: Path, *, at_half: bool, is_needed: bool) -> CertificateNeed | None:

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -29,6 +29,7 @@ from starling.broker.link_events import (
     TlsFiles,
 )
 from starling.broker.publish_packet import PublishPacket, read_publish
+from starling.protocol.wire.trace_context import TRACEPARENT
 
 CONNECT_ERRORS = (OSError, ValueError)
 """What an attempt to connect can raise: network, name resolution, TLS, files."""
@@ -48,7 +49,7 @@ OnHappened = Callable[[MessageArrived | Delivered], None]
 
 
 class _Client(Client):
-    """paho's client, past which most messages go."""
+    """paho's client, past which messages go."""
 
     def __init__(
         self, client_id: str, on_packet: Callable[[PublishPacket], None]
@@ -63,10 +64,8 @@ class _Client(Client):
         self._on_packet = on_packet
 
     def _handle_publish(self) -> MQTTErrorCode:
-        packet = read_publish(self._in_packet["command"], self._in_packet["packet"])
-        if packet is None:
-            return super()._handle_publish()
-        self._on_packet(packet)
+        command, rest = self._in_packet["command"], self._in_packet["packet"]
+        self._on_packet(read_publish(command, rest))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
@@ -128,11 +127,10 @@ class MqttConnection:
                 will.payload,
                 qos=1,
                 retain=will.retain,
-                properties=_expiry(will, PacketTypes.WILLMESSAGE),
+                properties=_message_properties(will, PacketTypes.WILLMESSAGE),
             )
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = _tune
@@ -194,7 +192,7 @@ class MqttConnection:
             message.payload,
             qos=1,
             retain=message.retain,
-            properties=_expiry(message, PacketTypes.PUBLISH),
+            properties=_message_properties(message, PacketTypes.PUBLISH),
         )
         self._publish_ids[info.mid] = publish_id
 
@@ -284,16 +282,9 @@ class MqttConnection:
         self._packets_read += 1
         token = AckToken(self.serial, packet.packet_id)
         self._on_happened(
-            MessageArrived(packet.topic, packet.payload, packet.retain, token)
-        )
-
-    def _on_message(
-        self, _client: Client, _userdata: object, message: MQTTMessage
-    ) -> None:
-        self._packets_read += 1
-        token = AckToken(self.serial, message.mid if message.qos else 0)
-        self._on_happened(
-            MessageArrived(message.topic, bytes(message.payload), message.retain, token)
+            MessageArrived(
+                packet.topic, packet.payload, packet.retain, token, packet.traceparent
+            )
         )
 
     def _on_publish(
@@ -375,11 +366,14 @@ def _properties(kind: int) -> Properties:
     return Properties(kind)  # type: ignore[no-untyped-call]  # paho's
 
 
-def _expiry(message: MqttMessage, kind: int) -> Properties | None:
-    if message.expiry_s is None:
+def _message_properties(message: MqttMessage, kind: int) -> Properties | None:
+    if message.expiry_s is None and not message.traceparent:
         return None
     properties = _properties(kind)
-    properties.MessageExpiryInterval = message.expiry_s
+    if message.expiry_s is not None:
+        properties.MessageExpiryInterval = message.expiry_s
+    if message.traceparent:
+        properties.UserProperty = (TRACEPARENT, message.traceparent)
     return properties
 
 

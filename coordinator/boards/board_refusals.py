@@ -25,6 +25,8 @@ from starling.protocol.wire.message_bodies import REFUSED, about_board, refusal
 
 AGAIN_S = 2.0
 """Sooner the same thing is not refused again: boards wait longer before they resend."""
+REMINDED_MAX = 1024
+"""Boards that hear why they are shut out with each connection: those revoked last."""
 
 
 def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
@@ -86,9 +88,23 @@ def board_changed(turn: CoordinatorStep, device: DeviceId) -> None:
     now on that could be refused.
     """
     known = board_records.board(turn.state.ledger.tree, device)
-    if known is None or not known.revoked:
-        return
-    error = ProtocolError(f"revoked at height {known.revoked}", Reason.NOT_ENROLLED)
+    if known is not None and known.revoked:
+        _leave_word(turn, device, known.revoked)
+
+
+def connected(turn: CoordinatorStep) -> None:
+    """Tells all who were revoked so again: a broker that was started anew forgot it."""
+    records = board_records.BOARDS
+    found: list[tuple[int, DeviceId]] = []
+    for key, packed in turn.state.ledger.tree.items(records.prefix):
+        if height := records.codec.unpack(packed).revoked:
+            found.append((height, DeviceId(key[len(records.prefix) :])))
+    for height, device in sorted(found)[-REMINDED_MAX:]:
+        _leave_word(turn, device, height)
+
+
+def _leave_word(turn: CoordinatorStep, device: DeviceId, height: int) -> None:
+    error = ProtocolError(f"revoked at height {height}", Reason.NOT_ENROLLED)
     body = REFUSED.pack(refusal(about_board(device), error))
     envelope = ENVELOPE.pack(turn.sign(MessageKind.REFUSED, body))
     topic = turn.settings.topics.down(device_name(device))

@@ -7,9 +7,11 @@ from typing import overload
 from starling.coordinator.chain.node.node import ChainState
 from starling.coordinator.chain.state import (
     board_records,
+    closure_records,
     rollback_records,
     task_records,
 )
+from starling.coordinator.chain.training import evaluations
 from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
@@ -61,6 +63,7 @@ def manifest(
         task_records.TASKS.prove(ledger.tree, task.number),
         handovers,
         _rollback(ledger, task),
+        _end(ledger, task),
     )
 
 
@@ -70,6 +73,19 @@ def _rollback(ledger: ChainState, task: TaskState) -> StateProof | None:
     if not 0 < version <= task.head:
         return None
     return rollback_records.ROLLBACKS.prove(ledger.tree, task.number, version)
+
+
+def _end(ledger: ChainState, task: TaskState) -> StateProof | None:
+    """Proof of what ended a task; None if nothing did, or its version or its time."""
+    if closure_records.closure(ledger.tree, task.number) is not None:
+        return closure_records.CLOSURES.prove(ledger.tree, task.number)
+    known, enough = (
+        evaluations.task_loss(ledger.tree, task.number),
+        task.spec.end.loss_micro,
+    )
+    if enough and known is not None and known.best_micro <= enough:
+        return evaluations.GUARDS.prove(ledger.tree, task.number)
+    return None
 
 
 def statement(

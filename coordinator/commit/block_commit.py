@@ -61,11 +61,14 @@ def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
     turn.state = evolve(turn.state, rounds=turn.state.rounds + stored.certificate.round)
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
-        envelope = transaction_codec.unpack(packed)
+        envelope, identity = (
+            transaction_codec.unpack(packed),
+            stored.results[index].identity,
+        )
         if envelope.kind == MessageKind.UPDATE:
-            _update_final(turn, envelope, proven, index)
+            _update_final(turn, envelope, identity, proven, index)
         else:
-            _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
+            _take_from_inbox(turn, identity)
     _attested(turn, stored)
     if block.header.next_validators != block.header.validators:
         _handed_over(turn, stored)
@@ -73,6 +76,7 @@ def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
     if any(not isinstance(one, _LEAVES_TASKS) for one in stored.happenings):
         model_versions.follow_chain(turn)
     _evaluated(turn, stored)
+    manifest_publication.announce_ends(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
         _drop_old(turn, block.header.height)
 
@@ -132,7 +136,11 @@ def transaction_refused(
 
 
 def _update_final(
-    turn: CoordinatorStep, envelope: Envelope, proven: BlockProofs, index: int
+    turn: CoordinatorStep,
+    envelope: Envelope,
+    identity: Digest,
+    proven: BlockProofs,
+    index: int,
 ) -> None:
     device = board_records.owner(turn.state.ledger.tree, envelope.sender)
     body = transaction_codec.contribution(envelope.body)
@@ -145,13 +153,13 @@ def _update_final(
             turn.state,
             finalities_s=(*turn.state.finalities_s[1 - FINALITIES_KEPT :], took_s),
         )
-        if held.transaction != envelope.identity(turn.settings.gate.chain_id):
+        if held.transaction != identity:
             evidence_pool.refused(turn, device, held)
     board = board_records.board(turn.state.ledger.tree, device)
     if board is not None and board.charge > turn.state.charge_max:
         turn.state = evolve(turn.state, charge_max=board.charge)
     if responder_selection.is_first(turn, device):
-        turn.tell(device, MessageKind.FINAL, proven.packed(index))
+        turn.tell(device, MessageKind.FINAL, proven.packed(index), identity)
 
 
 def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:

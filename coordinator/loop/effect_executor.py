@@ -82,14 +82,7 @@ class CoordinatorEffectExecutor:
         self._persistence = persistence
         self._outgoing = outgoing
         self._jobs = JobInputs(ports, self.wholes, settings.gate.key)
-        self._publisher = Publisher(
-            settings,
-            ports.store,
-            self.wholes,
-            outgoing,
-            tally,
-            lambda text: ports.monitor.log(LogLine(text)),
-        )
+        self._publisher = Publisher(settings, ports, self.wholes, outgoing, tally)
 
     def carry_out(self, state: CoordinatorState, effects: Sequence[Effect]) -> None:
         """Does what a batch of steps wants done.

@@ -96,6 +96,7 @@ class CoordinatorLoop:
         self.tally = tally or CoordinatorCounters(now_ms, clock.now_s)
         self.incoming = InboundEvents(settings, self.tally, clock.now_s)
         self._ports = ports
+        self._spans = ports.spans
         self._now_s = ports.clock.now_s
         self._height = restored.ledger.height
         self._versions_kept = versions_kept
@@ -226,6 +227,8 @@ class CoordinatorLoop:
         event = self.incoming.event(message)
         if event is not None:
             before = len(effects)
+            if self._spans is not None:
+                self._spans.heard(event, message)
             self._step(event, effects)
             self.incoming.caused(message, effects[before:])
 
@@ -235,6 +238,8 @@ class CoordinatorLoop:
             self.settings, self.state, event, clock.now_s(), clock.now_ms()
         )
         effects.extend(caused)
+        if self._spans is not None:
+            self._spans.stepped(caused)
 
     def _look_into_inbox(self) -> Sequence[Event]:
         inbox = self._ports.inbox
@@ -245,5 +250,7 @@ class CoordinatorLoop:
 
     def _carry_out(self, effects: Sequence[Effect], tokens: Sequence[AckToken]) -> None:
         self._hands.carry_out(self.state, effects)
+        if self._spans is not None:
+            self._spans.done(effects)
         if tokens:
             self._bus.acknowledge_many(tokens)

@@ -25,6 +25,7 @@ from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.loop.update_spans import CoordinatorSpans
 from starling.coordinator.step.effects import (
     EvaluateVersion,
     LogLine,
@@ -207,6 +208,7 @@ class LoopPorts:
       keep_fork: Makes a proof durable that more lied than are allowed for.
       compute: Makes a version from its job.
       examine: Checks a bundle as boards do.
+      spans: Watches updates; None if nobody asked for that.
     """
 
     clock: Clock
@@ -219,3 +221,4 @@ class LoopPorts:
     keep_fork: Callable[[bytes], None]
     compute: Compute = recompute
     examine: Examine = examined
+    spans: CoordinatorSpans | None = None

@@ -2,12 +2,14 @@
 
 from starling.coordinator.boards import finality_proofs
 from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.training import task_end
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendMessage
 from starling.coordinator.step.state import TaskState
 from starling.coordinator.wire.frames import model_key
 from starling.protocol.chain.light_client import MANIFEST
+from starling.protocol.dataclass_replace import evolve
 
 ANNOUNCE_EVERY_S = 10.0
 """A broker that restarted has forgotten the manifest, and its announcer may be gone."""
@@ -25,3 +27,14 @@ def announce(turn: CoordinatorStep, task: TaskState) -> None:
     if shown is not None and responder_selection.is_among_first(turn, matter):
         topic = turn.settings.topics.manifest(task.number)
         turn.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
+
+
+def announce_ends(turn: CoordinatorStep) -> None:
+    """Shows boards what ended with a block, so that they can leave it."""
+    header = turn.state.ledger.header
+    assert header is not None
+    for task in list(turn.state.tasks.values()):
+        is_over = task_end.is_over(turn.state.ledger.tree, task.number, header.time_ms)
+        if is_over != task.is_over:
+            turn.put_task(evolve(task, is_over=is_over))
+            announce(turn, task)

@@ -18,6 +18,7 @@ from starling.coordinator.leases.client_selection import SELECTIONS
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.ports import Clock, LoopPorts
+from starling.coordinator.loop.update_spans import CoordinatorSpans
 from starling.coordinator.runtime.command_inbox import CommandInbox
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.evaluation.evaluator import (
@@ -42,12 +43,15 @@ from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE, VoteJournal
 from starling.coordinator.runtime.workers import JobWorkers
+from starling.coordinator.step.effects import RecordRefusal
 from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.errors import ConfigError, FederationError
-from starling.protocol.ids import device_from_name
+from starling.protocol.errors import ConfigError, FederationError, Reason
+from starling.protocol.ids import DeviceId, device_from_name
 from starling.protocol.wire.topics import Topics
+from starling.protocol.wire.trace_context import TRACEPARENT
+from starling.service.span_file import open_tracer
 
 GROWTH_S = 0.5
 """Of consensus timeouts from round to round."""
@@ -126,12 +130,26 @@ def assemble(
         put,
         partial(write_fork, home.state),
         surroundings.compute,
+        spans=_spans(home, tally),
     )
     kept = config.storage.versions_kept
     loop = CoordinatorLoop(settings, ports, counter, kept, tally)
     link = replace(link, will=loop.will)
     peers = peer_links(home, settings.topics)
     return AssembledCoordinator(loop, monitor, store, votes, workers, link, peers)
+
+
+def _spans(
+    home: CoordinatorHome, tally: CoordinatorCounters
+) -> CoordinatorSpans | None:
+    tracer = open_tracer("coordinator", home.name)
+    if tracer is None:
+        return None
+
+    def ignored(device: DeviceId) -> None:
+        tally.refuse(RecordRefusal(device, Reason.MALFORMED, TRACEPARENT))
+
+    return CoordinatorSpans(tracer, ignored)
 
 
 def _settings(

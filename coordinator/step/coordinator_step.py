@@ -12,7 +12,7 @@ from starling.coordinator.step.state import (
 )
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import SignatureError
-from starling.protocol.ids import DeviceId, device_name
+from starling.protocol.ids import DeviceId, Digest, device_name
 from starling.protocol.step import Step
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.topics import Topics
@@ -71,14 +71,22 @@ class CoordinatorStep(Step[CoordinatorSettings, CoordinatorState, Effect]):
         self.state = evolve(self.state, counter=self.state.counter + 1)
         return self.state.counter - 1
 
-    def tell(self, device: DeviceId, kind: MessageKind, body: bytes) -> None:
-        """Sends a signed message to one board."""
-        self.send(device, self.sign(kind, body))
+    def tell(
+        self,
+        device: DeviceId,
+        kind: MessageKind,
+        body: bytes,
+        update: Digest | None = None,
+    ) -> None:
+        """Sends a signed message to one board; `update` is what it proves final."""
+        self.send(device, self.sign(kind, body), update)
 
-    def send(self, device: DeviceId, envelope: Envelope) -> None:
-        """Sends an envelope to one board."""
+    def send(
+        self, device: DeviceId, envelope: Envelope, update: Digest | None = None
+    ) -> None:
+        """Sends an envelope to one board; see `tell`."""
         topic = _down(self.settings.topics, device)
-        self.emit(SendMessage(topic, ENVELOPE.pack(envelope)))
+        self.emit(SendMessage(topic, ENVELOPE.pack(envelope), update=update))
 
     def is_genuine(self, envelope: Envelope) -> bool:
         """True if its sender signed an envelope for this chain."""

@@ -279,11 +279,12 @@ class SendContentKey:
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """Send a message."""
+    """Send a message; `update`, for its trace, is the id of what it proves final."""
 
     topic: str
     payload: bytes
     retain: bool = False
+    update: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ class TaskState:
       give_up_at_s: When `sought` is given up for a newer one, if nothing comes until
         then.
       patience_s: How long to wait for something of `sought`; grows while we get none.
+      is_over: Whether boards were shown that it was closed or has ended.
     """
 
     number: TaskId
@@ -139,6 +140,7 @@ class TaskState:
     cut: tuple[AggregationJob, ...] = ()
     give_up_at_s: float = math.inf
     patience_s: float = SOUGHT_PATIENCE_S
+    is_over: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated
 
+from starling.protocol.chain import task_end
 from starling.protocol.chain.blocks import (
     Certificate,
     Header,
@@ -266,6 +267,8 @@ class ModelManifest(Structure, frozen=True, dict=True):
       handovers: The last changes of the validator set before the header, rising.
       rollback: The packed `TaskRollback` under the same root that the task's newest
         rollback was, if there was one.
+      end: The entry under the same root that ended the task for good, if one did: its
+        closure, or a held-out loss that is good enough.
     """
 
     task: TaskId
@@ -277,6 +280,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
     task_proof: StateProof
     handovers: Annotated[tuple[ValidatorSetTransition, ...], many(HANDOVERS_MAX)] = ()
     rollback: StateProof | None = None
+    end: StateProof | None = None
 
     def check(self, trusted: TrustedState) -> tuple[TrustedState, TaskSpec]:
         """Believes the version, or says why not.
@@ -302,7 +306,19 @@ class ModelManifest(Structure, frozen=True, dict=True):
             if self.rolled_version > self.version:
                 raise ProofError("a rollback after the version")
             _check_entry(proof, self.header, proof.key, proof.value)
+        if self.end is not None:
+            _check_entry(self.end, self.header, self.end.key, self.end.value)
         return after, self._spec
+
+    @cached_property
+    def is_over(self) -> bool:
+        """True if the task grants no more leases, for good; proven with the rest.
+
+        Raises:
+          ProofError, DecodeError: If the proof of its end is of something else.
+        """
+        end, time_ms = self._spec.end, self.header.time_ms
+        return task_end.is_over(end, self.task, self.version, time_ms, self.end)
 
     @property
     def rolled_version(self) -> Version:
@@ -325,7 +341,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
 
 
 MANIFEST_BYTES_MAX = 20 * 1024 + TASK_BYTES_MAX + HANDOVERS_MAX * HANDOVER.bytes_max
-MANIFEST = structure(ModelManifest, MANIFEST_BYTES_MAX)
+MANIFEST = structure(ModelManifest, MANIFEST_BYTES_MAX, short=True)
 
 
 def _check_entry(proof: StateProof, header: Header, key: bytes, value: bytes) -> None:

@@ -93,6 +93,9 @@ class TaskLoss(Structure, frozen=True):
     since: Version = Version(0)
 
 
+TASK_LOSS = structure(TaskLoss, 64)
+
+
 def loss_micro(loss: float) -> int:
     """A finite loss in 10^-6, rounded, and brought within [0, `LOSS_MAX`]."""
     # Bounded first: times 10^6 the largest floats are infinite.

@@ -455,6 +455,11 @@ STRUCTURES = (
         progress_guard.Resume(TaskId(0), Version(3)),
     ),
     Structure(
+        "TASK_LOSS",
+        progress_guard.TASK_LOSS,
+        progress_guard.TaskLoss(Version(3), 250_000, Version(9), 400_000),
+    ),
+    Structure(
         "ROLLBACK",
         task_rollback.ROLLBACK,
         task_rollback.TaskRollback(

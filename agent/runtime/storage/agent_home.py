@@ -114,7 +114,7 @@ class AgentHome:
 
     @property
     def task_file(self) -> Path:
-        """Number of the task that is followed, once it is a later one."""
+        """See `FollowedTask`; there once the board has changed over to another task."""
         return self.state / "task"
 
     @property

@@ -37,6 +37,7 @@ from starling.protocol.learning.progress_guard import (
     EVALUATION,
     LOSS_MAX,
     RESUME,
+    TASK_LOSS,
     TaskLoss,
     is_paused,
     with_loss,
@@ -69,7 +70,7 @@ class VersionLosses(Structure, frozen=True):
 
 LOSSES = Table(b"evaluated/", by_task_and_number, structure(VersionLosses, 4096))
 """By task and version: held-out losses."""
-GUARDS = Table(b"guard/", by_number, structure(TaskLoss, 64))
+GUARDS = Table(b"guard/", by_number, TASK_LOSS)
 """By task: its best and its newest median."""
 
 

@@ -1,12 +1,10 @@
 """Effects that end in messages: what they say is read from the store where need be."""
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain.gossip_messages import frame, subject_of
 from starling.coordinator.chain.node.node import SendGossip
-from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.handlers.peer_messages import SUBJECTS
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
@@ -14,8 +12,10 @@ from starling.coordinator.loop.messaging.peer_answers import PeerAnswers
 from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
 )
+from starling.coordinator.loop.ports import LoopPorts
 from starling.coordinator.loop.storage.blob_cache import BlobCache, final_of
 from starling.coordinator.step.effects import (
+    LogLine,
     PublishChunks,
     PublishFinality,
     SendAnswer,
@@ -27,7 +27,13 @@ from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.wire.frames import payloads
 from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.chain.light_client import FINAL
-from starling.protocol.ids import DeviceId, device_from_name, device_id, device_name
+from starling.protocol.ids import (
+    DeviceId,
+    Digest,
+    device_from_name,
+    device_id,
+    device_name,
+)
 from starling.protocol.wire.chunks import CHUNK, chunk_at, chunk_count
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.topics import Topics
@@ -51,36 +57,33 @@ class Publisher:
     def __init__(
         self,
         settings: CoordinatorSettings,
-        store: ChainStore,
+        ports: LoopPorts,
         wholes: BlobCache,
         outgoing: OutboundQueue,
         tally: CoordinatorCounters,
-        note: Callable[[str], None],
     ) -> None:
         """Takes over the queue in front of the link.
 
         Args:
           settings: For topics and our key.
-          store: For proofs and blocks.
-          wholes: Of that store.
+          ports: For proofs, blocks and spans, and to tell people of vain questions.
+          wholes: Of the store.
           outgoing: Where messages are queued.
           tally: The counters.
-          note: Tells people what a board asked for in vain.
         """
         self._settings = settings
-        self._store = store
+        self._ports = ports
         self._outgoing = outgoing
         self._tally = tally
-        self._note = note
         self._wholes = wholes
-        self._answers = PeerAnswers(settings, store, self._wholes)
+        self._answers = PeerAnswers(settings, ports.store, self._wholes)
         self._everybody = settings.topics.gossip(settings.name)
 
     def say(self, effect: OutboundEffect) -> None:
         """Queues what an effect says."""
         match effect:
-            case SendMessage(topic, payload, retain):
-                self._publish(topic, payload, retain)
+            case SendMessage(topic, payload, retain, update):
+                self._publish(topic, payload, retain, update)
             case PublishChunks():
                 self._publish_chunks(effect)
             case PublishFinality():
@@ -94,8 +97,14 @@ class Publisher:
                 for packed in self._answers.frames(effect):
                     self._tell(self._private(effect.to), packed)
 
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        self._outgoing.add(MqttMessage(topic, payload, retain), PriorityLane.CONTROL)
+    def _publish(
+        self, topic: str, payload: bytes, retain: bool, update: Digest | None
+    ) -> None:
+        spans, context = self._ports.spans, ""
+        if spans is not None and update is not None:
+            context = spans.context(update)
+        message = MqttMessage(topic, payload, retain, traceparent=context)
+        self._outgoing.add(message, PriorityLane.CONTROL)
         # What is retained is for everybody; all the rest goes to one board.
         if not retain:
             _, device, _ = address(self._settings.topics, topic)
@@ -104,7 +113,8 @@ class Publisher:
     def _publish_chunks(self, effect: PublishChunks) -> None:
         whole = self._wholes.get(effect.digest)
         if whole is None:
-            self._note(f"a board asks for {effect.digest.hex()}, which is not here")
+            text = f"a board asks for {effect.digest.hex()}, which is not here"
+            self._ports.monitor.log(LogLine(text))
             return
         topic = self._settings.topics.model(device_name(effect.device))
         for index in effect.indices:
@@ -123,7 +133,7 @@ class Publisher:
         return MqttMessage(topic, payload)
 
     def _publish_final(self, effect: PublishFinality) -> None:
-        proof = final_of(self._store, effect.transaction)
+        proof = final_of(self._ports.store, effect.transaction)
         if proof is None:
             return
         settings = self._settings
@@ -131,7 +141,7 @@ class Publisher:
         body = FINAL.pack(proof)
         envelope = sign(key, chain_id, MessageKind.FINAL, effect.counter, body)
         topic = settings.topics.down(device_name(effect.device))
-        self._publish(topic, ENVELOPE.pack(envelope), False)
+        self._publish(topic, ENVELOPE.pack(envelope), False, effect.transaction)
 
     def _tell(self, topic: str, packed: bytes) -> None:
         """Publishes a frame for coordinators in the lane of its subject."""

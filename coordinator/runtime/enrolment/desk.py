@@ -9,6 +9,9 @@ from starling.protocol.wire.enrolment_messages import DETAIL_BYTES_MAX
 class Desk(Protocol):
     """Answers messages; each of its threads calls it by itself."""
 
+    def admits(self, topic: str, size: int) -> bool:
+        """True if a message of so many bytes is heard; at once, and before `hear`."""
+
     def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one message, and returns the answers; at once."""
 
@@ -16,7 +19,7 @@ class Desk(Protocol):
         """Carries out what takes a while, and returns what is to be told of it."""
 
     def note(self) -> None:
-        """Writes down what people look at; called while nobody asks."""
+        """Writes down what people look at; called from time to time."""
 
 
 def printable(detail: str) -> str:

@@ -107,6 +107,10 @@ class RegistrarDesk:
         self.refused: Counter[str] = Counter(store.refused())
         self._noted = self.refused.total()
 
+    def admits(self, topic: str, size: int) -> bool:
+        """True: newcomers choose their names; the gate bounds what they can send."""
+        return True
+
     def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one message of a newcomer.
 

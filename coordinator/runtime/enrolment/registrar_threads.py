@@ -1,9 +1,9 @@
 """The registrar beside a running coordinator: links of its own, and two threads each.
 
 It renews certificates at the fleet's listener, and answers newcomers at theirs. It
-shares no queue with the coordinator's loop. It takes as many messages a second as
-`MESSAGES_PER_S` says and acknowledges each only then, so that a flood waits, and is
-dropped, in the broker.
+shares no queue with the coordinator's loop. What a client sends beyond its allowance is
+ignored at once. Of the rest it takes as many messages a second as `MESSAGES_PER_S` says
+and acknowledges each only then, so that a flood waits, and is dropped, in the broker.
 """
 
 import logging
@@ -53,6 +53,8 @@ log = logging.getLogger("starling.coordinator")
 MESSAGES_PER_S = 50.0
 LOOK_EVERY_S = 0.25
 """How often decisions of operators are looked for."""
+NOTE_EVERY_S = 5.0
+"""How often what people look at is written down: a flood is to cost few writes."""
 RETRY_S = 5.0
 """After which what cannot be done now is tried again."""
 LOCK_RETRY_S = 1.0
@@ -242,7 +244,7 @@ class RegistrarThreads:
             thread.join(_STOP_S)
 
     def _answer(self) -> None:
-        free_s = 0.0
+        free_s = note_at_s = 0.0
         while not self._ending.is_set():
             with suppress(queue.Empty):
                 event = self._events.get(timeout=LOOK_EVERY_S)
@@ -251,17 +253,20 @@ class RegistrarThreads:
                         log.info("%s are answered", self._name)
                     case LinkDisconnected() if not self._ending.is_set():
                         log.info("%s: %s", self._name, event.reason)
-                    case MessageArrived():
-                        now_s = time.monotonic()
-                        free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
-                        self._ending.wait(max(0.0, free_s - now_s))
-                        self._take(event)
+                    case MessageArrived(topic, payload):
+                        if self._desk.admits(topic, len(payload)):
+                            now_s = time.monotonic()
+                            free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
+                            self._ending.wait(max(0.0, free_s - now_s))
+                            self._take(event)
+                        else:
+                            self._link.acknowledge(event.token)
                     case _:
                         pass
-                continue
-            # Only while nobody asks: a flood is to cost no writes.
-            with suppress(FederationError):
-                self._desk.note()
+            if time.monotonic() >= note_at_s:
+                note_at_s = time.monotonic() + NOTE_EVERY_S
+                with suppress(FederationError):
+                    self._desk.note()
 
     def _take(self, event: MessageArrived) -> None:
         try:

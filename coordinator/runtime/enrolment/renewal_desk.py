@@ -1,9 +1,11 @@
 """The registrar's desk for certificates: renewals in, certificates out.
 
-Each request is checked for length and form, then for a certificate of our authority
-that is the asker's own, then for the signature of its key, and only then is anything
-read or issued. What is issued has the name and the key of what was there before, so
-that nobody gains more by it than time.
+A client has an allowance of requests, and what is beyond it is ignored before it is
+read, so that no client keeps the others waiting. The broker has authenticated whose
+topic a request came on. Each request is then checked for length and form, for a
+certificate of our authority that is the asker's own, and for the signature of its key,
+and only then is anything read or issued. What is issued has the name and the key of
+what was there before, so that nobody gains more by it than time.
 
 While the authority's key is kept elsewhere, requests wait, and are answered once it is
 back. Who waits is written down for `starling broker check`.
@@ -24,13 +26,14 @@ from starling.broker.certificate_reader import (
     read_certificate,
 )
 from starling.broker.link_events import MqttMessage
+from starling.broker.runtime.broker_certificates import RenewalRecord
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.runtime.enrolment.desk import printable
+from starling.coordinator.wire.rate_limit import RateLimits, TokenBuckets, spend
 from starling.durable.files import read_limited
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.errors import (
     FederationError,
-    LimitError,
     ProtocolError,
     Reason,
     SignatureError,
@@ -48,8 +51,8 @@ from starling.protocol.wire.topics import Topics
 
 log = logging.getLogger("starling.coordinator")
 
-EACH_S = 60.0
-"""For which a client that was answered is not heard again."""
+ALLOWANCE = RateLimits(1 / 15, 4.0, RENEWAL.bytes_max / 15, 4.0 * RENEWAL.bytes_max)
+"""Of one client: it asks once a connection, and then every six hours."""
 WAITING_MAX = 4096
 ISSUED_AT_ONCE = 32
 """Fewer than a link takes at a time."""
@@ -76,7 +79,7 @@ class RenewalDesk:
           broker: With the authority.
           board: The chain's record of a board; None if it knows none.
           now_s: Unix time.
-          monotonic_s: For the time between two requests of a client.
+          monotonic_s: For clients' allowances.
         """
         self._board = board
         self._certificates = broker.certificates
@@ -85,16 +88,34 @@ class RenewalDesk:
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._guard = threading.Lock()
-        self._heard_s: dict[str, float] = {}
-        self._waiting = self._certificates.waiting()
-        self._noted = dict(self._waiting)
+        self._allowances = TokenBuckets()
+        self._ignored: Counter[str] = Counter()
+        self._noted = self._certificates.renewals()
+        self._waiting = dict(self._noted.waiting)
         self.refused: Counter[str] = Counter()
+
+    def admits(self, topic: str, size: int) -> bool:
+        """True if the client may be heard now; else the request is counted."""
+        try:
+            _, user, _ = self._topics.parse(topic)
+        except ProtocolError:
+            # Nothing is answered to it.
+            return True
+        now_s = self._monotonic_s()
+        paid = spend(self._allowances, user.encode(), size, ALLOWANCE, now_s)
+        if paid is not None:
+            self._allowances = paid
+            return True
+        if not self._ignored[user]:
+            log.warning("%s asks for its certificate too often, and is ignored", user)
+        self._ignored[user] += 1
+        return False
 
     def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one request.
 
         Returns:
-          The answer; none to what is no request, or comes too soon.
+          The answer; none to what is no request.
         """
         try:
             _, user, _ = self._topics.parse(topic)
@@ -105,8 +126,6 @@ class RenewalDesk:
             with self._guard:
                 answer = self._decided(user, RENEWAL.unpack(payload))
             return [self._answer(user, answer)]
-        except LimitError:
-            return []
         except ProtocolError as error:
             self.refused[error.reason.name] += 1
             log.info("the certificate of %s is not renewed: %s", user, error)
@@ -139,16 +158,16 @@ class RenewalDesk:
         return told
 
     def note(self) -> None:
-        """Writes down who waits, for people.
+        """Writes down who waits, and who asks too often, for people.
 
         Raises:
           StorageError: If the disk refuses.
         """
         with self._guard:
-            waiting = dict(self._waiting)
-        if waiting != self._noted:
-            self._certificates.put_waiting(waiting)
-            self._noted = waiting
+            record = RenewalRecord(dict(self._waiting), dict(self._ignored))
+        if record != self._noted:
+            self._certificates.put_renewals(record)
+            self._noted = record
 
     def _decided(self, user: str, renewal: CertificateRenewal) -> RenewalAnswer:
         authority = self._authority()
@@ -157,7 +176,6 @@ class RenewalDesk:
         if certificate.user != user:
             raise SignatureError("the certificate is of another client")
         check_renewal(certificate.public_key, authority, renewal)
-        self._require_patience(user)
         left = (certificate.end_s - self._now_s()) / DAY_S
         if left > HALF_LIFE_DAYS:
             text = f"it has {left:.0f} days left, and is renewed from half its life on"
@@ -181,13 +199,6 @@ class RenewalDesk:
         pem = self._certificates.authority().issue(user, key)
         log.info("the certificate of %s is renewed", user)
         return RenewalAnswer(RenewalState.RENEWED, from_pem(pem.decode()), "")
-
-    def _require_patience(self, user: str) -> None:
-        """Refuses whoever was heard just now; only who has a certificate is noted."""
-        now_s = self._monotonic_s()
-        if now_s < self._heard_s.get(user, float("-inf")) + EACH_S:
-            raise LimitError("asked just now")
-        self._heard_s[user] = now_s
 
     def _require_welcome(self, user: str) -> None:
         """Refuses who lost its rights, at the broker or on the chain.

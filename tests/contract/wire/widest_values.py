@@ -13,6 +13,7 @@ from starling.protocol.chain import (
     key_rotation,
     light_client,
     payments,
+    task_end,
     task_rollback,
     update_scores,
 )
@@ -251,6 +252,13 @@ WIDEST: dict[str, Any] = {
     "EVALUATION": progress_guard.Evaluation(_TASK, _VERSION, progress_guard.LOSS_MAX),
     "CLOSE": message_bodies.Close(_TASK),
     "RESUME": progress_guard.Resume(_TASK, _VERSION),
+    "TASK_LOSS": progress_guard.TaskLoss(
+        _VERSION,
+        progress_guard.LOSS_MAX,
+        _VERSION,
+        progress_guard.LOSS_MAX,
+        _VERSION,
+    ),
     "ROLLBACK": _rollback,
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
@@ -305,6 +313,7 @@ WIDEST: dict[str, Any] = {
             key=task_rollback.rollback_key(_TASK, _VERSION),
             value=task_rollback.ROLLBACK.pack(_rollback),
         ),
+        replace(_proof, key=task_end.closure_key(_TASK), value=b"." * 64),
     ),
     "FINAL": light_client.FinalityProof(
         _envelope, _header, _certificate, 1 << 20, 1 << 20, (_DIGEST,) * 40

@@ -383,6 +383,14 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     ),
     "CLOSE": st.builds(message_bodies.Close, _tasks_no),
     "RESUME": st.builds(progress_guard.Resume, _tasks_no, counts),
+    "TASK_LOSS": st.builds(
+        progress_guard.TaskLoss,
+        counts,
+        upto(progress_guard.LOSS_MAX),
+        counts,
+        upto(progress_guard.LOSS_MAX),
+        counts,
+    ),
     "ROLLBACK": st.builds(
         _rollback,
         _tasks_no,
@@ -440,6 +448,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         _proofs,
         _proofs,
         tuples(_handovers, 2),
+        st.none() | _proofs,
         st.none() | _proofs,
     ),
     "BOARD": st.builds(

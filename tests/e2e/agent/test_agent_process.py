@@ -308,6 +308,14 @@ def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) ->
     meadow.wait("being told again", lambda: condition().startswith("revoked"))
     assert meadow.end("late", signal.SIGTERM) == 0
 
+    # Nor does it matter that a broker which was started anew has forgotten it.
+    (meadow.home("late") / "status.json").unlink()
+    meadow.end("broker", signal.SIGTERM)
+    meadow.start("broker")
+    meadow.start("late")
+    meadow.wait("being told by another", lambda: condition().startswith("revoked"))
+    assert meadow.end("late", signal.SIGTERM) == 0
+
 
 def test_home_put_back_from_an_older_copy_finds_its_way_back(
     meadow: RealCoordinator,

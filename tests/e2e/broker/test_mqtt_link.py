@@ -11,6 +11,7 @@ import pytest
 
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import (
+    PACKET_BYTES_MAX,
     Delivered,
     LinkConnected,
     LinkDisconnected,
@@ -47,6 +48,25 @@ def test_largest_packet_passes_and_one_byte_more_is_refused_before_it_is_sent(
     assert board.wait(Delivered).reason_code == 0
     assert len(coordinator.wait(MessageArrived).payload) == largest
     assert not [e for e in board.seen if isinstance(e, LinkDisconnected)]
+
+
+@pytest.mark.parametrize("expiry_s", [None, 60])
+def test_trace_context_passes_the_broker_and_counts_in_the_packet(
+    broker: Broker, expiry_s: int | None
+) -> None:
+    context = "00-" + 32 * "a" + "-" + 16 * "b" + "-01"
+    up = broker.topics.up(ANN)
+    coordinator = broker.connect(COORDINATOR, up)
+    board = broker.connect(ANN)
+    small = MqttMessage(up, b"", expiry_s=expiry_s, traceparent=context)
+    largest = replace(small, payload=bytes(PACKET_BYTES_MAX - packet_bytes(small)))
+
+    board.link.publish(largest)
+
+    arrived = coordinator.wait(MessageArrived)
+    assert (arrived.traceparent, arrived.payload) == (context, largest.payload)
+    with pytest.raises(LimitError):
+        board.link.publish(replace(largest, payload=largest.payload + b"x"))
 
 
 def test_own_limit_counts_when_it_is_below_the_servers(broker: Broker) -> None:

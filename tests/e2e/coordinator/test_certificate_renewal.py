@@ -104,7 +104,7 @@ def until_renewed(files: TlsFiles) -> None:
 
 def until_asked(fleet: Fleet) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
-    while PEER not in fleet.broker.certificates.waiting():
+    while PEER not in fleet.broker.certificates.renewals().waiting:
         assert time.monotonic() < deadline_s, "nobody asked"
         time.sleep(0.05)
 

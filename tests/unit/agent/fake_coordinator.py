@@ -32,6 +32,7 @@ from starling.protocol.chain.light_client import (
     task_key,
     version_key,
 )
+from starling.protocol.chain.task_end import closure_key
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
 from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
@@ -165,14 +166,19 @@ def manifest(
     spec: TaskSpec | None = None,
     key: SigningKey = COORDINATOR,
     task: TaskId = TASK_NUMBER,
+    *,
+    closed: bool = False,
 ) -> bytes:
-    """A version with everything that proves it."""
+    """A version with everything that proves it, and that its task is closed, if so."""
     spec = spec or task_spec()
     keys = (task_key(task), version_key(task, version))
     tree = StateTree().update(
         {keys[0]: TASK.pack(spec), keys[1]: version_digest(model(version))}
     )
-    header = header_over(tree.root(), merkle.root([]), (version + 1) * EACH_VERSION)
+    if closed:
+        tree = tree.update({closure_key(task): b"at some height"})
+    height = (version + 1) * EACH_VERSION + 100 * task + 500 * closed
+    header = header_over(tree.root(), merkle.root([]), height)
     return MANIFEST.pack(
         ModelManifest(
             task,
@@ -182,6 +188,7 @@ def manifest(
             certify(header, key),
             tree.prove(keys[1]),
             tree.prove(keys[0]),
+            end=tree.prove(closure_key(task)) if closed else None,
         )
     )
 

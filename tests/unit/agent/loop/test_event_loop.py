@@ -7,6 +7,7 @@ import pytest
 from starling.agent.loop.event_loop import AgentLoop
 from starling.agent.loop.memory_store import MemoryAgentStore
 from starling.agent.loop.ports import AgentPorts
+from starling.agent.loop.update_spans import AgentSpans
 from starling.agent.step import effects as f
 from starling.agent.step import events as e
 from starling.agent.step.ongoing_work import (
@@ -59,10 +60,17 @@ class World:
     deeds: list[str] = field(default_factory=list)
     posted: list[e.Event] = field(default_factory=list)
     sent: list[MqttMessage] = field(default_factory=list)
+    spans: AgentSpans | None = None
 
     def loop(self) -> AgentLoop:
         ports = AgentPorts(
-            lambda: self.now_s, self, self.store, self, self, self.posted.append
+            lambda: self.now_s,
+            self,
+            self.store,
+            self,
+            self,
+            self.posted.append,
+            self.spans,
         )
         settings, state, effects = self.store.start(SETTINGS, PINNED, CAP, self.now_s)
         made = AgentLoop(settings, state, ports)

@@ -6,7 +6,6 @@ from starling.agent import machine
 from starling.agent.step import effects as f
 from starling.agent.step import events as e
 from starling.agent.step.state import ReadinessCondition
-from starling.agent.sync.manifest_check import changes_over
 from starling.protocol.chain.genesis import Validator, ValidatorSet
 from starling.protocol.chain.light_client import MANIFEST, ValidatorSetTransition
 from starling.protocol.crypto.keys import SigningKey
@@ -22,12 +21,9 @@ from tests.unit.agent.agent_harness import (
     fresh,
     is_condition,
     names,
-    until_spooled,
-    until_training,
 )
 from tests.unit.agent.fake_coordinator import (
     BUNDLE,
-    TASK_NUMBER,
     FakeCoordinator,
     manifest,
     said_by,
@@ -207,47 +203,3 @@ def test_chunks_that_nobody_has_are_asked_for_at_the_usual_pace() -> None:
     board.step(e.DownArrived(said_by(MessageKind.REFUSED, REFUSED.pack(refused))))
 
     assert board.state.fetch == fetch
-
-
-LATER = TaskId(TASK_NUMBER + 1)
-
-
-def test_later_task_that_the_chain_has_is_changed_over_to_once_nothing_waits() -> None:
-    board = until_spooled(connected(fresh(newest=True)))
-
-    board.step(e.ManifestArrived(manifest(0, task=LATER)))
-
-    assert board.state.later == LATER
-    assert not changes_over(board.state)
-    assert changes_over(replace(board.state, waiting=()))
-    assert not changes_over(
-        replace(until_training(connected(fresh())).state, later=LATER)
-    )
-
-
-def test_later_task_that_nobody_certified_changes_nothing() -> None:
-    board = connected(fresh(newest=True))
-
-    forged = manifest(0, key=SigningKey(b"f" * 32), task=LATER)
-    board.step(e.ManifestArrived(forged))
-
-    assert board.state.later is None
-
-
-def test_later_task_is_refused_by_a_board_that_stays_with_its_own() -> None:
-    board = connected(fresh(newest=False))
-
-    board.step(e.ManifestArrived(manifest(0, task=LATER)))
-
-    assert board.state.later is None
-    assert board.state.others == {LATER}
-
-
-def test_earlier_task_is_refused_by_a_board_that_follows_the_newest() -> None:
-    board = BoardHarness(Disk(), FakeCoordinator(), task=LATER, newest=True)
-    board.step(e.BrokerConnected())
-
-    board.step(e.ManifestArrived(manifest(0)))
-
-    assert board.state.later is None
-    assert board.state.others == {TASK_NUMBER}

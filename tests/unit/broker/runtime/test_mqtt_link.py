@@ -36,14 +36,17 @@ def link_to_nobody(
 
 @pytest.mark.parametrize("expiry_s", [None, 60])
 @pytest.mark.parametrize("length", [0, 100, 70_000])
+@pytest.mark.parametrize("context", ["", "00-trace-span-01"])
 def test_packet_bytes_is_an_upper_bound_within_four_bytes(
-    length: int, expiry_s: int | None
+    length: int, expiry_s: int | None, context: str
 ) -> None:
-    message = MqttMessage("a/ä", bytes(length), expiry_s=expiry_s)
+    message = MqttMessage("a/ä", bytes(length), expiry_s=expiry_s, traceparent=context)
     # paho's properties have no annotations.
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's
     if expiry_s is not None:
         properties.MessageExpiryInterval = expiry_s
+    if context:
+        properties.UserProperty = ("traceparent", context)
     packed = properties.pack()  # type: ignore[no-untyped-call]  # paho's
     body = 2 + len(message.topic.encode()) + 2 + len(packed) + length
     header = 1 + (1 if body < 128 else 2 if body < 16_384 else 3)

@@ -1,10 +1,16 @@
 """A refusal is told by one of us, signed once, and to nobody who signed nothing."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from starling.coordinator.boards import board_refusals
-from starling.coordinator.step.effects import RecordRefusal, SendMessage
-from starling.coordinator.step.events import BoardMessageArrived, ChunkArrived
+from starling.coordinator.step.effects import Effect, RecordRefusal, SendMessage
+from starling.coordinator.step.events import (
+    BoardMessageArrived,
+    BusConnected,
+    ChunkArrived,
+)
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
 from starling.protocol.ids import device_name
@@ -133,6 +139,12 @@ def test_flood_of_the_same_is_signed_once_and_told_now_and_then(
     assert sum(isinstance(each, RecordRefusal) for each in first.effects) == 100
 
 
+def left_word(effects: Sequence[Effect]) -> list[SendMessage]:
+    """What the broker keeps for boards."""
+    said = [each for each in effects if isinstance(each, SendMessage)]
+    return [each for each in said if each.retain and "/d/" in each.topic]
+
+
 def test_board_that_is_revoked_is_told_so_for_as_long_as_the_broker_keeps_it() -> None:
     one = single.board(1)
     world = single.SingleCoordinator(task=single.spec())
@@ -141,11 +153,7 @@ def test_board_that_is_revoked_is_told_so_for_as_long_as_the_broker_keeps_it() -
 
     world.operate(MessageKind.REVOKE, REVOKE.pack(Revoke(one.device)))
 
-    (kept,) = [
-        each
-        for each in world.effects[begun:]
-        if isinstance(each, SendMessage) and each.retain and "/d/" in each.topic
-    ]
+    (kept,) = left_word(world.effects[begun:])
     assert kept.topic == single.TOPICS.down(device_name(one.device))
     found = REFUSED.unpack(ENVELOPE.unpack(kept.payload).body)
     assert (found.subject, found.reason) == (
@@ -153,3 +161,22 @@ def test_board_that_is_revoked_is_told_so_for_as_long_as_the_broker_keeps_it() -
         Reason.NOT_ENROLLED,
     )
     assert "revoked at height " in found.detail
+
+
+@pytest.mark.parametrize("most", [1, 2, 1024])
+def test_boards_that_were_revoked_last_are_told_again_with_each_connection(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(board_refusals, "REMINDED_MAX", most)
+    boards = [single.board(number) for number in range(4)]
+    world = single.SingleCoordinator(task=single.spec())
+    world.open(boards)
+    assert left_word(world.send(BusConnected())) == []
+    for each in (boards[2], boards[1], boards[3]):
+        world.operate(MessageKind.REVOKE, REVOKE.pack(Revoke(each.device)))
+
+    for _ in range(2):
+        kept = left_word(world.send(BusConnected()))
+
+        told_ = [single.TOPICS.down(device_name(boards[n].device)) for n in (2, 1, 3)]
+        assert [each.topic for each in kept] == told_[-most:]

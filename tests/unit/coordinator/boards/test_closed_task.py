@@ -2,13 +2,16 @@
 
 import pytest
 
-from starling.coordinator.step.effects import LogLine
+from starling.coordinator.step.effects import LogLine, SendMessage
 from starling.coordinator.step.events import BoardMessageArrived
+from starling.protocol.chain.light_client import MANIFEST, ModelManifest, pin
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import CLOSE, REGISTER, Close, Register
 from tests.unit.coordinator.fixtures.single_coordinator import (
+    GENESIS,
+    TOPICS,
     FixtureBoard,
     SingleCoordinator,
     board,
@@ -49,6 +52,24 @@ def test_board_that_checks_in_hears_who_closed_the_task_and_when(
     assert "at height " in refused.detail
     told = [each.text for each in world.effects if isinstance(each, LogLine)]
     assert any("was closed by operator" in text for text in told)
+
+
+def test_manifest_of_a_closed_task_is_shown_anew_and_proves_it(
+    world: SingleCoordinator,
+) -> None:
+    def shown() -> list[ModelManifest]:
+        topic = TOPICS.manifest(TASK)
+        said = [each for each in world.effects if isinstance(each, SendMessage)]
+        return [MANIFEST.unpack(each.payload) for each in said if each.topic == topic]
+
+    before = shown()
+    close(world)
+    world.tick(1000.0)
+
+    (after,) = shown()[len(before) :]
+    after.check(pin(GENESIS))
+    assert after.is_over
+    assert not any(each.is_over for each in before)
 
 
 def test_board_that_waits_gets_no_lease_of_a_closed_task(

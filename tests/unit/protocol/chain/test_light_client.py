@@ -21,6 +21,7 @@ from starling.protocol.chain.light_client import (
     task_key,
     version_key,
 )
+from starling.protocol.chain.task_end import closure_key
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import ProofError, ProtocolError, Reason, SignatureError
@@ -205,6 +206,37 @@ def test_manifest_proves_version_and_task() -> None:
     assert spec == samples.SPEC
 
 
+CLOSED = STATE.update({closure_key(0): b"at some height", closure_key(1): b"too"})
+CLOSED_HEADER = replace(HEADER, state_root=CLOSED.root())
+
+
+def at_its_end(key: bytes) -> ModelManifest:
+    """The manifest of task 0 under a state in which it is closed."""
+    return replace(
+        SHOWN,
+        header=CLOSED_HEADER,
+        certificate=certify(CLOSED_HEADER),
+        version_proof=CLOSED.prove(version_key(0, 3)),
+        task_proof=CLOSED.prove(task_key(0)),
+        end=CLOSED.prove(key),
+    )
+
+
+def test_manifest_proves_that_its_task_is_over() -> None:
+    manifest = MANIFEST.unpack(MANIFEST.pack(at_its_end(closure_key(0))))
+
+    manifest.check(PINNED)
+
+    assert manifest.is_over
+    assert not SHOWN.is_over
+
+
+@pytest.mark.parametrize("key", [closure_key(1), task_key(0)])
+def test_manifest_with_the_end_of_something_else_is_not_over(key: bytes) -> None:
+    with pytest.raises(ProofError, match="not of an end"):
+        _ = at_its_end(key).is_over
+
+
 NEWER = STATE.update({b"board/1": b"changed"})
 OTHER_MODEL = replace(samples.MODEL, theta=Digest(bytes(32)))
 FORGED_STATE = StateTree().update(
@@ -236,6 +268,7 @@ FORGED = {
         version_proof=FORGED_STATE.prove(version_key(0, 3)),
         task_proof=FORGED_STATE.prove(task_key(0)),
     ),
+    "an end that is not in the state": replace(SHOWN, end=CLOSED.prove(closure_key(0))),
     "value replaced": replace(
         SHOWN,
         model=OTHER_MODEL,

@@ -57,10 +57,9 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     member, outgoing = council.members[0], Recording()
     with member.store.transaction():
         member.store.put_blob(b"bundle")
-    store, wholes = member.store, BlobCache(member.store)
+    wholes = BlobCache(member.store)
     tally = CoordinatorCounters(0, lambda: 0.0)
-    settings = member.settings
-    publisher = Publisher(settings, store, wholes, outgoing, tally, lambda text: None)
+    publisher = Publisher(member.settings, member.ports, wholes, outgoing, tally)
     return publisher, outgoing
 
 

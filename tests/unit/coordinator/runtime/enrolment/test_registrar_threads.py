@@ -3,14 +3,21 @@
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from starling.broker.broker_settings import BrokerSettings
-from starling.broker.link_events import LinkSettings, MqttMessage, ServerTls
+from starling.broker.link_events import (
+    AckToken,
+    LinkEvent,
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+    ServerTls,
+)
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.self_check import certificate_checks
 from starling.coordinator.config import CoordinatorConfig
@@ -23,7 +30,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.protocol.errors import ConfigError, LimitError, TransportError
 from starling.protocol.schema.toml_settings import sample
 
-HUGE = "huge"
+HUGE, FLOOD = "huge", "flood"
 WAIT_S = 60.0
 
 
@@ -58,15 +65,22 @@ class FakeLink:
       sent: Topics of what was published.
       is_up: Whether it takes messages.
       tries: Counts messages, also those that it does not take.
+      done: Packet ids of messages that were acknowledged.
+      put: Lets an event come in at the newest link.
     """
 
     begun: queue.SimpleQueue[str]
     sent: queue.SimpleQueue[str]
+    done: queue.SimpleQueue[int]
+    put: Callable[[LinkEvent], None]
     is_up: threading.Event
     tries: threading.Semaphore
 
-    def __init__(self, settings: LinkSettings, *_rest: object) -> None:
+    def __init__(
+        self, settings: LinkSettings, put: Callable[[LinkEvent], None], _: object
+    ) -> None:
         self._settings = settings
+        type(self).put = staticmethod(put)
 
     def start(self) -> None:
         self.begun.put(self._settings.client_id.partition("-")[0])
@@ -83,12 +97,16 @@ class FakeLink:
         self.sent.put(message.topic)
         return 1
 
+    def acknowledge(self, token: AckToken) -> None:
+        self.done.put(token.packet)
+
 
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> type[FakeLink]:
     class Link(FakeLink):
         begun = queue.SimpleQueue[str]()
         sent = queue.SimpleQueue[str]()
+        done = queue.SimpleQueue[int]()
         is_up = threading.Event()
         tries = threading.Semaphore(0)
 
@@ -170,8 +188,11 @@ class Work:
     def __init__(self, topics: list[str]) -> None:
         self._topics = topics
 
+    def admits(self, topic: str, size: int) -> bool:
+        return topic != FLOOD
+
     def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
-        raise NotImplementedError
+        return [MqttMessage(topic, payload)]
 
     def work(self) -> list[MqttMessage]:
         topics, self._topics = self._topics, []
@@ -194,6 +215,25 @@ def test_answers_wait_for_the_link(link: type[FakeLink]) -> None:
     assert [link.sent.get(timeout=WAIT_S) for _ in range(2)] == ["a", "b"]
     threads.stop()
     assert link.sent.empty()
+
+
+def test_flood_of_one_client_delays_no_other(
+    link: type[FakeLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A message that is heard has its second; a flood that waited would have hours.
+    monkeypatch.setattr(registrar_threads, "MESSAGES_PER_S", 1.0)
+    settings = LinkSettings("127.0.0.1", 1, "r", tls=ServerTls(Path("a.pem")))
+    threads = RegistrarThreads("renewals", Work([]), settings)
+    link.is_up.set()
+    for number in range(10_000):
+        topic = FLOOD if number < 9_999 else "b"
+        link.put(MessageArrived(topic, b"", False, AckToken(1, number)))
+    threads.start()
+
+    assert link.sent.get(timeout=WAIT_S) == "b"
+    done = [link.done.get(timeout=WAIT_S) for _ in range(10_000)]
+    assert done == list(range(10_000))
+    threads.stop()
 
 
 def test_damaged_broker_is_a_row_of_the_check(home: CoordinatorHome) -> None:

@@ -24,7 +24,10 @@ from starling.broker.runtime.broker_certificates import (
 )
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import CertificateAuthority
-from starling.coordinator.runtime.enrolment.renewal_desk import EACH_S, RenewalDesk
+from starling.coordinator.runtime.enrolment.renewal_desk import (
+    ALLOWANCE,
+    RenewalDesk,
+)
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import StorageError
@@ -82,7 +85,6 @@ class Office:
         return RENEWAL.pack(sign_renewal(key, self.authority, certificate))
 
     def ask(self, user: str, payload: bytes) -> RenewalAnswer:
-        self.monotonic_s += EACH_S
         return answer(user, self.desk.hear(TOPICS.renewal(user), payload))
 
 
@@ -222,15 +224,35 @@ def test_certificate_changed_anywhere_renews_nothing(office: Office) -> None:
         assert reply.state == RenewalState.REFUSED, place
 
 
-def test_client_that_asks_again_and_again_is_heard_once_a_minute(
+def test_client_that_asks_again_and_again_spends_its_own_allowance(
     office: Office,
 ) -> None:
-    payload = office.request(office.issued("c1"))
-    assert office.ask("c1", payload).state == RenewalState.RENEWED
+    def admitted(user: str, count: int) -> int:
+        return sum(office.desk.admits(TOPICS.renewal(user), 600) for _ in range(count))
 
-    assert office.desk.hear(TOPICS.renewal("c1"), payload) == []
-    assert office.ask("p1", office.request(office.issued("p1"))).certificate
-    assert office.ask("c1", payload).state == RenewalState.RENEWED
+    assert admitted(BOARD, 500) == ALLOWANCE.messages_burst
+    assert admitted("c1", 2) == 2
+    office.monotonic_s += 10 / ALLOWANCE.messages_per_s
+    assert admitted(BOARD, 500) == ALLOWANCE.messages_burst
+    office.desk.note()
+
+    verdict, said = check(office)
+    assert verdict is Verdict.WARN
+    assert said == f"1 clients ask too often; 992 requests of {BOARD} were ignored"
+    assert office.broker.certificates.renewals().ignored == {BOARD: 992}
+
+    # A start counts anew.
+    office.open()
+    office.desk.note()
+    assert check(office)[0] is Verdict.OK
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"waiting": 1, "ignored": {}}'])
+def test_damaged_record_is_told_with_its_name(office: Office, content: str) -> None:
+    (office.broker.path / "renewals.json").write_text(content)
+
+    assert check(office)[0] is Verdict.FAIL
+    assert "renewals.json: damaged; remove it" in check(office)[1]
 
 
 def without_key(office: Office) -> Path:
