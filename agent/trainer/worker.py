@@ -31,7 +31,7 @@ from starling.agent.trainer.dataset import (
     read_dataset,
 )
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.trainer.memory_reserve import MemoryReserve
+from starling.agent.trainer.held_memory import HeldMemory
 from starling.agent.trainer.personal_layers_file import (
     head_bytes,
     personal_model,
@@ -148,7 +148,7 @@ class TrainerWorker:
         self._sink = sink
         self._confinement: ConfinementReport | None = None
         self._bundle: tuple[str, Trainer] | None = None
-        self._reserve = MemoryReserve()
+        self._held = HeldMemory()
 
     def serve_one(self) -> bool:
         """Answers one job; False if there are no more."""
@@ -176,7 +176,7 @@ class TrainerWorker:
             self._train(job, trainer)
             return
         if job.kind == TrainerJobKind.COUNT:
-            self._reserve.give_back()
+            self._held.give_back()
             data, _ = _data(job, trainer)
             self._report(TrainerReportKind.COUNTED, found=data.facts(thorough=True))
             return
@@ -195,12 +195,12 @@ class TrainerWorker:
             return self._bundle[1]
         limits = job.limits
         try:
-            self._reserve.set_aside(_data_bytes(limits))
+            self._held.set_aside(_data_bytes(limits))
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
             if limits.memory_mb:
                 dimension = trainer.manifest.dimension
                 drawn = DRAWN_BYTES * min(dimension, TOGETHER)
-                self._reserve.set_aside(WORK_BYTES * dimension + drawn)
+                self._held.set_aside(WORK_BYTES * dimension + drawn)
             try_out(trainer, trusted=bool(job.trusted))
         except (FederationError, MemoryError) as error:
             self._refuse_model(job, error)
@@ -229,7 +229,7 @@ class TrainerWorker:
         self._report(TrainerReportKind.READY)
         if self._read() != GO:
             raise PipeClosed
-        self._reserve.give_back()
+        self._held.give_back()
         try:
             self._carry_out(job, order, trainer, theta)
         except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
@@ -285,7 +285,7 @@ class TrainerWorker:
         """Trains the board's own model a little further, after an update."""
         order = job.order
         assert order is not None
-        self._reserve.give_back()
+        self._held.give_back()
         theta = _theta(job, trainer, order)
         own = personal_model(Path(job.personal_path), theta)
         data, said = _data(job, trainer)

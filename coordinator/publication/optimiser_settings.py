@@ -90,7 +90,7 @@ class PersonalSection:
         most=EPOCHS_MAX,
     )
     pull: float = setting(
-        0.1,
+        1.0,
         "lambda of Ditto, which holds the board's own model near the fleet's; 0 lets"
         " each board learn alone.",
         least=0.0,

@@ -3,7 +3,7 @@
 import mmap
 
 
-class MemoryReserve:
+class HeldMemory:
     """Bytes set aside from all that is done before the data set is read.
 
     So what a graph takes cannot decide what is left for the data. The pages are never
