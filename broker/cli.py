@@ -22,19 +22,17 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
-from starling.service.arguments import PORT_MAX, whole_number
+from starling.service.arguments import PORT_MAX, command, whole_number
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling broker init --home broker/ --fleet garden --host broker.example.org
   starling broker init --home broker/ --enrol-port 8884
   starling broker run --home broker/
   starling broker check --home broker/ --json
   starling broker install --print-unit
   starling broker expel l2nqfxzwqkhzmzdpvsmw6tqr3e --home broker/
-
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -65,11 +63,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling broker",
-        description="A Mosquitto broker with the fleet's certificates and rights.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "broker",
+        "A Mosquitto broker with the fleet's certificates and rights.",
+        _EXAMPLES,
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
@@ -78,9 +75,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("STARLING_HOME", "starling-broker"),
         help="the broker's folder (default: $STARLING_HOME, else ./starling-broker)",
     )
-    shared.add_argument(
-        "--json", action="store_true", help="print one JSON document to standard output"
-    )
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     init = verbs.add_parser(
         "init",
@@ -100,12 +95,10 @@ def parser() -> argparse.ArgumentParser:
         "`init --coordinator NAME` takes it back.",
     )
     expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    installing = verbs.add_parser("install", help=install_verb.TEXT)
-    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
-    installing.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
-    install_verb.add_arguments(installing, ServiceKind.BROKER)
+    install = verbs.add_parser("install", help=install_verb.TEXT)
+    install.add_argument("--home", metavar="DIR", help="the broker's folder")
+    install.add_argument("--json", action="store_true", help="print one JSON document")
+    install_verb.add_arguments(install, ServiceKind.BROKER)
     return made
 
 

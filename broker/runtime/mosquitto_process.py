@@ -199,11 +199,6 @@ class MosquittoProcess:
             self._child.kill()
         self._reap()
 
-    def restart(self) -> None:
-        """Stops and starts it on the same port."""
-        self.stop()
-        self.start()
-
     def reload(self) -> None:
         """Has it read the access rules again; connections stay."""
         if self._child is not None and self._child.poll() is None:
