@@ -103,9 +103,7 @@ class ProcessTrainer:
         self._put = put
         self._job: tuple[TrainerJobKind, Digest] | None = None
         self._to_count = True
-        # Of the last training, as far as the board's own model is to follow.
         self._asked: StartTraining | None = None
-        self._to_personalise: StartTraining | None = None
         self._deadline_s = _NEVER_S
         self._release_s = _NEVER_S
 
@@ -151,9 +149,7 @@ class ProcessTrainer:
         """
         if not self._process.busy:
             self._deadline_s = _NEVER_S
-            if idle is not None and self._to_personalise is not None:
-                self._personalise(self._to_personalise)
-            elif self._to_count and idle is not None:
+            if self._to_count and idle is not None:
                 self._to_count = False
                 self._ask(self._of(TrainerJobKind.COUNT, idle))
             elif now_s >= self._release_s:
@@ -220,7 +216,6 @@ class ProcessTrainer:
         return replace(job, theta_path=theta, order=order, skipped=asked.skipped)
 
     def _personalise(self, asked: StartTraining) -> None:
-        self._to_personalise = None
         job = self._ordered(TrainerJobKind.PERSONALISE, asked)
         path = self._store.home.personal(asked.order.bundle).absolute()
         self._ask(replace(job, personal_path=str(path)))
@@ -264,14 +259,15 @@ class ProcessTrainer:
         LOG.info("trainer: %s", report.detail)
         if report.head:
             self._store.keep(self._store.home.head(bundle), report.head)
-        asked = self._asked
-        if asked is not None and asked.order.personal.epochs and not asked.empty:
-            self._to_personalise = asked
         if report.found is not None:
             duplicates = self.found.duplicates if self.found is not None else 0
             self.found = replace(report.found, duplicates=duplicates)
         entropy = os.urandom(ENTROPY_BYTES)
         self._put(e.TrainingFinished(report.payload, entropy))
+        asked = self._asked
+        if asked is not None and asked.order.personal.epochs and not asked.empty:
+            # At once, by the same process: the version's file may be gone soon.
+            self._personalise(asked)
 
     def _failed(
         self, stage: e.FailureStage, detail: str, record: int | None = None

@@ -149,6 +149,8 @@ class TrainerWorker:
         self._confinement: ConfinementReport | None = None
         self._bundle: tuple[str, Trainer] | None = None
         self._held = HeldMemory()
+        # The version of the last training, for the board's own model after it.
+        self._theta: tuple[str, Real] | None = None
 
     def serve_one(self) -> bool:
         """Answers one job; False if there are no more."""
@@ -225,6 +227,7 @@ class TrainerWorker:
         except (EngineError, NonFinite, MemoryError) as error:
             self._refuse_model(job, error)
             return
+        self._theta = job.theta_path, theta
         # From here on nothing depends on the data but what noise goes on.
         self._report(TrainerReportKind.READY)
         if self._read() != GO:
@@ -286,7 +289,9 @@ class TrainerWorker:
         order = job.order
         assert order is not None
         self._held.give_back()
-        theta = _theta(job, trainer, order)
+        known, self._theta = self._theta, None
+        is_known = known is not None and known[0] == job.theta_path
+        theta = known[1] if known and is_known else _theta(job, trainer, order)
         own = personal_model(Path(job.personal_path), theta)
         data, said = _data(job, trainer)
         if not len(data.x):

@@ -297,7 +297,7 @@ def spread(values: Iterable[float]) -> Spread | None:
     if not found.size:
         return None
     marks = np.quantile(found, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
-    return Spread(found.size, *marks, float(found.mean()))
+    return Spread(found.size, *marks, *[float(found.mean())])
 
 
 def _check(outputs: NDArray[np.floating[Any]], targets: NDArray[Any]) -> None:
