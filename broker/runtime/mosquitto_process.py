@@ -69,6 +69,25 @@ def mosquitto_version(program: Path) -> tuple[int, int, int]:
     return version
 
 
+def hang_up(pid_file: Path) -> bool:
+    """Has a Mosquitto that is not our child read its access file again.
+
+    Args:
+      pid_file: As its configuration names it.
+
+    Returns:
+      False if it does not run, or we may not send it a signal.
+    """
+    try:
+        pid = int(pid_file.read_text())
+        if b"mosquitto" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on at this moment.
 
