@@ -69,7 +69,7 @@ from starling.protocol.errors import (
 )
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.mechanisms import NONE
-from starling.sandbox.confinement import enter
+from starling.sandbox.confinement import enter, limit_memory
 from starling.sandbox.silenced_output import hush
 
 Train = Callable[
@@ -159,7 +159,8 @@ class TrainerWorker:
             return False
         job = JOB.unpack(frame)
         if self._confinement is None:
-            _limit(job.limits)
+            os.nice(job.limits.niceness)
+            limit_memory(job.limits.memory_mb)
             self._confinement = _confine(job)
         try:
             self._work(job)
@@ -293,9 +294,9 @@ class TrainerWorker:
         is_known = known is not None and known[0] == job.theta_path
         theta = known[1] if known and is_known else _theta(job, trainer, order)
         own = personal_model(Path(job.personal_path), theta)
-        data, said = _data(job, trainer)
+        data, why = _data(job, trainer)
         if not len(data.x):
-            raise OperationError(said or "there is no usable record")
+            raise OperationError(why or "there is no usable record")
         work = self._inputs(job, order, theta, data)
         own = personal_steps(trainer, work, own, np.random.default_rng())
         self._report(TrainerReportKind.PERSONALISED, head=head_bytes(own))
@@ -359,14 +360,6 @@ def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
 def _data_bytes(limits: TrainerLimits) -> int:
     """Limit of memory for reading the data set; 0 for no limit."""
     return (limits.memory_mb << 20) // DATA_SHARE
-
-
-def _limit(limits: TrainerLimits) -> None:
-    os.nice(limits.niceness)
-    if limits.memory_mb:
-        # Private memory; the address space of mapped libraries is no measure of use.
-        most = limits.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _confine(job: TrainerJob) -> ConfinementReport:
