@@ -44,6 +44,8 @@ Real = NDArray[np.float64]
 STRATA_MAX = 32
 STRATA_VALUES_MAX = 1 << 24
 """Numbers in the gradients of all strata: a large model has fewer strata."""
+TURNS_MAX = 9
+"""Other strata whose targets each example is tried with."""
 _RANGES = 8
 _SWEEPS = 200
 _STILL = 1e-12
@@ -94,11 +96,12 @@ def strata_of(targets: NDArray[Any], dimension: int) -> NDArray[np.int64]:
     return dense.astype(np.int64)
 
 
-def others_of(strata: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each example another one, of another stratum: all of these in turn.
+def others_of(strata: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
+    """For each example another one, of another stratum; of each of them in turn.
 
     Args:
       strata: (n,), from 0 on and without gaps.
+      turn: From 0 on; below the number of other strata each turn has another one.
 
     Returns:
       (n,), numbers of examples; each its own where all are of one stratum.
@@ -113,7 +116,7 @@ def others_of(strata: NDArray[np.int64]) -> NDArray[np.int64]:
         rest = in_turn[strata[in_turn] != stratum]
         rows = numbers[strata == stratum]
         if len(rest):
-            found[rows] = rest[np.arange(len(rows)) % len(rest)]
+            found[rows] = rest[(np.arange(len(rows)) + turn) % len(rest)]
     return found
 
 
@@ -128,13 +131,15 @@ def gradients_of(
       gradient_sum: From the numbers of examples, and of those whose targets they get,
         to the sum of their gradients (d,).
     """
-    others, means, ways = others_of(strata), list[Real](), list[Real]()
+    turns = min(TURNS_MAX, int(strata.max()))
+    others = [others_of(strata, turn) for turn in range(turns)]
+    means, ways = list[Real](), list[Real]()
     for stratum, count in enumerate(np.bincount(strata)):
         rows = np.flatnonzero(strata == stratum)
-        means.append(gradient_sum(rows, rows) / count)
-        wrong = gradient_sum(rows, others[rows]) / count
-        way = means[-1] if count == len(strata) else means[-1] - wrong
-        ways.append(_unit(way) * count)
+        mean = gradient_sum(rows, rows) / count
+        wrong = sum(gradient_sum(rows, each[rows]) for each in others)
+        means.append(mean)
+        ways.append(_unit(mean - wrong / (count * max(1, turns))) * count)
     return RootGradients(np.stack(means), _unit(np.sum(ways, axis=0)))
 
 
