@@ -176,11 +176,12 @@ class FleetPlan:
         self._check_front()
         if self.split != NATURAL:
             partition_named(self.split or IID)
-        if self.learning.about_steps and self.privacy in STEPLESS:
+        flag = self.learning.about_steps(self.privacy)
+        if flag and self.privacy in STEPLESS:
             raise ConfigError(
                 f"boards take no steps of their own with --privacy {self.privacy}; "
                 "take none, device-gaussian or device-laplace",
-                key=self.learning.about_steps,
+                key=flag,
             )
 
     def _check_trust(self) -> None:

@@ -1,9 +1,9 @@
 """The records of a CSV file, a piece at a time, as columns.
 
-Pieces of plain numbers are read as JSON by msgspec, which is several times as fast as
-the csv module and rounds correctly; what is no JSON (other spellings of numbers, texts,
-quotes, missing cells) is read cell by cell. Either way a row is what its line says, and
-one that is out of place is a fault of the piece and changes no other.
+The numbers of a piece are read as JSON by msgspec, which is several times as fast as
+the csv module and rounds correctly; a piece where that does not do (other spellings of
+numbers, quotes) is read cell by cell. Either way a row is what its line says, and one
+that is out of place is a fault of the piece and changes no other.
 
 Letters: `n` rows of a piece, `w` columns.
 """
@@ -37,7 +37,11 @@ LINE_BYTES_MAX = 16 << 20
 """One line may be so long; a file that never ends a line is no CSV."""
 _LOOKED_AT_BYTES = 1 << 18
 _NUMBERS = msgspec.json.Decoder(list[float])
-_NEWLINE, _COMMA = 10, 44
+_NUMBERS_OR_NULL = msgspec.json.Decoder(list[float | None])
+_NEWLINE, _SPACE, _COMMA, _BRACKET = b"\n ,]"
+_NULL = b"null"
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
 _OVERLONG = "\0"
 """Stands for a line that is too long."""
 
@@ -144,39 +148,111 @@ def csv_pieces(
                 continue
         if b"\r" in body:
             body = body.replace(b"\r\n", b"\n")
-        found = None if layout.columns.texts else _plain(body, layout.head)
+        found = _regular(body, layout)
         if found is not None:
-            lines = np.arange(first, first + len(found), dtype=np.int64)
-            places = list(layout.columns.numbers)
-            if len(places) < found.shape[1]:
-                found = found[:, places]
-            yield TablePiece(lines, found, {})
+            numbers, texts = found
+            lines = np.arange(first, first + len(numbers), dtype=np.int64)
+            yield TablePiece(lines, numbers, texts)
             continue
         yield _by_cells(body, layout, file, first)
 
 
-def _plain(body: bytes, head: CsvHead) -> Reals | None:
-    """(n, w) of a piece that holds nothing but numbers; None if it does not."""
-    width, delimiter = len(head.names), head.delimiter
-    body = body.removesuffix(b"\n")
-    if not body or b'"' in body:
+def _regular(
+    body: bytes, layout: CsvLayout
+) -> tuple[Reals, dict[str, list[str]]] | None:
+    """(n, k) and the texts of a piece where nothing is out of the ordinary.
+
+    Its rows are whole, without quotes and not the names again, and each cell of a
+    column of numbers is empty or a number as JSON spells it; None if it is otherwise.
+    """
+    head, columns = layout.head, layout.columns
+    if not body or b'"' in body or (head.has_names and head.line.encode() in body):
         return None
-    if delimiter != ",":
-        if b"," in body:
-            return None
-        body = body.replace(delimiter.encode(), b",")
-    text = np.frombuffer(body, np.uint8)
-    marks = text[(text == _COMMA) | (text == _NEWLINE)]
-    if (len(marks) + 1) % width:
+    # What is not read must be UTF-8, too.
+    if not body.isascii() and not _is_utf_8(body):
         return None
-    ends = np.append(marks, _NEWLINE).reshape(-1, width) == _NEWLINE
-    if not ends[:, -1].all() or ends[:, :-1].any():
+    text = np.frombuffer(body if body[-1] == _NEWLINE else body + b"\n", np.uint8)
+    cells = _grid(text, ord(head.delimiter), len(head.names))
+    if cells is None:
         return None
+    found = _json_numbers(text, cells, columns)
+    if found is None:
+        return None
+    starts, ends = cells
+    texts = {
+        head.names[at]: _texts_between(text, starts[:, at], ends[:, at])
+        for at in columns.texts
+    }
+    return found, texts
+
+
+def _is_utf_8(body: bytes) -> bool:
     try:
-        values = _NUMBERS.decode(b"[" + body.replace(b"\n", b",") + b"]")
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _grid(text: Bytes, delimiter: int, width: int) -> tuple[Places, Places] | None:
+    """(n, w) where each cell begins, and where it ends; None unless rows are whole."""
+    is_end = text == _NEWLINE
+    marks = np.flatnonzero((text == delimiter) | is_end)
+    if len(marks) != width * np.count_nonzero(is_end):
+        return None
+    ends = marks.reshape(-1, width)
+    if not is_end[ends[:, -1]].all():
+        return None
+    return np.append(0, marks[:-1] + 1).reshape(-1, width), ends
+
+
+def _json_numbers(
+    text: Bytes, cells: tuple[Places, Places], columns: TableColumns
+) -> Reals | None:
+    """(n, k) of the columns of numbers, NaN where a cell is empty; None if one is none.
+
+    All other cells are made blanks, each with one delimiter, and the rest is decoded.
+    """
+    starts, ends = cells
+    count = len(columns.numbers)
+    if not count:
+        return np.empty((len(ends), 0), np.float64)
+    left, last = text.copy(), columns.numbers[-1]
+    for place in set(range(last)) - set(columns.numbers):
+        left[_between(starts[:, place], ends[:, place] + 1)] = _SPACE
+    left[_between(ends[:, last], ends[:, -1])] = _SPACE
+    delimiter = ord(columns.delimiter)
+    if delimiter != _COMMA:
+        if (left == _COMMA).any():
+            return None
+        left[left == delimiter] = _COMMA
+    left[ends[:, -1]] = _COMMA
+    left[-1] = _BRACKET
+    is_empty = starts == ends
+    if is_empty.any():
+        places = list(columns.numbers)
+        empty = ends[:, places][is_empty[:, places]]
+        left = np.insert(left, np.repeat(empty, len(_NULL)), [*_NULL] * len(empty))
+    try:
+        values = _NUMBERS_OR_NULL.decode(b"[" + left.tobytes())
     except msgspec.DecodeError:
         return None
-    return np.array(values, np.float64).reshape(-1, width)
+    return np.array(values, np.float64).reshape(-1, count)
+
+
+def _texts_between(text: Bytes, starts: Places, ends: Places) -> list[str]:
+    """The cells of one column."""
+    found = text[_between(starts, ends + 1)]
+    found[np.cumsum(ends + 1 - starts) - 1] = _NEWLINE
+    return found[:-1].tobytes().decode().split("\n")
+
+
+def _between(starts: Places, ends: Places) -> Places:
+    """All places from each start to before its end, in order."""
+    sizes = ends - starts
+    behind: Places = np.cumsum(sizes)
+    found: Places = np.arange(behind[-1]) + np.repeat(starts - behind + sizes, sizes)
+    return found
 
 
 def _by_cells(body: bytes, layout: CsvLayout, file: str, first: int) -> TablePiece:

@@ -14,8 +14,10 @@ from starling.coordinator.publication.end_settings import EndSection, end_policy
 from starling.coordinator.publication.guard_settings import GuardSection, guard_policy
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
+    PersonalSection,
     check_descent,
     descent_policy,
+    personal_policy,
 )
 from starling.coordinator.publication.privacy_settings import (
     PrivacySection,
@@ -35,6 +37,7 @@ from starling.coordinator.publication.score_settings import (
 from starling.coordinator.wire.size_limits import check_travels
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.learning.local_optimiser import EPOCHS_MAX
 from starling.protocol.learning.task import (
     BUFFER_MAX,
     PLEDGE_MAX,
@@ -86,22 +89,27 @@ class TrainingSection:
         choices=tuple(_MODES),
     )
     epochs: int = setting(
-        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=1000
+        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=EPOCHS_MAX
     )
     batch: int = setting(
         20,
-        "Examples per local step; mode local, not record-dpsgd.",
+        "Examples per local step; mode local, not record-dpsgd, and a board's own"
+        " model.",
         least=1,
         most=1 << 16,
     )
     learning_rate: float = setting(
         0.05,
-        "Of local steps; in mode gradient of weights that stay on the board.",
+        "Of local steps; in mode gradient of weights and of a model that stay on the"
+        " board.",
         least=0.0,
         most=256.0,
     )
     descent: OptimiserSection = table(
         OptimiserSection, "What makes steps of gradients."
+    )
+    personal: PersonalSection = table(
+        PersonalSection, "A model that never leaves its board."
     )
 
 
@@ -277,6 +285,7 @@ def _spec(
         selection=selection_policy(settings.selection),
         rewards=reward_policy(settings.rewards, scores, settings.pool),
         end=end_policy(settings.end),
+        personal=personal_policy(training.personal),
     )
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.local_training import train
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import Real as Parameters
-from starling.agent.training.training_inputs import TrainingInputs
+from starling.agent.training.training_inputs import Trainer, TrainingInputs
 from starling.fleet.attacks.attack_schedule import (
     COLLUDING,
     AttackKind,

@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
+from starling.records import csv_pieces
+from starling.records.csv_cells import CsvHead
+from starling.records.csv_pieces import CsvLayout, open_csv, whole_lines
 from starling.records.errors import DataError
 from starling.records.table import RecordTable, TableBuilder
+from starling.records.table_piece import TableColumns
 
 
 def read(content: bytes, block: int = 7, **options: object) -> RecordTable:
     blocks = [content[at : at + block] for at in range(0, len(content), block)]
     layout = open_csv(content, "own.csv", **options)  # type: ignore[arg-type]
     builder = TableBuilder()
-    pieces = csv_pieces(whole_lines(iter(blocks)), layout, "own.csv")
+    pieces = csv_pieces.csv_pieces(whole_lines(iter(blocks)), layout, "own.csv")
     builder.add(layout.columns, pieces, "own.csv")
     return builder.build()
 
@@ -97,6 +100,76 @@ def test_any_cut_gives_what_was_written(
     np.testing.assert_array_equal(found, np.array(rows, np.float32))
 
 
+odd_cells = st.sampled_from(
+    ["", "1", "-2.5e3", " 7", "01", "NA", "null", "inf", "x", "K\u00f6ln", "1,5", '"y"']
+)
+
+
+@given(
+    st.integers(2, 5).flatmap(
+        lambda width: st.lists(
+            st.lists(odd_cells, min_size=width, max_size=width), min_size=1, max_size=9
+        )
+    ),
+    st.sampled_from([",", ";", "\t"]),
+    st.sets(st.integers(0, 4)),
+    st.sets(st.integers(0, 4)),
+    st.booleans(),
+)
+def test_piece_is_read_at_once_as_it_is_by_cells(
+    rows: list[list[str]],
+    delimiter: str,
+    texts: set[int],
+    unread: set[int],
+    again: bool,
+) -> None:
+    names = "abcde"[: len(rows[0])]
+    head = delimiter.join(names)
+    lines = [head, *[delimiter.join(row) for row in rows], *[head] * again]
+    content = ("\n".join(lines) + "\n").encode()
+    layout = CsvLayout(
+        CsvHead(tuple(names), delimiter, True, head),
+        TableColumns(
+            tuple(names),
+            tuple([at for at in range(len(names)) if at not in texts | unread]),
+            tuple([at for at in range(len(names)) if at in texts - unread]),
+            delimiter,
+        ),
+    )
+
+    (found,) = csv_pieces.csv_pieces([content], layout, "own.csv")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(csv_pieces, "_regular", lambda body, layout: None)
+        (slow,) = csv_pieces.csv_pieces([content], layout, "own.csv")
+
+    np.testing.assert_array_equal(found.numbers, slow.numbers)
+    np.testing.assert_array_equal(found.lines, slow.lines)
+    assert found.texts == slow.texts
+    assert list(map(str, found.faults)) == list(map(str, slow.faults))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a,b,c\n1,Bern,2\n3,K\xc3\xb6ln,4\n", id="text-between"),
+        pytest.param(b"b,a,c\nBern,1,2\nK\xc3\xb6ln,3,4\n", id="text-first"),
+        pytest.param(b"a,c,b\n1,2,Bern\n3,4,K\xc3\xb6ln\n", id="text-last"),
+        pytest.param(b"a;c;b\n1;2;Bern\n3;4;K\xc3\xb6ln\n", id="semicolon"),
+        pytest.param(b"a,b,c,d\n1,Bern,2,\n3,K\xc3\xb6ln,4,\n", id="empty"),
+    ],
+)
+def test_column_of_texts_costs_its_piece_no_second_way(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(csv_pieces, "_by_cells")
+
+    table = read(content, block=1 << 20)
+
+    assert table.texts["b"].texts == ("Bern", "K\u00f6ln")
+    np.testing.assert_array_equal(table.numbers["a"], [1, 3])
+    np.testing.assert_array_equal(table.numbers["c"], [2, 4])
+
+
 BAD = {
     "empty": (b"", "is empty"),
     "zip": (b"PK\x03\x04rest", "spreadsheet: save it as CSV"),
@@ -154,7 +227,7 @@ def test_rows_at_fault_are_named_in_order_and_change_no_other() -> None:
     content = b'a,b\n1,2\n3,x\n4\n5,6\n\xff,7\ny,"8\n9,z\n10,11\n'
     layout = open_csv(b"a,b\n1,2\n", "own.csv")
 
-    (piece,) = csv_pieces([content], layout, "own.csv")
+    (piece,) = csv_pieces.csv_pieces([content], layout, "own.csv")
 
     np.testing.assert_array_equal(piece.numbers, [[1, 2], [5, 6], [10, 11]])
     np.testing.assert_array_equal(piece.lines, [2, 5, 9])

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.agent import open_trainer
 from starling.agent.training.gradient_clipping import TOGETHER, Clip, ClippedSum
-from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.local_training import train
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.compiler import compile_model
 from starling.protocol.errors import EngineError
 from starling.protocol.ids import H, TaskId, Version

@@ -6,7 +6,10 @@ import pytest
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.compiler import compile_model
 from starling.coordinator.aggregation.strategy import unpack_grid
-from starling.coordinator.publication.optimiser_settings import OptimiserSection
+from starling.coordinator.publication.optimiser_settings import (
+    OptimiserSection,
+    PersonalSection,
+)
 from starling.coordinator.publication.privacy_settings import PrivacySection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
@@ -18,7 +21,8 @@ from starling.engine.opened_bundle import GRAPHS
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import ChainId, TaskId, Version
-from starling.protocol.learning.task import Q24
+from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
+from starling.protocol.learning.task import Q24, TASK
 from starling.protocol.learning.vector_codecs import from_grid
 from starling.protocol.model.training_bundle import THETA
 from starling.protocol.privacy.gaussian_dp import (
@@ -115,6 +119,18 @@ def test_publication_impossible_settings_name_file_and_key(
         publication(settings, bundle, "task.toml")
 
     assert "task.toml" in str(caught.value)
+
+
+def test_publication_names_the_own_models_of_boards_only_where_there_are_any(
+    bundle: bytes,
+) -> None:
+    section = TrainingSection(personal=PersonalSection(epochs=3, pull=0.5))
+    asked = publication(replace(SETTINGS, training=section), bundle, "task").spec
+    plain = publication(SETTINGS, bundle, "task").spec
+
+    assert asked.personal == PersonalPolicy(3, Q24 // 2)
+    assert plain.personal == NO_PERSONAL
+    assert len(TASK.pack(asked)) > len(TASK.pack(plain))
 
 
 PRIVATE = [
