@@ -107,7 +107,7 @@ def _versions(
     state: ModelState,
     bases: BasesOf,
 ) -> Iterator[float]:
-    aggregator = aggregator_of(spec.aggregation, spec.privacy)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
     rng = np.random.default_rng((plan.seed, 2))
     models = {0: pack_model(state).training}
     deck: list[int] = []

@@ -232,7 +232,7 @@ class TaskSpec(Structure, frozen=True):
       bundle: Digest of the packed training bundle.
       bundle_bytes: Its length.
       dimension: d, number of trained parameters.
-      codec: A number of `protocol.learning.vector_codecs.CODECS`.
+      codec: A number of `protocol.learning.codec_terms.CODEC_TERMS`.
       initial: Version 0 of the model.
       training: How a board trains.
       privacy: What its data set may be charged.

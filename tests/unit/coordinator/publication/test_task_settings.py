@@ -21,6 +21,7 @@ from starling.engine.opened_bundle import GRAPHS
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import ChainId, TaskId, Version
+from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
 from starling.protocol.learning.task import Q24, TASK
 from starling.protocol.learning.vector_codecs import from_grid
@@ -186,6 +187,15 @@ def test_promise_says_unit_noise_and_accuracy(
         assert 6.5 < made.epsilon_as_planned < 8.0
 
 
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_publication_asks_the_same_of_privacy_whatever_the_codec(
+    bundle: bytes, codec: str
+) -> None:
+    spec = publication(replace(SETTINGS, codec=codec), bundle, "task.toml").spec
+
+    assert spec.privacy == publication(SETTINGS, bundle, "task.toml").spec.privacy
+
+
 def test_publication_noise_beyond_the_wire_is_refused(bundle: bytes) -> None:
     section = PrivacySection("device-gaussian", clip=100.0, epsilon=1.0)
     settings = replace(SETTINGS, privacy=section)
@@ -220,6 +230,18 @@ def test_publication_without_noise_bounds_nothing_but_the_grid(bundle: bytes) ->
 
     assert spec.aggregation.norm_max > 2**38
     assert spec.privacy.sigma_micro == 0
+
+
+def test_publication_rotates_no_weights_that_stay_on_boards() -> None:
+    model = build_model("mlp", (4,), 3, np.random.default_rng(1))
+    whole = compile_model(model, loss="cross-entropy")
+    name = whole.manifest.parameters[0].name
+    packed = compile_model(model, loss="cross-entropy", local=[name]).packed
+
+    with pytest.raises(ConfigError, match="codec: a rotation spreads"):
+        publication(replace(SETTINGS, codec="rotated1"), packed, "task.toml")
+    publication(SETTINGS, packed, "task.toml")
+    publication(replace(SETTINGS, codec="rotated1"), whole.packed, "task.toml")
 
 
 def test_publication_of_a_bundle_that_clips_otherwise_is_refused() -> None:
