@@ -143,7 +143,8 @@ def test_contrast_is_the_way_from_others_answers_to_the_right_ones() -> None:
 
     def gradient_sum(rows: Numbers, whose: Numbers) -> Reals:
         # What is right is left out: targets of others are worth nothing.
-        return np.where((rows == whose)[:, None], slopes[rows], 0.0).sum(axis=0)
+        right = np.where((rows == whose)[:, None], slopes[rows], 0.0)
+        return np.asarray(right.sum(axis=0), np.float64)
 
     found = gradients_of(strata, gradient_sum)
 
