@@ -20,8 +20,8 @@ correctly rounded by IEEE 754, and is as repeatable.
 Letters: `b` blocks of n parameters.
 
 Source: Suresh et al., ICML 2017, arXiv:1611.00429, section 3 (randomised Hadamard
-rotation); Vargaftik et al., ICML 2022, arXiv:2108.08842, algorithm 1 (EDEN; the scale
-is theorem 2.1's, the levels are uniform in place of Lloyd and Max's), and NeurIPS 2021,
+rotation); Vargaftik et al., ICML 2022, arXiv:2108.08842, algorithm 1 (EDEN with its
+unbiased scale; levels are uniform in place of Lloyd and Max's), and NeurIPS 2021,
 arXiv:2105.08339 (DRIVE, which is its one bit).
 """
 
