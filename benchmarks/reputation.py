@@ -33,11 +33,9 @@ from benchmarks.harness.attacked_fleet import (
     fleet_parser,
 )
 from benchmarks.harness.result_file import keep
+from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
-from starling.coordinator.chain.training.contribution_rewards import (
-    counted_size,
-    noise_micro,
-)
+from starling.coordinator.chain.training.contribution_rewards import counted_size
 from starling.fleet import FleetPlan
 from starling.fleet.datasets.partition import Examples
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
@@ -50,6 +48,7 @@ from starling.protocol.learning.reward_policy import (
     with_contribution,
 )
 from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
+from starling.protocol.privacy.aggregation_terms import noise_micro
 
 PARTICIPATIONS = 10
 SPEARMAN_GOAL = 0.85
@@ -125,18 +124,19 @@ class Watcher:
         """Looks at the chain; never ends a run."""
         self.boards, tree = fleet.identities, fleet.foremost.state.ledger.tree
         spec = fleet.task.spec
-        self.sigma_micro = noise_micro(spec)
-        while found := scores.contributions(tree, 0, self._seen + 1):
+        self.sigma_micro = noise_micro(spec.privacy, spec.codec)
+        while found := scores.scores(tree, 0, self._seen + 1):
             self._seen += 1
-            for each in found:
-                self.influences[each.board].append(each.influence)
+            subjects = score_subjects.subjects(tree, 0, self._seen)
+            for each, median in zip(subjects, found.medians, strict=True):
+                self.influences[each.board].append(median.influence)
                 weight = spec.aggregation.staleness_q15[self._seen - 1 - each.base]
                 size = counted_size(spec, each.pledge)
-                amount = contribution(each.influence, size, weight)
+                amount = contribution(median.influence, size, weight)
                 self.earned[each.board] = with_contribution(
                     self.earned[each.board], amount
                 )
-            for board in {each.board for each in found}:
+            for board in {each.board for each in subjects}:
                 known = reputations.reputation(tree, board)
                 if known.quarantines:
                     self.earned[board] = BoardEarnings()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.service.arguments import command
 
 INT8 = "int8"
 _READABLE = 0o644
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling model list --report demo/
   starling model export --report demo/ --out model.onnx
   starling model export --home coordinator/ --version latest --out model.onnx
@@ -24,7 +25,6 @@ _EXAMPLES = """examples:
 
 DIR of --home is a coordinator's or a board's; DIR of --report is what `starling fleet
 run --report DIR` left. Nothing is written that the chain does not prove.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -45,11 +45,8 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling model",
-        description="Trained versions as ordinary ONNX files, with their proof.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "model", "Trained versions as ordinary ONNX files, with their proof.", _EXAMPLES
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     _verb(verbs, "list", _list, "the versions that there are, and how good they are")
@@ -105,7 +102,8 @@ def _add_version(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--personal",
         action="store_true",
-        help="a board's home: with the parameters that never left the board",
+        help="a board's home: its own model, or the version with the parameters that "
+        "never left the board",
     )
 
 
@@ -171,6 +169,7 @@ def _row_line(row: Any, *, is_best: bool) -> str:  # noqa: ANN401 - its module i
 
 def _proven(options: argparse.Namespace, source: Any) -> Any:  # noqa: ANN401 - as above
     """The version that is meant, once everything about it holds."""
+    from starling.export.model_card import EXACT_NOTE
     from starling.export.runtime.board_home import BoardModels
     from starling.export.runtime.model_source import chosen
 
@@ -182,7 +181,10 @@ def _proven(options: argparse.Namespace, source: Any) -> Any:  # noqa: ANN401 - 
             "only a board has parameters of its own: give its home with --home",
             key="--personal",
         )
-    return source.personal(model)
+    model = source.personal(model)
+    if model.is_boards_own:
+        _say(f"warning: {EXACT_NOTE}")
+    return model
 
 
 def _export(options: argparse.Namespace) -> int:

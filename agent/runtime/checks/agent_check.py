@@ -51,7 +51,7 @@ def check_agent(home: AgentHome) -> list[HealthCheck]:
         ("net", lambda: _network(home, config, now_s)),
         ("agent", lambda: _status(home, config)),
         ("runtime", subprocess_checks.engine_checks),
-        ("data", lambda: _data(home, config)),
+        ("data", lambda: _data(home, config, trainer_mb)),
     ]
     return [row for name, rows in parts for row in _all(name, rows)]
 
@@ -85,6 +85,8 @@ def _status(home: AgentHome, config: AgentConfig) -> Iterator[HealthCheck]:
     return status_checks.status_checks(document, config.pace.between_s)
 
 
-def _data(home: AgentHome, config: AgentConfig) -> Iterator[HealthCheck]:
+def _data(
+    home: AgentHome, config: AgentConfig, memory_mb: int
+) -> Iterator[HealthCheck]:
     folder = home.data(config).absolute()
-    return subprocess_checks.data_checks(folder, config.data.label)
+    return subprocess_checks.data_checks(folder, config.data.label, memory_mb)

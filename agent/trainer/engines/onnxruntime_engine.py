@@ -30,7 +30,7 @@ from starling.protocol.model.training_bundle import (
 
 
 class OrtTrainer:
-    """A bundle run by ONNX Runtime; see `agent.training.local_training.Trainer`."""
+    """A bundle run by ONNX Runtime; see `agent.training.training_inputs.Trainer`."""
 
     def __init__(self, bundle: OpenedBundle, threads: int) -> None:
         """Loads no graph yet.
