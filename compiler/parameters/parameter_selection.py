@@ -29,7 +29,7 @@ from starling.compiler.parameters.parameter_survey import (
     WeightSurvey,
     survey,
 )
-from starling.compiler.parameters.recurrent_biases import with_one_bias
+from starling.compiler.parameters.recurrent_weights import with_one_bias
 from starling.compiler.parameters.weight_tying import tied
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch, freed
 from starling.compiler.rewrite.float32_conversion import single
