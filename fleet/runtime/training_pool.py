@@ -19,6 +19,7 @@ from starling.agent.training.training_inputs import Trainer, TrainingInputs
 from starling.coordinator.aggregation.contribution_scores import (
     RootGradients,
     RootModel,
+    gradients_of,
     strata_of,
 )
 from starling.engine.opened_bundle import open_packed
@@ -29,7 +30,7 @@ from starling.fleet.attacks.attack_schedule import (
 )
 from starling.fleet.attacks.falsified_training import collusion, falsified
 from starling.fleet.attacks.update_attacks import backdoor_success, stamped
-from starling.fleet.datasets.partition import Examples
+from starling.fleet.datasets.partition import Examples, Indices
 from starling.fleet.report.model_metrics import (
     ModelMetrics,
     PersonalMetrics,
@@ -144,18 +145,16 @@ class _PoolRoot:
         return self._known[1]
 
     def _gradients(self, theta: NDArray[np.float32]) -> RootGradients:
-        trainer = self._pool.trainer()
-        strata = strata_of(self._examples.y, theta.size)
-        counts = np.bincount(strata)
-        means = np.zeros((len(counts), theta.size))
-        for stratum, count in enumerate(counts):
-            part = self._examples.take(np.flatnonzero(strata == stratum))
-            means[stratum] = (
-                gradient(trainer, theta, part.x, part.y, _MICRO_BATCH) / count
-            )
-        for places in local_slices(trainer.manifest.parameters):
-            means[:, places] = 0.0
-        return RootGradients(counts / len(strata), means)
+        trainer, root = self._pool.trainer(), self._examples
+
+        def gradient_sum(rows: Indices, whose: Indices) -> NDArray[np.float64]:
+            x, y = root.x[rows], root.y[whose]
+            total = gradient(trainer, theta, x, y, _MICRO_BATCH)
+            for places in local_slices(trainer.manifest.parameters):
+                total[places] = 0.0
+            return total
+
+        return gradients_of(strata_of(root.y, theta.size), gradient_sum)
 
     def accuracy(self, theta: bytes) -> float:
         """See `contribution_scores.RootModel`."""
