@@ -13,11 +13,8 @@ FOLDER_MODULES_MAX = 15
 SOURCES = (
     *PACKAGES,
     "benchmarks",
-    "console",
     "examples",
-    "export",
     "packaging",
-    "service",
 )
 LONG_STILL = {
     "compiler/rewrite/frontends/quantised_models.py",
