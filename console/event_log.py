@@ -27,7 +27,7 @@ class ConsoleEvent:
 
 
 def differences(before: StatusFacts, after: StatusFacts) -> list[ConsoleEvent]:
-    """What happened between two statuses of one coordinator, oldest subject first."""
+    """Events between two statuses of one coordinator, oldest subject first."""
     now_ms = int(after.document["now_ms"])
     found = [*_process(before, after), *_chain(before, after), *_tasks(before, after)]
     found += [*_refusals(before, after), *_boards(before, after)]

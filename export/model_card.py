@@ -22,7 +22,7 @@ _BOARDS_SHOWN_MAX = 20
 
 @dataclass(frozen=True)
 class TrialOnData:
-    """That a version was tried, and on what.
+    """Trial of a version, and its data.
 
     Attributes:
       name: Of the data, for people.

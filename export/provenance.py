@@ -37,7 +37,7 @@ METADATA_PREFIX = "starling."
 
 @dataclass(frozen=True)
 class VersionRow:
-    """What is known of a version, for people.
+    """Facts of a version, for people.
 
     Attributes:
       task: Its task.
@@ -63,7 +63,7 @@ class VersionRow:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a home says a version is, before anything of it is believed.
+    """Version as a home describes it, before anything of it is believed.
 
     Attributes:
       fleet: The fleet's name.
@@ -108,7 +108,7 @@ class ProvenModel:
 
     @property
     def privacy(self) -> PrivacyStatement:
-        """What the task promises to a board's owner."""
+        """Promise of the task to a board's owner."""
         return promise(self.spec)
 
     @property
@@ -126,7 +126,7 @@ class ProvenModel:
 
     @property
     def quorum(self) -> int:
-        """How many of the validators decide."""
+        """Number of validators that decide."""
         return quorum(len(self.validators.members), self.fault_model)
 
 
@@ -190,7 +190,7 @@ def _believed(receipt: Receipt, trusted: TrustedState, key: bytes, what: str) ->
 
 
 def epsilon_paid(spec: TaskSpec, charge: int) -> float | None:
-    """What a charge of the chain's means under a task; None without privacy."""
+    """Epsilon of a charge of the chain's under a task; None without privacy."""
     policy = spec.privacy
     if not policy.mechanism:
         return None
@@ -213,7 +213,7 @@ def privacy_document(model: ProvenModel) -> dict[str, object] | None:
 def metadata(
     model: ProvenModel, parameters: tuple[str, ...], more: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """What an exported file says of itself.
+    """Metadata of an exported file.
 
     Args:
       model: Proven.

@@ -1,4 +1,4 @@
-"""What all commands' arguments share: a parser's head, a home, types with bounds."""
+"""Arguments of all commands: a parser's head, a home, types with bounds."""
 
 import argparse
 import math

@@ -67,7 +67,7 @@ def is_loopback(host: str) -> bool:
 
 
 def url(listener: socket.socket, *, tls: bool = False) -> str:
-    """Where a browser on this machine finds a listening socket."""
+    """Address at which a browser on this machine finds a listening socket."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
     scheme = "https" if tls else "http"

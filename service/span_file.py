@@ -56,7 +56,7 @@ def use_spans(options: argparse.Namespace) -> None:
 
 
 def open_tracer(service: str, instance: str) -> Tracer | None:
-    """Where the spans of this process go; None if nobody asked for any.
+    """Tracer of this process's spans; None if nobody asked for any.
 
     Args:
       service: What it is, such as `agent`.

@@ -1,4 +1,4 @@
-"""What guards a page for people over a network: a reader's token, and TLS.
+"""Guards of a page for people over a network: a reader's token, and TLS.
 
 Source: RFC 8446 for TLS 1.3, the only version that is spoken.
 """
@@ -41,7 +41,7 @@ class WebAccess:
         ]
 
     def tls(self) -> ssl.SSLContext | None:
-        """How a server speaks TLS; None if it does not.
+        """Context in which a server speaks TLS; None if it does not.
 
         Raises:
           ConfigError: Naming the file that is missing, cannot be read, can be read by

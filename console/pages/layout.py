@@ -18,7 +18,7 @@ _DOCTYPE = "<!doctype html>\n"
 
 @dataclass(frozen=True)
 class OperatorFrame:
-    """What pages show to an operator who signed in.
+    """Frame of pages for an operator who signed in.
 
     Attributes:
       name: As the token has it.
@@ -33,7 +33,7 @@ class OperatorFrame:
 
 @dataclass(frozen=True)
 class PageFrame:
-    """What every page shows around its own part.
+    """Frame of every page around its own part.
 
     Attributes:
       fleet: Its name; empty while it is not known.
@@ -125,7 +125,7 @@ def _who(operator: OperatorFrame | None) -> Html:
 
 
 def _notes(operator: OperatorFrame | None) -> Html:
-    """What was just done; outside of what a live page replaces."""
+    """Notes of what was just done; outside of what a live page replaces."""
     if operator is None or not operator.notes:
         return Html("")
     rows = [

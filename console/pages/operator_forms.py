@@ -10,7 +10,7 @@ _ROWS = 24
 
 @dataclass(frozen=True)
 class TaskForm:
-    """What stands in the form of a task.
+    """Values in the form of a task.
 
     Attributes:
       bundles: Names of the folders to choose from.
@@ -27,7 +27,7 @@ class TaskForm:
 
 @dataclass(frozen=True)
 class TaskPrice:
-    """What a task costs, as its button's page says.
+    """Price of a task, as its button's page says.
 
     Attributes:
       name: Of the task.
@@ -88,7 +88,7 @@ def admission_form(
 
 
 def _waiting(operator: OperatorFrame, newcomers: tuple[NewcomerRow, ...]) -> Html:
-    """Who came with a token, each with a button to accept and one to reject."""
+    """Newcomers with a token, each with a button to accept and one to reject."""
     if not newcomers:
         return Html("")
     rows = [

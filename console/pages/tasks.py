@@ -67,7 +67,7 @@ def task(frame: PageFrame, chain: ChainFacts, number: int) -> Html | None:
 
 
 def _pause(operator: OperatorFrame | None, found: TaskFacts) -> Html:
-    """Why a task pauses, and for an operator the button that ends it."""
+    """Reason of a task's pause, and for an operator the button that ends it."""
     if not found.pause:
         return Html("")
     said = element("p", trouble(found.pause))

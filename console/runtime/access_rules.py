@@ -16,7 +16,7 @@ _PURPOSE = b"starling console session"
 
 @dataclass(frozen=True)
 class AccessRules:
-    """Who may read.
+    """Rules of who may read.
 
     Attributes:
       loopback: Whether only this machine reaches the console.

@@ -146,7 +146,7 @@ class OperatorActions:
         return text if isinstance(text, Response) else _done(request, text, "/admit")
 
     def _newcomers(self) -> tuple[NewcomerRow, ...]:
-        """Who waits; nobody where this coordinator has no broker's folder."""
+        """Waiting newcomers; none where this coordinator has no broker's folder."""
         try:
             store = EnrolmentStore(own_broker(self._home.config().broker).path)
             claims, decided = store.claims(), store.decisions()
@@ -277,7 +277,7 @@ class OperatorActions:
     async def _do(
         self, request: Request, page: str, work: Callable[[], _Result]
     ) -> _Result | Response:
-        """What an action gives; or the answer, if it could not be done."""
+        """Result of an action; or the answer, if it could not be done."""
         try:
             return await self._alone(work)
         except FederationError as error:

@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
 
 @dataclass(frozen=True)
 class ConsoleSettings:
-    """What a console is started with.
+    """Settings that a console is started with.
 
     Attributes:
       home: Of the coordinator.
@@ -121,7 +121,7 @@ def read_token(file: Path) -> bytes:
 def access_rules(
     settings: ConsoleSettings, listener: socket.socket, *, tls: bool
 ) -> AccessRules:
-    """Who may read, said in the log where that is more than this machine.
+    """Rules of who may read, said in the log where that is more than this machine.
 
     Args:
       settings: What the operator gave.

@@ -166,11 +166,11 @@ class _Shown:
 
     @property
     def model(self) -> ModelDigests:
-        """What the version consists of."""
+        """Parts of the version."""
         return self.manifest.model
 
     def receipt(self, proof: StateProof) -> Receipt:
-        """That an entry of the state stands under the manifest's header."""
+        """Receipt of an entry of the state under the manifest's header."""
         manifest = self.manifest
         return Receipt(
             (), None, StateEntry(manifest.header, manifest.certificate, proof)
@@ -178,7 +178,7 @@ class _Shown:
 
 
 def _shown(progress: StoredTrust, file: Path) -> _Shown:
-    """What a file keeps, with the validators that certified it.
+    """Content of a file, with the validators that certified it.
 
     A manifest may stand at the very height at which the validators change; by then the
     board holds on to the set that follows, and to the one before it.

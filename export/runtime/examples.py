@@ -20,7 +20,7 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class TriedModel:
-    """What a model gave on examples.
+    """Outputs and metrics of a model on examples.
 
     Attributes:
       x: (n, *input) as the graphs take it.

@@ -1,4 +1,4 @@
-"""Where models are: a coordinator's home, a board's home, a fleet's report."""
+"""Sources of models: a coordinator's home, a board's home, a fleet's report."""
 
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,7 @@ class ModelSource(Protocol):
     """A home with versions of a task's model."""
 
     def rows(self, task: int) -> tuple[VersionRow, ...]:
-        """What is known of the versions, rising.
+        """Facts of the versions, rising.
 
         Raises:
           ConfigError: If there is no such task.

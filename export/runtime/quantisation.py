@@ -94,7 +94,7 @@ def with_metadata(model: bytes, more: Mapping[str, str]) -> bytes:
 def measured_file(
     model: bytes, manifest: BundleManifest, examples: TriedModel
 ) -> Metrics:
-    """What an exported file is worth, run by stock ONNX Runtime.
+    """Metrics of an exported file, run by stock ONNX Runtime.
 
     Args:
       model: The file's content.

@@ -86,8 +86,8 @@ class KeptChain:
         """
         self.extend(kept)
         with self._store.transaction():
-            for content in kept.store.blobs():
-                self._store.put_blob(content)
+            for digest in kept.store.blobs():
+                self._store.put_blob(kept.store.blob(digest) or b"", digest)
             self._store.put_model(_TASK, 0, kept.state.tasks[_TASK].spec.initial)
             for known in kept.store.versions(_TASK):
                 model = kept.store.model(_TASK, known.version)
@@ -118,7 +118,7 @@ class KeptChain:
         )
 
     def _put_blocks(self, kept: VirtualCoordinator) -> None:
-        rows = kept.rows(self._store.height()) if self._holds else []
+        rows = kept.store.rows(self._store.height() + 1) if self._holds else []
         for checked in check_rows(kept.store.genesis, rows, begin=self._tip):
             stored = kept.store.block(self._store.height() + 1)
             if not isinstance(checked, CheckedBlock) or stored is None:

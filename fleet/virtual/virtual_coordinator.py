@@ -17,8 +17,6 @@ from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
 from starling.coordinator.chain.state.task_records import AggregationJob
-from starling.coordinator.chain.storage.block_rows import BlockRow, pack_body
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.chain.verification.chain_replay import (
     CheckedBlock,
     check_rows,
@@ -40,6 +38,7 @@ from starling.coordinator.loop.ports import (
     Work,
 )
 from starling.coordinator.models import held_out_losses
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore  # noqa: TID251 - one in memory touches nothing
 from starling.coordinator.step.effects import EvaluateVersion
 from starling.coordinator.step.events import (
     Event,
@@ -53,7 +52,6 @@ from starling.fleet.faults.vote_forger import VoteForger, falsified
 from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.version_log import VersionLog
-from starling.protocol.chain.blocks import CERTIFICATE, HEADER
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import TaskId, device_from_name
@@ -111,7 +109,7 @@ class VirtualCoordinator:
     faults: FaultOrders = field(default_factory=FaultOrders)
     up: bool = False
     loop: CoordinatorLoop = field(init=False)
-    store: MemoryStore = field(init=False)
+    store: SqliteStore = field(init=False)
     votes: MemoryVoteJournal = field(default_factory=MemoryVoteJournal)
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
     tally: CoordinatorCounters = field(init=False)
@@ -122,7 +120,7 @@ class VirtualCoordinator:
 
     def __post_init__(self) -> None:
         """Starts with an empty disk."""
-        self.store = MemoryStore(self.settings.ledger.genesis)
+        self.store = SqliteStore.in_memory(self.settings.ledger.genesis)
         self.tally = CoordinatorCounters(0, lambda: self.world.agenda.now_s)
         self.start()
 
@@ -240,22 +238,6 @@ class VirtualCoordinator:
             ],
         }
 
-    def rows(self, after: int = 0) -> list[BlockRow]:
-        """Its chain after a height, as it would be exported."""
-        found = []
-        for height in range(after + 1, self.state.ledger.height + 1):
-            stored = self.store.block(height)
-            assert stored is not None
-            found.append(
-                BlockRow(
-                    height,
-                    HEADER.pack(stored.block.header),
-                    pack_body(stored.block.transactions),
-                    CERTIFICATE.pack(stored.certificate),
-                )
-            )
-        return found
-
     def _open_bus(self) -> MessageBus:
         bus = _VirtualBus(self)
         self._gossip: FaultyGossip | None = None
@@ -316,7 +298,7 @@ class VirtualCoordinator:
 
 def holds(coordinator: VirtualCoordinator) -> bool:
     """True if a coordinator's whole chain holds, checked from its genesis on."""
-    rows = coordinator.rows()
+    rows = list(coordinator.store.rows())
     found = list(check_rows(coordinator.store.genesis, rows))
     return len(found) == len(rows) and isinstance(found[-1], CheckedBlock)
 

@@ -178,7 +178,9 @@ class VirtualFleet:
 
     def verify(self) -> bool:
         """True if all chains hold, checked from their first blocks, and agree."""
-        chains = [[row.header for row in each.rows()] for each in self.coordinators]
+        chains = [
+            [row.header for row in each.store.rows()] for each in self.coordinators
+        ]
         longest = max(chains, key=len)
         agree = all(chain == longest[: len(chain)] for chain in chains)
         return agree and all(holds(each) for each in self.coordinators)

@@ -25,6 +25,7 @@ from starling.protocol.ids import (
     device_id,
     device_name,
 )
+from starling.protocol.schema.json_document import check_fields, read_json
 
 DOCUMENT_BYTES_MAX = 128 * 1024
 PEM_CHARS_MAX = 16 * 1024
@@ -207,22 +208,10 @@ def _document(
 ) -> dict[str, object]:
     if len(text) > DOCUMENT_BYTES_MAX:
         raise LimitError(f"{len(text)} bytes, {DOCUMENT_BYTES_MAX} allowed")
-    try:
-        document = json.loads(text, object_pairs_hook=_unique)
-    # ValueError covers JSON and UTF-8; a deep nest of brackets exhausts recursion.
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"not JSON: {error}") from error
+    document = read_json(text, "document")
     if not isinstance(document, dict) or document.get("format") != expected:
         raise DecodeError(f"format: expected {expected!r}")
-    if odd := sorted(set(document) ^ set(keys)):
-        raise DecodeError(f"missing or unknown: {', '.join(odd)[:200]}")
-    return document
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice")
+    check_fields(document, "document", keys)
     return document
 
 

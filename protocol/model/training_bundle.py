@@ -11,7 +11,7 @@ published.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError, LimitError
@@ -211,22 +211,15 @@ class BundleManifest:
             "parameters": [item.document() for item in self.parameters],
             "dimension": self.dimension,
             "loss": self.loss,
-            "loss_settings": {
-                "class_weights": list(self.loss_settings.class_weights),
-                "label_smoothing": self.loss_settings.label_smoothing,
-                "delta": self.loss_settings.delta,
-            },
+            "loss_settings": asdict(self.loss_settings),
             "clipping": self.clipping,
             "opset": self.opset,
-            "input": _port_document(self.input),
-            "target": _port_document(self.target),
-            "output": _port_document(self.output),
+            "input": asdict(self.input),
+            "target": asdict(self.target),
+            "output": asdict(self.output),
             "tables": [[item.start, item.size, item.rows] for item in self.tables],
             "classes": list(self.classes),
-            "preprocessing": {
-                "scale": list(self.preprocessing.scale),
-                "offset": list(self.preprocessing.offset),
-            },
+            "preprocessing": asdict(self.preprocessing),
             "example_bytes": self.example_bytes,
             "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
         }
@@ -347,32 +340,15 @@ def _check_files(files: Mapping[str, bytes]) -> None:
 
 
 _MANIFEST_FIELDS = (
-    "format",
-    "name",
-    "parameters",
-    "dimension",
-    "loss",
-    "loss_settings",
-    "clipping",
-    "opset",
-    "input",
-    "target",
-    "output",
-    "tables",
-    "classes",
-    "preprocessing",
-    "example_bytes",
-    "files",
+    *("format", "name", "parameters", "dimension", "loss", "loss_settings", "clipping"),
+    *("opset", "input", "target", "output", "tables", "classes", "preprocessing"),
+    *("example_bytes", "files"),
 )
 _OPTIONAL_FIELDS = ("origin", "source", "table")
 
 
 def _text(value: object, place: str) -> str:
     return text(value, f"manifest.{place}", NAME_CHARS_MAX)
-
-
-def _port_document(port: TensorSpec) -> dict[str, object]:
-    return {"shape": list(port.shape), "dtype": port.dtype}
 
 
 def _port(value: Any, place: str) -> TensorSpec:  # noqa: ANN401 - from the JSON reader
@@ -382,12 +358,9 @@ def _port(value: Any, place: str) -> TensorSpec:  # noqa: ANN401 - from the JSON
 
 
 def _preprocessing(value: Any) -> Preprocessing:  # noqa: ANN401 - from the JSON reader
-    check_fields(value, "manifest.preprocessing", ("scale", "offset"))
-    place = "manifest.preprocessing"
-    scale, offset = [
-        numbers(value[k], place, CHANNELS_MAX) for k in ("scale", "offset")
-    ]
-    return Preprocessing(scale, offset)
+    place, names = "manifest.preprocessing", ("scale", "offset")
+    check_fields(value, place, names)
+    return Preprocessing(*(numbers(value[name], place, CHANNELS_MAX) for name in names))
 
 
 def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON reader

@@ -17,7 +17,6 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredVersion,
     TransactionLocation,
 )
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS, unpack_bucket
 from starling.coordinator.chain.verification import audit
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
@@ -34,7 +33,7 @@ Make = Callable[[SmallChain], ChainStore]
 @pytest.fixture(params=["memory", "sqlite"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "memory":
-        return lambda world: MemoryStore(world.genesis)
+        return lambda world: SqliteStore.in_memory(world.genesis)
     return lambda world: SqliteStore.create(tmp_path / "chain", world.genesis)
 
 

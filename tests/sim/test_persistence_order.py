@@ -40,7 +40,7 @@ class NoPower:
 def test_power_cut_at_the_vote_leaves_the_upload(
     before: tuple[Effect, ...], batch: tuple[Effect, ...]
 ) -> None:
-    store = CrashingStore(GENESIS, Invariants(CHAIN))
+    store = CrashingStore.under(GENESIS, Invariants(CHAIN))
     persistence = Persistence(store, NoPower(), 0, 20)
     persistence.commit(before, 0)
 
@@ -51,7 +51,7 @@ def test_power_cut_at_the_vote_leaves_the_upload(
 
 
 def test_power_cut_at_a_vote_that_is_written_first_loses_the_upload() -> None:
-    store = CrashingStore(GENESIS, Invariants(CHAIN))
+    store = CrashingStore.under(GENESIS, Invariants(CHAIN))
     persistence = Persistence(store, NoPower(), 0, 20)
 
     with pytest.raises(PowerCut):
@@ -71,7 +71,7 @@ def test_power_cut_at_a_vote_that_is_written_first_loses_the_upload() -> None:
 def test_upload_dropped_and_stored_in_one_batch_ends_as_the_last_one_said(
     batch: tuple[Effect, ...], kept: bool
 ) -> None:
-    store = CrashingStore(GENESIS, Invariants(CHAIN))
+    store = CrashingStore.under(GENESIS, Invariants(CHAIN))
     persistence = Persistence(store, NoPower(), 0, 20)
     persistence.commit((STORE,), 0)
 

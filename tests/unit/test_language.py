@@ -11,14 +11,17 @@ PACKAGES = (
     "agent",
     "broker",
     "compiler",
+    "console",
     "coordinator",
     "durable",
     "engine",
+    "export",
     "firmware_profiles",
     "fleet",
     "protocol",
     "records",
     "sandbox",
+    "service",
     "src",
 )
 QUESTION_WORDS = frozenset(

@@ -13,16 +13,12 @@ FOLDER_MODULES_MAX = 15
 SOURCES = (
     *PACKAGES,
     "benchmarks",
-    "console",
     "examples",
-    "export",
     "packaging",
-    "service",
 )
 LONG_STILL = {
     "compiler/rewrite/frontends/quantised_models.py",
     "compiler/bundle/compile_pipeline.py compile_model",
-    "protocol/model/training_bundle.py",
     "records",
 }
 """To be shortened; nothing may be added."""

@@ -89,7 +89,7 @@ class Transaction:
     rule: Rule
     signer: Signer
     senders: tuple[str, ...]
-    anchor: str
+    anchor: str = "transactions"
 
 
 _BOARDS = ("coordinator.runtime.operations.board_admission",)
@@ -103,31 +103,17 @@ _ROWS = (
         board_registry.register,
         Signer.OPERATOR,
         _BOARDS,
-        "transactions",
     ),
     Transaction(
-        MessageKind.REVOKE,
-        REVOKE,
-        board_registry.revoke,
-        Signer.OPERATOR,
-        _BOARDS,
-        "transactions",
+        MessageKind.REVOKE, REVOKE, board_registry.revoke, Signer.OPERATOR, _BOARDS
     ),
-    Transaction(
-        MessageKind.TASK,
-        TASK,
-        task_opening.publish,
-        Signer.OPERATOR,
-        _TASKS,
-        "transactions",
-    ),
+    Transaction(MessageKind.TASK, TASK, task_opening.publish, Signer.OPERATOR, _TASKS),
     Transaction(
         MessageKind.UPDATE,
         CONTRIBUTION,
         version_cut.update,
         Signer.BOARD,
         ("agent.round.release_time",),
-        "transactions",
     ),
     Transaction(
         MessageKind.ATTEST,
@@ -170,7 +156,6 @@ _ROWS = (
         proposer_absence.present,
         Signer.VALIDATOR,
         ("coordinator.chain.node.height",),
-        "transactions",
     ),
     Transaction(
         MessageKind.FUND,

@@ -1,7 +1,7 @@
 """Interface of a coordinator's chain store.
 
-`memory_store` keeps it in memory and `coordinator.runtime.storage.sqlite_store` on
-disk; one suite in tests/contract runs both.
+`coordinator.runtime.storage.sqlite_store` keeps it on disk, or in memory for fleets in
+one process; one suite in tests/contract runs both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

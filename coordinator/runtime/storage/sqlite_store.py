@@ -4,7 +4,9 @@ Write-ahead log with full synchronisation: what a transaction put is on the disk
 its `with` block ends. One process writes; others may read meanwhile.
 """
 
+import sqlite3
 from pathlib import Path
+from typing import Self
 
 from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.runtime.storage.sqlite_chain import ChainTables
@@ -42,16 +44,18 @@ class SqliteStore(ChainTables, WorkTables):
             connection = connect(unfinished)
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(f"BEGIN; {SCHEMA}")
-            facts = [("format", b"%d" % FORMAT), ("genesis", GENESIS.pack(genesis))]
-            connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
-            entries = genesis_tree(genesis).items()
-            connection.executemany("INSERT INTO state VALUES (?, ?)", entries)
-            connection.execute("COMMIT")
+            _begin(connection, genesis)
             connection.close()
             unfinished.replace(path)
             sync_folder(path.parent)
         return cls.open(path)
+
+    @classmethod
+    def in_memory(cls, genesis: Genesis) -> Self:
+        """Starts a chain that does not outlive the process, for simulations."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        _begin(connection, genesis)
+        return cls(Path(":memory:"), connection, genesis)
 
     @classmethod
     def open(cls, path: Path) -> "SqliteStore":
@@ -97,3 +101,12 @@ class SqliteStore(ChainTables, WorkTables):
         except ProtocolError as error:
             raise StorageError(f"{path}: genesis is damaged: {error}") from error
         return cls(path, connection, genesis)
+
+
+def _begin(connection: sqlite3.Connection, genesis: Genesis) -> None:
+    connection.executescript(f"BEGIN; {SCHEMA}")
+    facts = [("format", b"%d" % FORMAT), ("genesis", GENESIS.pack(genesis))]
+    connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+    entries = genesis_tree(genesis).items()
+    connection.executemany("INSERT INTO state VALUES (?, ?)", entries)
+    connection.execute("COMMIT")

@@ -206,6 +206,12 @@ class WorkTables(SqliteTables):
             rows = self._connection.execute(sql, (digest,)).fetchall()
         return b"".join(row[0] for row in rows)
 
+    def blobs(self) -> tuple[Digest, ...]:
+        """Digests of all wholes."""
+        with storage_errors(self._path):
+            rows = self._connection.execute("SELECT digest FROM blobs")
+            return tuple(Digest(digest) for (digest,) in rows)
+
     def has_blob(self, digest: bytes) -> bool:
         """See `ChainStore`."""
         return self._one("SELECT 1 FROM blobs WHERE digest = ?", digest) is not None

@@ -1,11 +1,12 @@
 """Four validators never fork, and go on once the weather is calm again."""
 
-from copy import deepcopy
+from pathlib import Path
 
 import pytest
 
 from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.state import board_records, validator_records
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from tests.sim.consensus.validator_network import Bus, Cut, Weather, never
 from tests.unit.coordinator.fixtures.small_chain import (
     SmallChain,
@@ -144,7 +145,7 @@ def test_validator_without_its_journal_is_one_fault_that_the_others_bear() -> No
     play(made)
 
 
-def from_old_backup(seed: int, listen_s: float) -> Bus:
+def from_old_backup(seed: int, listen_s: float, copy: Path) -> Bus:
     """A world in which node 3 gets chain and journal of 9 s back at 30 s.
 
     Back up it hears nobody for 20 s and is heard by nobody, but clients still give it
@@ -157,11 +158,12 @@ def from_old_backup(seed: int, listen_s: float) -> Bus:
     made = bus(seed, Weather(delay_s=0.05), alone, listen_s=listen_s)
     made.run(30.0, lambda: made.now_s >= 9.0)
     kept = made.nodes[3]
-    disk, journal = deepcopy(kept.disk), list(kept.journal)
+    kept.disk.copy_to(copy)
+    journal = list(kept.journal)
     made.run(40.0, lambda: made.now_s >= 30.0)
     lost = kept.journal[len(journal) :]
     assert lost
-    kept.disk, kept.journal = disk, journal
+    kept.disk, kept.journal = SqliteStore.open(copy), journal
     made.witness.left_out = {3}
     kept.restart(made.now_s)
     made.run(CALM_S, lambda: made.now_s >= 49.0)
@@ -172,9 +174,9 @@ def from_old_backup(seed: int, listen_s: float) -> Bus:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_validator_from_an_old_backup_of_chain_and_journal_signs_nothing_twice(
-    seed: int,
+    seed: int, tmp_path: Path
 ) -> None:
-    made = from_old_backup(seed, listen_s=2.5)
+    made = from_old_backup(seed, 2.5, tmp_path / "old")
     before = made.nodes[3].state
     play(made)
     after = made.nodes[3].state
@@ -182,8 +184,8 @@ def test_validator_from_an_old_backup_of_chain_and_journal_signs_nothing_twice(
     assert not after.copied
 
 
-def test_old_backup_without_the_wait_would_sign_twice() -> None:
-    made = from_old_backup(0, listen_s=0.0)
+def test_old_backup_without_the_wait_would_sign_twice(tmp_path: Path) -> None:
+    made = from_old_backup(0, 0.0, tmp_path / "old")
     with pytest.raises(AssertionError, match="node 3"):
         made.check_votes()
 

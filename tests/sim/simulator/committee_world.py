@@ -204,7 +204,7 @@ class CommitteeWorld(FleetWorld):
     def _office(
         self, index: int, settings: OfficeSettings, wholes: tuple[bytes, ...]
     ) -> CoordinatorNode:
-        store = CrashingStore(GENESIS, self.law)
+        store = CrashingStore.under(GENESIS, self.law)
         with store.transaction():
             for whole in wholes:
                 store.put_blob(whole)

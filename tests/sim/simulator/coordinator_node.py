@@ -7,6 +7,7 @@ one that leaves something behind is an instant at which the power may go.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 from starling.broker.link_events import (
     AckToken,
@@ -20,11 +21,11 @@ from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import AggregationJob
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.memory_ports import MemoryInbox, SilentMonitor
 from starling.coordinator.loop.ports import Clock, Item, LoopPorts, ScoringInputs, Work
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
@@ -64,13 +65,18 @@ class CrashingVoteJournal:
             self.entries.append(vote.payload)
 
 
-class CrashingStore(MemoryStore):
+class CrashingStore(SqliteStore):
     """The store in memory: a power cut comes before or after a transaction."""
 
-    def __init__(self, genesis: Genesis, law: Invariants) -> None:
-        super().__init__(genesis)
-        self.instant: Callable[[], None] = lambda: None
-        self._law = law
+    instant: Callable[[], None]
+    law: Invariants
+
+    @classmethod
+    def under(cls, genesis: Genesis, law: Invariants) -> Self:
+        """Starts a chain that keeps some invariants."""
+        store = cls.in_memory(genesis)
+        store.instant, store.law = lambda: None, law
+        return store
 
     def put_block(
         self,
@@ -80,11 +86,11 @@ class CrashingStore(MemoryStore):
         identities: Sequence[Digest],
     ) -> None:
         super().put_block(block, certificate, changes, identities)
-        self._law.stores_block(self, block)
+        self.law.stores_block(self, block)
 
     def put_model(self, task: int, version: int, model: ModelDigests) -> None:
         super().put_model(task, version, model)
-        self._law.stores_model(version, model)
+        self.law.stores_model(version, model)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -154,7 +154,7 @@ class FleetWorld:
         self.broker = Broker(self.time)
         self.law = Invariants(CHAIN)
         task, wholes = spec(plan)
-        store = CrashingStore(GENESIS, self.law)
+        store = CrashingStore.under(GENESIS, self.law)
         with store.transaction():
             for whole in wholes:
                 store.put_blob(whole)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.synthetic_chain import put
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.cli.key_retirement import still_needed
 from starling.coordinator.cli.newcomer_progress import (
     FRESH_S,
@@ -214,7 +213,7 @@ def test_checkpoint_names_the_last_header_and_is_pinned(
     check_pinned(store, pinned, "pinned")
     check_pinned(store, None, "pinned")
     store.close()
-    shorter = MemoryStore(MEADOW)
+    shorter = SqliteStore.in_memory(MEADOW)
     check_pinned(shorter, pinned, "pinned")
 
 

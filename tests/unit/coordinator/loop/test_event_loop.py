@@ -13,7 +13,6 @@ from starling.broker.link_events import (
     MqttMessage,
 )
 from starling.coordinator.chain.node.node import JournalVote
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.memory_ports import (
     MemoryInbox,
@@ -21,6 +20,7 @@ from starling.coordinator.loop.memory_ports import (
     SilentMonitor,
 )
 from starling.coordinator.loop.ports import Clock, Item, LoopPorts, ScoringInputs, Work
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.effects import EvaluateVersion
 from starling.protocol.errors import StorageError
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -55,13 +55,11 @@ class NoJobs:
         raise AssertionError("there is no root set")
 
 
-class NotingStore(MemoryStore):
+class NotingStore(SqliteStore):
     """Notes its transactions; may refuse them."""
 
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__(GENESIS)
-        self.notes = notes
-        self.full = False
+    notes: list[str]
+    full = False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -94,7 +92,8 @@ class World:
     coming: list[Item] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store, self.votes = NotingStore(self.notes), NotingVotes(self.notes)
+        self.store, self.votes = NotingStore.in_memory(GENESIS), NotingVotes(self.notes)
+        self.store.notes = self.notes
         self.inbox = MemoryInbox()
         self.boots = 0
 

@@ -9,10 +9,10 @@ import pytest
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.chain.state.task_records import AggregationJob
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.job_inputs import JobInputs
 from starling.coordinator.loop.ports import LoopPorts
 from starling.coordinator.loop.storage.blob_cache import BlobCache
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.effects import ComputeVersion
 from starling.coordinator.step.events import ComputationFailed, Event, VersionComputed
 from starling.protocol.dataclass_replace import evolve
@@ -34,7 +34,7 @@ def computed(
     theta: bytes, momentum: bytes, average: bytes, robust: Robust = Robust.NONE
 ) -> Event:
     """Result of version 1 of a task with this version 0."""
-    store = MemoryStore(GENESIS)
+    store = SqliteStore.in_memory(GENESIS)
     with store.transaction():
         for part in (theta, momentum, average):
             store.put_blob(part)

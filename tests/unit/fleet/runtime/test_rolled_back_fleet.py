@@ -121,7 +121,7 @@ def test_fleet_of_four_coordinators_rolls_back_by_motion(
 
 def lineage_of(coordinator: VirtualCoordinator) -> tuple[FinalVersion, ...]:
     reader = LineageReader(TaskId(0))
-    for found in check_rows(coordinator.store.genesis, coordinator.rows()):
+    for found in check_rows(coordinator.store.genesis, list(coordinator.store.rows())):
         assert isinstance(found, CheckedBlock)
         reader.observe(found.tip.height, found.changes, found.tip.tree)
     return reader.versions()

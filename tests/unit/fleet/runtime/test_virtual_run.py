@@ -19,6 +19,7 @@ from starling.fleet.runtime.training_material import prepare
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
+from starling.protocol.chain.blocks import HEADER
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.metrics import ClassMetrics
@@ -123,11 +124,13 @@ def test_virtual_hub_tampered_block_does_not_hold() -> None:
     while fleet.version < 2:
         assert fleet.advance()
     assert fleet.verify()
-    blocks = fleet.coordinators[0].store._blocks
-    stored = blocks[max(blocks)]
-    header = replace(stored.block.header, time_ms=stored.block.header.time_ms + 1)
-    block = replace(stored.block, header=header)
-    blocks[max(blocks)] = replace(stored, block=block)
+    store = fleet.coordinators[0].store
+    known = store.header(store.height())
+    assert known is not None
+    header = replace(known.header, time_ms=known.header.time_ms + 1)
+    with store.transaction():
+        row = (HEADER.pack(header), header.height)
+        store._write("UPDATE blocks SET header = ? WHERE height = ?", row)
     assert not fleet.verify()
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.storage import blob_cache
 from starling.coordinator.loop.storage.blob_cache import BlobCache
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.ids import Digest, H
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
 
-class Counting(MemoryStore):
+class Counting(SqliteStore):
     """Counts what is read."""
 
     read = 0
@@ -21,7 +21,7 @@ class Counting(MemoryStore):
 
 @pytest.fixture
 def store() -> Counting:
-    return Counting(SmallChain().genesis)
+    return Counting.in_memory(SmallChain().genesis)
 
 
 def put(store: Counting, content: bytes) -> Digest:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.storage import blob_writer
 from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.runtime.command_inbox import CommandInbox, drop_blob
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.effects import (
     Effect,
     ExamineBundle,
@@ -25,12 +25,12 @@ SAID = LogLine("said")
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore(SmallChain().genesis)
+def store() -> SqliteStore:
+    return SqliteStore.in_memory(SmallChain().genesis)
 
 
 @pytest.fixture
-def wholes(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> PendingBlobWrites:
+def wholes(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> PendingBlobWrites:
     monkeypatch.setattr(blob_writer, "SLICE_BYTES", 30)
     monkeypatch.setattr(blob_writer, "LONG_BYTES", 50)
     return PendingBlobWrites(store)
@@ -50,7 +50,7 @@ def test_short_whole_is_left_to_the_commit(wholes: PendingBlobWrites) -> None:
 
 
 def test_long_whole_is_written_in_slices_and_then_read(
-    store: MemoryStore, wholes: PendingBlobWrites
+    store: SqliteStore, wholes: PendingBlobWrites
 ) -> None:
     committed, done = turn(wholes, WHOLE, EXAMINE, SAID)
     assert committed == [EXAMINE, SAID]
@@ -65,7 +65,7 @@ def test_long_whole_is_written_in_slices_and_then_read(
 
 
 def test_what_vouches_for_wholes_waits_for_all_of_them(
-    store: MemoryStore, wholes: PendingBlobWrites
+    store: SqliteStore, wholes: PendingBlobWrites
 ) -> None:
     other = LONG[::-1]
     secure = FindMissingBlobs(TaskId(0), (H(LONG), H(other)))
@@ -80,7 +80,7 @@ def test_what_vouches_for_wholes_waits_for_all_of_them(
 
 
 def test_whole_that_is_there_is_not_written_again(
-    store: MemoryStore, wholes: PendingBlobWrites
+    store: SqliteStore, wholes: PendingBlobWrites
 ) -> None:
     with store.transaction():
         store.put_blob(LONG)
@@ -88,7 +88,7 @@ def test_whole_that_is_there_is_not_written_again(
 
 
 def test_unfinished_whole_is_forgotten_at_the_next_start(
-    store: MemoryStore, wholes: PendingBlobWrites
+    store: SqliteStore, wholes: PendingBlobWrites
 ) -> None:
     turn(wholes, WHOLE)
     again = PendingBlobWrites(store)
@@ -100,7 +100,7 @@ def test_unfinished_whole_is_forgotten_at_the_next_start(
 
 
 def test_dropped_blob_leaves_the_inbox_once_it_is_durable(
-    store: MemoryStore, wholes: PendingBlobWrites, tmp_path: Path
+    store: SqliteStore, wholes: PendingBlobWrites, tmp_path: Path
 ) -> None:
     inbox = CommandInbox(tmp_path, lambda: 0.0)
     drop_blob(tmp_path, LONG)

@@ -5,12 +5,12 @@ import pytest
 
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
-from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.storage.persistence import (
     ANCHOR_EVERY,
     ANCHORS_KEPT,
     Persistence,
 )
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.coordinator.step.effects import (
     DropUpload,
@@ -31,12 +31,12 @@ NOW_MS = 7
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore(GENESIS)
+def store() -> SqliteStore:
+    return SqliteStore.in_memory(GENESIS)
 
 
 @pytest.fixture
-def persistence(store: MemoryStore, tmp_path: Path) -> Persistence:
+def persistence(store: SqliteStore, tmp_path: Path) -> Persistence:
     return Persistence(store, VoteJournal(tmp_path / "votes"), 0, versions_kept=2)
 
 
@@ -53,7 +53,7 @@ def final(number: int) -> list[StoreModel | StoreVersion]:
 
 
 def test_commit_versions_keeps_the_bytes_of_the_newest_only(
-    persistence: Persistence, store: MemoryStore
+    persistence: Persistence, store: SqliteStore
 ) -> None:
     for number in (1, 2, 3):
         persistence.commit(final(number), NOW_MS)
@@ -68,12 +68,12 @@ def tried(number: int, accuracy: float) -> StoreMetrics:
     return StoreMetrics(TaskId(0), Version(number), accuracy, 1.0 - accuracy)
 
 
-def kept(store: MemoryStore, numbers: range) -> list[int]:
+def kept(store: SqliteStore, numbers: range) -> list[int]:
     return [n for n in numbers if store.blob(model(n).digests().theta) is not None]
 
 
 def test_commit_versions_keeps_the_best_until_a_better_one_comes(
-    persistence: Persistence, store: MemoryStore
+    persistence: Persistence, store: SqliteStore
 ) -> None:
     scores = {1: 0.3, 2: 0.9, 3: 0.4, 4: 0.5, 5: 0.6}
     for number, accuracy in scores.items():
@@ -89,7 +89,7 @@ def test_commit_versions_keeps_the_best_until_a_better_one_comes(
 
 
 def test_commit_versions_keeps_some_old_ones_for_a_trace_to_begin_from(
-    persistence: Persistence, store: MemoryStore
+    persistence: Persistence, store: SqliteStore
 ) -> None:
     newest = (ANCHORS_KEPT + 1) * ANCHOR_EVERY
     for number in range(1, newest + 1):
@@ -103,7 +103,7 @@ def test_commit_versions_keeps_some_old_ones_for_a_trace_to_begin_from(
 
 
 def test_commit_versions_after_a_restart_knows_the_best(
-    persistence: Persistence, store: MemoryStore, tmp_path: Path
+    persistence: Persistence, store: SqliteStore, tmp_path: Path
 ) -> None:
     for number, accuracy in ((1, 0.3), (2, 0.9), (3, 0.4)):
         persistence.commit([*final(number), tried(number, accuracy)], NOW_MS)
@@ -120,7 +120,7 @@ def test_commit_versions_after_a_restart_knows_the_best(
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_commit_metrics_of_a_version_that_is_gone_leave_the_best_that_is_kept(
-    persistence: Persistence, store: MemoryStore, tmp_path: Path, restarted: bool
+    persistence: Persistence, store: SqliteStore, tmp_path: Path, restarted: bool
 ) -> None:
     persistence.commit([*final(1), *final(2), *final(3)], NOW_MS)
     persistence.commit([tried(2, 0.8)], NOW_MS)
@@ -137,7 +137,7 @@ def test_commit_metrics_of_a_version_that_is_gone_leave_the_best_that_is_kept(
 
 
 def test_commit_upload_refused_by_the_chain_is_forgotten(
-    persistence: Persistence, store: MemoryStore
+    persistence: Persistence, store: SqliteStore
 ) -> None:
     sender = board(1)
     upload = sender.upload(lease_for(sender.device))
@@ -152,7 +152,7 @@ def test_commit_upload_refused_by_the_chain_is_forgotten(
 
 
 def test_commit_nothing_touches_nothing(
-    persistence: Persistence, store: MemoryStore
+    persistence: Persistence, store: SqliteStore
 ) -> None:
     persistence.commit([], NOW_MS)
 
