@@ -18,13 +18,12 @@ from starling.protocol.learning.local_optimiser import (
     ScheduleKind,
 )
 from starling.service import install_verb
+from starling.service.arguments import HOME_VARIABLE, command, home_of
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.span_file import add_spans, use_spans
 from starling.service.unit_files import ServiceKind
 
-HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
-examples:
   starling agent init --home /var/lib/starling --pledge 600
   starling agent enrol --home /var/lib/starling --pledge 600 --token LINE
   starling agent enrol --home /var/lib/starling
@@ -38,7 +37,6 @@ examples:
   starling agent train-once --bundle bundle/ --data data/ --epsilon 8 --clip 0.5
 
 --home may be left out where the environment variable STARLING_HOME is set.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -59,12 +57,7 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling agent",
-        description="The service on a board.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("agent", "The service on a board.", _EXAMPLES)
     verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
     enrolment_arguments.new_home(init)
@@ -126,7 +119,7 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
     parser.add_argument("--home", type=Path, help="the agent's home")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
     return parser
 
@@ -158,14 +151,7 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="ort", help="ort, or ort-training")
     parser.add_argument("--out", type=Path, help="write the parameters, as .npy")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-
-
-def _home(arguments: argparse.Namespace) -> Path:
-    path = arguments.home or os.environ.get(HOME_VARIABLE)
-    if not path:
-        raise ConfigError(f"give --home DIR, or set {HOME_VARIABLE}")
-    return Path(path)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -> None:
@@ -175,7 +161,7 @@ def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -
 def _init(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
-    home = AgentHome(_home(arguments))
+    home = AgentHome(home_of(arguments))
     is_new = home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
@@ -193,7 +179,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.token_enrolment import enrol_by_token
     from starling.broker.runtime.token_exchange import read_token
 
-    home = AgentHome(_home(arguments))
+    home = AgentHome(home_of(arguments))
     token = None if arguments.token is None else read_token(arguments.token)
     if token is not None:
         home.begin(enrolment_arguments.first_settings(arguments))
@@ -233,7 +219,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock
 
-    home = AgentHome(_home(arguments))
+    home = AgentHome(home_of(arguments))
     name = device_name(home.identity())
     with lock(home.state / "lock"):
         if arguments.done:
@@ -261,7 +247,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     use_log_format(arguments)
     use_spans(arguments)
-    return run(AgentHome(_home(arguments)))
+    return run(AgentHome(home_of(arguments)))
 
 
 def _install(arguments: argparse.Namespace) -> int:
@@ -284,7 +270,7 @@ def _recount(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock
 
-    home = AgentHome(_home(arguments))
+    home = AgentHome(home_of(arguments))
     data = home.data(home.config())
     admission = home.admission()
     with lock(home.state / "lock"):
@@ -327,7 +313,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.broker.health_checks import checks_json, checks_text, failed
 
-    rows = check_agent(AgentHome(_home(arguments)))
+    rows = check_agent(AgentHome(home_of(arguments)))
     sys.stdout.write(checks_json(rows) if arguments.json else checks_text(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
 

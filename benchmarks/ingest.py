@@ -45,7 +45,12 @@ from starling.coordinator.update.admission_checks import open_contribution
 from starling.coordinator.update.norm_bound import check_norm
 from starling.fleet.runtime.processes.supervisor import starling_command
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.crypto.sealed_blob import (
+    SEALED,
+    blob_digest,
+    commitment,
+    open_sealed,
+)
 from starling.protocol.errors import TransportError
 from starling.protocol.learning.task import Q15, TASK, TaskSpec
 from starling.protocol.learning.vector_codecs import CODECS
@@ -168,7 +173,10 @@ def stages(home: CoordinatorHome, fleet: Fleet) -> dict[str, float]:
     key, chain_id = home.sealing_key(), home.genesis().chain_id()
     spec = fleet.spec
     uploads = fleet.uploads[:300]
-    opened = [open_sealed(upload.blob, key, upload.update.sender) for upload in uploads]
+    opened = [
+        open_sealed(SEALED.unpack(upload.blob), key, upload.update.sender)
+        for upload in uploads
+    ]
     bodies = [CONTRIBUTION.unpack(upload.update.body) for upload in uploads]
     vectors = [
         open_contribution(key, upload.update.sender, body, upload.blob, spec)
@@ -187,7 +195,9 @@ def stages(home: CoordinatorHome, fleet: Fleet) -> dict[str, float]:
         "signatures": timed(lambda i: uploads[i].update.check(chain_id))
         + timed(lambda i: uploads[i].lease.check(chain_id)),
         "unsealing": timed(
-            lambda i: open_sealed(uploads[i].blob, key, uploads[i].update.sender)
+            lambda i: open_sealed(
+                SEALED.unpack(uploads[i].blob), key, uploads[i].update.sender
+            )
         ),
         "digests": timed(lambda i: blob_digest(uploads[i].blob))
         + timed(lambda i: commitment(*opened[i])),

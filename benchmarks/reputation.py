@@ -33,6 +33,7 @@ from benchmarks.harness.attacked_fleet import (
     fleet_parser,
 )
 from benchmarks.harness.result_file import keep
+from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.chain.training.contribution_rewards import (
     counted_size,
@@ -126,17 +127,18 @@ class Watcher:
         self.boards, tree = fleet.identities, fleet.foremost.state.ledger.tree
         spec = fleet.task.spec
         self.sigma_micro = noise_micro(spec)
-        while found := scores.contributions(tree, 0, self._seen + 1):
+        while found := scores.scores(tree, 0, self._seen + 1):
             self._seen += 1
-            for each in found:
-                self.influences[each.board].append(each.influence)
+            subjects = score_subjects.subjects(tree, 0, self._seen)
+            for each, median in zip(subjects, found.medians, strict=True):
+                self.influences[each.board].append(median.influence)
                 weight = spec.aggregation.staleness_q15[self._seen - 1 - each.base]
                 size = counted_size(spec, each.pledge)
-                amount = contribution(each.influence, size, weight)
+                amount = contribution(median.influence, size, weight)
                 self.earned[each.board] = with_contribution(
                     self.earned[each.board], amount
                 )
-            for board in {each.board for each in found}:
+            for board in {each.board for each in subjects}:
                 known = reputations.reputation(tree, board)
                 if known.quarantines:
                     self.earned[board] = BoardEarnings()

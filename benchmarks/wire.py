@@ -212,7 +212,6 @@ def certified(
         state.root(),
         digest,
         digest,
-        merkle.EMPTY_ROOT,
         0,
     )
     voters = range(quorum(len(fleet.keys), FaultModel.BYZANTINE))

@@ -29,6 +29,8 @@ class BrokerSettings:
       peers: User names of coordinators of other brokers, which only read gossip.
       expelled: User names that may do nothing any more.
       enrol_port: TCP port of the enrolment listener; 0 for none.
+      pid_file: Of the Mosquitto that has the fleet's listener among its own; empty if
+        `starling broker run` starts one for it.
     """
 
     fleet: str
@@ -39,6 +41,7 @@ class BrokerSettings:
     peers: tuple[str, ...] = ()
     expelled: tuple[str, ...] = ()
     enrol_port: int = 0
+    pid_file: str = ""
 
 
 def ascii_host(text: str) -> str:

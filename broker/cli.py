@@ -18,23 +18,26 @@ from starling.broker.runtime.broker_certificates import CertificateMonitor
 from starling.broker.runtime.broker_check import check_broker
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.enrolment_files import EnrolmentListener
+from starling.broker.runtime.installation.included_listener import (
+    USUAL_FILE,
+    IncludedListener,
+)
 from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
-from starling.service.arguments import PORT_MAX, whole_number
+from starling.service.arguments import PORT_MAX, command, whole_number
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling broker init --home broker/ --fleet garden --host broker.example.org
   starling broker init --home broker/ --enrol-port 8884
   starling broker run --home broker/
   starling broker check --home broker/ --json
   starling broker install --print-unit
+  starling broker install --mosquitto --print
   starling broker expel l2nqfxzwqkhzmzdpvsmw6tqr3e --home broker/
-
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -50,6 +53,9 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.verb == "install":
         place = None if arguments.home is None else Path(arguments.home)
+        if arguments.mosquitto or arguments.print or arguments.remove:
+            home = BrokerHome(place or ServiceKind.BROKER.home)
+            return _include(home, arguments)
         return install_verb.install(ServiceKind.BROKER, arguments, place)
     home = BrokerHome(Path(arguments.home))
     match arguments.verb:
@@ -65,11 +71,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling broker",
-        description="A Mosquitto broker with the fleet's certificates and rights.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "broker",
+        "A Mosquitto broker with the fleet's certificates and rights.",
+        _EXAMPLES,
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
@@ -78,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("STARLING_HOME", "starling-broker"),
         help="the broker's folder (default: $STARLING_HOME, else ./starling-broker)",
     )
-    shared.add_argument(
-        "--json", action="store_true", help="print one JSON document to standard output"
-    )
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     init = verbs.add_parser(
         "init",
@@ -100,13 +103,37 @@ def parser() -> argparse.ArgumentParser:
         "`init --coordinator NAME` takes it back.",
     )
     expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    installing = verbs.add_parser("install", help=install_verb.TEXT)
-    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
-    installing.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
-    install_verb.add_arguments(installing, ServiceKind.BROKER)
+    install = verbs.add_parser("install", help=install_verb.TEXT)
+    install.add_argument("--home", metavar="DIR", help="the broker's folder")
+    install.add_argument("--json", action="store_true", help="print one JSON document")
+    install_verb.add_arguments(install, ServiceKind.BROKER)
+    _add_inclusion(install)
     return made
+
+
+def _add_inclusion(install: argparse.ArgumentParser) -> None:
+    install.description = (
+        f"{install.description} With --mosquitto: put the fleet's listener into a "
+        "Mosquitto that is here already, as one file in the folder that its "
+        "configuration includes. No other file of it is touched; what stands against "
+        "it there is named."
+    )
+    install.add_argument(
+        "--mosquitto",
+        nargs="?",
+        type=Path,
+        const=USUAL_FILE,
+        metavar="FILE",
+        help=f"the configuration of a broker that is here (default: {USUAL_FILE})",
+    )
+    install.add_argument(
+        "--print",
+        action="store_true",
+        help="with --mosquitto: print the file and write nothing",
+    )
+    install.add_argument(
+        "--remove", action="store_true", help="with --mosquitto: remove the file"
+    )
 
 
 def _add_settings(init: argparse.ArgumentParser) -> None:
@@ -171,6 +198,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         enrol_port=(
             known.enrol_port if arguments.enrol_port is None else arguments.enrol_port
         ),
+        pid_file=known.pid_file,
     )
     if settings.enrol_port == settings.port:
         raise ConfigError(f"{settings.port} is --port already", key="--enrol-port")
@@ -204,8 +232,37 @@ def _expel(home: BrokerHome, arguments: argparse.Namespace) -> int:
         _print_json({"name": arguments.name, "changed": changed, "reloaded": reloaded})
     else:
         done = "expelled" if changed else "was expelled before"
-        counts = "from now on" if reloaded else "from the broker's next start on"
+        counts = "from now on"
+        if not reloaded:
+            counts = "from the broker's next start or reload on"
         sys.stdout.write(f"{arguments.name} {done}; {counts}\n")
+    return EXIT_DONE
+
+
+def _include(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    listener = IncludedListener(home, arguments.mosquitto or USUAL_FILE)
+    if arguments.print:
+        sys.stdout.write(listener.text())
+        _tell(listener.warnings())
+        return EXIT_DONE
+    file, warnings = listener.file, listener.warnings()
+    if arguments.remove:
+        done, warnings = "removed" if listener.remove() else "there was no", ()
+    else:
+        done = "wrote"
+        listener.write()
+    _tell(warnings)
+    if arguments.json:
+        _print_json({"file": str(file), "done": done, "warnings": warnings})
+        return EXIT_DONE
+    sys.stdout.write(
+        f"{done} {file}\nnext: start Mosquitto again, for instance with\n"
+        f"  sudo systemctl restart mosquitto\n"
+    )
+    if not arguments.remove:
+        sys.stdout.write(
+            f"then: starling broker check --home {quote(str(home.path))}\n"
+        )
     return EXIT_DONE
 
 

@@ -202,14 +202,12 @@ class MessageArrived:
     Attributes:
       topic: Where it was published.
       payload: Bytes.
-      retained: Whether it was kept by the broker, not published just now.
       token: For `Link.acknowledge`.
       traceparent: As `PublishPacket` has it.
     """
 
     topic: str
     payload: bytes
-    retained: bool
     token: AckToken
     traceparent: str = ""
 

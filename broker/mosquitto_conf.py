@@ -98,6 +98,28 @@ def listener_text(listener: ListenerConfig, version: tuple[int, int, int]) -> st
     return _text(listener, lines, version)
 
 
+def included_text(listener: ListenerConfig, version: tuple[int, int, int]) -> str:
+    """The file for a Mosquitto that is here already: the listener, and nothing else.
+
+    Persistence, logs, queues and all that Mosquitto has once for all its listeners stay
+    as they are.
+
+    Args:
+      listener: What to configure; `run_as` and the limits of queues are not used.
+      version: Of that Mosquitto.
+
+    Raises:
+      ConfigError: As `listener_text`.
+    """
+    lines = [
+        _opening(listener),
+        *_access_lines(listener),
+        f"max_connections {listener.connections_max}",
+        *_protocols(version),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 ENROLMENT_CONNECTIONS_MAX = 256
 """Newcomers at one time; each is gone once it is answered."""
 _ENROLMENT_QUEUED_MAX = 256
@@ -168,14 +190,20 @@ def _text(
     version: tuple[int, int, int],
 ) -> str:
     """The file: where to listen, the lines that differ, and what all brokers share."""
-    # Bound to `::` by name Mosquitto takes IPv6 alone; without a name, both.
-    bind = "" if listener.bind == "::" else f" {listener.bind}"
-    made = [f"listener {listener.port}{bind}", *lines, *_SHARED]
-    if version >= _SINCE_2_1:
-        made.append("accept_protocol_versions 5")
+    made = [_opening(listener), *lines, *_SHARED, *_protocols(version)]
     if listener.run_as is not None:
         made.append(f"user {listener.run_as}")
     return "\n".join(made) + "\n"
+
+
+def _opening(listener: ListenerConfig | EnrolmentListenerConfig) -> str:
+    # Bound to `::` by name Mosquitto takes IPv6 alone; without a name, both.
+    bind = "" if listener.bind == "::" else f" {listener.bind}"
+    return f"listener {listener.port}{bind}"
+
+
+def _protocols(version: tuple[int, int, int]) -> tuple[str, ...]:
+    return ("accept_protocol_versions 5",) if version >= _SINCE_2_1 else ()
 
 
 def _access_lines(listener: ListenerConfig) -> list[str]:

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import os
 import socket
 import sys
-from pathlib import Path
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.service import listener
+from starling.service.arguments import command, home_of
 from starling.service.log_lines import (
     add_log_format,
     log_to_stderr,
@@ -16,7 +15,7 @@ from starling.service.log_lines import (
 )
 from starling.service.web_access import add_web_access, web_access
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling console run --home coordinator --web 8080
   starling console run --home coordinator --web 0.0.0.0:8080 --web-token-file token
   starling console run --home coordinator --web 0.0.0.0:8443 --web-cert c --web-key k
@@ -26,7 +25,6 @@ The same as --web of `starling coordinator run`, for a coordinator that runs alr
 It reads status.json and the chain of the home. Who signs in with a token of `starling
 coordinator token new` may admit boards, publish tasks and download models, too.
 /metrics is for Prometheus; docs/console.md has the alert rules and the dashboard.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -46,21 +44,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling console",
-        description="A coordinator in a browser, and its metrics.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("console", "A coordinator in a browser, and its metrics.", _EXAMPLES)
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="serve pages and metrics until stopped")
-    run.add_argument(
-        "--home",
-        type=Path,
-        default=os.environ.get("STARLING_HOME"),
-        metavar="DIR",
-        help="the coordinator's folder",
-    )
+    run.add_argument("--home", metavar="DIR", help="the coordinator's folder")
     run.add_argument(
         "--web",
         default="8080",
@@ -76,9 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    home = Path(options.home).absolute()
+    home = home_of(options).absolute()
     inherited = options.inherited is not None
     # A fleet's first coordinator may not be set up yet.
     if not inherited and not home.is_dir():

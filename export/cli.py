@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.service.arguments import command
 
 INT8 = "int8"
 _READABLE = 0o644
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling model list --report demo/
   starling model export --report demo/ --out model.onnx
   starling model export --home coordinator/ --version latest --out model.onnx
@@ -24,7 +25,6 @@ _EXAMPLES = """examples:
 
 DIR of --home is a coordinator's or a board's; DIR of --report is what `starling fleet
 run --report DIR` left. Nothing is written that the chain does not prove.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -45,11 +45,8 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling model",
-        description="Trained versions as ordinary ONNX files, with their proof.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "model", "Trained versions as ordinary ONNX files, with their proof.", _EXAMPLES
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     _verb(verbs, "list", _list, "the versions that there are, and how good they are")

@@ -14,9 +14,10 @@ from starling.protocol.errors import (
     EXIT_INTERRUPTED,
     ConfigError,
 )
+from starling.service.arguments import EXIT_STATUS, command
 from starling.service.span_file import add_spans, use_spans
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
@@ -33,7 +34,6 @@ _EXAMPLES = """examples:
 
 Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
 DIR/home, where `starling chain verify --home DIR/home/coordinator` finds the chain.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted
 """
 
 
@@ -63,11 +63,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling fleet",
-        description="A whole fleet on this machine: broker, coordinator and boards.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "fleet",
+        "A whole fleet on this machine: broker, coordinator and boards.",
+        _EXAMPLES,
+        f"{EXIT_STATUS}, 130 interrupted",
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser(

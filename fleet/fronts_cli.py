@@ -8,17 +8,15 @@ from pathlib import Path
 
 from starling.fleet.fronts.front_catalog import FRONTS, front_named
 from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.service.arguments import command
 
 _EXAMPLES = """\
-examples:
   starling fronts list
   starling fronts show whitened --json
   starling fronts build fonts --out fonts.onnx
   starling fronts build fonts --fonts /usr/share/fonts --seed 2 --out own.onnx
   starling fleet run --data mnist --model head --front fonts --epsilon 2
   starling compile fonts.onnx --train 'head.*' --loss cross-entropy --out bundle/
-
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -41,11 +39,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling fronts",
-        description="Frozen layers under a trained head, and where they come from.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "fronts",
+        "Frozen layers under a trained head, and where they come from.",
+        _EXAMPLES,
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     listed = verbs.add_parser("list", help="all of them, a line each")

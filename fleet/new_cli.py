@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.service.arguments import command
 
 _READABLE = 0o644
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling new energy --data readings.csv --target kwh --board-column meter
   starling new energy --data readings.csv --model net.onnx --privacy none
   starling new first && make -C first
 
 At a terminal it asks for what no flag says; elsewhere, and with --yes, defaults hold.
 Without --data it learns digits, which come with Starling.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _QUESTIONS = (
     ("data", "data: digits, mnist, or a path"),
@@ -85,11 +85,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling new",
-        description="A project folder: data, model, task, and the commands for them.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "new",
+        "A project folder: data, model, task, and the commands for them.",
+        _EXAMPLES,
     )
     made.add_argument("folder", type=Path, metavar="FOLDER", help="new, or empty")
     made.add_argument("--name", help="of the task (default: the folder's)")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
-from starling.service.arguments import whole_number
+from starling.service.arguments import EXIT_STATUS, command, whole_number
 
 ROUNDS_MAX = 100_000
 """As `fleet.plan.VERSIONS_MAX`, whose module takes long to import."""
 _EXAMPLES = """\
-examples:
   starling reproduce ll-bcfl --quick
   starling reproduce ll-bcfl --out ll-bcfl
   starling reproduce ll-bcfl --rounds 100 --model softmax --epsilon 50 --out softmax
@@ -21,7 +20,6 @@ examples:
 
 Each finished cell lies in DIR/cells; the same command goes on where it was. MNIST is
 found through STARLING_DATA. DIR/table.md and figure3 to figure8 are made at the end.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted
 """
 
 
@@ -64,11 +62,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling reproduce",
-        description="A paper's experiment on virtual boards, with its epsilons.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "reproduce",
+        "A paper's experiment on virtual boards, with its epsilons.",
+        _EXAMPLES,
+        f"{EXIT_STATUS}, 130 interrupted",
     )
     made.add_argument(
         "experiment",

@@ -2,23 +2,22 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
+from starling.service.arguments import command, home_of
 
 _EVERY_S = 1.0
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling top --home coordinator
   starling top --home coordinator --once
   starling top --home coordinator --task 1 --json
 
 It reads what the coordinator of that home writes each second, and changes nothing.
 Without a terminal it is shown once. STARLING_HOME is the folder without --home.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -33,9 +32,7 @@ def main(argv: list[str]) -> int:
       FederationError: If there is no status, or it is of another release.
     """
     options = parser().parse_args(argv)
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    home = Path(options.home).absolute()
+    home = home_of(options).absolute()
     if not home.is_dir():
         raise ConfigError("there is no such folder", file=str(home))
     return _show(home, options)
@@ -43,24 +40,15 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling top",
-        description="A running deployment in a terminal, by its coordinator's status.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "top",
+        "A running deployment in a terminal, by its coordinator's status.",
+        _EXAMPLES,
     )
-    made.add_argument(
-        "--home",
-        type=Path,
-        default=os.environ.get("STARLING_HOME"),
-        metavar="DIR",
-        help="the coordinator's folder",
-    )
+    made.add_argument("--home", metavar="DIR", help="the coordinator's folder")
     made.add_argument("--task", type=int, help="its number (default: the newest)")
     made.add_argument("--once", action="store_true", help="show it once, and end")
-    made.add_argument(
-        "--json", action="store_true", help="print one JSON document, and end"
-    )
+    made.add_argument("--json", action="store_true", help="print JSON, and end")
     return made
 
 

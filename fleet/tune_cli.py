@@ -8,9 +8,9 @@ from typing import Any
 
 from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from starling.service.arguments import command
 
 _EXAMPLES = """\
-examples:
   starling tune --data digits --devices 20 --buffer 4 --until-version 60
   starling tune --data public.csv --target price --privacy none --json
   starling tune --data mnist --model head --front whitened --epsilon 2 --waves
@@ -19,8 +19,6 @@ Fifteen pairs of clip and rate run for a ninth of --until-version, the best five
 third, the best to its end; held-out loss decides. Only data that are public
 or the operator's own may be tuned on: a choice made on boards' data tells of them, and
 no ledger is charged here.
-exit status: 0 done, 1 every candidate diverged, 2 usage, 78 configuration,
-130 interrupted
 """
 
 
@@ -62,11 +60,12 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling tune",
-        description="Clip and rate of a fleet, by simulated fleets on public data.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "tune",
+        "Clip and rate of a fleet, by simulated fleets on public data.",
+        _EXAMPLES,
+        "0 done, 1 every candidate diverged, 2 usage, 78 configuration, "
+        "130 interrupted",
     )
     add_plan_flags(made)
     made.add_argument("--json", action="store_true", help="print one JSON document")

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from starling.service.arguments import command
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling data check own.csv --target price
   starling data check own.csv --target kind --group person --categories one-hot
   starling data check boards/ --target kind --bounds age=0:100
   starling data check pictures/ --json
-
-exit status: 0 nothing stands in the way, 2 usage, 78 something is wrong with the data
 """
 
 
@@ -23,17 +22,17 @@ def parser() -> argparse.ArgumentParser:
     from starling.protocol.model.training_bundle import LOSSES
     from starling.records.runtime.settings_file import add_data_flags
 
-    made = argparse.ArgumentParser(
-        prog="starling data",
-        description="Look at data before anything starts.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "data",
+        "Look at data before anything starts.",
+        _EXAMPLES,
+        "0 nothing stands in the way, 2 usage, 78 something is wrong with the data",
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     check = verbs.add_parser(
         "check",
         help="say what would be learned, by board, and what is wrong",
-        epilog=_EXAMPLES,
+        epilog=made.epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument(

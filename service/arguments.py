@@ -1,11 +1,48 @@
-"""Types of command-line arguments with bounds, which a usage error names."""
+"""What all commands' arguments share: a parser's head, a home, types with bounds."""
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from starling.protocol.errors import ConfigError
+
+HOME_VARIABLE = "STARLING_HOME"
+EXIT_STATUS = "0 done, 1 failed, 2 usage, 78 configuration"
 WAIT_S_MAX = 366 * 86_400.0
 PORT_MAX = 65_535
+
+
+def command(
+    name: str, description: str, examples: str, exit_status: str = EXIT_STATUS
+) -> argparse.ArgumentParser:
+    """A command's parser.
+
+    Args:
+      name: Of the command, without `starling`.
+      description: A sentence.
+      examples: Lines of them, and what else stands under the help.
+      exit_status: Each status with its meaning.
+    """
+    return argparse.ArgumentParser(
+        prog=f"starling {name}",
+        description=description,
+        epilog=f"examples:\n{examples}\nexit status: {exit_status}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def home_of(arguments: argparse.Namespace) -> Path:
+    """The home of `--home`, else of the environment.
+
+    Raises:
+      ConfigError: If neither names one.
+    """
+    path = arguments.home or os.environ.get(HOME_VARIABLE)
+    if not path:
+        raise ConfigError(f"give --home DIR, or set {HOME_VARIABLE}", key="home")
+    return Path(path)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

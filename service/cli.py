@@ -2,44 +2,36 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
-from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.protocol.errors import EXIT_DONE
+from starling.service.arguments import command, home_of
 from starling.service.diagnostics import collect, kind_of
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling diag collect --home /var/lib/starling
   starling diag collect --home broker/ --out broker.tar.gz
 
 It holds settings, status, checks, the journal's end and names of files: no keys, which
 it is searched for, and no data. Look at it before you hand it on.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling diag",
-        description="Gather what whoever helps needs to see.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("diag", "Gather what whoever helps needs to see.", _EXAMPLES)
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
-    collecting = verbs.add_parser(
+    verb = verbs.add_parser(
         "collect", help="write a bundle without secrets, and without data"
     )
-    collecting.add_argument(
+    verb.add_argument(
         "--home", type=Path, help="of an agent, a coordinator or a broker"
     )
-    collecting.add_argument(
+    verb.add_argument(
         "--out", type=Path, help="file to write (default: starling-diag-PART.tar.gz)"
     )
-    collecting.add_argument(
-        "--json", action="store_true", help="print one JSON document"
-    )
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
     return made
 
 
@@ -53,10 +45,7 @@ def main(argv: list[str]) -> int:
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
     arguments = parser().parse_args(argv)
-    named = arguments.home or os.environ.get("STARLING_HOME")
-    if not named:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    home = Path(named).absolute()
+    home = home_of(arguments).absolute()
     out = arguments.out or Path(f"starling-diag-{kind_of(home).value}.tar.gz")
     members = collect(home, out)
     if arguments.json:

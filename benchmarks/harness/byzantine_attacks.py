@@ -267,7 +267,6 @@ class Garbage(Attack):
             Digest(H(b"state")),
             validators,
             validators,
-            merkle.EMPTY_ROOT,
             self.me,
         )
         packed = BLOCK.pack(Block(header, tuple(transactions)))

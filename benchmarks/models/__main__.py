@@ -6,6 +6,7 @@ run that was stopped goes on where it was.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from benchmarks.models.compiling import TRAIN
 from benchmarks.models.exporting import FACTS, LIMIT_S, PEER
 from benchmarks.models.public_model import PublicModel
 from benchmarks.models.scoreboard import DOCS, summary, told, write_docs
+from starling.durable.files import replace_unsynced
 
 RESULT = Path(__file__).parents[1] / "results" / "models.json"
 _SETTINGS = {
@@ -87,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers = [PEER] if options.timed else []
         for row in _rows(module, models, options.form, peers, options.keep):
             key = f"{row['model']} | {row['form']}"
-            rows = {**_kept(), key: row}
-            RESULT.write_text(json.dumps(rows, indent=1) + "\n")
+            rows = _keep(key, row)
             sys.stderr.write(f"{told(key, row)}\n")
     chosen = {key: rows[key] for key in keys if key in rows}
     if options.json:
@@ -104,6 +105,15 @@ def _kept() -> Rows:
     """What is done already, by other runs beside this one, too."""
     RESULT.parent.mkdir(exist_ok=True)
     return json.loads(RESULT.read_text()) if RESULT.exists() else {}
+
+
+def _keep(key: str, row: dict[str, Any]) -> Rows:
+    """All rows, with a new one; runs beside this one write in turn."""
+    with RESULT.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rows = {**_kept(), key: row}
+        replace_unsynced(RESULT, f"{json.dumps(rows, indent=1)}\n".encode())
+    return rows
 
 
 def _key(model: PublicModel, form: str) -> str:

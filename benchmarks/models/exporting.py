@@ -7,6 +7,7 @@ A model has a process of its own, forked from one that has loaded its toolkit, a
 limit of processor time.
 """
 
+import io
 import json
 import multiprocessing
 import resource
@@ -48,33 +49,51 @@ def main() -> int:
     """Exports models one after the other, and prints each name when it is done."""
     module, place, forms, *names = sys.argv[1:]
     models = import_module(module).MODELS
+    alone_mib = peak_mib()
+    if any(model.toolkit == PYTORCH for model in models):
+        _preload(forms.split(","))
     for number, model in enumerate(models):
         if model.name in names:
             folder = Path(place) / str(number)
             folder.mkdir()
-            _alone(model, folder, forms.split(","))
+            _alone(model, folder, forms.split(","), alone_mib)
             sys.stdout.write(f"{json.dumps([model.name, str(folder)])}\n")
             sys.stdout.flush()
     return 0
 
 
-def _alone(model: PublicModel, folder: Path, forms: Sequence[str]) -> None:
+def _preload(forms: Sequence[str]) -> None:
+    """Loads once for all models what takes PyTorch's exporter and Opacus seconds."""
+    import torch
+
+    if PEER in forms:
+        import_module("opacus")
+    if EXPORT in forms:
+        one = torch.nn.Linear(1, 1)
+        torch.onnx.export(one, (torch.zeros(1, 1),), io.BytesIO(), dynamo=True)
+
+
+def _alone(
+    model: PublicModel, folder: Path, forms: Sequence[str], alone_mib: float
+) -> None:
     """Runs all stages of a model in a process of its own; it knows the toolkit already.
 
     Stages that the limit cuts off leave no facts.
     """
     child = multiprocessing.get_context("fork").Process(
-        target=_stages, args=(model, folder, forms)
+        target=_stages, args=(model, folder, forms, alone_mib)
     )
     child.start()
     child.join()
 
 
-def _stages(model: PublicModel, folder: Path, forms: Sequence[str]) -> None:
+def _stages(
+    model: PublicModel, folder: Path, forms: Sequence[str], alone_mib: float
+) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S))
     stages: list[tuple[str, Callable[[], Facts]]] = []
     if model.toolkit == PYTORCH and PEER in forms:
-        stages.append((PEER, lambda: _peer(model)))
+        stages.append((PEER, lambda: _peer(model, alone_mib)))
     for form in [way for way in model.ways if way in forms]:
         export = partial(_EXPORTERS[model.toolkit], model, form, folder / form)
         stages.append((form, export))
@@ -83,8 +102,9 @@ def _stages(model: PublicModel, folder: Path, forms: Sequence[str]) -> None:
         try:
             facts = stage()
         except Exception as error:  # noqa: BLE001  a toolkit may raise anything
-            first = str(error).strip().partition("\n")[0]
-            facts = {"export_failed": f"{type(error).__name__}: {first}"[:300]}
+            cause = error.__cause__ or error
+            first = str(cause).strip().partition("\n")[0]
+            facts = {"export_failed": f"{type(cause).__name__}: {first}"[:300]}
         (folder / name / FACTS).write_text(json.dumps(facts))
 
 
@@ -243,7 +263,7 @@ def _export_sklearn(model: PublicModel, form: str, folder: Path) -> Facts:
     rng = np.random.default_rng(SEED)
     x = rng.normal(size=(EXAMPLES, *model.row)).astype(np.float32)
     x[:, -2:] = rng.integers(0, 4, (EXAMPLES, 2))
-    options = {"zipmap": False} if hasattr(made, "classes_") else None
+    options = {"zipmap": False} if hasattr(made, "predict_proba") else None
     proto = to_onnx(made, x[:1], options={id(made): options} if options else None)
     (folder / MODEL).write_bytes(proto.SerializeToString())
     output = np.asarray(made.predict(x))
@@ -263,13 +283,19 @@ def _coefficients(made: Any) -> int:
     return int(np.size(last.coef_) + np.size(last.intercept_))
 
 
-def _peer(model: PublicModel) -> Facts:
-    """Time and memory of a step of PyTorch in the state of the exported model."""
+def _peer(model: PublicModel, alone_mib: float) -> Facts:
+    """Time and memory of a step of PyTorch in the state of the exported model.
+
+    Memory is what the step adds to `alone_mib`, the toolkit with no model and without
+    what exporters load.
+    """
     assert model.toolkit == PYTORCH
     import torch
 
     torch.set_num_threads(1)
-    base = peak_mib()
+    # Pages of a forked process count once it touches them.
+    torch.nn.Linear(1, 1)(torch.zeros(1, 1)).sum().backward()
+    start_mib = peak_mib()
     made, x = _torch_model(model), torch.from_numpy(examples(model))
     with torch.no_grad():
         shape = tuple(made(x).shape)
@@ -279,7 +305,8 @@ def _peer(model: PublicModel) -> Facts:
         made.zero_grad()
         torch_loss(model.loss, made(x), y).backward()
 
-    found: Facts = {"base_mib": base, "step_s": seconds(step), "peak_mib": peak_mib()}
+    found: Facts = {"step_s": seconds(step)}
+    found["peak_mib"] = round(alone_mib + peak_mib() - start_mib, 1)
     try:
         found["private_step_s"] = _opacus(model, x, y)
     except (

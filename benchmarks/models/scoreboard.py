@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.public_model import IDIOMS
+from benchmarks.models.public_model import IDIOMS, LITE_INT8, QDQ
 
 Row = Mapping[str, Any]
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 MARKS = ("<!-- models -->", "<!-- /models -->")
 _HEAD = ("model", "exporter", "parameters", "ours", "trains", "private", "MiB")
 _TIMES = ("PyTorch, MiB", "step, ms", "private", "PyTorch", "Opacus")
+_TOLERANCE = 1e-3
+"""Of values that two runtimes compute in single precision, relative to the largest."""
 _COUNTS = ("exporter", "idioms", "exported", "compile and train", "silent")
 
 
@@ -35,6 +37,18 @@ def silent(row: Row) -> bool:
     return row["counted"] not in (row["parameters"], row["used"]) and not row["notes"]
 
 
+def differs(row: Row) -> bool:
+    """True if outputs, losses or norms are not the toolkit's, which it would be told.
+
+    Eight bits differ by design; norms can only agree where the same values are trained.
+    """
+    if row["form"] in (LITE_INT8, QDQ):
+        return False
+    kinds = ["output_error", "loss_error"]
+    kinds += ["norm_error"] if row.get("counted") == row.get("used") else []
+    return any(row.get(kind, 0.0) > _TOLERANCE for kind in kinds)
+
+
 def told(key: str, row: Row) -> str:
     """One line about one model in one form, for the terminal."""
     for reason in ("export_failed", "failed", "refused"):
@@ -53,18 +67,24 @@ def summary(rows: Mapping[str, Row]) -> str:
     """Counts of models and forms, with the names of those that fail."""
     forms = {key: row for key, row in rows.items() if exported(row)}
     good = {key for key, row in forms.items() if compiles(row)}
-    models = {row["model"] for row in forms.values()}
-    whole = {row["model"] for key, row in forms.items() if key in good}
-    broken = {row["model"] for key, row in forms.items() if key not in good}
+    models, some, every = _models(forms)
     lines = [
-        f"models: {len(models)}, in some form {len(whole)}, "
-        f"in every {len(models - broken)}",
+        f"models: {models}, in some form {some}, in every {every}",
         f"exports: {len(forms)}, of them compiled and trained {len(good)}",
         f"silent differences: {[key for key in forms if silent(forms[key])]}",
+        f"other values: {[key for key in forms if differs(forms[key])]}",
         f"fail: {sorted(forms.keys() - good)}",
         f"not exported: {sorted(rows.keys() - forms.keys())}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _models(forms: Mapping[str, Row]) -> tuple[int, int, int]:
+    """Models that were exported, that train in some form, and in every form."""
+    names = {row["model"] for row in forms.values()}
+    some = {row["model"] for row in forms.values() if compiles(row)}
+    broken = {row["model"] for row in forms.values() if not compiles(row)}
+    return len(names), len(some), len(names - broken)
 
 
 def write_docs(rows: Mapping[str, Row], *, timed: bool = False) -> None:
@@ -80,7 +100,7 @@ def write_docs(rows: Mapping[str, Row], *, timed: bool = False) -> None:
 
 
 def _tables(rows: Mapping[str, Row], timed: bool) -> str:
-    parts = []
+    parts = [_verdict(rows)]
     head = (*_HEAD, *_TIMES) if timed else _HEAD
     for family in dict.fromkeys([row["family"] for row in rows.values()]):
         body = [row for row in rows.values() if row["family"] == family]
@@ -90,6 +110,29 @@ def _tables(rows: Mapping[str, Row], timed: bool) -> str:
         else:
             parts.append(_table(head, [_cells(row, timed) for row in body]))
     return "\n\n".join([*parts, ""])
+
+
+def _verdict(rows: Mapping[str, Row]) -> str:
+    """What the tables come to, in a sentence each."""
+    named = {k: row for k, row in rows.items() if row["family"] != IDIOMS}
+    forms = {k: row for k, row in named.items() if exported(row)}
+    models, some, every = _models(forms)
+    good = sum(map(compiles, forms.values()))
+    own = sum(
+        [
+            row.get("counted") in (row["parameters"], row["used"])
+            for row in forms.values()
+        ]
+    )
+    quiet = sum(map(silent, forms.values()))
+    other = sum(map(differs, forms.values()))
+    return (
+        f"{models} models, {len(forms)} exports: {good} compile, train and train "
+        f"privately; {some} models do in some form and {every} in every form that "
+        f"their toolkit writes. {own} exports have the toolkit's own count, {quiet} "
+        f"another one that nothing tells. {other} give other outputs, losses or norms "
+        f"than the toolkit (beyond {_TOLERANCE:g})."
+    )
 
 
 def _idioms(body: list[Row]) -> list[str]:
@@ -112,14 +155,15 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 
 
 def _why(row: Row) -> str:
-    said = row.get("refused") or row.get("failed") or "does not train"
+    kinds = ("export_failed", "refused", "failed")
+    said = next((row[kind] for kind in kinds if kind in row), "does not train")
     return " ".join(str(said).replace("|", "/").split())[:90]
 
 
 def _cells(row: Row, timed: bool) -> tuple[str, ...]:
     cells = [row["model"], row["form"]]
     if not exported(row):
-        cells.append("not exportable")
+        cells += ["", f"not exportable: {_why(row)}"]
     elif "counted" not in row:
         cells += [f"{row['used']:,}", f"refused: {_why(row)}"]
     else:

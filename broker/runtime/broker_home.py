@@ -32,6 +32,7 @@ from starling.broker.runtime.enrolment_files import EnrolmentFiles
 from starling.broker.runtime.mosquitto_process import (
     MosquittoProcess,
     find_mosquitto,
+    hang_up,
     mosquitto_version,
 )
 from starling.durable.files import (
@@ -139,7 +140,7 @@ class BrokerHome:
             topics, settings.coordinators, settings.peers, settings.expelled
         )
         access += self._local("local.access")
-        listener = self._listener(settings)
+        listener = self.listener(settings)
         version = mosquitto_version(find_mosquitto())
         text = listener_text(listener, version)
         text += self._local("local.conf")
@@ -150,7 +151,7 @@ class BrokerHome:
         if settings.enrol_port:
             assert listener.files is not None
             self.enrolment.prepare(settings, listener.files, version, listener.run_as)
-        self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
+        self._put_settings(settings)
         return undone
 
     def admit_coordinator(self, user: str) -> None:
@@ -197,11 +198,15 @@ class BrokerHome:
         names = tuple(sorted({*settings.peers, user}))
         self.prepare(replace(settings, peers=names))
 
+    def serve_from(self, pid_file: str) -> None:
+        """Notes which Mosquitto has the fleet's listener; see `BrokerSettings`."""
+        self._put_settings(replace(self.require_settings(), pid_file=pid_file))
+
     def reload_running(self) -> bool:
-        """Has a running `starling broker run` read the access file again.
+        """Has the running broker read the access file again.
 
         Returns:
-          Whether one is running.
+          Whether one is running, and can be told.
         """
         try:
             lock(self.lock_file).release()
@@ -211,7 +216,9 @@ class BrokerHome:
             if owner.isdigit():
                 os.kill(int(owner), signal.SIGHUP)
             return True
-        return False
+        settings = self.settings()
+        pid_file = "" if settings is None else settings.pid_file
+        return bool(pid_file) and hang_up(Path(pid_file))
 
     def process(self, *, log_to_file: bool = True) -> MosquittoProcess:
         """The broker as a child process, not started yet.
@@ -242,7 +249,8 @@ class BrokerHome:
             session_expiry_s=0,
         )
 
-    def _listener(self, settings: BrokerSettings) -> ListenerConfig:
+    def listener(self, settings: BrokerSettings) -> ListenerConfig:
+        """The fleet's listener, with its files in this folder."""
         files = ServerFiles(
             self.authority_certificate,
             self.certificates.server,
@@ -257,6 +265,9 @@ class BrokerHome:
         """Lines that the operator adds to a generated file."""
         content = read_if_present(self.path / name, _LOCAL_BYTES_MAX)
         return "" if content is None else "\n" + content.decode(errors="replace")
+
+    def _put_settings(self, settings: BrokerSettings) -> None:
+        self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)

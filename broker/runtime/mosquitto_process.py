@@ -69,6 +69,25 @@ def mosquitto_version(program: Path) -> tuple[int, int, int]:
     return version
 
 
+def hang_up(pid_file: Path) -> bool:
+    """Has a Mosquitto that is not our child read its access file again.
+
+    Args:
+      pid_file: As its configuration names it.
+
+    Returns:
+      False if it does not run, or we may not send it a signal.
+    """
+    try:
+        pid = int(pid_file.read_text())
+        if b"mosquitto" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on at this moment.
 
@@ -198,11 +217,6 @@ class MosquittoProcess:
         if self._child is not None and self._child.poll() is None:
             self._child.kill()
         self._reap()
-
-    def restart(self) -> None:
-        """Stops and starts it on the same port."""
-        self.stop()
-        self.start()
 
     def reload(self) -> None:
         """Has it read the access rules again; connections stay."""

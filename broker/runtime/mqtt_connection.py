@@ -282,9 +282,7 @@ class MqttConnection:
         self._packets_read += 1
         token = AckToken(self.serial, packet.packet_id)
         self._on_happened(
-            MessageArrived(
-                packet.topic, packet.payload, packet.retain, token, packet.traceparent
-            )
+            MessageArrived(packet.topic, packet.payload, token, packet.traceparent)
         )
 
     def _on_publish(

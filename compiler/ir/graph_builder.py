@@ -258,14 +258,14 @@ class GraphBuilder:
         return self.op("Concat", tensors, tuple(shape), axis=axis)
 
     def slice(
-        self, tensor: BuilderTensor, axis: int, start: int, stop: int, step: int = 1
+        self, tensor: BuilderTensor, axis: int, start: int, stop: int
     ) -> BuilderTensor:
-        """Entries start, start + step, ... before stop, along one static axis."""
+        """Entries from start to before stop, along one static axis."""
         shape = list(tensor.shape)
-        shape[axis] = len(range(start, stop, step))
+        shape[axis] = stop - start
         if shape[axis] == tensor.shape[axis]:
             return tensor
-        bounds = [self.integers(value) for value in (start, stop, axis, step)]
+        bounds = [self.integers(value) for value in (start, stop, axis, 1)]
         return self.op("Slice", (tensor, *bounds), tuple(shape))
 
     def expand(self, tensor: BuilderTensor, shape: Shape) -> BuilderTensor:

@@ -252,8 +252,13 @@ def around_input(
         too, and none of its models with a weight for each input alone.
     """
     raw, shifted, front = {entry}, set[str](), set[str]()
-    found = set[str]()
+    found, static = set[str](), set(tensors)
+    wide = {name for name, value in tensors.items() if value.size != 1}
     for node in nodes:
+        if static.issuperset({*node.inputs} - {""}):
+            static.update(node.outputs)
+            wide.update(node.outputs if wide.intersection(node.inputs) else ())
+            continue
         source = node.inputs[0] if node.inputs else ""
         if node.kind in _MOVERS and source in raw | shifted:
             (raw if source in raw else shifted).update(node.outputs)
@@ -270,10 +275,7 @@ def around_input(
                 found.add(operand)
                 shifted.update(node.outputs)
                 continue
-        fixed = all(
-            name in raw | front or name not in tensors or tensors[name].size == 1
-            for name in node.inputs
-        )
+        fixed = not wide.intersection(node.inputs)
         if fixed and not shifted.intersection(node.inputs):
             computed = any(name in raw | front for name in node.inputs)
             front.update(node.outputs if computed else ())

@@ -29,6 +29,7 @@ _RELATIVE, _ABSOLUTE = 1e-5, 1e-7
 _FUNCTIONS: Mapping[str, Callable[[_Floats], _Floats]] = {
     "Abs": np.abs,
     "Exp": np.exp,
+    "Mul": np.square,
     "Neg": np.negative,
     "Tanh": np.tanh,
 }
@@ -156,23 +157,39 @@ def _turned(tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
 def _computed(
     tensors: Mapping[str, Array], told: ExporterMetadata | None
 ) -> Iterable[TiedWeight]:
-    """Functions of a weight that is in the file, too."""
-    if told is None:
-        return
+    """Functions of a weight that is in the file, too.
+
+    Where the file does not say what a tensor was made of, values that are no accident
+    do; but of two that are each other's negative either may be the weight.
+    """
+    shapes: dict[tuple[int, ...], list[str]] = {}
     for name, value in tensors.items():
-        parents = told.parents(name)
-        if len(parents) != 1 or parents[0] == name or parents[0] not in tensors:
-            continue
-        source = tensors[parents[0]].astype(np.float32)
-        if source.shape != value.shape:
-            continue
-        if _close(source * source, value):
-            yield TiedWeight(name, parents[0], (_node("Mul", [parents[0]] * 2, name),))
-            continue
-        for kind, function in _FUNCTIONS.items():
-            if _close(function(source), value):
-                yield TiedWeight(name, parents[0], (_node(kind, [parents[0]], name),))
+        shapes.setdefault(value.shape, []).append(name)
+    made = set[str]()
+    for name, value in tensors.items():
+        sources: Collection[str] = shapes[value.shape] if _telling(value) else ()
+        if told is not None:
+            parents = told.parents(name)
+            sources = set(shapes[value.shape]) & {*parents} if len(parents) == 1 else ()
+        for source in sources:
+            kind = "" if source in {name, *made} else _function(tensors[source], value)
+            if kind and (told is not None or kind != "Neg"):
+                inputs = [source] * (2 if kind == "Mul" else 1)
+                yield TiedWeight(name, source, (_node(kind, inputs, name),))
+                made.add(name)
                 break
+
+
+def _function(source: Array, value: Array) -> str:
+    """The operator that makes one tensor of another; empty for a copy or none."""
+    given = source.astype(np.float32)
+    for kind, function in _FUNCTIONS.items():
+        few = np.s_[:_SIZE_MIN]
+        if _close(function(given.reshape(-1)[few]), value.reshape(-1)[few]) and _close(
+            function(given), value
+        ):
+            return "" if np.array_equal(source, value) else kind
+    return ""
 
 
 def _close(left: _Floats, right: Array) -> bool:

@@ -190,21 +190,32 @@ def _linear(writer: Writer, name: str, x: str, numbers: Numbers) -> str:
     return writer.node("Gemm", names, f"{name}/scores", transB=1)
 
 
+def _one_score(numbers: Numbers) -> Numbers | None:
+    """The second of two rows if the first is its negative: one score was fitted."""
+    intercepts = np.array(numbers.get("intercepts", []), np.float32)
+    if intercepts.size != 2:
+        return None
+    table = np.array(numbers["coefficients"], np.float32).reshape(2, -1)
+    if (table[0] != -table[1]).any() or intercepts[0] != -intercepts[1]:
+        return None
+    return {"coefficients": table[1], "intercepts": intercepts[1:]}
+
+
 def _classifier(writer: Writer, node: onnx.NodeProto, attributes: Numbers) -> None:
-    how = attributes.get("post_transform", b"NONE")
-    numbers, name = dict(attributes), node.name or node.output[1]
+    how, name = attributes.get("post_transform", b"NONE"), node.name or node.output[1]
     classes = len(attributes.get("intercepts", []))
-    if how == b"LOGISTIC" and classes == 2:
-        # The sigmoids of -z and z are the softmax of their halves.
-        for key in ("coefficients", "intercepts"):
-            numbers[key] = [value / 2 for value in attributes[key]]
-    elif how not in (b"NONE", b"SOFTMAX") or classes < 2:
+    one = _one_score(attributes) if how == b"LOGISTIC" else None
+    if one is None and (how not in (b"NONE", b"SOFTMAX") or classes < 2):
         raise CompileError(
             f"{name} ({node.op_type}): scores of one class against the rest; train it "
             "as a multinomial model",
             (node.name,),
         )
-    scores = _linear(writer, name, node.input[0], numbers)
+    scores = _linear(writer, name, node.input[0], one or attributes)
+    if one is not None:
+        # The sigmoids of -z and z are the softmax of their halves.
+        halves = writer.constant(f"{name}/halves", np.array([[-0.5, 0.5]], np.float32))
+        scores = writer.node("Mul", [scores, halves], f"{name}/both")
     kind = "Identity" if how == b"NONE" else "Softmax"
     writer.node(kind, [scores], node.output[1])
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,9 +36,9 @@ from starling.protocol.errors import (
     ProtocolError,
 )
 from starling.protocol.wire.envelope import ENVELOPE
-from starling.service.arguments import whole_number
+from starling.service.arguments import command, home_of, whole_number
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling chain verify --home coordinator/
   starling chain show --home coordinator/ --tail 3
   starling chain prove --home coordinator/ --update ID --out update.proof
@@ -48,8 +47,6 @@ _EXAMPLES = """examples:
   starling chain export --home coordinator/ --out audit/ --csv
   starling chain export --home coordinator/ --out audit/ --vectors
   starling chain trace --home audit/ --version 60 --data held_out.npz
-
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
 _HEIGHT_MAX = (1 << 63) - 1
@@ -71,21 +68,15 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling chain",
-        description="Look at a coordinator's chain and check it, offline.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "chain", "Look at a coordinator's chain and check it, offline.", _EXAMPLES
     )
     printing = argparse.ArgumentParser(add_help=False)
-    printing.add_argument(
-        "--json", action="store_true", help="print one JSON document to standard output"
-    )
+    printing.add_argument("--json", action="store_true", help="print one JSON document")
     home = argparse.ArgumentParser(add_help=False)
     home.add_argument(
         "--home",
         metavar="DIR",
-        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder (default: $STARLING_HOME)",
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -163,9 +154,7 @@ def _add_proof_verbs(
 
 
 def _open(arguments: argparse.Namespace) -> SqliteStore:
-    if arguments.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    return SqliteStore.read(Path(arguments.home) / "state" / CHAIN_FILE)
+    return SqliteStore.read(home_of(arguments) / "state" / CHAIN_FILE)
 
 
 def _print(arguments: argparse.Namespace, document: Any, lines: list[str]) -> None:  # noqa: ANN401 - JSON
@@ -370,7 +359,7 @@ def _export(arguments: argparse.Namespace) -> int:
     document = {"from": first, "to": last, "lines": counts, "out": str(arguments.out)}
     lines = [f"{name}: {count} lines" for name, count in counts.items()]
     if arguments.vectors:
-        home = CoordinatorHome(Path(arguments.home))
+        home = CoordinatorHome(home_of(arguments))
         document["vectors"] = copy_readable(home, arguments.out)
         lines.append(f"vectors: {document['vectors']}, with what opens them")
     _print(arguments, document, lines)

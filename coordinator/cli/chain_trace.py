@@ -16,6 +16,7 @@ from starling.coordinator.tracing.contribution_evidence import Loss, Measure, Re
 from starling.coordinator.tracing.version_trace import traced
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import DeviceId, Version, device_from_name
+from starling.service.arguments import home_of
 
 _BATCH = 512
 
@@ -65,7 +66,7 @@ def trace(
     Raises:
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
-    home = Path(arguments.home)
+    home = home_of(arguments)
     files = {Measure.HARM: _held_out(home, arguments.data)}
     if arguments.inputs is not None:
         files[Measure.BLAME] = arguments.inputs

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from functools import partial
@@ -45,14 +44,14 @@ from starling.protocol.chain.genesis import (
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
-from starling.service.arguments import PORT_MAX, whole_number
+from starling.service.arguments import PORT_MAX, command, home_of, whole_number
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.span_file import add_spans, use_spans
 from starling.service.unit_files import ServiceKind
 from starling.service.web_access import add_web_access, web_access
 
 _READABLE = 0o644
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling broker init --home broker --fleet meadow --host broker.example.org
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
@@ -84,7 +83,6 @@ what a quorum decides, from hand to hand:
   starling coordinator rollback 0 --without BOARD --out motion --home north
 
 STARLING_HOME is the folder when --home is not given.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -105,11 +103,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling coordinator",
-        description="Admits boards and updates, keeps the chain, makes the model.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "coordinator",
+        "Admits boards and updates, keeps the chain, makes the model.",
+        _EXAMPLES,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     _add_founding(verbs)
@@ -191,7 +188,6 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
     add_spans(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
-    installing.set_defaults(home=None)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
     _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
@@ -221,12 +217,7 @@ def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text.capitalize() + "."
     )
-    verb.add_argument(
-        "--home",
-        type=Path,
-        default=os.environ.get("STARLING_HOME"),
-        help="the coordinator's folder",
-    )
+    verb.add_argument("--home", type=Path, help="the coordinator's folder")
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(verb=run)
     return verb
@@ -245,9 +236,7 @@ def _governing(
 
 
 def _home(options: argparse.Namespace) -> CoordinatorHome:
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    return CoordinatorHome(Path(options.home).absolute())
+    return CoordinatorHome(home_of(options).absolute())
 
 
 def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> int:

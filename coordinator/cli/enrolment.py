@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from starling.broker.broker_settings import ascii_host
@@ -31,9 +30,9 @@ from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
 from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
-from starling.service.arguments import whole_number
+from starling.service.arguments import command, home_of, whole_number
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling enrol token --home coordinator
   starling enrol token --uses 20 --for 8h --home coordinator
   starling enrol token --confirm --home coordinator
@@ -42,7 +41,6 @@ _EXAMPLES = """examples:
   starling enrol revoke 4aaqeayeaudao --home coordinator
 
 STARLING_HOME is the coordinator's folder when --home is not given.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Verb = Callable[[CoordinatorHome, argparse.Namespace], Shown]
@@ -58,10 +56,8 @@ def main(argv: list[str]) -> int:
       FederationError: What the operator must know.
     """
     options = parser().parse_args(argv)
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
     run: _Verb = options.verb
-    document, text = run(CoordinatorHome(Path(options.home).absolute()), options)
+    document, text = run(CoordinatorHome(home_of(options).absolute()), options)
     shown = json.dumps(document, indent=1) if options.json else text
     sys.stdout.write(shown + "\n")
     return EXIT_DONE
@@ -69,11 +65,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling enrol",
-        description="Tokens with which boards and coordinators enrol by themselves.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command(
+        "enrol",
+        "Tokens with which boards and coordinators enrol by themselves.",
+        _EXAMPLES,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
@@ -123,12 +118,7 @@ def _add(
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text.capitalize() + "."
     )
-    verb.add_argument(
-        "--home",
-        metavar="DIR",
-        default=os.environ.get("STARLING_HOME"),
-        help="the coordinator's folder",
-    )
+    verb.add_argument("--home", metavar="DIR", help="the coordinator's folder")
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(verb=run)
     return verb

@@ -2,23 +2,22 @@
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from starling.coordinator.chain.training.reputations import REPUTATIONS
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.protocol.errors import EXIT_DONE
 from starling.protocol.ids import DeviceId, device_name
 from starling.protocol.learning.board_reputation import (
     MILLION,
     BoardReputation,
     opinion,
 )
+from starling.service.arguments import command, home_of
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   starling reputation --home coordinator/
   starling reputation --home coordinator/ --json
   starling chain export --home coordinator/ --out audit/ --vectors
@@ -26,7 +25,6 @@ _EXAMPLES = """examples:
 
 The home may be that of a running coordinator, or a copy that `chain export --vectors`
 wrote. Boards whose updates were never scored are not listed.
-exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
 
@@ -40,9 +38,7 @@ def main(argv: list[str]) -> int:
       ConfigError, StorageError: Printed by the caller.
     """
     options = parser().parse_args(argv)
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    store = SqliteStore.read(Path(options.home) / "state" / CHAIN_FILE)
+    store = SqliteStore.read(home_of(options) / "state" / CHAIN_FILE)
     with store.one_moment():
         tip = store.tip()
     store.close()
@@ -67,21 +63,13 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling reputation",
-        description="What the chain thinks of each board.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("reputation", "What the chain thinks of each board.", _EXAMPLES)
     made.add_argument(
         "--home",
         metavar="DIR",
-        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder, or a copy of it (default: $STARLING_HOME)",
     )
-    made.add_argument(
-        "--json", action="store_true", help="print one JSON document to standard output"
-    )
+    made.add_argument("--json", action="store_true", help="print one JSON document")
     return made
 
 

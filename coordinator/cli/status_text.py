@@ -76,11 +76,9 @@ def status_text(document: dict[str, Any]) -> str:
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
         waits = _waits(task, document["chain"])
         rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
-        if task.get("closed"):
-            rows.append((f"task {task['task']} ENDED", task["closed"]))
         rows += _held_out_rows(task)
-        if task.get("ended"):
-            rows.append((f"task {task['task']} ENDED", task["ended"]))
+        if ends := [task[why] for why in ("closed", "ended") if task.get(why)]:
+            rows.append((f"task {task['task']} ENDED", "; ".join(ends)))
         rows += _reward_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)

@@ -240,10 +240,7 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
         turn.emit(RecordRefusal(device, error.reason, f"state: {error}"))
         return
     phase = DevicePhase(shown.phase)
-    session = turn.session(device)
-    turn.put_session(
-        device, evolve(session, phase=phase, epsilon_micro=shown.epsilon_micro)
-    )
+    turn.put_session(device, evolve(turn.session(device), phase=phase))
     if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
         for task in list(turn.state.tasks.values()):
             lease_grants.release(turn, device, task)

@@ -21,7 +21,6 @@ class BoardSession:
       updates: Counters of its updates.
       assembly: The upload that is coming in; one at a time.
       phase: What it last showed.
-      epsilon_micro: What it last showed.
       chunks: Model chunks that it may ask for now.
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see
@@ -35,7 +34,6 @@ class BoardSession:
     updates: CounterWindow = _NO_WINDOW
     assembly: ChunkAssembly | None = None
     phase: DevicePhase = DevicePhase.INIT
-    epsilon_micro: int = 0
     chunks: float = 0.0
     chunks_at_s: float = -math.inf
     asked: tuple[bytes, int] = (b"", 0)

@@ -18,7 +18,7 @@ from starling.protocol.crypto.sealed_blob import (
     SEALED,
     SealedBlob,
     decrypt,
-    open_committed,
+    open_sealed,
 )
 from starling.protocol.errors import (
     BudgetExceeded,
@@ -220,7 +220,7 @@ def open_contribution(
     bound = (key.public, sender, contribution.blob, contribution.commitment)
     found = _opened.get(bound)
     if found is None:
-        _, found = open_committed(sealed, key, sender, contribution.commitment)
+        _, found = open_sealed(sealed, key, sender, contribution.commitment)
         _opened.keep(bound, found, len(found))
     return CODECS[contribution.codec].decode(found, spec.dimension)
 

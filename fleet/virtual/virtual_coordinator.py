@@ -65,7 +65,6 @@ LISTEN_S = 2.5
 VERSIONS_KEPT = 64
 """Boards read a base here when they begin to train on it, a few versions later."""
 _PACKET_BYTES_MAX = 131_072
-_NO_ANSWER = AckToken(0, 0)
 _NEVER_S = float("inf")
 _TASK = TaskId(0)
 

@@ -52,7 +52,7 @@ class VirtualNetwork:
     ) -> None:
         """A coordinator published something at its broker."""
         branch, name, leaf = self._topics.parse(message.topic)
-        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
+        event = MessageArrived(message.topic, message.payload, _NO_ANSWER)
         if branch == "d":
             self._to_board(name, event)
         elif branch == "t":
@@ -63,7 +63,7 @@ class VirtualNetwork:
 
     def from_board(self, broker: int, message: MqttMessage) -> None:
         """A board published something at its broker."""
-        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
+        event = MessageArrived(message.topic, message.payload, _NO_ANSWER)
         for each in self._coordinators:
             if each.broker == broker:
                 each.happened(event, 0)

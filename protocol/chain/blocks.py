@@ -74,7 +74,6 @@ class Header(Structure, frozen=True, dict=True):
       state_root: Root of the state after this block.
       validators: Hash of this height's validator set.
       next_validators: Hash of the next height's.
-      evidence_root: Merkle root over evidence; the empty root while there is none.
       proposer: Index of the proposer in this height's set.
     """
 
@@ -87,7 +86,6 @@ class Header(Structure, frozen=True, dict=True):
     state_root: Digest
     validators: Digest
     next_validators: Digest
-    evidence_root: Digest
     proposer: Annotated[int, uint(VALIDATORS_MAX - 1)]
 
     def __post_init__(self) -> None:

@@ -132,39 +132,22 @@ def seal(
     return blob, commitment(content_key, plaintext)
 
 
-def open_sealed(blob: bytes, key: OpeningKey, sender: bytes) -> tuple[bytes, bytes]:
-    """Opens a blob that was sealed to `key`.
+def open_sealed(
+    sealed: SealedBlob, key: OpeningKey, sender: bytes, committed: Digest | None = None
+) -> tuple[bytes, bytes]:
+    """Opens a blob that was sealed to `key`; boxes of the same hint are tried.
 
     Args:
-      blob: As `seal` packed it.
+      sealed: The blob.
       key: Our key.
       sender: Ed25519 public key of the envelope that names the blob.
-
-    Returns:
-      The content key and the plaintext; the caller compares `commitment`.
-
-    Raises:
-      DecodeError, LimitError: If the blob has another form.
-      ClosedUpdate: `NOT_SEALED_TO_ME` if no box opens, `MALFORMED` if the content key
-        does not decrypt the ciphertext or another sender sealed it.
-    """
-    sealed = SEALED.unpack(blob)
-    content_key = next(_content_keys(sealed, key), None)
-    if content_key is None:
-        raise ClosedUpdate("no box opens with our key")
-    return content_key, decrypt(sealed, content_key, sender)
-
-
-def open_committed(
-    sealed: SealedBlob, key: OpeningKey, sender: bytes, committed: Digest
-) -> tuple[bytes, bytes]:
-    """Opens a blob and compares the commitment; boxes of the same hint are tried.
+      committed: To be compared; None if the caller compares `commitment`.
 
     Returns:
       The content key and the plaintext.
 
     Raises:
-      ClosedUpdate: As `open_sealed`, or `COMMITMENT_MISMATCH`.
+      ClosedUpdate: `NOT_SEALED_TO_ME` if no box opens, else as `decrypt`.
     """
     failure = ClosedUpdate("no box opens with our key")
     for content_key in _content_keys(sealed, key):

@@ -3,9 +3,8 @@
 A column of numbers is one value of x; a column of categories is one value for each of
 them, 1 where it is the row's and 0 elsewhere (one-hot), in the order of the columns.
 `Preprocessing` then scales x, one factor for each value. A target is scaled by itself,
-`y = raw * scale + offset`, and an output is turned back with `raw_of`. Where the loss
-is cross-entropy the target is a label, and `BundleManifest.classes` is the label map:
-label i is the text `classes[i]`.
+`y = raw * scale + offset`. Where the loss is cross-entropy the target is a label, and
+`BundleManifest.classes` is the label map: label i is the text `classes[i]`.
 
 With a window an example is the window's rows, (values, window) in order of time.
 """
@@ -92,10 +91,6 @@ class TargetColumn:
         """
         if self.scale == 0 or not math.isfinite(self.scale + self.offset):
             raise DecodeError(f"target {self.name!r}: its scale cannot be undone")
-
-    def raw_of(self, output: float) -> float:
-        """An output of the model in the table's own unit."""
-        return (output - self.offset) / self.scale
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starling.protocol.chain.update_scores import Score
+from starling.protocol.chain.update_scores import Score, Scores
 from starling.protocol.wire.message_bodies import DeviceState
 from tests.vectors.protocol_samples import STRUCTURES
 
@@ -29,8 +29,9 @@ RECEIVERS = {
 PROGRAMS = ("agent", "coordinator", "protocol", "compiler", "engine")
 WITHOUT_READER = {
     (DeviceState, "boot"),
+    (Scores, "medians"),
 }
-"""It is for people who look at a broker."""
+"""For people who look at a broker, and at a proof of `chain prove --score`."""
 
 
 @cache

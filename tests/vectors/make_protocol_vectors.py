@@ -13,7 +13,7 @@ import numpy as np
 
 from starling.protocol.chain import blocks
 from starling.protocol.crypto import merkle
-from starling.protocol.crypto.sealed_blob import open_sealed
+from starling.protocol.crypto.sealed_blob import SEALED, open_sealed
 from starling.protocol.crypto.state_tree import StateTree, bucket_of
 from starling.protocol.ids import H, device_name
 from starling.protocol.learning import vector_codecs
@@ -106,7 +106,7 @@ def signatures() -> dict[str, Any]:
 def sealing() -> dict[str, Any]:
     """A blob from entropy to bytes."""
     key = samples.OPENING_KEYS[0]
-    content_key, _ = open_sealed(samples.BLOB, key, samples.BOARD.public)
+    content_key, _ = open_sealed(SEALED.unpack(samples.BLOB), key, samples.BOARD.public)
     return {
         "entropy": samples.ENTROPY.hex(),
         "sender": samples.BOARD.public.hex(),

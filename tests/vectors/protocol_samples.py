@@ -164,7 +164,6 @@ HEADER = blocks.Header(
     STATE.root(),
     VALIDATORS.digest(),
     VALIDATORS.digest(),
-    merkle.EMPTY_ROOT,
     2,
 )
 CERTIFICATE = certify(HEADER)

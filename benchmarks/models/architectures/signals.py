@@ -42,7 +42,7 @@ class ResNet1d(nn.Module):
                 )
             )
             width = out
-        self.down = nn.MaxPool1d(2)
+        self.down = nn.MaxPool1d(2, ceil_mode=True)
         self.norm, self.head = nn.BatchNorm1d(width), nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ _MAKERS: dict[str, tuple[Callable[[], Any], int]] = {
     "SGDRegressor": (lambda: make_pipeline(StandardScaler(), SGDRegressor()), 0),
     "PoissonRegressor": (PoissonRegressor, 0),
     "TweedieRegressor": (lambda: TweedieRegressor(power=0), 0),
-    "MLPRegressor": (lambda: MLPRegressor((16,), max_iter=20), 0),
+    "MLPRegressor": (lambda: MLPRegressor(hidden_layer_sizes=(16,), max_iter=20), 0),
     "LinearSVR": (LinearSVR, 0),
     "SVR": (SVR, 0),
     "TransformedTargetRegressor": (lambda: TransformedTargetRegressor(Ridge()), 0),

@@ -178,7 +178,6 @@ def make(
         execution.tree.root(),
         tip.roster.validators.digest(),
         tip.next_validators(),
-        merkle.EMPTY_ROOT,
         proposer,
     )
     return ExecutedBlock(Block(header, tuple(packed)), execution), void
@@ -278,8 +277,6 @@ def _check_header(tip: ChainHead, block: Block) -> None:
         raise RootMismatch("validators differ from the set of this height")
     if header.next_validators != tip.next_validators():
         raise RootMismatch("next_validators differ from the set of the next height")
-    if header.evidence_root != merkle.EMPTY_ROOT:
-        raise RootMismatch("evidence_root is not empty")
     if header.proposer >= len(tip.roster.order):
         raise UnknownProposer(f"proposer {header.proposer} is not in the set")
     _check_pinned(tip, header)

@@ -214,16 +214,6 @@ def pending_at(tree: StateReader, number: int, place: int) -> QueuedUpdate | Non
     return QUEUE.get(tree, number, place)
 
 
-def pending(tree: StateReader, number: int) -> tuple[QueuedUpdate, ...]:
-    """The updates of a task that wait for the next cut, oldest first."""
-    bounds = progress(tree, number)
-    if bounds is None:
-        return ()
-    places = range(bounds.first, bounds.following)
-    found = (pending_at(tree, number, place) for place in places)
-    return tuple(entry for entry in found if entry is not None)
-
-
 def job_record(tree: StateReader, number: int) -> JobRecord | None:
     """A task's open job as it is stored."""
     return JOBS.get(tree, number)

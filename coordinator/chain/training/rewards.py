@@ -65,18 +65,6 @@ def settlement(tree: StateReader, number: int, version: int) -> Settlement | Non
     return SETTLEMENTS.get(tree, number, version)
 
 
-def payments(tree: StateReader, number: int, version: int) -> tuple[Payment, ...]:
-    """Payments for each update of a version, in the order of the chain."""
-    settled = settlement(tree, number, version)
-    pages = _pages(settled.updates) if settled is not None else 0
-    found: list[Payment] = []
-    for page in range(pages):
-        paid = PAYMENT_PAGES.get(tree, number, version, page)
-        assert paid is not None, "pages stand as long as their settlement"
-        found.extend(paid.made)
-    return tuple(found)
-
-
 def shares(amount: int, weights: Sequence[int]) -> tuple[int, ...]:
     """Divides an amount in proportion to weights, to the last credit.
 

@@ -7,17 +7,16 @@
 
 The medians of a version are fixed by the first quorum of members of the set that score
 it; reputation follows at once (`coordinator.chain.training.reputations`), and then
-rewards (`contribution_rewards`). They are read by `contributions`, and stand as long as
-their version may be a base. A version that is too old for one and not scored yet
-stands, with its settlement, until the time for its scores is over: however quickly
-versions follow each other, late scores settle the one that they are of.
+rewards (`contribution_rewards`). They stand as long as their version may be a base. A
+version that is too old for one and not scored yet stands, with its settlement, until
+the time for its scores is over: however quickly versions follow each other, late scores
+settle the one that they are of.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from starling.coordinator.chain.governance import chain_parameters
@@ -57,7 +56,7 @@ from starling.protocol.chain.update_scores import (
     lower_medians,
 )
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
-from starling.protocol.ids import DeviceId, Digest, PublicKey, Version
+from starling.protocol.ids import Digest, PublicKey
 from starling.protocol.learning.score_policy import ScoreRule
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.schema.msgpack_codec import (
@@ -84,46 +83,6 @@ MEDIANS = Table(b"score/", by_task_and_number, SCORES)
 """By task and version: the medians that count."""
 _OPINIONS = Table(b"opinion/", by_task_version_and_identity, SCORE)
 """By task, version and public key: what one validator gave."""
-
-
-@dataclass(frozen=True)
-class ScoredContribution:
-    """One update of a version with what a quorum thinks of it.
-
-    Attributes:
-      board: Who signed it.
-      base: Version that it was computed from.
-      pledge: Its size.
-      influence: Per pledged example, in parts per million; above 0 helps.
-      agreement: In parts per million; see `protocol.chain.update_scores.UpdateScore`.
-    """
-
-    board: DeviceId
-    base: Version
-    pledge: int
-    influence: int
-    agreement: int
-
-
-def contributions(
-    tree: StateReader, number: int, version: int
-) -> tuple[ScoredContribution, ...]:
-    """A version's updates with their median scores, in the order of the chain.
-
-    Returns:
-      Empty before a quorum scored them, and once the version can be no base any more.
-    """
-    found = scores(tree, number, version)
-    if found is None:
-        return ()
-    return tuple(
-        ScoredContribution(
-            of.board, of.base, of.pledge, median.influence, median.agreement
-        )
-        for of, median in zip(
-            score_subjects.subjects(tree, number, version), found.medians, strict=True
-        )
-    )
 
 
 def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ...]:

@@ -109,8 +109,3 @@ class OutboundQueue:
             self._queues[lane].put_back(message)
         self._in_flight.clear()
         self._flights = {lane: _Flight() for lane in ROOMS}
-
-    @property
-    def idle(self) -> bool:
-        """True if nothing waits and nothing is in flight."""
-        return not any(self._queues.values()) and not self._in_flight

@@ -22,7 +22,7 @@ from starling.coordinator.wire.frames import (
     UploadAnswer,
     parse_model_key,
 )
-from starling.protocol.crypto.sealed_blob import SEALED, open_committed, pass_key
+from starling.protocol.crypto.sealed_blob import SEALED, open_sealed, pass_key
 from starling.protocol.errors import DecodeError, ProtocolError
 from starling.protocol.ids import Digest, H
 from starling.protocol.wire.chunks import chunk_at, chunk_count
@@ -137,7 +137,7 @@ class PeerAnswers:
             if content_key is None:
                 committed = CONTRIBUTION.unpack(update.body).commitment
                 sealed = SEALED.unpack(stored.blob)
-                content_key, _ = open_committed(sealed, key, update.sender, committed)
+                content_key, _ = open_sealed(sealed, key, update.sender, committed)
             box = pass_key(content_key, stored.transaction, key, asked.box_for)
         except ProtocolError:
             # It does not open here either, or their key is of small order.

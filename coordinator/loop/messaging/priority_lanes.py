@@ -81,10 +81,6 @@ class LaneQueue:
         self._bytes: dict[str, int] = {}
         self.waiting_bytes = 0
 
-    def __bool__(self) -> bool:
-        """True if anything waits."""
-        return bool(self._by_topic)
-
     def add(self, item: MqttMessage | DeferredMessage) -> int:
         """Takes something in; how many had to go for it, itself perhaps among them."""
         self._put(item, first=False)

@@ -8,7 +8,6 @@ from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.tracing.lineage_source import (
     LineageSource,
-    Progress,
 )
 from starling.coordinator.tracing.lineage_replay import (
     check_exact,
@@ -43,7 +42,6 @@ def remake(
     without: Sequence[DeviceId],
     again: int | None = None,
     first: int | None = None,
-    progress: Progress = lambda _height: None,
 ) -> RollbackModel:
     """Makes a version again from what a home keeps; the chain is checked on the way.
 
@@ -54,7 +52,6 @@ def remake(
       again: The version; the newest if None.
       first: The version after which they are left out; the one before their first
         update if None.
-      progress: Told each height that holds.
 
     Raises:
       ConfigError: If there is no such task, or too many boards are named.
@@ -64,7 +61,7 @@ def remake(
     if len(set(without)) > WITHOUT_MAX:
         raise ConfigError(f"{WITHOUT_MAX} boards at most", key="--without")
     boards = frozenset(without)
-    source = LineageSource(home.path, task, progress)
+    source = LineageSource(home.path, task, lambda _height: None)
     try:
         last = source.head if again is None else Version(again)
         lineage = source.lineage(last)

@@ -58,9 +58,7 @@ class RecoveryReport:
         return "\n".join(lines) or "nothing is damaged"
 
 
-def recover(
-    home: CoordinatorHome, progress: Callable[[int], None] = lambda _height: None
-) -> RecoveryReport:
+def recover(home: CoordinatorHome) -> RecoveryReport:
     """Sets a damaged chain or journal aside; the next start begins without it.
 
     The whole chain is checked, as `starling chain verify` does: a start looks at its
@@ -69,7 +67,6 @@ def recover(
 
     Args:
       home: The coordinator's folder.
-      progress: Told each height that holds.
 
     Raises:
       ConfigError: If the coordinator runs.
@@ -77,7 +74,7 @@ def recover(
       StorageError: If the disk refuses.
     """
     votes = _votes_damage(home.state / VOTES_FILE)
-    chain = _chain_damage(home.state / CHAIN_FILE, progress)
+    chain = _chain_damage(home.state / CHAIN_FILE)
     if chain is not None and len(home.genesis().validators.members) == 1:
         raise OperationError(
             f"{chain}; nobody else has this chain: restore state/ from a backup"
@@ -101,14 +98,14 @@ def _votes_damage(path: Path) -> str | None:
     return None
 
 
-def _chain_damage(path: Path, progress: Callable[[int], None]) -> str | None:
+def _chain_damage(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
         store = SqliteStore.open(path)
         try:
             store.tip()
-            fault = audit_store(store, progress).fault
+            fault = audit_store(store, lambda _height: None).fault
         finally:
             store.close()
     except StorageError as error:

@@ -19,7 +19,7 @@ from starling.coordinator.tracing.lineage_replay import MissingVector
 from starling.coordinator.update.admission_checks import open_disclosed
 from starling.durable.files import read_if_present, write_atomic
 from starling.protocol.crypto.keys import OpeningKey
-from starling.protocol.crypto.sealed_blob import SEALED, open_committed
+from starling.protocol.crypto.sealed_blob import SEALED, open_sealed
 from starling.protocol.errors import ClosedUpdate, ConfigError
 from starling.protocol.ids import DIGEST_BYTES, KEY_BYTES
 from starling.protocol.learning.task import TaskSpec
@@ -35,7 +35,7 @@ def content_key(upload: StoredUpload, key: OpeningKey) -> bytes | None:
     body = transaction_codec.contribution(upload.update.body)
     sealed = SEALED.unpack(upload.blob)
     try:
-        found, _ = open_committed(sealed, key, upload.update.sender, body.commitment)
+        found, _ = open_sealed(sealed, key, upload.update.sender, body.commitment)
     except ClosedUpdate:
         return None
     return found

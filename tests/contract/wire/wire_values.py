@@ -187,7 +187,7 @@ _headers = st.builds(
     digests,
     heights,
     upto(blocks.TIME_MS_MAX),
-    *(6 * [digests]),
+    *(5 * [digests]),
     upto(genesis.VALIDATORS_MAX - 1),
 )
 _certificates = st.builds(

@@ -291,7 +291,8 @@ def coordinator(
     founded: Coordinator, broker: Broker, tmp_path: Path
 ) -> Iterator[Coordinator]:
     home = founded.home
-    broker.process.restart()
+    broker.process.stop()
+    broker.process.start()
     bundle = tmp_path / "bundle"
     write_line(bundle)
     (tmp_path / "task.toml").write_text(TASK)
@@ -306,7 +307,8 @@ def coordinator(
 @pytest.fixture
 def idle(founded: Coordinator, broker: Broker) -> Iterator[Coordinator]:
     """One that the broker knows, without a task."""
-    broker.process.restart()
+    broker.process.stop()
+    broker.process.start()
     yield founded
     founded.end(signal.SIGKILL)
 

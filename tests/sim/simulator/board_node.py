@@ -135,9 +135,7 @@ class BoardNode(SimulatedNode):
         self.guard(lambda: self.turn(Delivered(publish_id, 0)))
 
     def arrived(self, message: MqttMessage, token: tuple[int, int]) -> None:
-        event = MessageArrived(
-            message.topic, message.payload, message.retain, AckToken(*token)
-        )
+        event = MessageArrived(message.topic, message.payload, AckToken(*token))
         self.law.delivered(self.name, message.payload)
         self.guard(lambda: self.turn(event))
 

@@ -232,9 +232,7 @@ class CoordinatorNode(SimulatedNode):
         self.put(LinkDisconnected("the connection was lost", 1.0))
 
     def arrived(self, message: MqttMessage, token: tuple[int, int]) -> None:
-        self.put(
-            MessageArrived(message.topic, message.payload, False, AckToken(*token))
-        )
+        self.put(MessageArrived(message.topic, message.payload, AckToken(*token)))
 
     def delivered(self, publish_id: int) -> None:
         self.put(Delivered(publish_id, 0))

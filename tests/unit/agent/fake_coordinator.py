@@ -35,7 +35,12 @@ from starling.protocol.chain.light_client import (
 from starling.protocol.chain.task_end import closure_key
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
-from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.crypto.sealed_blob import (
+    SEALED,
+    blob_digest,
+    commitment,
+    open_sealed,
+)
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash, Digest, H, TaskId, Version
@@ -149,7 +154,6 @@ def header_over(state_root: Digest, tx_root: Digest, height: int) -> Header:
         state_root,
         VALIDATORS.digest(),
         VALIDATORS.digest(),
-        merkle.root([]),
         0,
     )
 
@@ -352,5 +356,7 @@ def check_upload(upload: Upload) -> None:
     upload.update.check(CHAIN)
     body = CONTRIBUTION.unpack(upload.update.body)
     assert blob_digest(upload.blob) == body.blob
-    key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
+    key, plaintext = open_sealed(
+        SEALED.unpack(upload.blob), OPENING, upload.update.sender
+    )
     assert commitment(key, plaintext) == body.commitment

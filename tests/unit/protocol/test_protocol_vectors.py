@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
-from starling.protocol.crypto.sealed_blob import commitment, open_sealed
+from starling.protocol.crypto.sealed_blob import SEALED, commitment, open_sealed
 from starling.protocol.ids import H
 from starling.protocol.wire.envelope import ENVELOPE
 from tests.vectors import make_protocol_vectors as maker
@@ -70,7 +70,7 @@ def test_sealing_vector_opens_for_each_recipient(recipient: int) -> None:
     seeds = read("protocol_sealing.json")["recipient_seeds"]
 
     content_key, plaintext = open_sealed(
-        vector["blob"],
+        SEALED.unpack(vector["blob"]),
         OpeningKey(bytes.fromhex(seeds[recipient])),
         vector["sender"],
     )

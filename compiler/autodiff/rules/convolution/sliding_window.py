@@ -39,18 +39,6 @@ class SlidingWindow:
         return math.prod(self.output)
 
     @property
-    def padded(self) -> bool:
-        """True if any window reaches beyond the image."""
-        return any(pad > 0 for pad in (*self.before, *self.after))
-
-    @property
-    def tiles(self) -> bool:
-        """True if windows neither overlap nor leave gaps nor reach beyond."""
-        return (
-            self.kernel == self.stride and not self.padded and set(self.dilation) == {1}
-        )
-
-    @property
     def pads(self) -> list[int]:
         """As the attribute `pads` of an operator."""
         return [*self.before, *[max(pad, 0) for pad in self.after]]

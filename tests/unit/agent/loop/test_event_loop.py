@@ -113,7 +113,7 @@ class World:
 
 
 def arrived(topic: str, payload: bytes, packet: int) -> MessageArrived:
-    return MessageArrived(topic, payload, False, AckToken(0, packet))
+    return MessageArrived(topic, payload, AckToken(0, packet))
 
 
 def with_upload() -> tuple[World, AgentLoop]:

@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 
 from benchmarks.models import scoreboard
-from benchmarks.models.public_model import IDIOMS
-from benchmarks.models.scoreboard import MARKS, compiles, silent, summary, told
+from benchmarks.models.public_model import IDIOMS, QDQ
+from benchmarks.models.scoreboard import (
+    MARKS,
+    compiles,
+    differs,
+    silent,
+    summary,
+    told,
+)
 
 FACTS: dict[str, Any] = {
     "parameters": 100,
@@ -56,6 +63,23 @@ def test_difference_is_silent_where_no_warning_names_it(
 
 
 @pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (row(output_error=1e-5, loss_error=1e-5, norm_error=1e-5), False),
+        (row(output_error=0.1), True),
+        (row(norm_error=0.1), True),
+        (row(norm_error=0.1, counted=90), False),
+        (row(form=QDQ, output_error=0.1), False),
+    ],
+    ids=["rounding", "outputs", "norms", "norms of other values", "eight bits"],
+)
+def test_other_values_than_the_toolkits_show(
+    facts: dict[str, Any], expected: bool
+) -> None:
+    assert differs(facts) is expected
+
+
+@pytest.mark.parametrize(
     "facts",
     [row(trains=False), row(private=False), failed(refused="r"), failed(failed="f")],
 )
@@ -78,14 +102,16 @@ def test_summary_counts_models_and_exports() -> None:
         "a | two": {**failed(refused="r"), "model": "a"},
         "b | one": row("b", "one", counted=90),
         "c | one": {**failed(export_failed="e"), "model": "c"},
+        "d | one": row("d", "one", norm_error=0.1),
     }
 
     lines = summary(rows).splitlines()
 
-    assert lines[0] == "models: 2, in some form 2, in every 1"
-    assert lines[1] == "exports: 3, of them compiled and trained 2"
+    assert lines[0] == "models: 3, in some form 3, in every 2"
+    assert lines[1] == "exports: 4, of them compiled and trained 3"
     assert lines[2:] == [
         "silent differences: ['b | one']",
+        "other values: ['d | one']",
         "fail: ['a | two']",
         "not exported: ['c | one']",
     ]
@@ -130,14 +156,15 @@ def test_page_has_a_line_of_equal_width_for_each_export(
     assert by_name["told"][3] == "90 (told)"
     assert by_name["silent"][3] == "90 (silent)"
     assert by_name["refused"][3] == "refused: no rule for a / b here"
-    assert by_name["broken"][2] == "not exportable"
+    assert by_name["broken"][3] == "not exportable: broken"
 
 
 def test_page_keeps_what_stands_around_the_tables(page: Path) -> None:
     scoreboard.write_docs({"a": row()})
 
     text = page.read_text()
-    assert text.startswith(f"# Before\n{MARKS[0]}\n\n### Sound\n\n| model")
+    assert text.startswith(f"# Before\n{MARKS[0]}\n\n1 models, 1 exports: 1 compile,")
+    assert "\n\n### Sound\n\n| model" in text
     assert text.endswith(f"\n{MARKS[1]}\nbehind\n")
     assert "old" not in text
 

@@ -235,6 +235,22 @@ def test_shift_behind_a_front_of_fixed_functions_is_found() -> None:
     assert found == {"mean", "spread"}
 
 
+def test_bias_behind_a_vector_of_weights_is_no_shift_of_the_input() -> None:
+    nodes = [
+        _node("Unsqueeze", "w", "axes", "column"),
+        _node("MatMul", "x", "column", "h"),
+        _node("Squeeze", "h", "axes", "score"),
+        _node("Sub", "score", "bias", "out"),
+    ]
+    tensors: dict[str, NDArray[np.generic]] = {
+        "w": np.ones(4, np.float32),
+        "axes": np.ones(1, np.int64),
+        "bias": np.ones(1, np.float32),
+    }
+
+    assert constant_tensors.around_input(nodes, tensors, "x", (4,)) == set()
+
+
 def test_centres_that_enlarge_the_input_are_no_shift_of_it() -> None:
     tensors = {"centres": np.ones((7, 4), np.float32)}
 

@@ -105,7 +105,8 @@ def test_fresh_weights_of_equal_values_are_not_told() -> None:
     assert bundle.notes == ()
 
 
-def test_square_of_a_weight_is_computed_from_it_again() -> None:
+@pytest.mark.parametrize("is_told", [True, False])
+def test_square_of_a_weight_is_computed_from_it_again(*, is_told: bool) -> None:
     value = weight(RNG, 4, 3)
     nodes = [
         node("MatMul", ["x", "v"], ["h"]),
@@ -113,10 +114,10 @@ def test_square_of_a_weight_is_computed_from_it_again() -> None:
         node("Sub", ["h", "q"], ["out"]),
     ]
     proto = build(nodes, {"v": value, "pow_3": value * value}, (4,), (3,))
+    if is_told:
+        proto = declared(proto, {"v": "PARAMETER"}, {"pow_3": ["v", "val_2"]})
 
-    bundle = compile_model(
-        declared(proto, {"v": "PARAMETER"}, {"pow_3": ["v", "val_2"]}), loss="mse"
-    )
+    bundle = compile_model(proto, loss="mse")
 
     assert _trained(bundle) == ["v"]
     assert _sound(bundle)

@@ -66,9 +66,12 @@ def _inferred(proto: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.floa
 
 
 @pytest.mark.parametrize(
-    ("classes", "how"), [(2, "LOGISTIC"), (3, "SOFTMAX"), (3, "NONE")]
+    ("classes", "how", "scores"),
+    [(2, "LOGISTIC", 1), (3, "SOFTMAX", 3), (3, "NONE", 3)],
 )
-def test_linear_classifier_gives_its_probabilities(classes: int, how: str) -> None:
+def test_linear_classifier_gives_its_probabilities(
+    classes: int, how: str, scores: int
+) -> None:
     proto = _model([_classifier(classes, how)], [_LABEL, _PROBABILITIES])
     x = np.random.default_rng(9).standard_normal((5, 4)).astype(np.float32)
     expected = ReferenceEvaluator(proto).run(None, {"X": x})
@@ -76,7 +79,7 @@ def test_linear_classifier_gives_its_probabilities(classes: int, how: str) -> No
 
     np.testing.assert_allclose(_inferred(proto, x), expected[1], rtol=1e-5)
     bundle = compile_model(proto, loss="cross-entropy")
-    assert bundle.manifest.dimension == 5 * classes
+    assert bundle.manifest.dimension == 5 * scores
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
 

@@ -157,6 +157,8 @@ def test_status_says_how_many_vectors_a_trace_could_use() -> None:
 
 def test_closed_task_says_by_whom() -> None:
     task = {"task": 3, "head": 9, "versions": [], "closed": "closed by operator o"}
-    document = running(task)
+    row = "task 3 ENDED             closed by operator o"
+    assert f"{row}\n" in status_text(running(task))
 
-    assert "task 3 ENDED             closed by operator o\n" in status_text(document)
+    task["ended"] = "without credits"
+    assert f"{row}; without credits\n" in status_text(running(task))

@@ -160,7 +160,7 @@ def test_transaction_of_the_inbox_is_in_a_block_before_its_file_goes(
 def test_message_is_acknowledged_after_its_answer_was_handed_over(world: World) -> None:
     loop = world.boot()
     topic = TOPICS.say("00" * 16)
-    loop.turn([MessageArrived(topic, b"noise", False, AckToken(1, 7)), CONNECTED])
+    loop.turn([MessageArrived(topic, b"noise", AckToken(1, 7)), CONNECTED])
 
     assert world.notes == ["published state", "acknowledged 7"]
     assert loop.tally.refused["MALFORMED"] == 1

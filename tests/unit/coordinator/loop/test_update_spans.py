@@ -54,7 +54,7 @@ class Watched(SingleCoordinator):
     def send(self, event: Event) -> tuple[Effect, ...]:
         if isinstance(event, ChunkArrived):
             token = AckToken(0, 0)
-            arrived = MessageArrived("up", event.payload, False, token, self.context)
+            arrived = MessageArrived("up", event.payload, token, self.context)
             self.watch.heard(event, arrived)
         # What a bundle's examination answers is taken within.
         effects = super().send(event)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.cli import reputation_command
 from starling.coordinator.loop.ports import Item
@@ -58,11 +59,8 @@ def test_attackers_are_quarantined_and_told_and_honest_boards_are_not(
     refused = [each.refused for each in ended.last.devices]
     assert all("QUARANTINED" in each for each in refused[:ATTACKERS])
     assert not any("QUARANTINED" in each for each in refused[ATTACKERS:])
-    scored = scores.contributions(tree, 0, 3)
-    assert len(scored) == PLAN.buffer
-    assert scores.scores(tree, 0, 3) == replace(
-        scores.scores(tree, 0, 3) or pytest.fail("not scored"), given=3
-    )
+    assert len(score_subjects.subjects(tree, 0, 3)) == PLAN.buffer
+    assert (scores.scores(tree, 0, 3) or pytest.fail("not scored")).given == 3
 
     home = ("--home", str(tmp_path / "coordinator"))
     assert reputation_command.main([*home, "--json"]) == 0

@@ -108,7 +108,7 @@ def test_certificate_of_a_majority_holds_only_in_the_crash_model() -> None:
         check_certificate(two_votes, CHAIN_ID, three, BYZANTINE)
 
 
-@pytest.mark.parametrize("field", ["parent", "tx_root", "state_root", "evidence_root"])
+@pytest.mark.parametrize("field", ["parent", "tx_root", "state_root"])
 def test_block_id_depends_on_every_root(field: str) -> None:
     altered: Header = replace(HEADER, **{field: bytes(32)})  # type: ignore[arg-type]  # by name
 

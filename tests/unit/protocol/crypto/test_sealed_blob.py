@@ -18,7 +18,6 @@ from starling.protocol.crypto.sealed_blob import (
     commitment,
     decrypt,
     is_missealed,
-    open_committed,
     open_sealed,
     pass_key,
     seal,
@@ -46,7 +45,7 @@ def test_blob_opens_for_every_recipient(plaintext: bytes, entropy: bytes) -> Non
     blob, committed = seal(plaintext, PUBLIC, entropy, SENDER)
 
     for key in KEYS:
-        content_key, opened = open_sealed(blob, key, SENDER)
+        content_key, opened = open_sealed(SEALED.unpack(blob), key, SENDER)
         assert opened == plaintext
         assert commitment(content_key, opened) == committed
         assert decrypt(SEALED.unpack(blob), content_key, SENDER) == plaintext
@@ -69,17 +68,17 @@ def test_blob_for_a_stranger_does_not_open() -> None:
     blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
 
     with pytest.raises(InvalidUpdate) as caught:
-        open_sealed(blob, STRANGER, SENDER)
+        open_sealed(SEALED.unpack(blob), STRANGER, SENDER)
 
     assert caught.value.reason is Reason.NOT_SEALED_TO_ME
 
 
 def test_blob_in_the_name_of_another_sender_does_not_open() -> None:
     blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
-    content_key, _ = open_sealed(blob, KEYS[0], SENDER)
+    content_key, _ = open_sealed(SEALED.unpack(blob), KEYS[0], SENDER)
 
     with pytest.raises(InvalidUpdate):
-        open_sealed(blob, KEYS[0], b"t" * 32)
+        open_sealed(SEALED.unpack(blob), KEYS[0], b"t" * 32)
     with pytest.raises(InvalidUpdate):
         decrypt(SEALED.unpack(blob), content_key, b"t" * 32)
 
@@ -92,7 +91,7 @@ def test_blob_with_a_copied_hint_still_opens() -> None:
 
     altered = SEALED.pack(replace(sealed, boxes=(decoy, *sealed.boxes)))
 
-    assert open_sealed(altered, KEYS[0], SENDER)[1] == b"secret"
+    assert open_sealed(SEALED.unpack(altered), KEYS[0], SENDER)[1] == b"secret"
 
 
 def test_blob_with_any_byte_flipped_never_opens_to_something_else() -> None:
@@ -103,7 +102,9 @@ def test_blob_with_any_byte_flipped_never_opens_to_something_else() -> None:
     for place in range(len(blob)):
         altered[place] ^= 0x01
         try:
-            content_key, plaintext = open_sealed(bytes(altered), KEYS[0], SENDER)
+            content_key, plaintext = open_sealed(
+                SEALED.unpack(bytes(altered)), KEYS[0], SENDER
+            )
             opened.append(commitment(content_key, plaintext))
         except ProtocolError:
             pass
@@ -122,7 +123,7 @@ def test_blob_sealed_under_two_content_keys_is_caught_by_the_commitment() -> Non
     # A board that gives one coordinator another content key than it committed to.
     blob, committed = seal(b"one", PUBLIC[:1], ENTROPY, SENDER)
     other, _ = seal(b"two", PUBLIC[1:2], ENTROPY[::-1], SENDER)
-    content_key, plaintext = open_sealed(other, KEYS[1], SENDER)
+    content_key, plaintext = open_sealed(SEALED.unpack(other), KEYS[1], SENDER)
 
     assert commitment(content_key, plaintext) != committed
     with pytest.raises(InvalidUpdate):
@@ -147,7 +148,7 @@ def test_ciphertext_is_xchacha20_poly1305_of_libsodium() -> None:
 
 
 def opened(sealed: SealedBlob, key: OpeningKey, committed: Digest) -> bytes:
-    return open_committed(sealed, key, SENDER, committed)[1]
+    return open_sealed(sealed, key, SENDER, committed)[1]
 
 
 def test_blob_with_a_decoy_box_before_the_right_one_opens_to_the_commitment() -> None:

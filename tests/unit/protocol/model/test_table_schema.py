@@ -44,10 +44,6 @@ def test_reuse_is_how_many_windows_share_a_row(
     assert reuse == max(1, sum(s <= row < s + window for s in starts))
 
 
-def test_raw_of_undoes_the_scale_of_a_target() -> None:
-    assert TABLE.targets[0].raw_of(0.5 * 7.0 - 1.0) == 7.0
-
-
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no target": ({"targets": []}, "without a target"),
     "twice": (

@@ -52,6 +52,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     opened,
 )
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+from tests.unit.coordinator.fixtures.state_views import pending
 
 
 def test_register_by_operator_admits_the_board() -> None:
@@ -85,7 +86,7 @@ def test_task_makes_version_0_final() -> None:
 def test_update_waits_in_the_order_of_the_chain() -> None:
     world = opened()
     world.must(world.update(2), world.update(0), world.update(1))
-    order = [entry.board for entry in task_records.pending(world.tree, 0)]
+    order = [entry.board for entry in pending(world.tree, 0)]
     assert order == [board_id(2), board_id(0), board_id(1)]
     assert task_records.open_job(world.tree, 0) is None
 
@@ -114,7 +115,7 @@ def test_full_buffer_is_cut_with_weights_by_staleness() -> None:
 def test_updates_beyond_the_buffer_wait_for_the_next_job() -> None:
     world = opened()
     world.must(*(world.update(number) for number in range(8)))
-    assert len(task_records.pending(world.tree, 0)) == 4
+    assert len(pending(world.tree, 0)) == 4
     world.must(world.attest(1))
     job = task_records.open_job(world.tree, 0)
     assert job is not None
@@ -190,7 +191,7 @@ def test_new_head_drops_what_it_makes_too_stale() -> None:
     # Waits behind a full job, at the largest staleness that counts.
     world.must(*(world.update(i, 2) for i in range(4)), world.update(5, 0))
     world.must(world.attest(3))
-    assert task_records.pending(world.tree, 0) == ()
+    assert pending(world.tree, 0) == []
     check_invariants(world.tree)
 
 

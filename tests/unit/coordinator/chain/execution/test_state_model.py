@@ -15,6 +15,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     opened,
 )
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+from tests.unit.coordinator.fixtures.state_views import pending
 
 BOARDS = 6
 POLICY = SPEC.aggregation
@@ -104,7 +105,7 @@ class Twins(RuleBasedStateMachine):
     def same(self) -> None:
         tree = self.world.tree
         assert task_records.head(tree, 0) == self.naive.head
-        waiting = [(e.board, e.base, e.height) for e in task_records.pending(tree, 0)]
+        waiting = [(e.board, e.base, e.height) for e in pending(tree, 0)]
         assert waiting == self.naive.queue
         job = task_records.open_job(tree, 0)
         members = [] if job is None else [(m.board, m.base) for m in job.members]

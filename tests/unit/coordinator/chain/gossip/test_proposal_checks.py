@@ -78,7 +78,6 @@ def proposal_with(
         H(b"state"),
         own,
         own,
-        merkle.EMPTY_ROOT,
         proposer,
     )
     return Proposal(

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state import board_records
 from starling.protocol.chain.evidence import EVIDENCE, duplicate_updates
 from starling.protocol.chain.key_rotation import ROTATE, ROTATIONS_MAX
 from starling.protocol.errors import Reason
@@ -23,6 +23,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     key,
     opened,
 )
+from tests.unit.coordinator.fixtures.state_views import pending
 
 NEXT = key(9001)
 LATER = key(9002)
@@ -48,7 +49,7 @@ def test_rotated_board_keeps_its_id_and_signs_with_its_new_key() -> None:
     assert board is not None
     assert (board.public, board.rotations, board.updates) == (NEXT.public, 1, 1)
     assert board_records.owner(world.tree, NEXT.public) == board_id(0)
-    assert task_records.pending(world.tree, 0)[0].board == board_id(0)
+    assert pending(world.tree, 0)[0].board == board_id(0)
 
 
 def test_retired_key_signs_nothing_more() -> None:

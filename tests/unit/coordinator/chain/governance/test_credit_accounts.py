@@ -15,7 +15,6 @@ from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
 from starling.coordinator.chain.training.rewards import (
     Settlement,
-    payments,
     settlement,
     shares,
 )
@@ -40,6 +39,7 @@ from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,
 )
+from tests.unit.coordinator.fixtures.state_views import payments
 
 ECONOMY = CreditPolicy(
     supply=1_000_000, operator_grant=50_000, validator_deposit=1_000, board_deposit=500

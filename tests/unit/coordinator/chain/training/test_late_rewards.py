@@ -13,7 +13,7 @@ from starling.coordinator.chain.training.contribution_rewards import (
     earnings,
     reward_account,
 )
-from starling.coordinator.chain.training.rewards import payments, settlement
+from starling.coordinator.chain.training.rewards import settlement
 from starling.coordinator.chain.training.scores import LATE_VERSIONS
 from starling.protocol.chain.task_rollback import ROLLBACK, TaskRollback
 from starling.protocol.errors import Reason
@@ -39,6 +39,7 @@ from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,
 )
+from tests.unit.coordinator.fixtures.state_views import payments
 
 
 def rollback(world: SmallChain, first: int, again: int, without: int) -> Envelope:

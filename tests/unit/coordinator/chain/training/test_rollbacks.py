@@ -29,6 +29,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     opened,
 )
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+from tests.unit.coordinator.fixtures.state_views import pending
 
 AGAIN = ModelDigests(*(5 * [H(b"made again")]))
 
@@ -70,7 +71,7 @@ def test_open_job_and_what_waits_are_dropped_without_blame(world: SmallChain) ->
     world.must(rollback(world))
 
     assert task_records.open_job(world.tree, 0) is None
-    assert task_records.pending(world.tree, 0) == ()
+    assert pending(world.tree, 0) == []
     late = world.do(world.attest(3, H(b"the dropped job")))
     assert late.code == Reason.STALE
     me = world.validators[0].public

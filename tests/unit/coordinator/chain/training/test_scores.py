@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 
 from starling.coordinator.chain.governance.chain_parameters import SCORE_BLOCKS
 from starling.coordinator.chain.state.score_subjects import subjects
-from starling.coordinator.chain.training.rewards import payments
-from starling.coordinator.chain.training.scores import (
-    contributions,
-    scorers,
-    scores,
-)
+from starling.coordinator.chain.training.scores import scorers, scores
 from starling.protocol.chain.payments import PAGE
 from starling.protocol.chain.update_scores import (
     SCORE,
@@ -36,6 +31,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     opened,
 )
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+from tests.unit.coordinator.fixtures.state_views import payments
 
 FINAL = 1
 
@@ -55,7 +51,6 @@ def test_first_quorum_of_scores_gives_the_lower_medians_for_good() -> None:
     world = scored()
     world.must(world.score(1, (5, -9, 0, PPM), 0), world.score(1, (7, -8, 0, 0), 1))
     assert scores(world.tree, 0, 1) is None
-    assert contributions(world.tree, 0, 1) == ()
     world.must(world.score(1, (6, -7, 0, -PPM), 2))
     assert scores(world.tree, 0, 1) == Scores(3, agreed(6, -8, 0, 0))
     late = world.score(1, (0, 0, 0, 0), 3)
@@ -64,17 +59,16 @@ def test_first_quorum_of_scores_gives_the_lower_medians_for_good() -> None:
     assert len(scorers(world.tree, 0, 1)) == 3
 
 
-def test_contributions_name_boards_bases_and_pledges_in_the_order_of_the_chain() -> (
-    None
-):
+def test_subjects_name_boards_bases_and_pledges_in_the_order_of_the_chain() -> None:
     world = opened(validators=1)
     world.advance(0)
     world.advance(1)
     world.must(world.score(2, (1, 2, 3, 4)))
-    found = contributions(world.tree, 0, 2)
+    found = subjects(world.tree, 0, 2)
     boards = [payment.board for payment in payments(world.tree, 0, 2)]
     assert [each.board for each in found] == boards
-    assert [each.influence for each in found] == [1, 2, 3, 4]
+    given = scores(world.tree, 0, 2) or pytest.fail("not scored")
+    assert [each.influence for each in given.medians] == [1, 2, 3, 4]
     assert {(each.base, each.pledge) for each in found} == {(1, PLEDGES[0])}
 
 
@@ -116,11 +110,12 @@ def test_version_of_many_updates_is_settled_on_pages() -> None:
     world.advance(0, boards)
     assert len(payments(world.tree, 0, 1)) == boards
     world.must(world.score(1, [PPM] * boards))
-    assert len(contributions(world.tree, 0, 1)) == boards
+    given = scores(world.tree, 0, 1) or pytest.fail("not scored")
+    assert len(subjects(world.tree, 0, 1)) == len(given.medians) == boards
     check_invariants(world.tree)
     for base in range(1, SPEC.aggregation.staleness_max + 2):
         world.advance(base, boards)
-    assert payments(world.tree, 0, 1) == ()
+    assert payments(world.tree, 0, 1) == []
     assert subjects(world.tree, 0, 1) == ()
     check_invariants(world.tree)
 

@@ -26,7 +26,7 @@ PEER = KEYS[1].identity
 
 
 def message(topic: str) -> MessageArrived:
-    return MessageArrived(topic, b"payload", False, AckToken(1, 1))
+    return MessageArrived(topic, b"payload", AckToken(1, 1))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_foreign_topic_is_refused_and_counted(
 def test_check_of_a_board_is_no_message_and_raises_no_counter(
     incoming: InboundEvents, tally: CoordinatorCounters
 ) -> None:
-    asked = MessageArrived(TOPICS.say(NAME), b"", False, AckToken(1, 1))
+    asked = MessageArrived(TOPICS.say(NAME), b"", AckToken(1, 1))
 
     assert incoming.event(asked) is None
     assert (tally.refused, tally.ignored) == ({}, {})

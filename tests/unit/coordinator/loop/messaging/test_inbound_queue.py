@@ -7,7 +7,7 @@ UPLOAD, VOTE = "starling/1/meadow/d/board/up", "starling/1/meadow/g/peer/say"
 
 
 def message(topic: str, packet: int) -> MessageArrived:
-    return MessageArrived(topic, b"", False, AckToken(1, packet))
+    return MessageArrived(topic, b"", AckToken(1, packet))
 
 
 def filled(*topics: str) -> InboundQueue[str]:

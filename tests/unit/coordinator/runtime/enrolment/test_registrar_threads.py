@@ -227,7 +227,7 @@ def test_flood_of_one_client_delays_no_other(
     link.is_up.set()
     for number in range(10_000):
         topic = FLOOD if number < 9_999 else "b"
-        link.put(MessageArrived(topic, b"", False, AckToken(1, number)))
+        link.put(MessageArrived(topic, b"", AckToken(1, number)))
     threads.start()
 
     assert link.sent.get(timeout=WAIT_S) == "b"

@@ -84,7 +84,7 @@ def faulty(standing: FaultOrders) -> tuple[FaultyBus, RecordingBus, list[LinkEve
 
 
 def arrived(topic: str, payload: bytes = b"x") -> MessageArrived:
-    return MessageArrived(topic, payload, False, AckToken(1, 9))
+    return MessageArrived(topic, payload, AckToken(1, 9))
 
 
 def test_bus_without_orders_passes_everything_on() -> None:

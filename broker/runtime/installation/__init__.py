@@ -1,0 +1,1 @@
+"""The fleet's listener in a broker that is here already."""
