@@ -15,7 +15,7 @@ class DataSettings:
 
     path: str = setting(
         "data",
-        "Folder of .npz files and tables, or of folders of pictures or sounds by class; "
+        "Folder of .npz files and tables, or of pictures or sounds by class; "
         "relative to the agent's home.",
     )
     label: str = setting("", "Target column of CSV files; empty for the last one.")
