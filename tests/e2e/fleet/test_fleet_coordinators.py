@@ -149,7 +149,9 @@ def course(
     folder = tmp_path_factory.mktemp("council")
     times_s = SHORT_S if request.param == "short" else FULL_S
     timeline = KILL_PARTITION_LIE.format(*(round(STRETCH * at_s) for at_s in times_s))
-    return Course(folder, run_fleet(folder, timeline, every_one_names_the_liar))
+    few_bits = ("--codec", "rotated2")
+    said = run_fleet(folder, timeline, every_one_names_the_liar, 6, *few_bits)
+    return Course(folder, said)
 
 
 def coordinator_home(home: Path, number: int) -> Path:
