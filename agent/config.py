@@ -14,7 +14,9 @@ class DataSettings:
     """Data that the board trains on."""
 
     path: str = setting(
-        "data", "Folder of .npz files and tables; relative to the agent's home."
+        "data",
+        "Folder of .npz files and tables, or of pictures or sounds by class; "
+        "relative to the agent's home.",
     )
     label: str = setting("", "Target column of CSV files; empty for the last one.")
     pledge: int = setting(

@@ -13,6 +13,7 @@ class DataError(ConfigError):
 
     Attributes:
       row: Line of the file, from 1; 0 where no line is meant.
+      place: Of the record among those that are read with it; its row, where it has one.
       column: Its name, or empty.
       unquoted: The same line without what stands in the cell, for a board's reports.
     """
@@ -25,6 +26,7 @@ class DataError(ConfigError):
         row: int = 0,
         column: str = "",
         cell: str = "",
+        at: int = 0,
     ) -> None:
         """Builds the one line; `detail` says what is wrong, and what to do.
 
@@ -34,6 +36,7 @@ class DataError(ConfigError):
           row: See the class.
           column: See the class.
           cell: Quoted before the detail; empty for nothing.
+          at: The place of a record that has no row.
         """
         place = f"row {row}" if row else ""
         if column:
@@ -41,6 +44,7 @@ class DataError(ConfigError):
         quoted = f"{shown(cell)} {detail}" if cell else detail
         super().__init__(quoted, file=file, key=place)
         self.row = row
+        self.place = row or at
         self.column = column
         self.unquoted = ": ".join(filter(None, (file, place, detail)))
 

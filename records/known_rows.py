@@ -47,7 +47,7 @@ class KnownPiece:
       x: (n, ...) of any kind of numbers, or texts that are.
       y: (n, ...) as x.
       places: (n,) int64 line or number of each in the file.
-      faults: Of the rows that are no records.
+      faults: Of the rows, or files, that are no records.
     """
 
     x: NDArray[Any]
@@ -57,12 +57,12 @@ class KnownPiece:
 
     def first(self, count: int) -> "KnownPiece":
         """The first so many places of it, records or not."""
-        rows = [fault.row for fault in self.faults]
+        rows = [fault.place for fault in self.faults]
         places = np.sort(np.concatenate([self.places, np.array(rows, np.int64)]))
         if len(places) <= count:
             return self
         kept = int(np.searchsorted(self.places, places[count]))
-        faults = [fault for fault in self.faults if fault.row < places[count]]
+        faults = [fault for fault in self.faults if fault.place < places[count]]
         x, y, at = self.x[:kept], self.y[:kept], self.places[:kept]
         return KnownPiece(x, y, at, tuple(faults))
 

@@ -20,6 +20,7 @@ from starling.records.data_options import DEFAULT_OPTIONS
 from starling.records.errors import DataError, shown
 from starling.records.known_rows import LINE_BYTES_MAX
 from starling.records.npz_arrays import NpzArray, open_npz
+from starling.records.runtime.media_files import fault_text, found_in, read_record
 from starling.records.runtime.sources import ARRAYS, TEXT_TABLES, open_table
 from starling.sandbox.confinement import enter, limit_memory
 
@@ -78,6 +79,8 @@ def survey(folder: Path, label: str) -> DataSurvey:
     found.files = len(files)
     for path in files:
         look = _look_at_npz if path.suffix.lower() in ARRAYS else _look_at_table
+        if path.is_dir():
+            look = _look_at_media
         try:
             look(path, label, found)
         except DataError as fault:
@@ -108,6 +111,21 @@ def _look_at_table(path: Path, label: str, found: DataSurvey) -> None:
                 place = columns.numbers[int(lacking[row].argmax())]
                 line, name = piece.lines[row], columns.names[place]
                 found.fault(f"{path.name}: row {line}, column {shown(name)}: no value")
+
+
+def _look_at_media(path: Path, label: str, found: DataSurvey) -> None:
+    del label
+    found.files = 0
+    for file in found_in(path):
+        if file.board:
+            continue
+        found.files += 1
+        try:
+            read_record(file.path, file.shown)
+        except Exception as error:  # noqa: BLE001 - as in `survey`
+            found.fault(f"{file.shown}: {fault_text(error)}")
+        else:
+            found.records += 1
 
 
 def _told(fault: DataError) -> str:

@@ -1,9 +1,10 @@
-"""The board's data set: a folder of `.npz`, `.csv`, `.tsv` and `.parquet` files.
+"""The board's data set: `.npz` files and tables, or folders of pictures or sounds.
 
 They are read in order of name, by the rules of `records`: an `.npz` file holds
 `x (n, *input)` and `y (n, *target)`, a table one record a row. Where the bundle names
 its columns, a table is read by their names; else it holds numbers only, and one column
-is the target (the last one, or the one configured).
+is the target (the last one, or the one configured). A picture or WAV file is a record,
+its folder the name of its class.
 
 One record never decides over another: what is wrong with a record makes that record
 unusable and changes nothing else, and no record can stop the reading. How far is read
@@ -36,6 +37,7 @@ from starling.records.csv_cells import is_numeric
 from starling.records.errors import DataError
 from starling.records.known_rows import KnownPiece
 from starling.records.runtime.known_files import known_pieces
+from starling.records.runtime.media_files import found_in
 from starling.records.runtime.sources import ARRAYS, TABLES, TEXT_TABLES
 from starling.records.scaling import scaled_inputs, scaled_targets
 
@@ -119,7 +121,9 @@ class BoardDataSet:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The data files of a folder, in order of name; or the one file that is named.
+    """The data files of a folder, in order of name; or the one that is named.
+
+    The folder itself, if it holds none but folders of pictures or WAV files.
 
     Raises:
       ConfigError: If there is no such folder, no data file in it, or too many.
@@ -136,8 +140,14 @@ def data_files(folder: Path) -> list[Path]:
         raise ConfigError(
             f"cannot be read: {error.strerror}", file=str(folder)
         ) from error
+    if not found and any(not file.board for file in found_in(folder)):
+        return [folder]
     if not found:
-        raise ConfigError("has no .npz, .csv, .tsv or .parquet", file=str(folder))
+        raise ConfigError(
+            "has no .npz, .csv, .tsv or .parquet file, and no folders of pictures or "
+            ".wav files by class",
+            file=str(folder),
+        )
     if len(found) > FILES_MAX:
         raise ConfigError(f"more than {FILES_MAX} data files", file=str(folder))
     return found

@@ -3,6 +3,7 @@
 Letters: `n` records, `c` channels.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
+from starling.records.runtime.pictures import HEAD_BYTES_MAX, file_start
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class MediaFile:
     path: Path
     label: str
     board: str
+
+    @property
+    def shown(self) -> str:
+        """Name in a board's reports, which tell no path."""
+        return f"{self.label}/{self.path.name}"
 
 
 def found_in(root: Path) -> Iterator[MediaFile]:
@@ -60,7 +67,7 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
     files = _listed(root, pictures.SUFFIXES, "pictures")
     x: NDArray[np.float32] | None = None
     for place, file in enumerate(files):
-        pixels = pictures.read_picture(file.path)
+        pixels = pictures.read_picture(file.path, str(file.path))
         if x is None:
             x = np.empty((len(files), *pixels.shape), np.float32)
         if pixels.shape != x.shape[1:]:
@@ -74,8 +81,10 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
     return _records(root, files, x, pictures.SCALE, np.arange(len(files)))
 
 
-def _size(picture: NDArray[Any]) -> str:
-    channels, height, width = picture.shape
+def _size(record: NDArray[Any]) -> str:
+    if record.ndim == 2:
+        return f"{record.shape[1]:,} samples on {record.shape[0]} channels"
+    channels, height, width = record.shape
     kind = "grey" if channels == 1 else "in colours"
     return f"{width} x {height} pixels {kind}"
 
@@ -91,7 +100,7 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
     parts = list[NDArray[np.float32]]()
     owners, rate = [], 0
     for place, file in enumerate(files):
-        samples, found = sound.read_wav(_content(file.path), str(file.path))
+        samples, found = sound.read_wav(file_start(file.path, None), str(file.path))
         rate = rate or found
         if found != rate:
             raise DataError(
@@ -101,9 +110,8 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
         cut = _windows(samples, asked, file.path)
         if parts and cut.shape[1:] != parts[0].shape[1:]:
             raise DataError(
-                f"{cut.shape[2]:,} samples on {cut.shape[1]} channels, where "
-                f"{files[0].path.name} has {parts[0].shape[2]:,} on "
-                f"{parts[0].shape[1]}: cut all to one length, or give a --window",
+                f"{_size(cut[0])}, where {files[0].path.name} has "
+                f"{_size(parts[0][0])}: cut all to one length, or give a --window",
                 file=str(file.path),
             )
         parts.append(cut.astype(np.float32))
@@ -119,6 +127,50 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
     return replace(made, groups=groups, reuse=reuse)
 
 
+def read_record(
+    path: Path, shown: str, shape: tuple[int, ...] | None = None
+) -> NDArray[Any]:
+    """A file as one record; no more of it is read than a known shape takes.
+
+    Args:
+      path: The file.
+      shown: As messages name it.
+      shape: (c, height, width), (c, samples), or the same with fewer axes; None for
+        any.
+
+    Raises:
+      DataError: If it is no such file, is cut short, or of another size.
+      ConfigError: If Pillow is needed and missing, or the file cannot be read.
+    """
+    count = None if shape is None else math.prod(shape)
+    if path.suffix.lower() in sound.SUFFIXES:
+        most = None if count is None else 2 * count + HEAD_BYTES_MAX
+        content = file_start(path, None if most is None else most + 1)
+        if most is not None and len(content) > most:
+            raise DataError(f"over {count:,} samples: cut it", file=shown)
+        found: NDArray[Any] = sound.read_wav(content, shown)[0]
+    else:
+        size = shape[-2:] if shape is not None and len(shape) > 1 else None
+        found = pictures.read_picture(path, shown, size)
+    if shape is None:
+        return found
+    if found.size != count or (found.ndim == len(shape) and found.shape != shape):
+        raise DataError(
+            f"{_size(found)}, where the model takes {shape}: bring it to that",
+            file=shown,
+        )
+    return found.reshape(shape)
+
+
+def fault_text(error: Exception) -> str:
+    """Words for what kept a file from being a record, without its name."""
+    if isinstance(error, ConfigError):
+        return error.detail
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is: make it smaller"
+    return f"cannot be read ({type(error).__name__})"
+
+
 def _windows(
     samples: NDArray[np.int16], asked: DataOptions, path: Path
 ) -> NDArray[np.int16]:
@@ -132,14 +184,6 @@ def _windows(
         )
     starts = range(0, length - asked.window + 1, asked.step)
     return np.stack([samples[:, at : at + asked.window] for at in starts])
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        detail = f"cannot be read: {error.strerror}"
-        raise ConfigError(detail, file=str(path)) from error
 
 
 def _refuse_columns(root: Path, asked: DataOptions) -> None:

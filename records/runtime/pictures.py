@@ -1,5 +1,7 @@
 """Pictures as arrays: PGM and PPM by ourselves, all others by Pillow."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,50 +25,75 @@ SUFFIXES = (
 )
 SCALE = 1.0 / 255.0
 """From the values of a pixel to [0, 1]."""
+HEAD_BYTES_MAX = 1 << 16
+"""Of a file whose length is known but for what stands before its values."""
 _GREY = ("1", "L", "LA")
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path, shown: str, wanted: Sequence[int] | None = None
+) -> NDArray[np.uint8]:
     """Reads one picture.
+
+    Args:
+      path: The file.
+      shown: As messages name it.
+      wanted: Height and width; a picture of others is not decoded. None for any.
 
     Returns:
       (channels, height, width) uint8; 1 channel for grey, 3 for colours.
 
     Raises:
-      DataError: If it is no picture or is cut short.
+      DataError: If it is no picture, is cut short or of another size.
       ConfigError: If Pillow is needed and missing, or the file cannot be read.
     """
     if path.suffix.lower() in portable_pixmap.SUFFIXES:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            detail = f"cannot be read: {error.strerror}"
-            raise ConfigError(detail, file=str(path)) from error
-        return portable_pixmap.read_pixmap(content, str(path))
-    library = _pillow(path)
+        most = None if wanted is None else 3 * math.prod(wanted) + HEAD_BYTES_MAX
+        return portable_pixmap.read_pixmap(file_start(path, most), shown)
+    library = _pillow(path, shown)
     try:
         with library.open(path) as picture:
+            if wanted is not None and picture.size[::-1] != tuple(wanted):
+                width, height = picture.size
+                raise DataError(
+                    f"{width} x {height} pixels, where the model takes {wanted[1]} x "
+                    f"{wanted[0]}: bring it to that size",
+                    file=shown,
+                )
             mode = "L" if picture.mode in _GREY else "RGB"
             pixels = np.asarray(picture.convert(mode), np.uint8)
     # Pillow raises these, and SyntaxError, for bytes that are none of its formats.
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(
-            "is no picture, or is cut short: copy it anew", file=str(path)
-        ) from error
+        detail = "is no picture, or is cut short: copy it anew"
+        raise DataError(detail, file=shown) from error
     except library.DecompressionBombError as error:
-        raise DataError("has too many pixels", file=str(path)) from error
+        raise DataError("has too many pixels", file=shown) from error
     if mode == "L":
         return pixels[None]
     return pixels.transpose(2, 0, 1)
 
 
-def _pillow(path: Path) -> ModuleType:
+def file_start(path: Path, most: int | None) -> bytes:
+    """The first bytes of a file; all of them without a bound.
+
+    Raises:
+      ConfigError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(-1 if most is None else most)
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        raise ConfigError(detail, file=str(path)) from error
+
+
+def _pillow(path: Path, shown: str) -> ModuleType:
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{path.suffix} pictures need Pillow: pip install pillow; PGM and PPM "
             "files need nothing",
-            file=str(path),
+            file=shown,
         ) from error
     return Image

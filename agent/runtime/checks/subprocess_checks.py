@@ -18,7 +18,7 @@ import os
 from starling.engine.runtime.onnxruntime_session import onnxruntime
 print(onnxruntime.__version__, os.environ.get("ORT_DISABLE_TELEMETRY"))
 """
-_FILES = "put .npz, .csv, .tsv or .parquet files there"
+_FILES = "put .npz, .csv, .tsv or .parquet files there, or pictures by class"
 _INSTALL = "install the wheel for this processor: pip install onnxruntime"
 
 

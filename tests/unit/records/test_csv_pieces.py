@@ -219,7 +219,7 @@ def test_line_that_is_too_long_is_none_wherever_blocks_are_cut(block: int) -> No
 def test_line_that_never_ends_is_no_csv() -> None:
     first = next(whole_lines(b"1," * (1 << 19) for _ in range(20)))
 
-    with pytest.raises(DataError, match="a line of over 16 MiB"):
+    with pytest.raises(DataError, match="too long a line"):
         open_csv(first, "own.csv")
 
 

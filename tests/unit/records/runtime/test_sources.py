@@ -277,7 +277,7 @@ def test_missing_pillow_is_told_with_the_way_out(
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
 
     with pytest.raises(ConfigError, match=r"need Pillow: pip install pillow"):
-        pictures.read_picture(tmp_path / "a.png")
+        pictures.read_picture(tmp_path / "a.png", "a.png")
 
 
 def test_broken_png_is_named(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_broken_png_is_named(tmp_path: Path) -> None:
     write(tmp_path / "a.png", b"\x89PNG no more")
 
     with pytest.raises(ConfigError, match=r"a\.png: is no picture, or is cut short"):
-        pictures.read_picture(tmp_path / "a.png")
+        pictures.read_picture(tmp_path / "a.png", "a.png")
 
 
 def test_columns_of_pictures_are_refused(tmp_path: Path) -> None:
