@@ -49,29 +49,35 @@ def _dft(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
     axis = node.attributes.get("axis", 1 if len(node.inputs) < 3 else -2)
     given = _constant(kept, node, 2)
     axis = (int(given.reshape(-1)[0]) if given is not None else axis) % rank
-    length = _whole(kept, node, 1, layout.sizes[axis])
-    parts, first = layout.sizes[-1], len(layout.parts[0])
-    if axis in (0, rank - 1) or layout.sizes[axis] < length or parts > 2:
-        raise CompileError(f"{node.label}: transforms no axis of its own", (node.name,))
     one_sided = bool(node.attributes.get("onesided", 0))
     inverse = bool(node.attributes.get("inverse", 0))
+    parts, first = layout.sizes[-1], len(layout.parts[0])
+    # A half of the spectrum, from which real values come.
+    half = inverse and one_sided and parts == 2
+    known = layout.sizes[axis]
+    length = _whole(kept, node, 1, 2 * known - 2 if half else known)
+    taken = length // 2 + 1 if half else length
+    if axis in (0, rank - 1) or known < taken or parts > 2:
+        raise CompileError(f"{node.label}: transforms no axis of its own", (node.name,))
     matrix = _matrix(node, length, parts, one_sided=one_sided, inverse=inverse)
+    matrix = _real_inverse(length) if half else matrix
     value = node.inputs[0]
-    if layout.sizes[axis] > length:
-        bounds = [kept.constant([number]) for number in (0, length, axis + first)]
+    if known > taken:
+        bounds = [kept.constant([number]) for number in (0, taken, axis + first)]
         shape = list(kept.shape(value))
-        shape[axis + first] = length
+        shape[axis + first] = taken
         value = kept.call("Slice", (value, *bounds), tuple(shape))
     shape = list(kept.shape(value))
     place, last = axis + first, len(shape) - 1
     order = [*[k for k in range(last) if k != place], place, last]
     moved = kept.transposed(value, order)
     rows = [shape[k] for k in order[:-2]]
-    line = kept.reshaped(moved, (*rows, length * parts))
+    line = kept.reshaped(moved, (*rows, taken * parts))
     table = kept.array("transform", matrix)
     wide = matrix.shape[1]
     product = kept.call("MatMul", (line, table), (*rows, wide))
-    pairs = kept.reshaped(product, (*rows, wide // 2, 2))
+    ends = (length, 1) if half else (wide // 2, 2)
+    pairs = kept.reshaped(product, (*rows, *ends))
     return kept.transposed(pairs, sorted(range(last + 1), key=order.__getitem__))
 
 
@@ -151,6 +157,22 @@ def _matrix(
         rows.append(np.stack([-np.sin(angles), np.cos(angles)], -1) * scale)
     table = np.stack(rows, 1).reshape(length * parts, 2 * count)
     return table.astype(np.float32)
+
+
+def _real_inverse(length: int) -> Matrix:
+    """(places 2, length): what each place of half a spectrum adds to real values.
+
+    All places but the first, and the last of an even length, stand for two.
+    """
+    count = length // 2 + 1
+    turns = np.outer(np.arange(count), np.arange(length)) % length
+    angles = 2.0 * np.pi * turns / length
+    twice = np.full((count, 1), 2.0 / length)
+    twice[0] = 1.0 / length
+    if length % 2 == 0:
+        twice[-1] = 1.0 / length
+    table = np.stack([twice * np.cos(angles), -twice * np.sin(angles)], 1)
+    return table.reshape(2 * count, length).astype(np.float32)
 
 
 def _whole(kept: RewrittenGraph, node: NetworkNode, position: int, default: int) -> int:

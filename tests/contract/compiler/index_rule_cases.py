@@ -252,6 +252,20 @@ def _spectrum(length: int, *, complex_values: bool, **attributes: Attribute) -> 
     return build(nodes, arrays, (6, width), (kept, 2), 17), "mse"
 
 
+def _half_spectrum(length: int) -> Model:
+    """Real values from the four places of half a spectrum."""
+    arrays: Arrays = {
+        "m": weight(np.random.default_rng(68), 2, 2),
+        "length": np.array(length, np.int64),
+        "axis": np.array(-2, np.int64),
+    }
+    nodes = [
+        node("MatMul", ["x", "m"], ["h"]),
+        node("DFT", ["h", "length", "axis"], ["out"], inverse=1, onesided=1),
+    ]
+    return build(nodes, arrays, (4, 2), (length, 1), 20), "mse"
+
+
 def _frames() -> Model:
     """Weighted frames of a trained signal."""
     arrays: Arrays = {
@@ -283,6 +297,8 @@ SPECTRUM_CASES: Mapping[str, Callable[[], Model]] = {
     "one side of a spectrum": lambda: _spectrum(6, complex_values=False, onesided=1),
     "spectrum of the first values": lambda: _spectrum(4, complex_values=True),
     "back from a spectrum": lambda: _spectrum(6, complex_values=True, inverse=1),
+    "real values from half a spectrum": lambda: _half_spectrum(6),
+    "an odd number of them": lambda: _half_spectrum(7),
     "spectra of frames": _frames,
     "channels near by": _near_channels,
 }
