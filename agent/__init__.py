@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starling.agent.trainer.engines.engine_registry import open_trainer  # noqa: TID251 - the public door
     from starling.agent.trainer.personal_layers_file import with_head  # noqa: TID251 - the public door
-    from starling.agent.training.local_training import Trainer
+    from starling.agent.training.training_inputs import Trainer
 
 __all__ = ["Trainer", "open_trainer", "with_head"]
 
 _HOMES = {
-    "Trainer": "starling.agent.training.local_training",
+    "Trainer": "starling.agent.training.training_inputs",
     "open_trainer": "starling.agent.trainer.engines.engine_registry",
     "with_head": "starling.agent.trainer.personal_layers_file",
 }

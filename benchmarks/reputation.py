@@ -35,10 +35,7 @@ from benchmarks.harness.attacked_fleet import (
 from benchmarks.harness.result_file import keep
 from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
-from starling.coordinator.chain.training.contribution_rewards import (
-    counted_size,
-    noise_micro,
-)
+from starling.coordinator.chain.training.contribution_rewards import counted_size
 from starling.fleet import FleetPlan
 from starling.fleet.datasets.partition import Examples
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
@@ -51,6 +48,7 @@ from starling.protocol.learning.reward_policy import (
     with_contribution,
 )
 from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
+from starling.protocol.privacy.aggregation_terms import noise_micro
 
 PARTICIPATIONS = 10
 SPEARMAN_GOAL = 0.85
@@ -126,7 +124,7 @@ class Watcher:
         """Looks at the chain; never ends a run."""
         self.boards, tree = fleet.identities, fleet.foremost.state.ledger.tree
         spec = fleet.task.spec
-        self.sigma_micro = noise_micro(spec)
+        self.sigma_micro = noise_micro(spec.privacy, spec.codec)
         while found := scores.scores(tree, 0, self._seen + 1):
             self._seen += 1
             subjects = score_subjects.subjects(tree, 0, self._seen)

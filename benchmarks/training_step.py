@@ -2,7 +2,7 @@
 
 `python -m benchmarks.training_step` prints a table for each of `training.networks` and
 writes benchmarks/results/training_step.json; with `--docs` the tables go into
-docs/compiler.md, too. A step of ours is a call of the board's `Trainer`. PyTorch and
+docs/benchmarks.md, too. A step of ours is a call of the board's `Trainer`. PyTorch and
 Opacus take part if they are installed, and onnxruntime-training-cpu if
 STARLING_ORT_TRAINING names the interpreter of an environment that has it (it cannot
 share one with onnxruntime). Time is the processor's, so that waiting for a busy machine
@@ -50,7 +50,7 @@ _RATIOS = {
     "board : private": (BOARD, (PRIVATE,)),
 }
 """Quotients of rates, by heading."""
-DOCS = Path(__file__).parents[1] / "docs" / "compiler.md"
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARKS = ("<!-- training_step -->", "<!-- /training_step -->")
 
 

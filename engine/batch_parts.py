@@ -8,6 +8,15 @@ WORKING_BYTES = 32 << 20
 """Of the values between inputs and outputs of one run, as the bundle predicts them."""
 
 
+def examples_together(example_bytes: int) -> int:
+    """The most examples that one run computes, at least 1.
+
+    Args:
+      example_bytes: What the values of one example take, as the manifest says.
+    """
+    return max(1, WORKING_BYTES // max(1, example_bytes))
+
+
 def part_size(count: int, example_bytes: int) -> int:
     """Number of examples in one run, at least 1.
 
@@ -16,8 +25,7 @@ def part_size(count: int, example_bytes: int) -> int:
 
     Args:
       count: Examples in the batch.
-      example_bytes: What the values of one example take, as the manifest says.
+      example_bytes: See `examples_together`.
     """
-    together = max(1, WORKING_BYTES // max(1, example_bytes))
-    parts = -(-count // together)
+    parts = -(-count // examples_together(example_bytes))
     return -(-count // parts) if parts else 1

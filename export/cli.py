@@ -102,7 +102,8 @@ def _add_version(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--personal",
         action="store_true",
-        help="a board's home: with the parameters that never left the board",
+        help="a board's home: its own model, or the version with the parameters that "
+        "never left the board",
     )
 
 
@@ -168,6 +169,7 @@ def _row_line(row: Any, *, is_best: bool) -> str:  # noqa: ANN401 - its module i
 
 def _proven(options: argparse.Namespace, source: Any) -> Any:  # noqa: ANN401 - as above
     """The version that is meant, once everything about it holds."""
+    from starling.export.model_card import EXACT_NOTE
     from starling.export.runtime.board_home import BoardModels
     from starling.export.runtime.model_source import chosen
 
@@ -179,7 +181,10 @@ def _proven(options: argparse.Namespace, source: Any) -> Any:  # noqa: ANN401 - 
             "only a board has parameters of its own: give its home with --home",
             key="--personal",
         )
-    return source.personal(model)
+    model = source.personal(model)
+    if model.is_boards_own:
+        _say(f"warning: {EXACT_NOTE}")
+    return model
 
 
 def _export(options: argparse.Namespace) -> int:

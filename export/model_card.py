@@ -63,6 +63,13 @@ def model_card(
     return "\n".join(parts) + "\n"
 
 
+EXACT_NOTE = (
+    "A board's own model is trained on its exact records, and no epsilon covers it: "
+    "its answers may tell of single records. Show neither to whom you would not show "
+    "the records."
+)
+
+
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return ["", f"## {title}", "", *lines]
 
@@ -70,6 +77,8 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 def _personal(model: ProvenModel) -> list[str]:
     if model.claim.own is None:
         return []
+    if model.is_boards_own:
+        return ["", "**One board's own model**, which no chain proves."]
     return ["", "**With the own parameters of one board**, which no chain proves."]
 
 
@@ -120,8 +129,10 @@ def _metrics(model: ProvenModel, trial: TrialOnData | None) -> list[str]:
     row, lines = model.claim.row, []
     if row.loss is not None:
         accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.2%}, "
+        whose = " of the fleet's version" if model.is_boards_own else ""
         lines.append(
-            f"On the coordinator's held-out examples: {accuracy}loss {row.loss:.4g}."
+            f"On the coordinator's held-out examples{whose}: {accuracy}loss"
+            f" {row.loss:.4g}."
         )
     if trial is not None:
         found = trial.metrics
@@ -161,6 +172,8 @@ def _table(found: Metrics, loss: float, classes: Sequence[str]) -> list[str]:
 
 def _privacy(model: ProvenModel) -> list[str]:
     promised, paid = model.privacy, model.claim.row.epsilon
+    if model.is_boards_own:
+        return [f"**None.** {EXACT_NOTE}"]
     if promised.mechanism == "none":
         return [
             "**None.** Updates were not noised; the model may tell about single "

@@ -112,6 +112,11 @@ class ProvenModel:
         return promise(self.spec)
 
     @property
+    def is_boards_own(self) -> bool:
+        """True if a board trained it for itself, on exact gradients of its records."""
+        return self.claim.own is not None and self.spec.personal.epochs > 0
+
+    @property
     def signers(self) -> tuple[str, ...]:
         """Names of the coordinators that certified the header."""
         entry = self.claim.version.entry
@@ -193,9 +198,12 @@ def epsilon_paid(spec: TaskSpec, charge: int) -> float | None:
 
 
 def privacy_document(model: ProvenModel) -> dict[str, object] | None:
-    """Unit, bound and what was paid, as JSON takes it; None without privacy."""
+    """Unit, bound and what was paid, as JSON takes it; None without privacy.
+
+    A board's own model has none, whatever the task promises of what is sent.
+    """
     promised = model.privacy
-    if promised.mechanism == "none":
+    if promised.mechanism == "none" or model.is_boards_own:
         return None
     names = ("mechanism", "unit", "adjacency", "epsilon", "delta", "releases")
     stated = {name: asdict(promised)[name] for name in names}

@@ -30,6 +30,8 @@ class LearningOptions:
       local_learning_rate: Of a local step.
       prox: mu of FedProx: a local step is drawn back to the base version by mu times
         its distance.
+      personal: lambda of Ditto, by which a board's own model is drawn to the fleet's;
+        None for no such model.
     """
 
     loss: str | None = None
@@ -44,6 +46,7 @@ class LearningOptions:
     batch: int | None = None
     local_learning_rate: float | None = None
     prox: float | None = None
+    personal: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no compiler takes.
@@ -70,19 +73,24 @@ class LearningOptions:
             raise ConfigError(
                 f"{rate:g} is not in (0, 256]", key="--local-learning-rate"
             )
-        if self.prox is not None and not 0.0 <= self.prox <= 256.0:
-            raise ConfigError(f"{self.prox:g} is not in [0, 256]", key="--prox")
+        for flag, pull in (("--prox", self.prox), ("--personal", self.personal)):
+            if pull is not None and not 0.0 <= pull <= 256.0:
+                raise ConfigError(f"{pull:g} is not in [0, 256]", key=flag)
 
-    @property
-    def about_steps(self) -> str:
-        """The first flag that is about local steps; empty if none is set."""
-        set_flags = {
-            "--optimiser": self.optimiser,
-            "--epochs": self.epochs,
-            "--batch": self.batch,
-            "--local-learning-rate": self.local_learning_rate,
-            "--prox": self.prox,
-        }
+    def about_steps(self, privacy: str) -> str:
+        """The first flag that is about steps that no board takes; empty for none.
+
+        Args:
+          privacy: A key of `fleet.plan.PRIVACY_KINDS` under which updates are no steps
+            of the boards' own.
+        """
+        set_flags = {"--optimiser": self.optimiser, "--prox": self.prox}
+        if self.personal is None or privacy != "record":
+            set_flags |= {
+                "--epochs": self.epochs,
+                "--batch": self.batch,
+                "--local-learning-rate": self.local_learning_rate,
+            }
         return next((flag for flag, value in set_flags.items() if value), "")
 
 

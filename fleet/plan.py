@@ -17,6 +17,7 @@ from starling.fleet.timeline.board_faults import board_faults
 from starling.fleet.timeline.fault_timeline import lasts_s, timeline
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.score_policy import (
     DEFAULT_QUARANTINE_S,
     QUARANTINE_S_MAX,
@@ -25,7 +26,6 @@ from starling.protocol.learning.score_policy import (
 )
 from starling.protocol.learning.selection_policy import WEIGHT_MAX
 from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
-from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 from starling.records.data_options import DEFAULT_OPTIONS, DataOptions
 
@@ -90,7 +90,7 @@ class FleetPlan:
         `fleet.attacks.attack_schedule`.
       robust: What a buffer passes before its strategy; a name of
         `protocol.learning.task.Robust`.
-      codec: Name of a `protocol.learning.vector_codecs` codec.
+      codec: One of `protocol.learning.codec_terms.CODEC_NAMES`.
       rule: Name of a `protocol.learning.task.Strategy`.
       scores: How coordinators score updates; a name of
         `protocol.learning.score_policy.ScoreRule`.
@@ -168,7 +168,7 @@ class FleetPlan:
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         if self.robust is not None:
             _among("--robust", self.robust, tuple(ROBUST_NAMES))
-        _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        _among("--codec", self.codec, CODEC_NAMES)
         _among("--rule", self.rule, RULES)
         self._check_trust()
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
@@ -176,11 +176,12 @@ class FleetPlan:
         self._check_front()
         if self.split != NATURAL:
             partition_named(self.split or IID)
-        if self.learning.about_steps and self.privacy in STEPLESS:
+        flag = self.learning.about_steps(self.privacy)
+        if flag and self.privacy in STEPLESS:
             raise ConfigError(
                 f"boards take no steps of their own with --privacy {self.privacy}; "
                 "take none, device-gaussian or device-laplace",
-                key=self.learning.about_steps,
+                key=flag,
             )
 
     def _check_trust(self) -> None:

@@ -264,6 +264,13 @@ def _add_model(run: argparse.ArgumentParser) -> None:
         metavar="MU",
         help="FedProx: holds local steps near the version that they began at",
     )
+    group.add_argument(
+        "--personal",
+        type=float,
+        metavar="LAMBDA",
+        help="Ditto: each board trains a model of its own, too, drawn to the fleet's by"
+        " LAMBDA; a fifth of its records is kept to compare the two on",
+    )
 
 
 def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
@@ -285,6 +292,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
         batch=options.batch,
         local_learning_rate=options.local_learning_rate,
         prox=options.prox,
+        personal=options.personal,
     )
     # Weights of one's own expect the units that they were trained in.
     own = (options.model or "").endswith(".onnx")

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from starling.coordinator.publication.guard_settings import GuardSection
-from starling.coordinator.publication.optimiser_settings import OptimiserSection
+from starling.coordinator.publication.optimiser_settings import (
+    OptimiserSection,
+    PersonalSection,
+)
 from starling.coordinator.publication.privacy_settings import PrivacySection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.score_settings import (
@@ -26,6 +29,7 @@ from starling.coordinator.publication.task_settings import (
 from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.datasets.partition import IID
 from starling.fleet.fronts.front_catalog import FONTS, HEAD_MODEL, ORIENTATION, WHITENED
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
 from starling.fleet.reference_models import MODEL_SUFFIX
@@ -246,7 +250,14 @@ def _training(plan: FleetPlan, recipe: TrainingPreset) -> TrainingSection:
         batch=asked.batch or TrainingSection.batch,
         learning_rate=asked.local_learning_rate or local,
         descent=optimiser,
+        personal=_personal(asked, recipe),
     )
+
+
+def _personal(asked: LearningOptions, recipe: TrainingPreset) -> PersonalSection:
+    if asked.personal is None:
+        return PersonalSection()
+    return PersonalSection(asked.epochs or recipe.local_epochs, asked.personal)
 
 
 def _clip(plan: FleetPlan, recipe: TrainingPreset) -> float:

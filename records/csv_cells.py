@@ -148,7 +148,7 @@ def _first_lines(start: bytes, file: str) -> tuple[str, str]:
         if start.startswith(magic):
             raise DataError(f"is no CSV file but {told}", file=file)
     if b"\0" in start:
-        detail = "is no CSV file: it holds bytes of value 0, or a line of over 16 MiB"
+        detail = "is no CSV file: it holds bytes of value 0, or too long a line"
         raise DataError(detail, file=file)
     if not start.strip():
         raise DataError("is empty: write records, or take the file away", file=file)

@@ -117,6 +117,7 @@ def handle_lease(turn: AgentStep, envelope: Envelope) -> None:
         offer.spec.training,
         offer.spec.privacy,
         turn.settings.windows,
+        offer.spec.personal,
     )
     staleness_max = offer.spec.aggregation.staleness_max
     training = OngoingTraining(order, envelope, False, staleness_max)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starling.agent.runtime.status_file import utc_text
@@ -69,13 +70,13 @@ class HomeStore:
         self.journal.close()
         self.index.close()
 
-    def keep_head(self, bundle: Digest, content: bytes) -> None:
-        """Writes the parameters of a bundle that stay on the board.
+    def keep(self, file: Path, content: bytes) -> None:
+        """Writes parameters that stay on the board.
 
         Raises:
           StorageError: If the disk refuses for another reason than being full.
         """
-        self.until_done(partial(write_atomic, self.home.head(bundle), content))
+        self.until_done(partial(write_atomic, file, content))
 
     def until_done(self, action: Callable[[], _Found]) -> _Found:
         """Does something that writes, again and again while the disk is full.

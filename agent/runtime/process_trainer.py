@@ -1,7 +1,9 @@
 """The trainer as a subprocess: what it is asked, what it answers, and how long it may.
 
 It has one job at a time. Between two trainings it reads the data set for its owner,
-once for each bundle and each change of the files.
+once for each bundle and each change of the files, and trains the board's own model,
+once after each update. A training that comes meanwhile ends these: nothing that is sent
+waits for what the data make of them.
 """
 
 import logging
@@ -41,6 +43,7 @@ _FINAL_REPORTS = frozenset(
         TrainerReportKind.LOADED,
         TrainerReportKind.RESULT,
         TrainerReportKind.COUNTED,
+        TrainerReportKind.PERSONALISED,
         *_STAGES,
     }
 )
@@ -100,6 +103,7 @@ class ProcessTrainer:
         self._put = put
         self._job: tuple[TrainerJobKind, Digest] | None = None
         self._to_count = True
+        self._asked: StartTraining | None = None
         self._deadline_s = _NEVER_S
         self._release_s = _NEVER_S
 
@@ -114,11 +118,9 @@ class ProcessTrainer:
 
     def start(self, asked: StartTraining) -> None:
         """See `TrainerPort`."""
-        order = asked.order
-        LOG.info("training from version %d", order.base)
-        job = self._of(TrainerJobKind.TRAIN, order.bundle)
-        theta = str(self._store.blobs.path(order.theta).absolute())
-        job = replace(job, theta_path=theta, order=order, skipped=asked.skipped)
+        LOG.info("training from version %d", asked.order.base)
+        self._asked = asked
+        job = self._ordered(TrainerJobKind.TRAIN, asked)
         self._ask(replace(job, data_path="") if asked.empty else job)
 
     def resume(self) -> None:
@@ -177,6 +179,8 @@ class ProcessTrainer:
             self._deadline_s = _NEVER_S
         if kind is TrainerJobKind.COUNT:
             self._counted(report)
+        elif kind is TrainerJobKind.PERSONALISE:
+            self._personalised(bundle, report)
         elif report.kind == TrainerReportKind.LOADED:
             self._to_count = True
             self._put(e.BundleLoaded(bundle))
@@ -203,6 +207,28 @@ class ProcessTrainer:
             head,
             int(setup.trusted),
         )
+
+    def _ordered(self, kind: TrainerJobKind, asked: StartTraining) -> TrainerJob:
+        """A job with an order, and the model that it begins at."""
+        order = asked.order
+        job = self._of(kind, order.bundle)
+        theta = str(self._store.blobs.path(order.theta).absolute())
+        return replace(job, theta_path=theta, order=order, skipped=asked.skipped)
+
+    def _personalise(self, asked: StartTraining) -> None:
+        job = self._ordered(TrainerJobKind.PERSONALISE, asked)
+        path = self._store.home.personal(asked.order.bundle).absolute()
+        self._ask(replace(job, personal_path=str(path)))
+
+    def _personalised(self, bundle: Digest, report: TrainerReport) -> None:
+        """Keeps the board's own model; a failure is its owner's matter alone."""
+        # As after a count: the next training starts as if nothing had been.
+        self._process.release()
+        if report.kind != TrainerReportKind.PERSONALISED:
+            LOG.warning("the board's own model was not trained: %s", report.detail)
+            return
+        self._store.keep(self._store.home.personal(bundle), report.head)
+        LOG.info("trained the board's own model")
 
     def _ask(self, job: TrainerJob) -> None:
         self._store.until_done(partial(self._ask_once, job))
@@ -232,12 +258,16 @@ class ProcessTrainer:
         self.said = report.detail
         LOG.info("trainer: %s", report.detail)
         if report.head:
-            self._store.keep_head(bundle, report.head)
+            self._store.keep(self._store.home.head(bundle), report.head)
         if report.found is not None:
             duplicates = self.found.duplicates if self.found is not None else 0
             self.found = replace(report.found, duplicates=duplicates)
         entropy = os.urandom(ENTROPY_BYTES)
         self._put(e.TrainingFinished(report.payload, entropy))
+        asked = self._asked
+        if asked is not None and asked.order.personal.epochs and not asked.empty:
+            # At once, by the same process: the version's file may be gone soon.
+            self._personalise(asked)
 
     def _failed(
         self, stage: e.FailureStage, detail: str, record: int | None = None
@@ -248,6 +278,9 @@ class ProcessTrainer:
             self._put(e.LoadFailed(bundle, stage, detail))
         elif kind is TrainerJobKind.TRAIN:
             self._put(e.TrainingFailed(stage, detail, record))
+        elif kind is TrainerJobKind.PERSONALISE:
+            report = TrainerReport(TrainerReportKind.FAILED_TRAINING, detail)
+            self._personalised(bundle, report)
         else:
             self._counted(TrainerReport(TrainerReportKind.FAILED_TRAINING, detail))
 

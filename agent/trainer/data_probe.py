@@ -1,8 +1,9 @@
-"""Looks at a data set without a model: `python -m ... data_probe FOLDER LABEL`.
+"""Looks at a data set without a model: `python -m ... data_probe FOLDER LABEL MIB`.
 
 Columns are texts or numbers by what stands in them, since no bundle says it. What is
 wrong is named by file, row and column, and never by the value. The files are hostile
-bytes: the process confines itself before it opens the first of them.
+bytes: the process confines itself before it opens the first of them, with the memory of
+a trainer, and reads a piece at a time.
 """
 
 import json
@@ -17,13 +18,18 @@ from starling.agent.trainer.dataset import data_files
 from starling.protocol.errors import ConfigError
 from starling.records.data_options import DEFAULT_OPTIONS
 from starling.records.errors import DataError, shown
+from starling.records.known_rows import LINE_BYTES_MAX
 from starling.records.npz_arrays import NpzArray, open_npz
-from starling.records.runtime.sources import ARRAYS, open_table
-from starling.sandbox.confinement import enter
+from starling.records.runtime.sources import ARRAYS, TEXT_TABLES, open_table
+from starling.sandbox.confinement import enter, limit_memory
 
 FAULTS_MAX = 5
 _PIECE_BYTES = 1 << 20
 _NUMBERS = "iufb"
+_TOO_LARGE = (
+    "needs more memory than a trainer has: make records or files smaller, or raise "
+    "training.memory_mb"
+)
 
 
 @dataclass
@@ -75,16 +81,20 @@ def survey(folder: Path, label: str) -> DataSurvey:
         try:
             look(path, label, found)
         except DataError as fault:
-            found.fault(_told(fault))
+            is_text = path.suffix.lower() in TEXT_TABLES
+            found.fault(_told(fault) if is_text else fault.unquoted)
         except ConfigError as error:
             found.fault(str(error))
+        except MemoryError:
+            found.fault(f"{path.name}: {_TOO_LARGE}")
         except Exception as error:  # noqa: BLE001 - no content of a file may stop it; its text could show values
             found.fault(f"{path.name}: cannot be read ({type(error).__name__})")
     return found
 
 
 def _look_at_table(path: Path, label: str, found: DataSurvey) -> None:
-    with open_table(path, path.name, DEFAULT_OPTIONS) as (columns, pieces):
+    with open_table(path, path.name, DEFAULT_OPTIONS, LINE_BYTES_MAX) as opened:
+        columns, pieces = opened
         if label and label not in columns.names:
             raise DataError("lacks the column that data.label names", file=path.name)
         found.is_table |= bool(columns.texts) or columns.delimiter != ","
@@ -101,7 +111,7 @@ def _look_at_table(path: Path, label: str, found: DataSurvey) -> None:
 
 
 def _told(fault: DataError) -> str:
-    """Fault of a whole file, in one line.
+    """Fault of a whole CSV file, in one line.
 
     If its first line is no good line of names, it may be a record: it is not quoted.
     """
@@ -144,7 +154,8 @@ def _look_at_array(array: NpzArray, name: str, file: str, bad: dict[int, str]) -
 
 def main() -> int:
     """Prints the survey as one JSON document."""
-    folder, label = Path(sys.argv[1]), sys.argv[2]
+    folder, label, memory_mb = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    limit_memory(memory_mb)
     enter([folder])
     sys.stdout.write(json.dumps(asdict(survey(folder, label))) + "\n")
     return 0

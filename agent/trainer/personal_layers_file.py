@@ -1,5 +1,10 @@
-"""The board's own parameters on disk, beside the bundle that they belong to."""
+"""The board's own parameters on disk, beside the bundle that they belong to.
 
+Either those that stay on the board of a model whose others are the fleet's
+(`personal_layers`), or a whole model of its own (`local_descent.personal_steps`).
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +36,32 @@ def with_head(
     Raises:
       StorageError: If the disk refuses.
     """
-    places = local_slices(manifest.parameters)
+    return _with_own(file, theta, local_slices(manifest.parameters))
+
+
+def personal_model(file: Path, theta: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The board's own model, if it has one.
+
+    Args:
+      file: Of the bundle; need not exist.
+      theta: (d,) float32, the fleet's: what the own model begins as.
+
+    Returns:
+      (d,) float32. A file that does not fit counts as none.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    return _with_own(file, theta, [slice(0, theta.size)])
+
+
+def _with_own(
+    file: Path, theta: NDArray[np.float32], places: Sequence[slice]
+) -> NDArray[np.float32]:
     if not places:
         return theta
     try:
-        content = read_if_present(file, _VALUE_BYTES * manifest.dimension)
+        content = read_if_present(file, _VALUE_BYTES * theta.size)
     except LimitError:
         return theta
     if content is None or len(content) % _VALUE_BYTES:

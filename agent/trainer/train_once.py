@@ -17,14 +17,10 @@ import numpy as np
 
 from starling.agent.trainer.dataset import BoardDataSet, read_dataset
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import (
-    Trainer,
-    local_steps,
-    prepare,
-    train,
-)
+from starling.agent.training.local_descent import local_steps
+from starling.agent.training.local_training import prepare, train
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.durable.files import write_atomic
 from starling.protocol.errors import ConfigError, NonFinite
 from starling.protocol.ids import Digest, TaskId, Version

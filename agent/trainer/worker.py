@@ -10,7 +10,6 @@ reads the folders of its first job and writes nothing but reports.
 """
 
 import ctypes
-import mmap
 import os
 import resource
 import signal
@@ -32,9 +31,16 @@ from starling.agent.trainer.dataset import (
     read_dataset,
 )
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.trainer.personal_layers_file import head_bytes, with_head
+from starling.agent.trainer.held_memory import HeldMemory
+from starling.agent.trainer.personal_layers_file import (
+    head_bytes,
+    personal_model,
+    with_head,
+)
 from starling.agent.trainer.record_marker import RecordMarker
-from starling.agent.training.local_training import Trainer, prepare, train
+from starling.agent.trainer.trial_run import try_out, try_together
+from starling.agent.training.local_descent import personal_steps
+from starling.agent.training.local_training import prepare, train
 from starling.agent.training.trainer_messages import (
     GO,
     JOB,
@@ -51,8 +57,7 @@ from starling.agent.training.trainer_messages import (
     one_line,
     readable,
 )
-from starling.agent.training.training_inputs import Real, TrainingInputs
-from starling.agent.training.trusted_graph_clipping import MICRO_BATCH_MAX
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.durable.files import read_limited
 from starling.engine.runtime.onnxruntime_session import flush_tiny_numbers
 from starling.protocol.errors import (
@@ -63,8 +68,8 @@ from starling.protocol.errors import (
     OperationError,
 )
 from starling.protocol.learning.vector_codecs import Draw
-from starling.protocol.privacy.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
-from starling.sandbox.confinement import enter
+from starling.protocol.privacy.mechanisms import NONE
+from starling.sandbox.confinement import enter, limit_memory
 from starling.sandbox.silenced_output import hush
 
 Train = Callable[
@@ -143,8 +148,9 @@ class TrainerWorker:
         self._sink = sink
         self._confinement: ConfinementReport | None = None
         self._bundle: tuple[str, Trainer] | None = None
-        # Memory that the model cannot have; none once the data set may have it.
-        self._reserve: list[mmap.mmap] = []
+        self._held = HeldMemory()
+        # The version of the last training, for the board's own model after it.
+        self._theta: tuple[str, Real] | None = None
 
     def serve_one(self) -> bool:
         """Answers one job; False if there are no more."""
@@ -153,7 +159,8 @@ class TrainerWorker:
             return False
         job = JOB.unpack(frame)
         if self._confinement is None:
-            _limit(job.limits)
+            os.nice(job.limits.niceness)
+            limit_memory(job.limits.memory_mb)
             self._confinement = _confine(job)
         try:
             self._work(job)
@@ -172,9 +179,12 @@ class TrainerWorker:
             self._train(job, trainer)
             return
         if job.kind == TrainerJobKind.COUNT:
-            self._give_to_data()
+            self._held.give_back()
             data, _ = _data(job, trainer)
             self._report(TrainerReportKind.COUNTED, found=data.facts(thorough=True))
+            return
+        if job.kind == TrainerJobKind.PERSONALISE:
+            self._personalise(job, trainer)
             return
         try:
             data_files(Path(job.data_path))
@@ -188,13 +198,13 @@ class TrainerWorker:
             return self._bundle[1]
         limits = job.limits
         try:
-            self._set_aside(_data_bytes(limits))
+            self._held.set_aside(_data_bytes(limits))
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
             if limits.memory_mb:
                 dimension = trainer.manifest.dimension
                 drawn = DRAWN_BYTES * min(dimension, TOGETHER)
-                self._set_aside(WORK_BYTES * dimension + drawn)
-            _try_out(trainer, trusted=bool(job.trusted))
+                self._held.set_aside(WORK_BYTES * dimension + drawn)
+            try_out(trainer, trusted=bool(job.trusted))
         except (FederationError, MemoryError) as error:
             self._refuse_model(job, error)
             return None
@@ -207,28 +217,6 @@ class TrainerWorker:
             detail = f"the model needs too much of {job.limits.memory_mb} MiB"
         self._report(TrainerReportKind.FAILED_MODEL, detail=detail)
 
-    def _set_aside(self, count: int) -> None:
-        """Keeps so many bytes from all that is done before the data set is read.
-
-        So what a graph takes cannot decide what is left for the data. The pages are
-        never touched: they count against the limit and cost nothing.
-
-        Raises:
-          MemoryError: If there are not as many.
-        """
-        if not count:
-            return
-        try:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-            self._reserve.append(mmap.mmap(-1, count, flags))
-        except OSError as error:
-            raise MemoryError from error
-
-    def _give_to_data(self) -> None:
-        for kept in self._reserve:
-            kept.close()
-        self._reserve.clear()
-
     def _train(self, job: TrainerJob, trainer: Trainer) -> None:
         order = job.order
         if order is None:
@@ -236,15 +224,16 @@ class TrainerWorker:
         try:
             theta = _theta(job, trainer, order)
             prepare(trainer, theta, order, trusted=bool(job.trusted))
-            _try_together(trainer, theta, job)
+            try_together(trainer, theta, job)
         except (EngineError, NonFinite, MemoryError) as error:
             self._refuse_model(job, error)
             return
+        self._theta = job.theta_path, theta
         # From here on nothing depends on the data but what noise goes on.
         self._report(TrainerReportKind.READY)
         if self._read() != GO:
             raise PipeClosed
-        self._give_to_data()
+        self._held.give_back()
         try:
             self._carry_out(job, order, trainer, theta)
         except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
@@ -266,16 +255,7 @@ class TrainerWorker:
         """Trains on the data, or on none, and reports the result."""
         data, said = _data(job, trainer)
         notes = [note for note in (before, said) if note]
-        work = TrainingInputs(
-            theta,
-            data.x,
-            data.y,
-            order,
-            job.limits.micro_batch,
-            bool(job.trusted),
-            frozenset(job.skipped),
-            self._mark,
-        )
+        work = self._inputs(job, order, theta, data)
         kept: list[Real] = []
         keep = kept.append if job.head_path else None
         rng = np.random.default_rng()
@@ -290,6 +270,36 @@ class TrainerWorker:
             found=found,
             head=own,
         )
+
+    def _inputs(
+        self, job: TrainerJob, order: TrainingOrder, theta: Real, data: BoardDataSet
+    ) -> TrainingInputs:
+        return TrainingInputs(
+            theta,
+            data.x,
+            data.y,
+            order,
+            job.limits.micro_batch,
+            bool(job.trusted),
+            frozenset(job.skipped),
+            self._mark,
+        )
+
+    def _personalise(self, job: TrainerJob, trainer: Trainer) -> None:
+        """Trains the board's own model a little further, after an update."""
+        order = job.order
+        assert order is not None
+        self._held.give_back()
+        known, self._theta = self._theta, None
+        is_known = known is not None and known[0] == job.theta_path
+        theta = known[1] if known and is_known else _theta(job, trainer, order)
+        own = personal_model(Path(job.personal_path), theta)
+        data, why = _data(job, trainer)
+        if not len(data.x):
+            raise OperationError(why or "there is no usable record")
+        work = self._inputs(job, order, theta, data)
+        own = personal_steps(trainer, work, own, np.random.default_rng())
+        self._report(TrainerReportKind.PERSONALISED, head=head_bytes(own))
 
     def _read(self) -> bytes | None:
         head = self._source.read(LENGTH_BYTES)
@@ -347,43 +357,9 @@ def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
         return no_records(manifest), f"no data: {described(error)}"
 
 
-def _try_out(trainer: Trainer, *, trusted: bool) -> None:
-    """Runs each graph that a board trains with once, on a record of zeros."""
-    manifest = trainer.manifest
-    x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
-    y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
-    gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
-    if trusted:
-        gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
-    if any(found.shape != (manifest.dimension,) for found in gradients):
-        raise EngineError("a gradient has another length than theta")
-
-
-def _try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
-    """Runs a graph on as many zero records as it will be given together."""
-    order, manifest = job.order, trainer.manifest
-    assert order is not None
-    count = job.limits.micro_batch
-    x = np.zeros((count, *manifest.input.shape), manifest.input.dtype)
-    y = np.zeros((count, *manifest.target.shape), manifest.target.dtype)
-    if order.privacy.mechanism not in (RECORD_GAUSSIAN, RECORD_DPSGD):
-        trainer.gradient_sum(theta, x, y)
-    elif job.trusted:
-        together = min(count, MICRO_BATCH_MAX)
-        trainer.private_gradient_sum(theta, x[:together], y[:together], 1.0)
-
-
 def _data_bytes(limits: TrainerLimits) -> int:
     """Limit of memory for reading the data set; 0 for no limit."""
     return (limits.memory_mb << 20) // DATA_SHARE
-
-
-def _limit(limits: TrainerLimits) -> None:
-    os.nice(limits.niceness)
-    if limits.memory_mb:
-        # Private memory; the address space of mapped libraries is no measure of use.
-        most = limits.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _confine(job: TrainerJob) -> ConfinementReport:

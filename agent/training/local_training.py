@@ -15,8 +15,8 @@ Letters: `n` records, `d` parameters.
 Source: McMahan et al., AISTATS 2017, arXiv:1602.05629, algorithm 1 (LOCAL).
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,9 @@ from starling.agent.training.gradient_clipping import (
     aligned,
     clipped_sum,
 )
-from starling.agent.training.learning_rates import learning_rates
-from starling.agent.training.optimisers import OPTIMISERS, proximal
+from starling.agent.training.local_descent import gradient, local_steps
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.agent.training.trusted_graph_clipping import (
     MICRO_BATCH_MAX,
     TRUSTED_SHARE,
@@ -59,7 +58,7 @@ from starling.protocol.learning.vector_codecs import (
     to_grid,
 )
 from starling.protocol.model.parameter_layout import local_slices
-from starling.protocol.model.training_bundle import BundleManifest, TensorSpec
+from starling.protocol.model.training_bundle import TensorSpec
 from starling.protocol.privacy.clipping_functions import GRAPH_DIMENSION_MAX
 from starling.protocol.privacy.mechanisms import (
     DEVICE_LAPLACE,
@@ -70,57 +69,6 @@ from starling.protocol.privacy.mechanisms import (
     check_mode,
 )
 from starling.protocol.privacy.noise_grid import SCALE_MAX, laplace_grid, noise_grid
-
-
-class Trainer(Protocol):
-    """A loaded bundle: its graphs as functions.
-
-    Arrays: `theta (d,) float32`, `x (n, *input)`, `y (n, *target)` as the bundle's
-    manifest says, after its pre-processing. What is returned is the caller's to keep
-    and to change; a step is fastest where theta is the same array as before.
-    """
-
-    @property
-    def manifest(self) -> BundleManifest:
-        """Manifest of the bundle."""
-
-    @property
-    def theta(self) -> Real:
-        """(d,) float32: the parameters that the bundle came with."""
-
-    def gradient_sum(
-        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
-    ) -> tuple[Real, Real]:
-        """The sum of the gradients (d,), and each record's loss (n,).
-
-        Raises:
-          EngineError: If the engine cannot run it.
-        """
-
-    def private_gradient_sum(
-        self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
-    ) -> tuple[Real, Real]:
-        """The sum of gradients of norm at most `clip` (d,), and norms before it (n,).
-
-        Raises:
-          EngineError: If the engine cannot run it.
-        """
-
-    def evaluate(
-        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
-    ) -> tuple[Real, NDArray[Any]]:
-        """Each record's loss (n,) and output (n, ...).
-
-        Raises:
-          EngineError: If the engine cannot run it.
-        """
-
-    def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
-        """Each record's output (n, ...), without a target.
-
-        Raises:
-          EngineError: If the engine cannot run it.
-        """
 
 
 def prepare(
@@ -329,69 +277,3 @@ def _times(vector: GridVector, pledge: int) -> GridVector:
     if int(np.abs(vector.values).max()) >= (1 << VALUE_BITS) // pledge:
         raise NormExceeded("the noised update does not fit the grid")
     return GridVector(vector.values * pledge, vector.exponent)
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
-def gradient(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    micro_batch: int,
-) -> NDArray[np.float64]:
-    """The sum of all records' gradients, (d,) float64; zeros for n = 0.
-
-    Raises:
-      EngineError: If the engine cannot run the graph.
-    """
-    total = np.zeros(theta.size, np.float64)
-    for rows in _slices(len(x), micro_batch):
-        total += trainer.gradient_sum(theta, x[rows], y[rows])[0]
-    return total
-
-
-def local_steps(
-    trainer: Trainer, work: TrainingInputs, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Pledge times the way from `theta` that local epochs went, reversed, (d,).
-
-    Raises:
-      EngineError: If the engine cannot run the graph.
-      NonFinite: If training diverges.
-    """
-    x, y, theta, order = work.x, work.y, work.theta, work.order
-    policy = order.training.descent
-    optimiser = OPTIMISERS[policy.optimiser](policy)
-    size = order.training.batch * policy.accumulation
-    steps = order.training.epochs * -(-len(x) // size)
-    rate = learning_rates(policy, order.training.learning_rate_q24 / Q24, steps)
-    # What is computed at once stays one batch, however many make a step.
-    together = min(work.micro_batch, order.training.batch)
-    state, moved = optimiser.init(theta.size), theta
-    for _ in range(order.training.epochs):
-        shuffled = rng.permutation(len(x))
-        for rows in _slices(len(x), size):
-            chosen = shuffled[rows]
-            total = _batch_gradient(trainer, moved, x[chosen], y[chosen], together)
-            total /= np.float32(len(chosen))
-            slope = proximal(total, moved, theta, policy)
-            state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
-    if not np.isfinite(moved).all():
-        raise NonFinite("local training diverged")
-    way = theta.astype(np.float64) - moved
-    return np.asarray(order.pledge * way, np.float64)
-
-
-def _batch_gradient(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    micro_batch: int,
-) -> Real:
-    if len(x) <= micro_batch:
-        return trainer.gradient_sum(theta, x, y)[0]
-    return gradient(trainer, theta, x, y, micro_batch).astype(np.float32)

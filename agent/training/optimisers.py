@@ -124,18 +124,19 @@ OPTIMISERS: Mapping[int, Callable[[DescentPolicy], Optimiser]] = {
 """Every optimiser, by its number on the wire."""
 
 
-def proximal(gradient: Real, theta: Real, base: Real, policy: DescentPolicy) -> Real:
-    """The gradient with FedProx's term, g + mu (w - base).
+def proximal(gradient: Real, theta: Real, base: Real, pull_q24: int) -> Real:
+    """The gradient with a proximal term, g + mu (w - base).
 
     Args:
       gradient: (d,) float32, mean over a batch.
       theta: (d,) float32, where it was taken.
-      base: (d,) float32, the version that the local steps began at.
-      policy: With mu; 0 leaves the gradient as it is.
+      base: (d,) float32, the version that steps are drawn back to.
+      pull_q24: mu of FedProx, lambda of Ditto, in units of 2^-24; 0 leaves the
+        gradient as it is.
     """
-    if policy.prox_q24 == 0:
+    if pull_q24 == 0:
         return gradient
-    return gradient + np.float32(policy.prox_q24 / Q24) * (theta - base)
+    return gradient + np.float32(pull_q24 / Q24) * (theta - base)
 
 
 def _left(theta: Real, step: Real) -> Real:

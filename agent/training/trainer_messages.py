@@ -12,6 +12,7 @@ from typing import Annotated
 
 from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
 from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
 from starling.protocol.learning.task import (
     DIMENSION_MAX,
     PLEDGE_MAX,
@@ -62,6 +63,7 @@ class TrainingOrder(Structure, frozen=True):
       training: The task's.
       privacy: The task's.
       windows: Records that one raw sample can stand in.
+      personal: What the board trains for itself after the update.
     """
 
     task: TaskId
@@ -74,6 +76,7 @@ class TrainingOrder(Structure, frozen=True):
     training: TrainingPolicy
     privacy: PrivacyPolicy
     windows: Annotated[int, uint(1 << 10, 1)]
+    personal: PersonalPolicy = NO_PERSONAL
 
 
 class TrainerJobKind(IntEnum):
@@ -84,6 +87,8 @@ class TrainerJobKind(IntEnum):
     TRAIN = 1
     COUNT = 2
     """Read the data set, to tell its owner about it and nobody else."""
+    PERSONALISE = 3
+    """Train the board's own model; nothing of it is sent."""
 
 
 class TrainerLimits(Structure, frozen=True):
@@ -111,14 +116,15 @@ class TrainerJob(Structure, frozen=True):
     Attributes:
       kind: `TrainerJobKind`.
       bundle_path: The packed bundle.
-      theta_path: The parameters; for TRAIN only.
+      theta_path: The parameters; for TRAIN and PERSONALISE.
       data_path: Folder of the data set; empty for none, which trains on no record.
       label: CSV column that is the target; empty for the last one.
       limits: What it may use.
-      order: What to train; for TRAIN only.
+      order: What to train; for TRAIN and PERSONALISE.
       head_path: Where the board's own parameters are kept; empty to forget them.
       trusted: 1 where the owner lets the bundle's own graph clip.
       skipped: Numbers of records that count as none.
+      personal_path: Where the board's own model is kept; for PERSONALISE only.
     """
 
     kind: Annotated[int, uint(max(TrainerJobKind))]
@@ -133,6 +139,7 @@ class TrainerJob(Structure, frozen=True):
     skipped: Annotated[
         tuple[Annotated[int, uint(RECORDS_MAX)], ...], many(SKIPPED_MAX)
     ] = ()
+    personal_path: Annotated[str, text(PATH_CHARS_MAX)] = ""
 
 
 JOB = structure(TrainerJob, 16 * 1024)
@@ -146,7 +153,7 @@ def one_line(text: str) -> str:
 
 def readable(job: TrainerJob) -> tuple[str, ...]:
     """The folders that a trainer needs for a job, and for others like it."""
-    files = (job.bundle_path, job.theta_path, job.head_path)
+    files = (job.bundle_path, job.theta_path, job.head_path, job.personal_path)
     folders = {file.rpartition("/")[0] or "/" for file in files if file}
     return tuple(sorted(folders | {job.data_path} - {""}))
 
@@ -173,6 +180,7 @@ class TrainerReportKind(IntEnum):
     FAILED_DATA = 4
     FAILED_TRAINING = 5
     COUNTED = 6
+    PERSONALISED = 7
 
 
 class DataFacts(Structure, frozen=True):
@@ -201,9 +209,9 @@ class TrainerReport(Structure, frozen=True):
       detail: What went wrong, or figures for the log that stay on the board.
       payload: The encoded vector, RESULT only.
       found: What the data set is like, RESULT and COUNTED only; stays on the board.
-      head: The parameters that stay on the board, (k,) little-endian float32; RESULT
-        only, empty if there are none. The agent writes them, since a trainer writes
-        no file.
+      head: The parameters that stay on the board, little-endian float32; empty if
+        there are none. (k,) in a RESULT, (d,), the board's own model, in PERSONALISED.
+        The agent writes them, since a trainer writes no file.
       confinement: Of the trainer; None where the agent itself speaks of its end.
     """
 

@@ -16,6 +16,7 @@ from starling.protocol.chain.genesis import Genesis
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, blob_digest, seal
 from starling.protocol.ids import H, TaskId, Version, device_id, device_name
+from starling.protocol.learning.codec_terms import codec_number
 from starling.protocol.learning.task import (
     Q15,
     Q16,
@@ -26,7 +27,7 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.learning.vector_codecs import CODECS, GridVector, codec_number
+from starling.protocol.learning.vector_codecs import CODECS, GridVector
 from starling.protocol.wire.chunks import CHUNK, split
 from starling.protocol.wire.envelope import MessageKind, sign
 from starling.protocol.wire.message_bodies import (

@@ -76,12 +76,15 @@ class LateRun:
         return next((number for number, each in numbered if each >= REACHED), None)
 
 
-def late_run(plan: FleetPlan, bases: BasesOf) -> LateRun:
+def late_run(
+    plan: FleetPlan, bases: BasesOf, keep: Callable[[bytes], None] = lambda _: None
+) -> LateRun:
     """Makes `plan.until_version` versions of `plan.buffer` updates each.
 
     Args:
       plan: What is trained, by whom, and by which rule; its seed decides who is next.
       bases: How late updates are.
+      keep: Called with the parameters of each version as boards get them.
 
     Raises:
       ConfigError: If the plan makes no valid task.
@@ -94,7 +97,7 @@ def late_run(plan: FleetPlan, bases: BasesOf) -> LateRun:
     try:
         initial = task.model
         state = unpack_model(initial.theta, initial.momentum, initial.average)
-        found = _versions(plan, task.spec, workers, state, bases)
+        found = _versions(plan, task.spec, workers, state, bases, keep)
         return LateRun(tuple(found))
     finally:
         workers.close()
@@ -106,8 +109,9 @@ def _versions(
     workers: TrainingPool,
     state: ModelState,
     bases: BasesOf,
+    keep: Callable[[bytes], None],
 ) -> Iterator[float]:
-    aggregator = aggregator_of(spec.aggregation, spec.privacy)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
     rng = np.random.default_rng((plan.seed, 2))
     models = {0: pack_model(state).training}
     deck: list[int] = []
@@ -124,6 +128,7 @@ def _versions(
         state = aggregator.apply(state, late, version)
         made = pack_model(state)
         models[version] = made.training
+        keep(made.training)
         scored = workers.evaluate(made.inference)()
         assert scored is not None
         yield scored[0] or 0.0

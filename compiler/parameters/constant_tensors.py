@@ -31,6 +31,7 @@ _CLOSE = 1e-4
 _BASIS_MAX = 512
 """Sides of a matrix that is tried for a basis of cosines, at the cost of a cube."""
 _MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Transpose"})
+_CROPPERS = frozenset({"Pad", "Slice", "Squeeze", "Unsqueeze"})
 _GENERATED = re.compile(
     r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(_recip|__\d+|/[xy](:0)?)"
 )
@@ -279,6 +280,30 @@ def around_input(
         if fixed and not shifted.intersection(node.inputs):
             computed = any(name in raw | front for name in node.inputs)
             front.update(node.outputs if computed else ())
+    return frozenset(found)
+
+
+def lone_biases(
+    nodes: Sequence[NetworkNode], tensors: Mapping[str, Array], layers: Collection[str]
+) -> frozenset[str]:
+    """Single values with axes that are added to what a layer makes: its one bias.
+
+    Args:
+      nodes: Of the model, in order.
+      tensors: Name to value of each initialiser.
+      layers: Operators with weights.
+    """
+    made, found = set[str](), set[str]()
+    for node in nodes:
+        weighed = any(tensors[k].size > 1 for k in node.inputs if k in tensors)
+        if (node.kind in layers and weighed) or (
+            node.kind in _MOVERS | _CROPPERS and made.intersection(node.inputs[:1])
+        ):
+            made.update(node.outputs)
+        elif node.kind == "Add" and made.intersection(node.inputs):
+            others = [tensors[name] for name in node.inputs if name in tensors]
+            if others and others[0].size == 1 and others[0].ndim:
+                found.update(tensors.keys() & {*node.inputs})
     return frozenset(found)
 
 

@@ -29,6 +29,7 @@ from starling.compiler.parameters.parameter_survey import (
     WeightSurvey,
     survey,
 )
+from starling.compiler.parameters.recurrent_weights import with_one_bias
 from starling.compiler.parameters.weight_tying import tied
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch, freed
 from starling.compiler.rewrite.float32_conversion import single
@@ -110,7 +111,7 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
             "the exporter kept one weight for several modules; trained apart again: "
             f"{', '.join(added)[:300]}"
         )
-    proto = with_matrices(joined(plain_casts(proto)))
+    proto = with_one_bias(with_matrices(joined(plain_casts(proto))))
     first = _surveyed(proto, told)
     apart = {*first.weights} - given
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)

@@ -197,6 +197,9 @@ class _Judge:
         self._biases = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
         }
+        self._lone_biases = constant_tensors.lone_biases(
+            sheet.nodes, sheet.tensors, _LAYERS
+        )
         self._named_literals = constant_tensors.literals([*sheet.tensors])
         self._joined = _places(sheet.nodes, every=True) - _places(
             [node for node in sheet.nodes if node.kind not in _JOINING], every=False
@@ -220,7 +223,9 @@ class _Judge:
             return _NUMBER
         if name in self._around:
             return constant_tensors.AROUND_INPUT
-        by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
+        by_name = ""
+        if name not in self._lone_biases:
+            by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if by_name or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases

@@ -39,7 +39,8 @@ def joined(proto: onnx.ModelProto) -> onnx.ModelProto:
       proto: A checked model, which is not changed.
 
     Raises:
-      CompileError: If there is no input, or one has no fixed size but for the batch.
+      CompileError: If there is no input, one has no fixed size but for the batch, or
+        one holds another number of examples than the first.
     """
     entries = inputs(proto)
     if not entries:
@@ -48,6 +49,7 @@ def joined(proto: onnx.ModelProto) -> onnx.ModelProto:
         _check(entry)
     if len(entries) == 1:
         return proto
+    _check_batches(entries)
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     graph, nodes, start = found.graph, [], 0
@@ -92,6 +94,21 @@ def _check(entry: onnx.ValueInfoProto) -> None:
                 "axis may be free, as it holds the batch; where the batch stands "
                 "elsewhere, turn the input round at the start of the model "
                 "(batch_first in PyTorch)"
+            )
+
+
+def _check_batches(entries: Sequence[onnx.ValueInfoProto]) -> None:
+    held = [
+        entry.type.tensor_type.shape.dim[0].dim_value or "any number of"
+        for entry in entries
+    ]
+    for entry, count in zip(entries, held, strict=True):
+        if count != held[0]:
+            raise CompileError(
+                f"input {entry.name!r}: holds {count} examples, {entries[0].name!r} "
+                f"{held[0]}. If it is a number of the model, its exporter left it out "
+                "of the file (as Keras does with what a Normalization has adapted to): "
+                "normalise before the model, or make it an initializer"
             )
 
 

@@ -4,10 +4,16 @@ Letters: `n` updates, `d` parameters, `c` strata of the root set: its classes, o
 of its target. An update is a sum over its pledge; the server steps against it, so that
 one which helps points along the gradient of the loss.
 
-Influence is an update's projection on the gradient of the root set's loss, per pledged
-example and as a share of the clip. Without noise nothing bounds lengths, and the median
-length of the version's other updates stands in the clip's place. So a larger pledge
-makes influence less by as much, and the two together stay what they were.
+Influence is an update's projection on the contrast of the root set, per pledged example
+and as a share of the clip. Without noise nothing bounds lengths, and the median length
+of the version's other updates stands in the clip's place. So a larger pledge makes
+influence less by as much, and the two together stay what they were.
+
+The contrast is the gradient of the root set's loss less that of the same examples with
+other ones' targets, of each stratum alone and of length 1, added up by their shares:
+the way from wrong answers to right ones. The gradient of the loss itself gets short as
+the model learns, and points where the model lacks something: it pays a board by what
+the others happen to have, and ranks boards of few classes hardly at all.
 
 Agreement compares an update with the cone of the gradients of single strata: training
 without noise, on whatever mixture of classes, points into that cone. Noise points into
@@ -19,7 +25,7 @@ point of a cone); Cao et al., "FLTrust", NDSS 2021, arXiv:2012.13995 (a root set
 the server trains on); algorithm 2 of LL-BCFL for `ACCURACY`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +44,8 @@ Real = NDArray[np.float64]
 STRATA_MAX = 32
 STRATA_VALUES_MAX = 1 << 24
 """Numbers in the gradients of all strata: a large model has fewer strata."""
+TURNS_MAX = 9
+"""Other strata whose targets each example is tried with."""
 _RANGES = 8
 _SWEEPS = 200
 _STILL = 1e-12
@@ -48,12 +56,12 @@ class RootGradients:
     """Gradients of a root set's loss.
 
     Attributes:
-      shares: (c,), each stratum's share of the examples; they add up to 1.
       means: (c, d), mean gradient of each stratum.
+      contrast: (d,), of length 1; see the module's text.
     """
 
-    shares: Real
     means: Real
+    contrast: Real
 
 
 class RootModel(Protocol):
@@ -88,6 +96,53 @@ def strata_of(targets: NDArray[Any], dimension: int) -> NDArray[np.int64]:
     return dense.astype(np.int64)
 
 
+def others_of(strata: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
+    """For each example another one, of another stratum; of each of them in turn.
+
+    Args:
+      strata: (n,), from 0 on and without gaps.
+      turn: From 0 on; below the number of other strata each turn has another one.
+
+    Returns:
+      (n,), numbers of examples; each its own where all are of one stratum.
+    """
+    numbers = np.arange(len(strata))
+    found, ranks = numbers.copy(), np.zeros(len(strata), np.int64)
+    for stratum in range(strata.max() + 1):
+        same = strata == stratum
+        ranks[same] = np.arange(same.sum())
+    in_turn = np.lexsort((strata, ranks))
+    for stratum in range(strata.max() + 1):
+        rest = in_turn[strata[in_turn] != stratum]
+        rows = numbers[strata == stratum]
+        if len(rest):
+            found[rows] = rest[(np.arange(len(rows)) + turn) % len(rest)]
+    return found
+
+
+def gradients_of(
+    strata: NDArray[np.int64],
+    gradient_sum: Callable[[NDArray[np.int64], NDArray[np.int64]], Real],
+) -> RootGradients:
+    """Gradients of a root set.
+
+    Args:
+      strata: (n,) of its examples.
+      gradient_sum: From the numbers of examples, and of those whose targets they get,
+        to the sum of their gradients (d,).
+    """
+    turns = min(TURNS_MAX, int(strata.max()))
+    others = [others_of(strata, turn) for turn in range(turns)]
+    means, ways = list[Real](), list[Real]()
+    for stratum, count in enumerate(np.bincount(strata)):
+        rows = np.flatnonzero(strata == stratum)
+        mean = gradient_sum(rows, rows) / count
+        wrong = sum(gradient_sum(rows, each[rows]) for each in others)
+        means.append(mean)
+        ways.append(_unit(mean - wrong / (count * max(1, turns))) * count)
+    return RootGradients(np.stack(means), _unit(np.sum(ways, axis=0)))
+
+
 def scores_of(
     spec: TaskSpec, theta: bytes, updates: Sequence[WeightedUpdate], root: RootModel
 ) -> tuple[UpdateScore, ...]:
@@ -108,8 +163,7 @@ def scores_of(
     clips = np.full(len(rows), spec.privacy.clip_q24 / Q24)
     units = clips if noised else lengths
     usual = clips if noised else _usual_lengths(lengths)
-    overall = found.shares @ found.means
-    influences = _ratio(rows @ overall, usual * np.linalg.norm(overall))
+    influences = _ratio(rows @ found.contrast, usual)
     within = _ratio(cone_lengths(rows, found.means), units)
     if noised:
         within -= _ratio(cone_lengths(-rows, found.means), units)
@@ -170,6 +224,10 @@ def _by_accuracy(
 
 def _per_example(update: WeightedUpdate) -> Real:
     return np.asarray(from_grid(update.vector), np.float64) / update.pledge
+
+
+def _unit(vector: Real) -> Real:
+    return vector / (np.linalg.norm(vector) or 1.0)
 
 
 def _ratio(values: Real, units: Real) -> Real:

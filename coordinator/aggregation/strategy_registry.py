@@ -36,9 +36,11 @@ AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
 }
 
 
-def aggregator_of(policy: AggregationPolicy, privacy: PrivacyPolicy) -> Aggregator:
+def aggregator_of(
+    policy: AggregationPolicy, privacy: PrivacyPolicy, codec: int
+) -> Aggregator:
     """The strategy of a task, with its robust filter."""
-    strategy = AGGREGATORS[policy.strategy](policy, update_variance(privacy))
+    strategy = AGGREGATORS[policy.strategy](policy, update_variance(privacy, codec))
     return robust(strategy, policy.robust, noised=privacy.mechanism != NONE)
 
 

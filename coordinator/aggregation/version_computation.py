@@ -80,7 +80,7 @@ def recompute(
     def opened(member: JobMember) -> WeightedUpdate:
         return opened_member(key, spec, member, fetch(member))
 
-    aggregator = aggregator_of(spec.aggregation, spec.privacy)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
     try:
         members = map(opened, job.members)
         return pack_model(aggregator.apply(before, members, job.version))
@@ -110,7 +110,7 @@ def check_initial(spec: TaskSpec, state: ModelState) -> None:
     Raises:
       AggregationError: If sizes, momentum, average or memory are others.
     """
-    begun = aggregator_of(spec.aggregation, spec.privacy).init(state.theta)
+    begun = aggregator_of(spec.aggregation, spec.privacy, spec.codec).init(state.theta)
     wanted, given = pack_model(begun), pack_model(state)
     same = (wanted.momentum, wanted.average) == (given.momentum, given.average)
     if state.theta.size != spec.dimension or not same:

@@ -1,14 +1,17 @@
-"""The optimiser of local steps, as an operator writes it in `task.toml`."""
+"""Steps that boards take themselves, as an operator writes them in `task.toml`."""
 
 from dataclasses import dataclass
 
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.local_optimiser import (
     ACCUMULATION_MAX,
+    EPOCHS_MAX,
+    NO_PERSONAL,
     PLAIN,
     STEPS_MAX,
     DescentPolicy,
     OptimiserKind,
+    PersonalPolicy,
     ScheduleKind,
 )
 from starling.protocol.learning.task import E12, Q24
@@ -73,6 +76,33 @@ class OptimiserSection:
     decay: float = setting(
         1.0, "What it is multiplied with then; schedule step.", least=0.0, most=1.0
     )
+
+
+@dataclass(frozen=True)
+class PersonalSection:
+    """A model of its own that a board trains beside the fleet's, and never sends."""
+
+    epochs: int = setting(
+        0,
+        "Over the board's records after each of its updates, at the batch and rate of"
+        " [training]; 0 for no such model. Costs no budget, and no epsilon covers it.",
+        least=0,
+        most=EPOCHS_MAX,
+    )
+    pull: float = setting(
+        1.0,
+        "lambda of Ditto, which holds the board's own model near the fleet's; 0 lets"
+        " each board learn alone.",
+        least=0.0,
+        most=256.0,
+    )
+
+
+def personal_policy(section: PersonalSection) -> PersonalPolicy:
+    """The integers that stand on the wire."""
+    if not section.epochs:
+        return NO_PERSONAL
+    return PersonalPolicy(section.epochs, round(section.pull * Q24))
 
 
 def descent_policy(section: OptimiserSection) -> DescentPolicy:

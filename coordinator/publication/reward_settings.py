@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from starling.coordinator.chain.training.contribution_rewards import noise_micro
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.reward_policy import (
     DEFAULT_PARTICIPATIONS,
@@ -18,6 +17,7 @@ from starling.protocol.learning.reward_policy import (
 )
 from starling.protocol.learning.score_policy import ScorePolicy, ScoreRule
 from starling.protocol.learning.task import TaskSpec
+from starling.protocol.privacy.aggregation_terms import noise_micro
 from starling.protocol.schema.toml_settings import setting
 
 AUTO = "auto"
@@ -111,7 +111,7 @@ def rewards_text(spec: TaskSpec) -> str:
 
 def _noise_text(spec: TaskSpec) -> str:
     """Contribution that noise hides of each update before the first payday."""
-    sigma = noise_micro(spec) / MILLION
+    sigma = noise_micro(spec.privacy, spec.codec) / MILLION
     if not sigma:
         return ""
     hidden = NOISE_DEVIATIONS * sigma / math.sqrt(spec.rewards.participations)

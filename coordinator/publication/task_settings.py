@@ -14,8 +14,10 @@ from starling.coordinator.publication.end_settings import EndSection, end_policy
 from starling.coordinator.publication.guard_settings import GuardSection, guard_policy
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
+    PersonalSection,
     check_descent,
     descent_policy,
+    personal_policy,
 )
 from starling.coordinator.publication.privacy_settings import (
     PrivacySection,
@@ -35,6 +37,12 @@ from starling.coordinator.publication.score_settings import (
 from starling.coordinator.wire.size_limits import check_travels
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.learning.codec_terms import (
+    CODEC_NAMES,
+    CODEC_TERMS,
+    codec_number,
+)
+from starling.protocol.learning.local_optimiser import EPOCHS_MAX
 from starling.protocol.learning.task import (
     BUFFER_MAX,
     PLEDGE_MAX,
@@ -52,12 +60,11 @@ from starling.protocol.learning.task import (
     polynomial_staleness,
 )
 from starling.protocol.learning.vector_codecs import (
-    CODECS,
     MAGNITUDE_BITS,
-    codec_number,
     to_grid,
 )
-from starling.protocol.model.training_bundle import bundle_digest
+from starling.protocol.model.parameter_layout import local_slices
+from starling.protocol.model.training_bundle import BundleManifest, bundle_digest
 from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.mechanisms import (
     DEVICE_GAUSSIAN,
@@ -86,22 +93,27 @@ class TrainingSection:
         choices=tuple(_MODES),
     )
     epochs: int = setting(
-        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=1000
+        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=EPOCHS_MAX
     )
     batch: int = setting(
         20,
-        "Examples per local step; mode local, not record-dpsgd.",
+        "Examples per local step; mode local, not record-dpsgd, and a board's own"
+        " model.",
         least=1,
         most=1 << 16,
     )
     learning_rate: float = setting(
         0.05,
-        "Of local steps; in mode gradient of weights that stay on the board.",
+        "Of local steps; in mode gradient of weights and of a model that stay on the"
+        " board.",
         least=0.0,
         most=256.0,
     )
     descent: OptimiserSection = table(
         OptimiserSection, "What makes steps of gradients."
+    )
+    personal: PersonalSection = table(
+        PersonalSection, "A model that never leaves its board."
     )
 
 
@@ -165,7 +177,7 @@ class TaskSettings:
     codec: str = setting(
         "block8",
         "How vectors travel.",
-        choices=tuple(codec.name for codec in CODECS.values()),
+        choices=CODEC_NAMES,
     )
     norm_max: float = setting(
         0.0,
@@ -227,10 +239,12 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
     try:
         opened = open_packed(bundle)
         check_clipping(settings.privacy, opened.manifest)
+        codec = codec_number(settings.codec)
+        _check_codec(codec, opened.manifest)
         theta = opened.theta
         policy = _aggregation(settings, theta.size)
         privacy = privacy_policy(settings.privacy)
-        model = pack_model(aggregator_of(policy, privacy).init(to_grid(theta)))
+        model = pack_model(aggregator_of(policy, privacy, codec).init(to_grid(theta)))
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
         TASK.unpack(TASK.pack(spec))
@@ -240,6 +254,15 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
     except ConfigError as error:
         raise ConfigError(error.detail, file=file, key=error.key) from error
     return TaskPublication(spec, bundle, model)
+
+
+def _check_codec(codec: int, manifest: BundleManifest) -> None:
+    if CODEC_TERMS[codec].rotated and local_slices(manifest.parameters):
+        detail = (
+            "a rotation spreads its rounding over weights that stay on boards, which"
+            " newcomers begin with: take block8"
+        )
+        raise ConfigError(detail, key="codec")
 
 
 def _spec(
@@ -277,6 +300,7 @@ def _spec(
         selection=selection_policy(settings.selection),
         rewards=reward_policy(settings.rewards, scores, settings.pool),
         end=end_policy(settings.end),
+        personal=personal_policy(training.personal),
     )
 
 
@@ -315,7 +339,8 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
     if privacy.mechanism:
         most = _pledges(settings)[-1]
         training = _training(settings.training)
-        radius = update_radius(privacy, training, dimension, most)
+        codec = codec_number(settings.codec)
+        radius = update_radius(privacy, training, dimension, most, codec)
         range_max = math.isqrt(dimension) << MAGNITUDE_BITS
         if _PEAK.get(privacy.mechanism, 0) * radius > range_max:
             detail = "noise leaves the wire's range; lower it or pledge_most"

@@ -72,7 +72,7 @@ def replay(
     Raises:
       MissingVector: At the first vector that is not kept.
     """
-    aggregator = aggregator_of(spec.aggregation, spec.privacy)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
     state = start
     for one in lineage:
         members, updates = _updates(one, open_vector, without)

@@ -216,7 +216,7 @@ def open_contribution(
     """
     if content_key is not None:
         return open_disclosed(sender, contribution, blob, spec, content_key)
-    sealed = _committed_blob(contribution, blob)
+    sealed = _committed_blob(contribution, blob, spec)
     bound = (key.public, sender, contribution.blob, contribution.commitment)
     found = _opened.get(bound)
     if found is None:
@@ -233,14 +233,17 @@ def open_disclosed(
     content_key: bytes,
 ) -> Grid:
     """Opens a sealed vector with its content key alone; as `open_contribution`."""
-    sealed = _committed_blob(contribution, blob)
+    sealed = _committed_blob(contribution, blob, spec)
     plaintext = decrypt(sealed, content_key, sender, contribution.commitment)
     return CODECS[contribution.codec].decode(plaintext, spec.dimension)
 
 
-def _committed_blob(contribution: Contribution, blob: bytes) -> SealedBlob:
-    if contribution.codec not in CODECS:
-        raise ShapeMismatch(f"no codec {contribution.codec}")
+def _committed_blob(
+    contribution: Contribution, blob: bytes, spec: TaskSpec
+) -> SealedBlob:
+    # Here, where whoever opens a vector comes by: one that a peer gave, too.
+    if contribution.codec != spec.codec or contribution.codec not in CODECS:
+        raise ShapeMismatch(f"codec {contribution.codec}, the task asks {spec.codec}")
     sealed = SEALED.unpack(blob)
     if sealed.digest() != contribution.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
@@ -280,8 +283,6 @@ def _check_policy(contribution: Contribution, standing: SenderRecord) -> TaskSpe
         contribution.version < standing.oldest
     ):
         raise StaleUpdate(f"staleness {staleness}")
-    if contribution.codec != spec.codec or contribution.codec not in CODECS:
-        raise ShapeMismatch(f"codec {contribution.codec}, the task asks {spec.codec}")
     privacy = spec.privacy
     if contribution.mechanism != privacy.mechanism:
         raise InvalidUpdate("another privacy mechanism", Reason.POLICY_MISMATCH)

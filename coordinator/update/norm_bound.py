@@ -2,7 +2,8 @@
 
 The test is exact, on integers, so that all coordinators agree. It is mandatory: under
 noise it is what keeps a single board from drowning all others. With noise the radius is
-public: it follows from clip, noise, dimension and the size that the board pledged.
+public: it follows from clip, noise, dimension, codec and the size that the board
+pledged.
 """
 
 from functools import lru_cache
@@ -22,15 +23,19 @@ def norm_bound(spec: TaskSpec, pledge: int) -> int:
     """The largest norm of an honest update of a pledged size, in units of 2^-24."""
     if spec.privacy.mechanism == 0:
         return spec.aggregation.norm_max
-    radius = _radius(spec.privacy, spec.training, spec.dimension, pledge)
+    radius = _radius(spec.privacy, spec.training, spec.dimension, pledge, spec.codec)
     return min(spec.aggregation.norm_max, radius)
 
 
 @lru_cache(maxsize=4096)
 def _radius(
-    privacy: PrivacyPolicy, training: TrainingPolicy, dimension: int, pledge: int
+    privacy: PrivacyPolicy,
+    training: TrainingPolicy,
+    dimension: int,
+    pledge: int,
+    codec: int,
 ) -> int:
-    return update_radius(privacy, training, dimension, pledge)
+    return update_radius(privacy, training, dimension, pledge, codec)
 
 
 def check_norm(vector: Grid, norm_max: int) -> None:

@@ -18,21 +18,17 @@ from starling.protocol.crypto.sealed_blob import (
     RECIPIENTS_MAX,
 )
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import CODEC_TERMS
 from starling.protocol.learning.task import TaskSpec
-from starling.protocol.learning.vector_codecs import codec_number
 from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 
 _SEALING_BYTES = 256
 _SIGNED_BYTES = 512
-_PACKED_SHARE = 64
-"""Levels, exponents and what a deflated stream adds stay below d + d / 64."""
 
 
 def upload_bytes_of(codec: int, dimension: int) -> int:
     """The longest sealed vector of a task, in bytes."""
-    plain = 4 * dimension
-    if codec != codec_number("float32"):
-        plain = dimension + dimension // _PACKED_SHARE
+    plain = CODEC_TERMS[codec].payload_bytes_max(dimension)
     return plain + RECIPIENTS_MAX * BOX_BYTES + _SEALING_BYTES
 
 

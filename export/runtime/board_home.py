@@ -11,7 +11,7 @@ from starling.agent.runtime.storage.trusted_state_file import (
     StoredTrust,
     read_progress,
 )
-from starling.agent.trainer.personal_layers_file import with_head
+from starling.agent.trainer.personal_layers_file import personal_model, with_head
 from starling.coordinator.chain.verification.receipt import Receipt, StateEntry
 from starling.durable.files import read_if_present
 from starling.export.provenance import (
@@ -116,16 +116,21 @@ class BoardModels:
         return proven_claim(claim, shown.trusted)
 
     def personal(self, model: ProvenModel) -> ProvenModel:
-        """The model with the board's own parameters in their places.
+        """The board's own model, or the version with its parameters in their places.
 
         Raises:
-          OperationError: If the bundle has none, or none were trained yet.
+          OperationError: If the task has neither, or none were trained yet.
         """
-        manifest = model.opened.manifest
+        manifest, bundle = model.opened.manifest, model.spec.bundle
+        if model.spec.personal.epochs:
+            own = personal_model(self._home.personal(bundle), model.theta)
+            if own is model.theta:
+                raise OperationError("the board has not trained a model of its own yet")
+            return with_own(model, own)
         names = [item.name for item in manifest.parameters if item.local]
         if not names:
             raise OperationError("no parameter of this task stays on the board")
-        theta = with_head(self._home.head(model.spec.bundle), model.theta, manifest)
+        theta = with_head(self._home.head(bundle), model.theta, manifest)
         if np.array_equal(theta, model.theta):
             raise OperationError(
                 f"the board has not trained its own {', '.join(names)} yet"

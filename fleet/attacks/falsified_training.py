@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.local_training import train
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import Real as Parameters
-from starling.agent.training.training_inputs import TrainingInputs
+from starling.agent.training.training_inputs import Trainer, TrainingInputs
 from starling.fleet.attacks.attack_schedule import (
     COLLUDING,
     AttackKind,
@@ -32,6 +32,7 @@ from starling.fleet.attacks.update_attacks import (
     within,
 )
 from starling.protocol.dataclass_replace import evolve
+from starling.protocol.learning.codec_terms import CODEC_TERMS
 from starling.protocol.learning.task import Q24, PrivacyPolicy
 from starling.protocol.learning.vector_codecs import (
     CODECS,
@@ -136,8 +137,11 @@ def _reach(order: TrainingOrder, own: Real) -> float:
     """Largest norm of a mean over examples that passes for honest."""
     if order.privacy.mechanism == NONE:
         return STRETCH * float(np.linalg.norm(own))
-    radius = update_radius(order.privacy, order.training, order.dimension, order.pledge)
-    return MARGIN * radius / Q24 / order.pledge
+    radius = update_radius(
+        order.privacy, order.training, order.dimension, order.pledge, order.codec
+    )
+    growth = CODEC_TERMS[order.codec].spread_milli / 1000
+    return MARGIN * radius / growth / Q24 / order.pledge
 
 
 def _mean(payload: bytes, order: TrainingOrder) -> Real:

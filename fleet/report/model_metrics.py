@@ -4,7 +4,7 @@ A simulated board's examples are in this process anyway; what a real board measu
 never leaves it, so that only simulations have a spread over boards.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -33,19 +33,54 @@ class ModelMetrics:
       held_out: On what was held out of the training data.
       test: On examples that nobody saw before; None where there are none.
       boards: Name of a number to its spread over the boards' own examples.
+      personal: Of the boards' own models; None where they have none.
     """
 
     held_out: Metrics
     test: Metrics | None = None
     boards: dict[str, Spread] = field(default_factory=dict)
+    personal: "PersonalMetrics | None" = None
 
     def document(self) -> dict[str, Any]:
         """As in report.json."""
         return {
             "held_out": self.held_out.document(),
             "test": None if self.test is None else self.test.document(),
-            "boards": {name: asdict(found) for name, found in self.boards.items()},
+            "boards": _spreads(self.boards),
+            "personal": None if self.personal is None else self.personal.document(),
         }
+
+
+@dataclass(frozen=True)
+class PersonalMetrics:
+    """Models that boards trained for themselves, on examples that they kept aside.
+
+    Attributes:
+      own: Name of a number to its spread over boards, each with its own model.
+      fleets: The same of the fleet's newest version, on the same examples.
+    """
+
+    own: dict[str, Spread]
+    fleets: dict[str, Spread]
+
+    def document(self) -> dict[str, Any]:
+        """As in report.json."""
+        return {"own": _spreads(self.own), "fleets": _spreads(self.fleets)}
+
+    @property
+    def text(self) -> str:
+        """For the summary."""
+        (name, own), *_ = self.own.items()
+        form, fleets = _form(name), self.fleets[name]
+        return (
+            f"{name} {form.format(own.mean)} on unseen examples of {own.count} boards "
+            f"({_range(own, name)}); the fleet's {form.format(fleets.mean)} "
+            f"({_range(fleets, name)})"
+        )
+
+
+def _spreads(found: Mapping[str, Spread]) -> dict[str, Any]:
+    return {name: asdict(each) for name, each in found.items()}
 
 
 def over_boards(boards: Iterable[Metrics]) -> dict[str, Spread]:
@@ -89,8 +124,12 @@ def _lowest(recalls: Sequence[float | None]) -> str:
     return f", lowest recall {recall:.1%} (class {each})"
 
 
+def _form(name: str) -> str:
+    return "{:.4g}" if name == "mae" else "{:.1%}"
+
+
 def _range(found: Spread, name: str) -> str:
-    form = "{:.4g}" if name == "mae" else "{:.1%}"
+    form = _form(name)
     least, median, most = [
         form.format(value) for value in (found.least, found.median, found.most)
     ]

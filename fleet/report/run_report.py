@@ -245,9 +245,7 @@ def _summary_rows(
     ]
     if reached:
         rows.insert(3, ("reached", "; ".join(reached)))
-    if outcome.metrics is not None:
-        rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
-    rows[3:3] = _held_out_rows(last)
+    rows[3:3] = [*_held_out_rows(last), *_metrics_rows(outcome)]
     if failed := [device for device in last.devices if device.failed]:
         rows.append(("training failed", _failed_text(failed)))
     if outcome.baseline is not None:
@@ -267,6 +265,16 @@ def _summary_rows(
         rows.append(("outvoted", ", ".join(named)))
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
+    return rows
+
+
+def _metrics_rows(outcome: RunOutcome) -> list[tuple[str, str]]:
+    found = outcome.metrics
+    if found is None:
+        return []
+    rows = [("metrics", metrics_text(found))]
+    if found.personal is not None:
+        rows.append(("personal models", found.personal.text))
     return rows
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import local_steps
+from starling.agent.training.local_descent import local_steps
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import TrainingInputs
 from starling.fleet.datasets.partition import Examples

@@ -36,7 +36,10 @@ from starling.fleet.runtime.processes.home_setup import (
     set_up,
 )
 from starling.fleet.runtime.processes.status_poller import StatusPoller
-from starling.fleet.runtime.processes.stored_model import newest_inference
+from starling.fleet.runtime.processes.stored_model import (
+    newest_inference,
+    personal_models,
+)
 from starling.fleet.runtime.processes.stored_receipts import compare_receipts
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
@@ -138,6 +141,7 @@ def _final_metrics(
         return None
     pool = TrainingPool(material, plan.seed, None)
     try:
+        pool.personal.update(personal_models(homes, material, inference))
         return pool.metrics(inference)
     finally:
         pool.close()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starling.compiler import ORIGIN, Bundle, compile_model, started_from
 from starling.engine.npy_vector import read_vector
 from starling.fleet.datasets.hold_out import root_rows
-from starling.fleet.datasets.partition import Examples, deal
+from starling.fleet.datasets.partition import Examples, deal, hold_out
 from starling.fleet.fronts.front_catalog import FRONTS, check_not_seen
 from starling.fleet.fronts.head_model import HEAD, NAME, head_model, metadata
 from starling.fleet.learning_options import LearningOptions
@@ -40,6 +40,8 @@ from starling.protocol.privacy.clipping_functions import NORM, weights_lost
 from starling.records.record_set import LABELS
 from starling.records.scaling import POOLED_NOTE
 
+OWN_TEST_OF = 5
+"""One of so many of a board's examples compares its own model with the fleet's."""
 _BCE = "bce"
 
 
@@ -54,6 +56,8 @@ class TrainingMaterial:
       bundle: The packed training bundle.
       plan: What was asked for, with what was left to the data filled in.
       root: Training examples that coordinators have and no board; None without scores.
+      own_tests: For each board, examples like its own that it does not train on; empty
+        where boards have no models of their own.
     """
 
     data: FleetDataSet
@@ -62,6 +66,7 @@ class TrainingMaterial:
     bundle: bytes
     plan: FleetPlan
     root: Examples | None = None
+    own_tests: tuple[Examples, ...] = ()
 
 
 def prepare(plan: FleetPlan) -> TrainingMaterial:
@@ -77,6 +82,7 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
     boards = deal(data.training, plan.devices, plan.split, rng, who)
+    data, boards, own_tests = _with_own_tests(data, boards, plan)
     sizes = [len(board) for board in boards]
     shares = DataShares(
         data.training.x.shape[1:],
@@ -97,7 +103,7 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     else:
         compiled = _compiled(plan, shares, data, settings, rng)
     bundle = _started(plan, data, compiled, settings)
-    return TrainingMaterial(data, boards, shares, bundle.packed, plan, root)
+    return TrainingMaterial(data, boards, shares, bundle.packed, plan, root, own_tests)
 
 
 def _with_root(
@@ -114,6 +120,24 @@ def _with_root(
     owners = None if data.owners is None else data.owners.take(rest)
     root = data.training.take(chosen)
     return replace(data, training=data.training.take(rest), owners=owners), root
+
+
+def _with_own_tests(
+    data: FleetDataSet, boards: list[Examples], plan: FleetPlan
+) -> tuple[FleetDataSet, list[Examples], tuple[Examples, ...]]:
+    """Each board's examples without a fifth of them, and that fifth."""
+    if plan.learning.personal is None:
+        return data, boards, ()
+    rng = np.random.default_rng((plan.seed, 4))
+    parts = [
+        hold_out(board, len(board) // OWN_TEST_OF if len(board) > 1 else 0, rng)
+        for board in boards
+    ]
+    note = "a fifth of each board's records compares its own model with the fleet's"
+    if data.reuse > 1:
+        note += "; windows overlap, so that both have seen parts of them"
+    data = replace(data, notes=(*data.notes, note))
+    return data, [part for part, _ in parts], tuple([rest for _, rest in parts])
 
 
 def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:

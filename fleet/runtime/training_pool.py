@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import Trainer, gradient, train
+from starling.agent.training.local_descent import gradient, personal_steps
+from starling.agent.training.local_training import train
 from starling.agent.training.personal_layers import merged
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.agent.training.training_inputs import TrainingInputs
+from starling.agent.training.training_inputs import Trainer, TrainingInputs
 from starling.coordinator.aggregation.contribution_scores import (
     RootGradients,
     RootModel,
+    gradients_of,
     strata_of,
 )
 from starling.engine.opened_bundle import open_packed
@@ -28,8 +30,12 @@ from starling.fleet.attacks.attack_schedule import (
 )
 from starling.fleet.attacks.falsified_training import collusion, falsified
 from starling.fleet.attacks.update_attacks import backdoor_success, stamped
-from starling.fleet.datasets.partition import Examples
-from starling.fleet.report.model_metrics import ModelMetrics, over_boards
+from starling.fleet.datasets.partition import Examples, Indices
+from starling.fleet.report.model_metrics import (
+    ModelMetrics,
+    PersonalMetrics,
+    over_boards,
+)
 from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.fleet.virtual.workload import Result, Score
 from starling.protocol.errors import NonFinite
@@ -40,7 +46,8 @@ from starling.records.record_set import AS_IT_STANDS, LABELS
 from starling.records.scaling import raw_targets, scaled_inputs, scaled_targets
 
 _MICRO_BATCH = 32
-_Trained = tuple[bytes, list[NDArray[np.float32]]]
+_Trained = tuple[bytes, list[NDArray[np.float32]], list[NDArray[np.float32]]]
+"""The update, what a board keeps of it, and its own model; the last two if any."""
 _EVALUATION_BATCH = 500
 
 
@@ -138,18 +145,16 @@ class _PoolRoot:
         return self._known[1]
 
     def _gradients(self, theta: NDArray[np.float32]) -> RootGradients:
-        trainer = self._pool.trainer()
-        strata = strata_of(self._examples.y, theta.size)
-        counts = np.bincount(strata)
-        means = np.zeros((len(counts), theta.size))
-        for stratum, count in enumerate(counts):
-            part = self._examples.take(np.flatnonzero(strata == stratum))
-            means[stratum] = (
-                gradient(trainer, theta, part.x, part.y, _MICRO_BATCH) / count
-            )
-        for places in local_slices(trainer.manifest.parameters):
-            means[:, places] = 0.0
-        return RootGradients(counts / len(strata), means)
+        trainer, root = self._pool.trainer(), self._examples
+
+        def gradient_sum(rows: Indices, whose: Indices) -> NDArray[np.float64]:
+            x, y = root.x[rows], root.y[whose]
+            total = gradient(trainer, theta, x, y, _MICRO_BATCH)
+            for places in local_slices(trainer.manifest.parameters):
+                total[places] = 0.0
+            return total
+
+        return gradients_of(strata_of(root.y, theta.size), gradient_sum)
 
     def accuracy(self, theta: bytes) -> float:
         """See `contribution_scores.RootModel`."""
@@ -160,7 +165,11 @@ class _PoolRoot:
 
 
 class TrainingPool:
-    """Threads that train and evaluate; see `fleet.virtual.workload.Workload`."""
+    """Threads that train and evaluate; see `fleet.virtual.workload.Workload`.
+
+    Attributes:
+      personal: By board, from 0 on: its own model, once it has one.
+    """
 
     def __init__(
         self,
@@ -191,6 +200,8 @@ class TrainingPool:
         self._loaded = local()
         # What each board keeps to itself, of bundles that have such parameters.
         self._own: dict[int, NDArray[np.float32]] = {}
+        self._own_tests = [as_fed(test, manifest) for test in material.own_tests]
+        self.personal: dict[int, NDArray[np.float32]] = {}
         self._attacks = tuple(attacks)
         self._known: deque[tuple[int, Future[_Trained], TrainingOrder]] = deque(
             maxlen=known
@@ -207,7 +218,7 @@ class TrainingPool:
 
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """See `Workload.train`."""
-        before = self._own.get(board)
+        before, mine = self._own.get(board), self.personal.get(board)
         attack = attack_of(self._attacks, board + 1, order.base)
         colludes = attack is not None and attack.kind in COLLUDING
         carried_out = train if attack is None else partial(falsified, attack)
@@ -221,20 +232,21 @@ class TrainingPool:
             work = TrainingInputs(parameters, data.x, data.y, order, _MICRO_BATCH)
             kept: list[NDArray[np.float32]] = []
             payload = carried_out(trainer, work, rng.bytes, rng, keep=kept.append)
-            return payload, kept
+            return payload, kept, _personal(trainer, work, mine, rng)
 
         done = self._pool.submit(carry_out)
         if attack is None and self._attacks:
             self._known.append((board, done, order))
 
         def result() -> bytes:
-            payload, kept = done.result()
+            payload, kept, personal = done.result()
             if attack is not None and colludes:
                 rng = np.random.default_rng((self._seed, board, order.base, 1))
                 honest = self._honest()
                 payload = collusion(attack, order, payload, honest, rng.bytes)
             # Only now is it certain that the board paid for what it keeps.
             self._own.update((board, after) for after in kept)
+            self.personal.update((board, after) for after in personal)
             return payload
 
         return result
@@ -254,7 +266,7 @@ class TrainingPool:
         return self._root
 
     def metrics(self, inference: bytes) -> ModelMetrics | None:
-        """Metrics of a version, overall and for each board.
+        """Metrics of a version, overall and for each board, and of boards' own models.
 
         Args:
           inference: (d,) little-endian float32.
@@ -270,9 +282,27 @@ class TrainingPool:
         try:
             boards = over_boards(self._pool.map(work, self._boards))
             test = None if self._test is None else work(self._test)
-            return ModelMetrics(work(self._held_out), test, boards)
+            personal = self._personal_metrics(np.frombuffer(inference, "<f4"))
+            return ModelMetrics(work(self._held_out), test, boards, personal)
         except NonFinite:
             return None
+
+    def _personal_metrics(self, theta: NDArray[np.float32]) -> PersonalMetrics | None:
+        """Boards' own models against the fleet's, on what each board kept aside."""
+        tests = [
+            (mine, self._own_tests[board])
+            for board, mine in sorted(self.personal.items())
+            if len(self._own_tests[board])
+        ]
+        if not tests:
+            return None
+
+        def work(mine: NDArray[np.float32], test: Examples) -> Metrics:
+            return metrics_of(self.trainer(), mine, test)
+
+        own = over_boards(self._pool.map(lambda each: work(*each), tests))
+        fleets = over_boards(self._pool.map(lambda each: work(theta, each[1]), tests))
+        return PersonalMetrics(own, fleets)
 
     def backdoor_success(self, inference: bytes, target: int) -> float | None:
         """Share of stamped examples that a backdoor turns to its target.
@@ -309,3 +339,19 @@ class TrainingPool:
             self._loaded.trainer = open_trainer(self._bundle)
         trainer: Trainer = self._loaded.trainer
         return trainer
+
+
+def _personal(
+    trainer: Trainer,
+    work: TrainingInputs,
+    mine: NDArray[np.float32] | None,
+    rng: np.random.Generator,
+) -> list[NDArray[np.float32]]:
+    """The board's own model after an update; none if there is none, or it diverges."""
+    if not work.order.personal.epochs:
+        return []
+    try:
+        start = work.theta if mine is None else mine
+        return [personal_steps(trainer, work, start, rng)]
+    except NonFinite:
+        return []

@@ -1,4 +1,4 @@
-"""Local optimiser: how a task tells boards to take their local steps.
+"""Local optimiser: how a task tells boards to take their own steps.
 
 Everything is an integer on the wire: `_q24` means units of 2^-24, `_e12` of 10^-12. A
 field that the chosen optimiser or schedule does not use says nothing.
@@ -11,6 +11,7 @@ from starling.protocol.schema.msgpack_codec import Structure, uint
 
 _Q24 = 1 << 24
 _E12 = 10**12
+EPOCHS_MAX = 1000
 ACCUMULATION_MAX = 1 << 10
 STEPS_MAX = 1 << 20
 
@@ -67,3 +68,22 @@ class DescentPolicy(Structure, frozen=True):
 
 PLAIN = DescentPolicy()
 """SGD at a constant rate."""
+
+
+class PersonalPolicy(Structure, frozen=True):
+    """A model of its own that a board trains beside the fleet's, and never sends.
+
+    Attributes:
+      epochs: Over the board's records after each of its updates; 0 for no such model.
+      pull_q24: lambda of Ditto: lambda / 2 times the squared distance from the version
+        that the update began at is added to the loss.
+
+    Source: Li et al., ICML 2021, arXiv:2012.04221, algorithm 1.
+    """
+
+    epochs: Annotated[int, uint(EPOCHS_MAX)] = 0
+    pull_q24: Annotated[int, uint(1 << 32)] = 0
+
+
+NO_PERSONAL = PersonalPolicy()
+"""Boards have the fleet's model alone."""

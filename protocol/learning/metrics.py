@@ -118,6 +118,7 @@ class Spread:
       median: Half of them is no greater.
       upper_quartile: Three quarters of them are no greater.
       most: The greatest.
+      mean: Of all.
     """
 
     count: int
@@ -126,6 +127,7 @@ class Spread:
     median: float
     upper_quartile: float
     most: float
+    mean: float
 
 
 def measured(
@@ -295,7 +297,7 @@ def spread(values: Iterable[float]) -> Spread | None:
     if not found.size:
         return None
     marks = np.quantile(found, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
-    return Spread(found.size, *marks)
+    return Spread(found.size, *marks, *[float(found.mean())])
 
 
 def _check(outputs: NDArray[np.floating[Any]], targets: NDArray[Any]) -> None:

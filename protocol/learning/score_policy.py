@@ -4,11 +4,11 @@ A coordinator with a root set, a few training examples of its own, says for each
 how far it agrees with them. The numbers are opinions: of a quorum's the lower median
 counts. All of them are in parts per million, and above 0 is good:
 
-- `PROJECTION`: the update's projection on the gradient of the root set's loss at the
-  version that it is applied to, per pledged example and as a share of the clip where
-  noise is added to a sum of clipped gradients, else of the median length of the
-  version's other updates (where there are none, a cosine). To first order this is what
-  the update changes in the loss, and the noise in it is that of one coordinate.
+- `PROJECTION`: the update's projection on the way from wrong answers to right ones on
+  the root set, at the version that it is applied to, per pledged example and as a share
+  of the clip where noise is added to a sum of clipped gradients, else of the median
+  length of the version's other updates (where there are none, a cosine). The noise in
+  it is that of one coordinate.
 - `ACCURACY`: the accuracy on the root set of the version with that one update applied,
   less that of the version alone.
 

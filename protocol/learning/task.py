@@ -12,7 +12,13 @@ from typing import Annotated
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import Digest, H
 from starling.protocol.learning.end_policy import NO_END, EndPolicy
-from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
+from starling.protocol.learning.local_optimiser import (
+    EPOCHS_MAX,
+    NO_PERSONAL,
+    PLAIN,
+    DescentPolicy,
+    PersonalPolicy,
+)
 from starling.protocol.learning.progress_guard import NO_GUARD, GuardPolicy
 from starling.protocol.learning.reward_policy import (
     EQUAL_REWARDS,
@@ -104,14 +110,14 @@ class TrainingPolicy(Structure, frozen=True):
     Attributes:
       mode: `TrainingMode`.
       epochs: Local epochs, LOCAL only.
-      batch: Examples per local step, LOCAL only.
-      learning_rate_q24: Of local steps; in mode GRADIENT only of the parameters that
-        stay on the board.
+      batch: Examples per local step, LOCAL only but for a board's own model.
+      learning_rate_q24: Of local steps; in mode GRADIENT only of the parameters and of
+        the model that stay on the board.
       descent: What makes steps of gradients, LOCAL only.
     """
 
     mode: Annotated[int, uint(max(TrainingMode))]
-    epochs: Annotated[int, uint(1000, 1)]
+    epochs: Annotated[int, uint(EPOCHS_MAX, 1)]
     batch: Annotated[int, uint(1 << 16, 1)]
     learning_rate_q24: Annotated[int, uint(1 << 32)]
     descent: DescentPolicy = PLAIN
@@ -226,7 +232,7 @@ class TaskSpec(Structure, frozen=True):
       bundle: Digest of the packed training bundle.
       bundle_bytes: Its length.
       dimension: d, number of trained parameters.
-      codec: A number of `protocol.learning.vector_codecs.CODECS`.
+      codec: A number of `protocol.learning.codec_terms.CODEC_TERMS`.
       initial: Version 0 of the model.
       training: How a board trains.
       privacy: What its data set may be charged.
@@ -239,6 +245,7 @@ class TaskSpec(Structure, frozen=True):
       selection: Who gets a lease; left out where it is `EQUAL_CHANCES`.
       rewards: How credits are shared; left out where it is `EQUAL_REWARDS`.
       end: When it is over; left out where it is `NO_END`.
+      personal: What boards train for themselves; left out where it is `NO_PERSONAL`.
     """
 
     name: Annotated[str, text(64)]
@@ -257,6 +264,7 @@ class TaskSpec(Structure, frozen=True):
     selection: SelectionPolicy = EQUAL_CHANCES
     rewards: RewardPolicy = EQUAL_REWARDS
     end: EndPolicy = NO_END
+    personal: PersonalPolicy = NO_PERSONAL
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""

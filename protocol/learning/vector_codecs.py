@@ -1,25 +1,45 @@
 """Update vectors: block floating point, decoded and summed in exact integers.
 
 `d` is the number of parameters. A vector lives on the grid of 2^-24 as (d,) int64;
-the wire carries it as float32, or as blocks of 256 signed bytes with one power-of-two
-exponent each, plain or Huffman-coded. Decoding is exact, so that any machine sums the
+the wire carries it as float32, as blocks of 256 signed bytes with one power-of-two
+exponent each, plain or Huffman-coded, or as rotated blocks of 4, 2 or 1 bits
+(`protocol.learning.rotated_blocks`). Decoding is exact, so that any machine sums the
 same updates to the same bytes in any order.
 
 Magnitudes stay below 2^38 grid units, weights are at most 2^15 and buffers hold at
 most 2^10 updates, so that no weighted sum leaves int64.
 
-Rounding to a byte is unbiased and happens after the noise, as post-processing.
+Rounding is unbiased and happens after the noise, as post-processing: it costs no
+privacy. No remainder is kept for a later update (error feedback); docs/privacy.md says
+why.
 """
 
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from starling.protocol.errors import DecodeError, NonFinite, NormExceeded, ShapeMismatch
+from starling.protocol.learning.codec_terms import (
+    BLOCK,
+    CODEC_TERMS,
+    SCALE_BYTES,
+    SEED_BYTES,
+    CodecTerms,
+)
+from starling.protocol.learning.rotated_blocks import (
+    MANTISSA_BITS,
+    SCALE_EXPONENT_MAX,
+    SCALE_EXPONENT_MIN,
+    VALUE_MAX,
+    RotatedBlocks,
+    quantised,
+    restored,
+)
 
 Grid = NDArray[np.int64]
 Draw = Callable[[int], bytes]
@@ -28,10 +48,10 @@ Draw = Callable[[int], bytes]
 SCALE_BITS = 24
 VALUE_BITS = 62
 MAGNITUDE_BITS = 38
-BLOCK = 256
 EXPONENT_MIN = -24
 EXPONENT_MAX = 7
 _LEVEL_MAX = 127
+_VALUE_MAX = (1 << MAGNITUDE_BITS) - 1
 _TOGETHER = 1 << 16
 """Values that are worked on at once: what is in between takes some 50 bytes of each."""
 
@@ -152,37 +172,40 @@ def encode_block8(vector: GridVector, draw: Draw) -> bytes:
     """
     exponents, levels = [], []
     for part in _parts(vector.values.size):
-        found = _rounded_blocks(vector.values[part], vector.exponent, draw)
-        exponents.append(found[0].tobytes())
-        levels.append(found[1].tobytes())
+        values = vector.values[part]
+        found, rows = _rounded_blocks(
+            values, vector.exponent, draw, _LEVEL_MAX, (EXPONENT_MIN, EXPONENT_MAX)
+        )
+        exponents.append(found.astype(np.int8).tobytes())
+        levels.append(rows.reshape(-1)[: values.size].astype(np.int8).tobytes())
     return b"".join((*exponents, *levels))
 
 
 def _rounded_blocks(
-    values: Grid, exponent: int, draw: Draw
-) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Exponents of blocks, the last of which may be shorter, and all levels."""
+    values: Grid, exponent: int, draw: Draw, most: int, allowed: tuple[int, int]
+) -> tuple[Grid, Grid]:
+    """Exponents of blocks within bounds (b,), and levels of at most `most` (b, 256)."""
     d = values.size
     padded = np.zeros(-(-d // BLOCK) * BLOCK, np.int64)
     padded[:d] = values
     rows = padded.reshape(-1, BLOCK)
     exponents = np.array(
-        [_block_exponent(int(most), exponent) for most in np.abs(rows).max(1)],
+        [_block_exponent(int(x), exponent, most, allowed) for x in np.abs(rows).max(1)],
         np.int64,
     )
     shift = (exponents - exponent)[:, None]
     # 0 <= shift <= 56, so that rows plus carry stay inside int64.
     noise = np.frombuffer(draw(8 * padded.size), "<i8").reshape(rows.shape)
     carry = noise & ((np.int64(1) << shift) - 1)
-    levels = np.clip((rows + carry) >> shift, -_LEVEL_MAX, _LEVEL_MAX)
-    flat = levels.reshape(-1)[:d]
-    return exponents.astype(np.int8), flat.astype(np.int8)
+    return exponents, np.clip((rows + carry) >> shift, -most, most)
 
 
-def _block_exponent(most: int, exponent: int) -> int:
-    """The smallest allowed E with most * 2^exponent <= 127 * 2^E."""
-    steps = max(0, (most - 1) // _LEVEL_MAX).bit_length()
-    return min(max(exponent + steps, EXPONENT_MIN), EXPONENT_MAX)
+def _block_exponent(
+    largest: int, exponent: int, most: int, allowed: tuple[int, int]
+) -> int:
+    """The smallest allowed E with largest * 2^exponent <= most * 2^E."""
+    steps = max(0, (largest - 1) // most).bit_length()
+    return min(max(exponent + steps, allowed[0]), allowed[1])
 
 
 def decode_block8(payload: bytes, dimension: int) -> Grid:
@@ -242,33 +265,122 @@ def decode_packed8(payload: bytes, dimension: int) -> Grid:
     return decode_block8(plain, dimension)
 
 
+def encode_rotated(vector: GridVector, draw: Draw, terms: CodecTerms) -> bytes:
+    """Rotates blocks and rounds them to a few bits, unbiased.
+
+    Args:
+      vector: (d,) integers with their exponent.
+      draw: Secure random bytes: the rotation's 16, then for each 256 blocks 8 a padded
+        coordinate and 4 a block.
+      terms: Of the codec.
+
+    Returns:
+      The rotation's seed, ceil(d / 256) exponents as int8, as many mantissas as uint16,
+      then the levels of whole blocks, several to a byte, lowest bits first.
+    """
+
+    def uniform(count: int) -> NDArray[np.float64]:
+        return np.frombuffer(draw(4 * count), "<u4") * 2.0**-32
+
+    seed, parts = draw(SEED_BYTES), []
+    for part in _parts(vector.values.size):
+        exponents, rows = _rounded_blocks(
+            vector.values[part], vector.exponent, draw, VALUE_MAX, (-VALUE_BITS, 63)
+        )
+        exponents += SCALE_BITS
+        found = quantised(rows, exponents, terms.bits, seed, uniform, _VALUE_MAX)
+        scales = found.exponents.tobytes(), found.mantissas.astype("<u2").tobytes()
+        parts.append((*scales, _packed(found.levels, terms.bits).tobytes()))
+    return seed + b"".join(b"".join(column) for column in zip(*parts, strict=True))
+
+
+def _packed(levels: NDArray[np.int32], bits: int) -> NDArray[np.uint8]:
+    codes = (levels + (1 << bits) >> 1).astype(np.uint8).reshape(-1, 8 // bits)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(codes << _lanes(bits), axis=1)
+    return packed
+
+
+@cache
+def _levels(bits: int) -> NDArray[np.int32]:
+    """Levels in each of the 256 bytes that there are, (256, 8 / bits)."""
+    codes = np.arange(256)[:, None] >> _lanes(bits) & ((1 << bits) - 1)
+    return (2 * codes - ((1 << bits) - 1)).astype(np.int32)
+
+
+def _lanes(bits: int) -> NDArray[np.uint8]:
+    """By how much each level of a byte is shifted."""
+    return np.arange(0, 8, bits, dtype=np.uint8)
+
+
+def decode_rotated(payload: bytes, dimension: int, terms: CodecTerms) -> Grid:
+    """Reads rotated blocks; the same integers on every machine.
+
+    Returns:
+      (d,) int64 in units of 2^-24.
+
+    Raises:
+      ShapeMismatch: If the length does not fit `dimension`.
+      DecodeError: If a scale is out of range or has another spelling.
+      NormExceeded: If a magnitude reaches 2^14.
+    """
+    if len(payload) != terms.payload_bytes_max(dimension):
+        raise ShapeMismatch(f"{len(payload)} bytes for {dimension} levels")
+    seed, count = payload[:SEED_BYTES], -(-dimension // BLOCK)
+    exponents = np.frombuffer(payload, np.int8, count, SEED_BYTES)
+    mantissas = np.frombuffer(payload, "<u2", count, SEED_BYTES + count)
+    packed = np.frombuffer(payload, np.uint8, -1, SEED_BYTES + SCALE_BYTES * count)
+    _check_scales(exponents, mantissas)
+    grid = np.empty(dimension, np.int64)
+    for part in _parts(dimension):
+        rows = slice(part.start // BLOCK, part.stop // BLOCK)
+        taken = slice(part.start * terms.bits // 8, part.stop * terms.bits // 8)
+        blocks = RotatedBlocks(
+            seed,
+            exponents[rows],
+            mantissas[rows],
+            _levels(terms.bits)[packed[taken]].reshape(-1, BLOCK),
+        )
+        found = restored(blocks).reshape(-1)[: grid[part].size]
+        if int(np.abs(found).max()) > _VALUE_MAX:
+            raise NormExceeded(f"a coordinate reaches 2^{MAGNITUDE_BITS - SCALE_BITS}")
+        grid[part] = found
+    return grid
+
+
+def _check_scales(exponents: NDArray[np.int8], mantissas: NDArray[np.uint16]) -> None:
+    """Refuses scales out of range, and all but one spelling of each."""
+    none = mantissas == 0
+    full = mantissas >= 1 << (MANTISSA_BITS - 1)
+    least = exponents == SCALE_EXPONENT_MIN
+    inside = (exponents >= SCALE_EXPONENT_MIN) & (exponents <= SCALE_EXPONENT_MAX)
+    if not (inside & (full | none & least)).all():
+        raise DecodeError("a block's scale is out of range or not the shortest")
+
+
 @dataclass(frozen=True)
 class VectorCodec:
-    """One way to put a vector on the wire.
+    """One way to put a vector on the wire; `CODEC_TERMS` has its name.
 
     Attributes:
-      name: What configurations call it.
       encode: From a vector, with secure random bytes for the rounding.
       decode: From bytes and d to the exact (d,) int64 in units of 2^-24.
     """
 
-    name: str
     encode: Callable[[GridVector, Draw], bytes]
     decode: Callable[[bytes, int], Grid]
 
 
+def _rotated(terms: CodecTerms) -> VectorCodec:
+    return VectorCodec(
+        lambda vector, draw: encode_rotated(vector, draw, terms),
+        lambda payload, dimension: decode_rotated(payload, dimension, terms),
+    )
+
+
 CODECS = {
-    0: VectorCodec("float32", encode_float32, decode_float32),
-    1: VectorCodec("block8", encode_block8, decode_block8),
-    2: VectorCodec("packed8", encode_packed8, decode_packed8),
+    0: VectorCodec(encode_float32, decode_float32),
+    1: VectorCodec(encode_block8, decode_block8),
+    2: VectorCodec(encode_packed8, decode_packed8),
+    **{number: _rotated(CODEC_TERMS[number]) for number in (3, 4, 5)},
 }
 """By the number that stands on the wire."""
-
-
-def codec_number(name: str) -> int:
-    """The number of a codec's name.
-
-    Raises:
-      KeyError: If there is none.
-    """
-    return {codec.name: number for number, codec in CODECS.items()}[name]

@@ -4,6 +4,7 @@ Source: the papers that the modules of `coordinator.aggregation` cite.
 """
 
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import CODEC_TERMS
 from starling.protocol.learning.task import (
     MICRO,
     Q16,
@@ -22,15 +23,20 @@ CACHE_WORDS_MAX = 1 << 22
 _RATE = "learning_rate"
 
 
-def update_variance(privacy: PrivacyPolicy) -> int:
-    """The variance of the noise in each coordinate of one update, in units of 2^-48.
+def noise_micro(privacy: PrivacyPolicy, codec: int) -> int:
+    """Deviation of the noise in a decoded update, in any direction, in 10^-6 clips.
 
     0 without noise, and where it depends on more than the task (`record-gaussian` alone
-    noises the sum of an update once).
+    noises the sum of an update once). What rounding adds to the noise is in it.
     """
     if privacy.mechanism != RECORD_GAUSSIAN:
         return 0
-    return (privacy.sigma_micro * privacy.clip_q24) ** 2 // MICRO**2
+    return privacy.sigma_micro * CODEC_TERMS[codec].spread_milli // 1000
+
+
+def update_variance(privacy: PrivacyPolicy, codec: int) -> int:
+    """The square of `noise_micro`, in units of 2^-48."""
+    return (noise_micro(privacy, codec) * privacy.clip_q24) ** 2 // MICRO**2
 
 
 def boards_cached(dimension: int) -> int:

@@ -297,7 +297,11 @@ def equivalent_charge(costs: Costs, releases: int, delta: float) -> int:
 
 
 def update_radius(
-    privacy: PrivacyPolicy, training: TrainingPolicy, dimension: int, pledge: int
+    privacy: PrivacyPolicy,
+    training: TrainingPolicy,
+    dimension: int,
+    pledge: int,
+    codec: int,
 ) -> int:
     """The norm that an honest decoded update exceeds less than once in 10^9 times.
 
@@ -306,6 +310,7 @@ def update_radius(
       training: Its learning rate counts where the board takes noised steps.
       dimension: Number of parameters.
       pledge: Most records that the update may have been trained on.
+      codec: Of `protocol.learning.codec_terms`: rounding makes an update longer.
 
     Returns:
       In units of 2^-24.
@@ -314,7 +319,7 @@ def update_radius(
       ConfigError: If an argument is out of bounds.
     """
     number = privacy.mechanism
-    noise = (privacy.clip_q24, privacy.sigma_micro, dimension, pledge)
+    noise = (privacy.clip_q24, privacy.sigma_micro, dimension, pledge, codec)
     if number == RECORD_GAUSSIAN:
         return norm_radius(*noise)
     if number == DEVICE_GAUSSIAN:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import BLOCK, CODEC_TERMS
 from starling.protocol.privacy.gaussian_dp import MICRO, check_sigma
 
 GRID_BITS = 20
@@ -102,8 +103,7 @@ def norm_radius(
     sigma_micro: int,
     dimension: int,
     pledge: int,
-    block: int = 256,
-    levels: int = 127,
+    codec: int,
 ) -> int:
     """The norm that an honest decoded update exceeds less than once in 10^9 times.
 
@@ -112,9 +112,7 @@ def norm_radius(
       sigma_micro: As `noise_grid`.
       dimension: As `noise_grid`.
       pledge: The sum without noise is at most so many clips long.
-      block: Coordinates that share an exponent on the wire.
-      levels: Largest level on the wire; the step of a block is at most twice its
-        largest magnitude over this.
+      codec: Of `protocol.learning.codec_terms`.
 
     Returns:
       In units of 2^-24, as `AggregationPolicy.norm_max`.
@@ -124,7 +122,7 @@ def norm_radius(
     """
     grid = noise_grid(clip_q24, sigma_micro, dimension)
     noised = _gaussian_norm(grid, dimension, float(pledge * clip_q24), 1)
-    return _on_wire(noised, dimension, block, levels)
+    return _on_wire(noised, dimension, codec)
 
 
 def sampled_radius(
@@ -132,6 +130,7 @@ def sampled_radius(
     sigma_micro: int,
     dimension: int,
     pledge: int,
+    codec: int,
     sampling_micro: int,
     steps: int,
     rate_q24: int,
@@ -143,6 +142,7 @@ def sampled_radius(
       sigma_micro: As `noise_grid`.
       dimension: As `noise_grid`.
       pledge: The sum of a step is at most `sampling * pledge` clips long.
+      codec: As `norm_radius`.
       sampling_micro: Chance of each record to be drawn, in units of 10^-6.
       steps: How many.
       rate_q24: Step size for the mean over the expected sample, in units of 2^-24.
@@ -154,10 +154,12 @@ def sampled_radius(
     signal = steps * pledge * sampling_micro / MICRO * clip_q24
     noised = _gaussian_norm(grid, dimension, signal, steps)
     factor = rate_q24 / 2**24 * MICRO / sampling_micro
-    return _on_wire(noised * factor, dimension)
+    return _on_wire(noised * factor, dimension, codec)
 
 
-def device_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int) -> int:
+def device_radius(
+    clip_q24: int, sigma_micro: int, dimension: int, pledge: int, codec: int
+) -> int:
     """As `norm_radius`, for a whole update of norm at most the clip, times the pledge.
 
     Raises:
@@ -165,10 +167,12 @@ def device_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int) 
     """
     grid = noise_grid(2 * clip_q24, sigma_micro, dimension)
     noised = _gaussian_norm(grid, dimension, float(clip_q24), 1)
-    return _on_wire(noised * pledge, dimension)
+    return _on_wire(noised * pledge, dimension, codec)
 
 
-def laplace_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int) -> int:
+def laplace_radius(
+    clip_q24: int, sigma_micro: int, dimension: int, pledge: int, codec: int
+) -> int:
     """As `device_radius`, for an update of L1 norm at most the clip.
 
     Raises:
@@ -183,7 +187,7 @@ def laplace_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int)
     squares = 2 * dimension + spread + largest**2 * _TAIL / 3
     noised = grid.scale * math.sqrt(squares) + math.sqrt(dimension)
     norm = float(clip_q24) + math.ldexp(noised, grid.exponent + 24)
-    return _on_wire(norm * pledge, dimension)
+    return _on_wire(norm * pledge, dimension, codec)
 
 
 def longest_sum(clip_q24: int, exponent: int, pledge_micro: int) -> int:
@@ -209,12 +213,17 @@ def _gaussian_norm(grid: NoiseGrid, dimension: int, signal: float, sums: int) ->
     return noised + 1.5 * sums * math.sqrt(dimension) * to_q24
 
 
-def _on_wire(noised: float, dimension: int, block: int = 256, levels: int = 127) -> int:
+def _on_wire(noised: float, dimension: int, codec: int) -> int:
     """Norm after rounding to the wire's precision."""
-    step = 2.0 / levels
-    tail = math.sqrt(_TAIL / 2)
-    squares = step**2 * (block / 4 + tail * math.sqrt(block))
-    widened = noised * math.sqrt(1 + 2 * tail * step + squares)
+    terms = CODEC_TERMS[codec]
+    if terms.rotated:
+        widened = noised * terms.stretch
+    else:
+        # The step of a block is at most twice its largest magnitude over 127.
+        step = 2.0 / 127
+        tail = math.sqrt(_TAIL / 2)
+        squares = step**2 * (BLOCK / 4 + tail * math.sqrt(BLOCK))
+        widened = noised * math.sqrt(1 + 2 * tail * step + squares)
     return math.ceil((widened + math.sqrt(dimension)) * (1 + 2.0**-30))
 
 

@@ -5,7 +5,7 @@ A null is a missing cell; a row's number is its place in the file, from 1.
 Source: https://parquet.apache.org/docs/file-format/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,7 @@ class ParquetTable:
         for group in range(parquet.metadata.num_row_groups):
             size = parquet.metadata.row_group(group).total_byte_size
             if size > ROW_GROUP_BYTES_MAX:
-                raise DataError(
-                    f"row group {group + 1} has {size:,} bytes, more than 1 GiB: write "
-                    "smaller ones, as to_parquet(..., row_group_size=100_000) does",
-                    file=file,
-                )
+                raise self._too_large(group, self.names, "more than 1 GiB")
 
     def columns(
         self, as_text: frozenset[str], unread: frozenset[str] = frozenset()
@@ -100,20 +96,55 @@ class ParquetTable:
         texts = [names[at] for at in columns.texts]
         for name in (*numbers, *texts):
             self._is_text(name)
-        rows = max(1, min(1 << 16, _PIECE_VALUES // len(names)))
         first = 1
-        batches = self._parquet.iter_batches(
-            rows, columns=[*numbers, *texts], use_threads=False
+        for group in range(self._parquet.metadata.num_row_groups):
+            try:
+                for batch in self._batches(group, [*numbers, *texts]):
+                    yield self._piece(batch, numbers, texts, first)
+                    first += len(batch)
+            except MemoryError as error:
+                why = "more than memory holds with what it becomes"
+                raise self._too_large(group, (*numbers, *texts), why) from error
+
+    def _batches(self, group: int, wanted: list[str]) -> Iterator[Any]:
+        """Rows of a group, some at a time."""
+        rows = max(1, min(1 << 16, _PIECE_VALUES // len(self.names)))
+        found: Iterator[Any] = self._parquet.iter_batches(
+            rows, row_groups=[group], columns=wanted, use_threads=False
         )
-        for batch in batches:
-            lines = np.arange(first, first + len(batch), dtype=np.int64)
-            faults = list[DataError]()
-            found = np.empty((len(batch), len(numbers)), np.float64)
-            for place, name in enumerate(numbers):
-                found[:, place] = self._numbers(batch, name, lines, faults)
-            cells = {name: self._texts(batch, name, lines, faults) for name in texts}
-            yield without_faults(lines, found, cells, faults)
-            first += len(batch)
+        return found
+
+    def _piece(
+        self,
+        batch: Any,  # noqa: ANN401 - as above
+        numbers: list[str],
+        texts: list[str],
+        first: int,
+    ) -> TablePiece:
+        """Rows from number `first` on, with the faults of those that are none."""
+        lines = np.arange(first, first + len(batch), dtype=np.int64)
+        faults = list[DataError]()
+        found = np.empty((len(batch), len(numbers)), np.float64)
+        for place, name in enumerate(numbers):
+            found[:, place] = self._numbers(batch, name, lines, faults)
+        cells = {name: self._texts(batch, name, lines, faults) for name in texts}
+        return without_faults(lines, found, cells, faults)
+
+    def _too_large(self, group: int, names: Sequence[str], why: str) -> DataError:
+        """Fault of a group of rows, by the largest of these columns in it."""
+        chunks = self._parquet.metadata.row_group(group)
+        sizes = {
+            chunk.path_in_schema.partition(".")[0]: chunk.total_uncompressed_size
+            for chunk in map(chunks.column, range(chunks.num_columns))
+        }
+        largest = max(names, key=lambda name: sizes.get(name, 0))
+        return DataError(
+            f"row group {group + 1} has {sizes.get(largest, 0):,} bytes of it, {why}: "
+            "write smaller groups, as to_parquet(..., row_group_size=100_000) does, or "
+            "shorten its cells",
+            file=self._file,
+            column=largest,
+        )
 
     def _is_text(self, name: str) -> bool:
         """Tells if a column holds texts, and not numbers.
@@ -204,10 +235,10 @@ def open_parquet(path: Path, file: str) -> Iterator[ParquetTable]:
                 content, buffer_size=_READ_BYTES, pre_buffer=False
             )
             yield ParquetTable(pyarrow, opened, file)
-    except pyarrow.ArrowException as error:
-        raise DataError(_damaged(error), file=file) from error
     except MemoryError as error:
         raise DataError("holds more than memory does", file=file) from error
+    except pyarrow.ArrowException as error:
+        raise DataError(_damaged(error), file=file) from error
     # pyarrow says OSError of a damaged file, without a number.
     except OSError as error:
         detail = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)

@@ -26,7 +26,12 @@ from numpy.typing import NDArray
 from starling.protocol.errors import ConfigError
 from starling.records import sound
 from starling.records.arrays import array_records
-from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
+from starling.records.csv_pieces import (
+    LINE_BYTES_MAX,
+    csv_pieces,
+    open_csv,
+    whole_lines,
+)
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.npz_arrays import open_npz
@@ -217,7 +222,7 @@ def _add_table(builder: TableBuilder, path: Path, asked: DataOptions) -> None:
 
 @contextmanager
 def open_table(
-    path: Path, file: str, asked: DataOptions
+    path: Path, file: str, asked: DataOptions, line_bytes_max: int = LINE_BYTES_MAX
 ) -> Iterator[tuple[TableColumns, Iterator[TablePiece]]]:
     """Columns of a table's file and its rows, until the context ends.
 
@@ -225,6 +230,7 @@ def open_table(
       path: Where it is.
       file: As messages name it.
       asked: Says which columns are texts whatever they hold, and which are not read.
+      line_bytes_max: A longer line of a CSV file is a fault.
 
     Raises:
       ConfigError: If it cannot be read.
@@ -235,7 +241,7 @@ def open_table(
             columns = table.columns(asked.as_text, asked.unread)
             yield columns, table.pieces(columns)
         return
-    lines = whole_lines(file_blocks(path, BLOCK_BYTES))
+    lines = whole_lines(file_blocks(path, BLOCK_BYTES), line_bytes_max)
     first = next(lines, b"")
     layout = open_csv(
         first, file, as_text=asked.as_text, unread=asked.unread, named=asked.named

@@ -21,7 +21,6 @@ SOURCES = (
 )
 LONG_STILL = {
     "compiler/rewrite/frontends/quantised_models.py",
-    "agent/trainer/worker.py",
     "compiler/bundle/compile_pipeline.py compile_model",
     "protocol/model/training_bundle.py",
     "records",

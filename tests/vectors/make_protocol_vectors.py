@@ -17,11 +17,14 @@ from starling.protocol.crypto.sealed_blob import SEALED, open_sealed
 from starling.protocol.crypto.state_tree import StateTree, bucket_of
 from starling.protocol.ids import H, device_name
 from starling.protocol.learning import vector_codecs
+from starling.protocol.learning.codec_terms import CODEC_NAMES, codec_number
 from starling.protocol.learning.task import version_digest
+from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.wire import topics
 from tests.vectors import protocol_samples as samples
 
 FOLDER = Path(__file__).parent
+ROTATED = ("rotated4", "rotated2", "rotated1")
 
 
 def plain(value: object) -> object:
@@ -140,7 +143,7 @@ def trees() -> dict[str, Any]:
 
 
 def block_floating_point() -> dict[str, Any]:
-    """Both codecs on values that use every corner of them."""
+    """All codecs on values that use every corner of them."""
     values = (
         [0, 1, -1, 127, -127, 128, 255, -1000, 999_999]
         + 260 * [-3]
@@ -160,15 +163,17 @@ def block_floating_point() -> dict[str, Any]:
         "float32": vector_codecs.encode_float32(vector, draw),
         "block8": block8,
         "packed8": stored,
+        **{name: CODECS[codec_number(name)].encode(vector, draw) for name in ROTATED},
     }
     return {
         "values": values,
         "exponent": vector.exponent,
-        "draws": "H('draws') repeated; 8 bytes a coordinate, little-endian",
+        "draws": "H('draws') repeated; 8 bytes a coordinate, little-endian; of rotated"
+        " codecs 16 for the seed before, 4 a block behind, each from the first on",
         "payloads": {name: payload.hex() for name, payload in payloads.items()},
         "decoded": {
-            c.name: plain(c.decode(payloads[c.name], len(values)).tolist())
-            for c in vector_codecs.CODECS.values()
+            name: plain(CODECS[number].decode(payloads[name], len(values)).tolist())
+            for number, name in enumerate(CODEC_NAMES)
         },
     }
 

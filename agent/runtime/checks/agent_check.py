@@ -54,7 +54,7 @@ def check_agent(home: AgentHome, *, with_data: bool = True) -> list[HealthCheck]
         ("runtime", subprocess_checks.engine_checks),
     ]
     if with_data:
-        parts.append(("data", lambda: _data(home, config)))
+        parts.append(("data", lambda: _data(home, config, trainer_mb)))
     return [row for name, rows in parts for row in _all(name, rows)]
 
 
@@ -92,6 +92,8 @@ def _status(
     return status_checks.status_checks(document, config.pace.between_s)
 
 
-def _data(home: AgentHome, config: AgentConfig) -> Iterator[HealthCheck]:
+def _data(
+    home: AgentHome, config: AgentConfig, memory_mb: int
+) -> Iterator[HealthCheck]:
     folder = home.data(config).absolute()
-    return subprocess_checks.data_checks(folder, config.data.label)
+    return subprocess_checks.data_checks(folder, config.data.label, memory_mb)

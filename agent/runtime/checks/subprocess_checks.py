@@ -50,17 +50,17 @@ def engine_checks(code: str = _ENGINE) -> Iterator[HealthCheck]:
         yield ok(name, "off: nothing is written, nothing is sent")
 
 
-def data_checks(folder: Path, label: str) -> Iterator[HealthCheck]:
+def data_checks(folder: Path, label: str, memory_mb: int) -> Iterator[HealthCheck]:
     """Checks that the data set can be read; names the place of its first fault.
 
     Args:
       folder: Of the data set.
       label: The target's column in CSV files; empty for the last one.
+      memory_mb: Most private memory for that, in MiB; 0 for no limit.
     """
     name, place = "data.readable", f"{folder}"
-    done = _run(
-        ("-m", "starling.agent.trainer.data_probe", str(folder), label), str(folder)
-    )
+    words = ("-m", "starling.agent.trainer.data_probe", str(folder), label)
+    done = _run((*words, str(memory_mb)), str(folder))
     if done is None:
         yield warn(
             name, f"{place}: not read within {TIMEOUT_S:.0f} s", "use fewer data"

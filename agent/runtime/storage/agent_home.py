@@ -151,6 +151,10 @@ class AgentHome:
         """Path for a bundle's personal parameters."""
         return self.path / "models" / f"{bundle.hex()}.head"
 
+    def personal(self, bundle: Digest) -> Path:
+        """Path for the board's own model of a bundle; made from exact gradients."""
+        return self.path / "models" / f"{bundle.hex()}.personal"
+
     def config(self) -> AgentConfig:
         """Reads `agent.toml`.
 

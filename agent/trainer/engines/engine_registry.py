@@ -5,7 +5,7 @@ from pathlib import Path
 
 from starling.agent.trainer.engines.onnxruntime_engine import OrtTrainer
 from starling.agent.trainer.engines.ort_training_engine import OrtTrainingTrainer
-from starling.agent.training.local_training import Trainer
+from starling.agent.training.training_inputs import Trainer
 from starling.durable.files import read_limited
 from starling.engine.opened_bundle import OpenedBundle, open_packed
 from starling.protocol.errors import ConfigError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from starling.agent.trainer.engines.bound_session import BoundGradientStep
 from starling.agent.training.training_inputs import Real
 from starling.agent.training.unpacked_graph import unpack
-from starling.engine.batch_parts import part_size
+from starling.engine.batch_parts import examples_together, part_size
 from starling.engine.opened_bundle import OpenedBundle
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session
 from starling.protocol.errors import EngineError, ProtocolError
@@ -30,7 +30,7 @@ from starling.protocol.model.training_bundle import (
 
 
 class OrtTrainer:
-    """A bundle run by ONNX Runtime; see `agent.training.local_training.Trainer`."""
+    """A bundle run by ONNX Runtime; see `agent.training.training_inputs.Trainer`."""
 
     def __init__(self, bundle: OpenedBundle, threads: int) -> None:
         """Loads no graph yet.
@@ -43,6 +43,7 @@ class OrtTrainer:
         self.theta: Real = bundle.theta
         self._graphs = bundle.graphs
         self._threads = threads
+        self._together = examples_together(bundle.manifest.example_bytes)
         self._sessions: dict[str, GraphSession] = {}
         self._steps: dict[str, BoundGradientStep | None] = {}
 
@@ -101,6 +102,8 @@ class OrtTrainer:
         y: NDArray[Any],
         clip: float | None = None,
     ) -> tuple[Real, Real]:
+        if len(y) == len(x) <= self._together:
+            return self._part(name, theta, x, y, clip)
         first, *others = self._parts(x, y)
         total, rows = self._part(name, theta, x[first], y[first], clip)
         each = [rows]

@@ -8,7 +8,7 @@ is as long as the batch where its neighbours follow the batch is one example, re
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,14 +35,26 @@ _BESIDE = frozenset({"Add", "Concat", "Div", "Mul", "Sub", "Where"})
 
 
 def fixed_batch(proto: onnx.ModelProto) -> int | None:
-    """The number of examples that a model was exported for; None if any will do."""
-    firsts = set()
-    for entry in inputs(proto):
-        sizes = entry.type.tensor_type.shape.dim
-        if not sizes or not sizes[0].HasField("dim_value"):
-            return None
-        firsts.add(int(sizes[0].dim_value))
-    return firsts.pop() if len(firsts) == 1 and min(firsts) > 0 else None
+    """The number of examples that a model was exported for; None if any will do.
+
+    A tracer that met `len(x)` leaves the inputs free and fixes what it computes.
+    """
+    entries = _firsts(inputs(proto))
+    if not entries or None not in entries:
+        return entries.pop() if len(entries) == 1 else None
+    ends = _firsts(proto.graph.output)
+    one = ends.pop() if len(ends) == 1 and len(entries) == 1 else None
+    return one if one is not None and one > 1 else None
+
+
+def _firsts(values: Iterable[onnx.ValueInfoProto]) -> set[int | None]:
+    """Sizes of the first axes; None stands for those that are free."""
+    found = set[int | None]()
+    for value in values:
+        sizes = value.type.tensor_type.shape.dim
+        fixed = bool(sizes) and sizes[0].HasField("dim_value")
+        found.add(int(sizes[0].dim_value) or None if fixed else None)
+    return found
 
 
 @contextmanager
@@ -185,9 +197,9 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
             return True
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
-            _shorten(proto.graph, index, position, axis)
+            at = _shorten(proto.graph, index, position, axis)
             if node.op_type == "Concat" or node.op_type in _RECURRENT:
-                _repeat(proto, index + 1, position, axis, rank)
+                _repeat(proto, at, position, axis, rank)
             return True
     return False
 
@@ -295,16 +307,33 @@ def _opened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
     return True
 
 
-def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> None:
-    """Takes one example of a node's input."""
+def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> int:
+    """Takes one example of a node's input; the node's index from then on."""
     node = graph.node[index]
     source, name = node.input[position], f"{node.output[0]}/one {position}"
+    if _cut(graph, source, axis):
+        return index
     bounds = [
         _constant(graph, f"{name}/{key}", [value])
         for key, value in (("start", 0), ("stop", 1), ("axis", axis))
     ]
     node.input[position] = name
     _insert(graph, index, [helper.make_node("Slice", [source, *bounds], [name], name)])
+    return index + 1
+
+
+def _cut(graph: onnx.GraphProto, name: str, axis: int) -> bool:
+    """Keeps one example of a tensor that repeats it for its only reader."""
+    tensor = next((item for item in graph.initializer if item.name == name), None)
+    readers = sum([[*node.input].count(name) for node in graph.node])
+    if tensor is None or readers != 1 or name in {item.name for item in graph.input}:
+        return False
+    values = numpy_helper.to_array(tensor)
+    one = values.take([0], axis)
+    if (values != one).any():
+        return False
+    tensor.CopyFrom(numpy_helper.from_array(one, name))
+    return True
 
 
 def _repeat(

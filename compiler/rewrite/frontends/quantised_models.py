@@ -42,6 +42,7 @@ _SUFFIX = "_quantized"
 _FOREIGN = frozenset({"channels_last", "opset"})
 """Attributes that the operators of ONNX do not have."""
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
+_PROBABILITIES = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
 
 
 def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -58,6 +59,7 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     found = onnx.ModelProto()
     found.CopyFrom(proto)
+    _leave_probabilities(found.graph)
     kinds, ranks = _known_values(proto)
     arrays = {item.name: contents(item) for item in graph.initializer}
     for node in graph.node:
@@ -66,7 +68,7 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = QuantisedModel(
         Writer(found.graph, kinds, default_opset(proto)), arrays, kinds, ranks
     )
-    for node in graph.node:
+    for node in found.graph.node:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for position, name in enumerate(copy.input):
@@ -81,6 +83,22 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     found.graph.node.extend(model.writer.nodes)
     _make_real(found.graph)
     return found
+
+
+def _leave_probabilities(graph: onnx.GraphProto) -> None:
+    """Takes probabilities before they are rounded for output: a loss starts there."""
+    made = {name: node for node in graph.node for name in node.output}
+    for output in graph.output:
+        last = made.get(output.name)
+        if last is None or last.op_type != "DequantizeLinear":
+            continue
+        rounded = made.get(last.input[0])
+        if rounded is None or rounded.op_type != "QuantizeLinear":
+            continue
+        source = made.get(rounded.input[0])
+        if source is not None and source.op_type in _PROBABILITIES:
+            kept = helper.make_node("Identity", [rounded.input[0]], [output.name])
+            last.CopyFrom(kept)
 
 
 def _quantised(node: onnx.NodeProto) -> bool:

@@ -61,7 +61,7 @@ from starling.protocol.learning.reward_policy import (
     with_contribution,
 )
 from starling.protocol.learning.task import TaskSpec, TrainingMode
-from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from starling.protocol.privacy.aggregation_terms import noise_micro
 from starling.protocol.schema.msgpack_codec import (
     UINT_MAX,
     Structure,
@@ -103,15 +103,6 @@ def reward_account(tree: StateReader, number: int) -> RewardAccount:
 def earnings(tree: StateReader, number: int, board: bytes) -> BoardEarnings:
     """Contributions of a board to a task."""
     return EARNINGS.get(tree, number, board) or NOTHING_EARNED
-
-
-def noise_micro(spec: TaskSpec) -> int:
-    """Standard deviation that noise alone gives a contribution, in 10^-6 of an example.
-
-    0 where updates are compared by their lengths, and the noise in them is unknown.
-    """
-    known = spec.privacy.mechanism == RECORD_GAUSSIAN
-    return spec.privacy.sigma_micro if known else 0
 
 
 def counted_size(spec: TaskSpec, pledge: int) -> int:
@@ -235,7 +226,8 @@ def _pay(
     board: DeviceId,
 ) -> tuple[RewardAccount, int]:
     """Takes out a board's share; it stays due while it is no whole credit."""
-    known, sigma_micro = earnings(draft, number, board), noise_micro(spec)
+    known = earnings(draft, number, board)
+    sigma_micro = noise_micro(spec.privacy, spec.codec)
     due = known.due(sigma_micro)
     amount = min(owed.credits, owed.credits * due // max(1, owed.due))
     if not amount:
@@ -254,7 +246,7 @@ def _put(
     after: BoardEarnings,
 ) -> RewardAccount:
     """Writes a board's earnings, and keeps the sum of what is due."""
-    sigma_micro = noise_micro(spec)
+    sigma_micro = noise_micro(spec.privacy, spec.codec)
     before = earnings(draft, number, board).due(sigma_micro)
     EARNINGS.put(draft, after, number, board)
     due = owed.due - before + after.due(sigma_micro)
@@ -334,7 +326,8 @@ def _worths(
     draft: StateOverlay, context: BlockContext, number: int, spec: TaskSpec
 ) -> tuple[list[DeviceId], list[int]]:
     """Boards that contributed to a task, and their worths; 0 in quarantine."""
-    boards, worths, sigma_micro = [], [], noise_micro(spec)
+    boards, worths = [], []
+    sigma_micro = noise_micro(spec.privacy, spec.codec)
     for board in _contributors(draft, number):
         barred = reputations.is_quarantined(draft, context, board)
         worth = earnings(draft, number, board).worth(sigma_micro)

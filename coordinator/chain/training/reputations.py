@@ -43,7 +43,7 @@ from starling.protocol.learning.board_reputation import (
 )
 from starling.protocol.learning.score_policy import ScoreRule
 from starling.protocol.learning.task import TaskSpec
-from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from starling.protocol.privacy.aggregation_terms import noise_micro
 from starling.protocol.schema.msgpack_codec import structure
 
 WHOLE_AT_DEVIATIONS = 2
@@ -108,10 +108,9 @@ def evidence(spec: TaskSpec, pledge: int, score: UpdateScore, usual: int) -> int
         if score.influence >= -ACCURACY_LOSS_MAX:
             return MILLION
         return -MILLION if usual >= -ACCURACY_LOSS_MAX else 0
-    if spec.privacy.mechanism == RECORD_GAUSSIAN:
+    if sigma_micro := noise_micro(spec.privacy, spec.codec):
         deviations, others = (
-            each * pledge * MILLION // spec.privacy.sigma_micro
-            for each in (score.agreement, usual)
+            each * pledge * MILLION // sigma_micro for each in (score.agreement, usual)
         )
         if abs(deviations) >= BEYOND_NOISE * MILLION:
             return _bounded(deviations)

@@ -10,6 +10,7 @@ from starling.coordinator.chain.state.overlay import (
 from starling.protocol.chain.board_statement import TaskProgress
 from starling.protocol.errors import ConfigError, ProtocolError, Reason
 from starling.protocol.ids import TASKS_MAX, Digest, TaskId, Version
+from starling.protocol.learning.codec_terms import CODEC_TERMS
 from starling.protocol.learning.task import TASK, version_digest
 from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.mechanisms import check_mode, check_policy
@@ -29,6 +30,8 @@ def publish(
     check_operator(draft, envelope)
     if task_records.published(draft, identity) is not None:
         raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
+    if spec.codec not in CODEC_TERMS:
+        raise ProtocolError(f"no codec {spec.codec}", Reason.POLICY_MISMATCH)
     try:
         check_policy(spec.privacy)
         check_mode(spec.privacy.mechanism, spec.training.mode)

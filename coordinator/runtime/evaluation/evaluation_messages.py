@@ -12,7 +12,6 @@ from typing import IO, Annotated
 import numpy as np
 
 from starling.coordinator.aggregation.contribution_scores import (
-    STRATA_MAX,
     STRATA_VALUES_MAX,
     RootGradients,
 )
@@ -28,7 +27,7 @@ from starling.protocol.schema.msgpack_codec import (
 
 DETAIL_CHARS_MAX = 500
 _MEANS_BYTES_MAX = 4 * max(STRATA_VALUES_MAX, DIMENSION_MAX)
-OUTCOME_BYTES_MAX = 8192 + _MEANS_BYTES_MAX
+OUTCOME_BYTES_MAX = 8192 + _MEANS_BYTES_MAX + 4 * DIMENSION_MAX
 _LENGTH = struct.Struct("<Q")
 _REAL = struct.Struct("<d")
 
@@ -61,15 +60,15 @@ class EvaluationResult(Structure, frozen=True):
       detail: Why it failed; empty if it did not.
       accuracy: The share that was right, as a float64; empty without classes.
       loss: The mean, as a float64; empty if it failed, or gradients were asked for.
-      shares: Of `RootGradients`, (c,) float64; empty unless asked for, as the next.
-      means: Of `RootGradients`, (c, d) float32.
+      means: Of `RootGradients`, (c, d) float32; empty unless asked for, as the next.
+      contrast: Of `RootGradients`, (d,) float32.
     """
 
     detail: Annotated[str, text(4 * DETAIL_CHARS_MAX)]
     accuracy: Annotated[bytes, binary(_REAL.size)]
     loss: Annotated[bytes, binary(_REAL.size)]
-    shares: Annotated[bytes, binary(_REAL.size * STRATA_MAX)] = b""
     means: Annotated[bytes, binary(_MEANS_BYTES_MAX)] = b""
+    contrast: Annotated[bytes, binary(4 * DIMENSION_MAX)] = b""
 
 
 OUTCOME = structure(EvaluationResult, OUTCOME_BYTES_MAX)
@@ -89,8 +88,8 @@ def passed(accuracy: float | None, loss: float) -> EvaluationResult:
 
 def differentiated(found: RootGradients) -> EvaluationResult:
     """The outcome of a trial that was asked for gradients."""
-    means = found.means.astype("<f4").tobytes()
-    return EvaluationResult("", b"", b"", found.shares.astype("<f8").tobytes(), means)
+    packed = [part.astype("<f4").tobytes() for part in (found.means, found.contrast)]
+    return EvaluationResult("", b"", b"", *packed)
 
 
 def root_gradients(outcome: EvaluationResult, dimension: int) -> RootGradients:
@@ -105,15 +104,18 @@ def root_gradients(outcome: EvaluationResult, dimension: int) -> RootGradients:
     """
     if outcome.detail:
         raise EvaluationError(outcome.detail)
-    if len(outcome.shares) % _REAL.size or not outcome.shares:
+    if not outcome.means:
         raise EvaluationError("an outcome without gradients")
-    shares = np.frombuffer(outcome.shares, "<f8")
-    if len(outcome.means) != 4 * dimension * len(shares):
+    row = 4 * dimension
+    if len(outcome.means) % row or len(outcome.contrast) != row:
         raise EvaluationError("gradients of another length")
-    means = np.frombuffer(outcome.means, "<f4").astype(np.float64)
-    if not (np.isfinite(means).all() and np.isfinite(shares).all()):
+    means, contrast = [
+        np.frombuffer(part, "<f4").astype(np.float64)
+        for part in (outcome.means, outcome.contrast)
+    ]
+    if not (np.isfinite(means).all() and np.isfinite(contrast).all()):
         raise EvaluationError("a gradient is no number")
-    return RootGradients(shares, means.reshape(len(shares), dimension))
+    return RootGradients(means.reshape(-1, dimension), contrast)
 
 
 def metrics(outcome: EvaluationResult) -> tuple[float | None, float]:

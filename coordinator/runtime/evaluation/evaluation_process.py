@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from starling.coordinator.aggregation.contribution_scores import (
     RootGradients,
+    gradients_of,
     strata_of,
 )
 from starling.coordinator.runtime.evaluation.evaluation_messages import (
@@ -139,7 +140,7 @@ class VersionTester:
         classes = loaded.manifest.loss == LOSS_WITH_CLASSES
         loss_sum, right, count = 0.0, 0, len(self._held_out.x)
         for rows in _batches(np.arange(count), self._batch):
-            feeds = self._feeds(loaded.manifest, theta, rows)
+            feeds = self._feeds(loaded.manifest, theta, rows, rows)
             target = feeds["y"]
             loss, output = loaded.session(EVALUATE).run(feeds)
             if loss.shape != (len(target),) or len(output) != len(target):
@@ -152,19 +153,23 @@ class VersionTester:
         """Gradients of the loss over each stratum of the data."""
         loaded = self._bundle()
         dimension = loaded.manifest.dimension
-        strata = strata_of(self._held_out.y, dimension)
-        counts = np.bincount(strata)
-        means = np.zeros((len(counts), dimension))
-        for stratum in range(len(counts)):
-            for rows in _batches(np.flatnonzero(strata == stratum), self._batch):
-                feeds = self._feeds(loaded.manifest, theta, rows)
+        places = local_slices(loaded.manifest.parameters)
+
+        def gradient_sum(
+            rows: NDArray[np.int64], whose: NDArray[np.int64]
+        ) -> NDArray[np.float64]:
+            total = np.zeros(dimension)
+            for part in _batches(np.arange(len(rows)), self._batch):
+                feeds = self._feeds(loaded.manifest, theta, rows[part], whose[part])
                 gradient, *_ = loaded.session(GRADIENT).run(feeds)
                 if gradient.shape != (dimension,):
                     raise EngineError(f"{GRADIENT}: results of another shape")
-                means[stratum] += gradient
-        for places in local_slices(loaded.manifest.parameters):
-            means[:, places] = 0.0
-        return RootGradients(counts / len(strata), means / counts[:, None])
+                total += gradient
+            for place in places:
+                total[place] = 0.0
+            return total
+
+        return gradients_of(strata_of(self._held_out.y, dimension), gradient_sum)
 
     def _bundle(self) -> "_Loaded":
         if self._loaded is None:
@@ -176,8 +181,10 @@ class VersionTester:
         manifest: BundleManifest,
         theta: NDArray[np.float32],
         rows: NDArray[np.int64],
+        whose: NDArray[np.int64],
     ) -> dict[str, NDArray[Any]]:
-        target = scaled_targets(self._held_out.y[rows], manifest.table)
+        """Inputs of examples, with the targets of these or of others."""
+        target = scaled_targets(self._held_out.y[whose], manifest.table)
         target = target.astype(manifest.target.dtype)
         raw = scaled_inputs(self._held_out.x[rows], manifest.preprocessing)
         count = len(rows)

@@ -15,8 +15,8 @@ import numpy as np
 from starling.agent.runtime import process
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer import worker
-from starling.agent.training.local_training import Trainer, train
-from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.local_training import train
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.fleet.attacks.attack_schedule import (
     BoardAttack,
     attack_of,

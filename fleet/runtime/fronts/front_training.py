@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import Trainer
 from starling.agent.training.optimisers import OPTIMISERS
+from starling.agent.training.training_inputs import Trainer
 from starling.compiler import compile_model
 from starling.fleet.fronts.orientation_features import add_unit_length
 from starling.fleet.onnx_layers import ModelLayers

@@ -1,11 +1,19 @@
-"""The newest model that a stopped coordinator keeps."""
+"""Models that stopped coordinators and boards keep."""
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.agent.trainer.personal_layers_file import personal_model
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.fleet.runtime.processes.home_setup import FleetHomes
+from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.protocol.errors import ConfigError, StorageError
+from starling.protocol.model.training_bundle import bundle_digest
 
 TASK = 0
 """A fleet publishes one."""
@@ -36,3 +44,23 @@ def newest_inference(home: Path) -> bytes | None:
     finally:
         store.close()
     return None
+
+
+def personal_models(
+    homes: FleetHomes, material: TrainingMaterial, inference: bytes
+) -> dict[int, NDArray[np.float32]]:
+    """Models that boards trained for themselves, by board, from 0 on.
+
+    Args:
+      homes: Of the fleet.
+      material: That it started from.
+      inference: (d,) little-endian float32; what a board without one has.
+    """
+    bundle, theta = bundle_digest(material.bundle), np.frombuffer(inference, "<f4")
+    found = {}
+    for board in range(material.plan.devices):
+        file = AgentHome(homes.board(board + 1)).personal(bundle)
+        own = personal_model(file, theta)
+        if own is not theta:
+            found[board] = own
+    return found

@@ -11,15 +11,10 @@ from starling.agent import open_trainer
 from starling.agent.privacy.noise_mechanisms import private_sum
 from starling.agent.trainer.engines.engine_registry import ENGINES
 from starling.agent.trainer.engines.ort_training_engine import is_available
-from starling.agent.training.local_training import (
-    Trainer,
-    gradient,
-    local_steps,
-    prepare,
-    train,
-)
+from starling.agent.training.local_descent import gradient, local_steps
+from starling.agent.training.local_training import prepare, train
 from starling.agent.training.trainer_messages import ENGINE_NAMES, TrainingOrder
-from starling.agent.training.training_inputs import TrainingInputs
+from starling.agent.training.training_inputs import Trainer, TrainingInputs
 from starling.compiler import compile_model
 from starling.protocol.errors import EngineError, NonFinite, OperationError
 from starling.protocol.ids import H, TaskId, Version

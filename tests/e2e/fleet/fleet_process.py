@@ -36,8 +36,10 @@ def running(
         child.communicate()
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
+def until(
+    condition: Callable[[], bool], what: str, within_s: float = DEADLINE_S
+) -> None:
+    deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, f"{what}: not in time"
         time.sleep(0.05)

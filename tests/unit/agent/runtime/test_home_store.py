@@ -138,7 +138,7 @@ def test_own_parameters_wait_for_room_and_are_private(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_temporary", refuse_once)
-        store.keep_head(H(b"bundle"), b"head")
+        store.keep(store.home.head(H(b"bundle")), b"head")
 
     file = store.home.head(H(b"bundle"))
     assert len(waits) == 1

@@ -1,7 +1,9 @@
 """The trainer's subprocess: which reports count, and how long it may take."""
 
 import queue
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ from starling.agent.runtime.storage.blob_store import BlobStore
 from starling.agent.runtime.storage.proof_store import ProofFolder
 from starling.agent.runtime.storage.spool import Spool, SpoolIndex
 from starling.agent.step import events as e
+from starling.agent.step.effects import StartTraining
 from starling.agent.trainer.client import TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import TrainerLimits
 from starling.durable.journal import Journal
 from starling.protocol.ids import H
+from starling.protocol.learning.local_optimiser import PersonalPolicy
+from tests.contract.trainer.test_engines import order
 
 BUNDLE = H(b"bundle")
 SILENT = ("/bin/sh", "-c", "read nothing")
@@ -149,3 +154,98 @@ def test_data_are_read_once_for_a_bundle_and_again_when_they_change(
 
     assert silent.trainer.due_s == 6.0 + 2 * TIMEOUT_S
     assert silent.posted == []
+
+
+SPEAKING = (
+    sys.executable,
+    "-c",
+    "import sys\n"
+    "from starling.agent.training.trainer_messages import *\n"
+    "import struct\n"
+    "def read():\n"
+    "    head = sys.stdin.buffer.read(4)\n"
+    "    return sys.stdin.buffer.read(*struct.unpack('<I', head)) if head else b''\n"
+    "while frame := read():\n"
+    "    job = JOB.unpack(frame)\n"
+    "    kind, head = TrainerReportKind.RESULT, b''\n"
+    "    if job.kind == TrainerJobKind.PERSONALISE:\n"
+    "        kind, head = TrainerReportKind.PERSONALISED, job.personal_path.encode()\n"
+    "    packed = REPORT.pack(TrainerReport(kind, '', b'u', None, head))\n"
+    "    sys.stdout.buffer.write(struct.pack('<I', len(packed)) + packed)\n"
+    "    sys.stdout.buffer.flush()\n",
+)
+"""A trainer that answers at once; its own model is the path that it is to read."""
+
+
+def training(epochs: int, *, empty: bool = False) -> StartTraining:
+    wanted = replace(order(), bundle=BUNDLE, personal=PersonalPolicy(epochs))
+    return StartTraining(wanted, empty)
+
+
+@pytest.fixture
+def speaking(tmp_path: Path) -> Iterator[Bench]:
+    home = AgentHome(tmp_path / "home")
+    home.begin({})
+    found = Bench(home, SPEAKING)
+    # The data were read for their owner before.
+    found.trainer._to_count = False
+    yield found
+    found.close()
+
+
+def heard(bench: Bench) -> None:
+    bench.trainer.reported(bench.reports.get(timeout=180.0))
+
+
+def test_own_model_is_trained_once_after_an_update_and_kept(speaking: Bench) -> None:
+    file = speaking.store.home.personal(BUNDLE)
+    speaking.trainer.start(training(1))
+    heard(speaking)
+    assert [type(each) for each in speaking.posted] == [e.TrainingFinished]
+
+    heard(speaking)
+    speaking.trainer.keep_time(2.0, BUNDLE)
+
+    assert file.read_bytes() == str(file.absolute()).encode()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(speaking.posted) == 1
+    assert speaking.reports.empty()
+
+
+@pytest.mark.parametrize(
+    "asked", [training(0), training(1, empty=True)], ids=["no such task", "no data"]
+)
+def test_own_model_is_not_trained_where_there_is_none(
+    speaking: Bench, asked: StartTraining
+) -> None:
+    speaking.trainer.start(asked)
+    heard(speaking)
+
+    speaking.trainer.keep_time(1.0, BUNDLE)
+
+    assert speaking.reports.empty()
+    assert not speaking.store.home.personal(BUNDLE).exists()
+
+
+def test_training_ends_the_own_model_s(silent: Bench) -> None:
+    silent.trainer._personalise(training(1))
+    silent.trainer.keep_time(2.0, BUNDLE)
+    assert silent.trainer.due_s == 2.0 + TIMEOUT_S
+
+    silent.trainer.start(training(1))
+    silent.trainer.keep_time(3.0, None)
+
+    assert silent.trainer.due_s == 3.0 + TIMEOUT_S
+    assert silent.posted == []
+
+
+def test_own_model_that_takes_too_long_is_its_owner_s_matter_alone(
+    silent: Bench,
+) -> None:
+    silent.trainer._personalise(training(1))
+    silent.trainer.keep_time(2.0, BUNDLE)
+
+    silent.trainer.keep_time(2.0 + TIMEOUT_S, BUNDLE)
+
+    assert silent.posted == []
+    assert not silent.store.home.personal(BUNDLE).exists()

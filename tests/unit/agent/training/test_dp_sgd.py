@@ -163,7 +163,7 @@ def test_honest_whole_updates_stay_within_their_radius(law: str) -> None:
     sigma, dimension, pledge = 3 * MICRO, 3000, 40
     noised = {"gaussian": private_update, "laplace": private_update_laplace}[law]
     radius = {"gaussian": device_radius, "laplace": laplace_radius}[law]
-    bound = radius(CLIP_Q24, sigma, dimension, pledge) / Q24
+    bound = radius(CLIP_Q24, sigma, dimension, pledge, 1) / Q24
     update = np.full(dimension, 1.0)
     norms = []
     for seed in range(20):

@@ -102,9 +102,7 @@ def test_step_changes_neither_state_nor_arguments(kind: OptimiserKind) -> None:
 
 
 def test_proximal_term_is_the_slope_of_half_mu_times_the_squared_way() -> None:
-    policy = DescentPolicy(prox_q24=Q24 // 2)
-
-    found = proximal(vector(1.0, 1.0), vector(3.0, 0.0), vector(1.0, 4.0), policy)
+    found = proximal(vector(1.0, 1.0), vector(3.0, 0.0), vector(1.0, 4.0), Q24 // 2)
 
     np.testing.assert_array_equal(found, vector(2.0, -1.0))
 
@@ -112,7 +110,7 @@ def test_proximal_term_is_the_slope_of_half_mu_times_the_squared_way() -> None:
 def test_proximal_term_of_nothing_leaves_the_gradient() -> None:
     gradient = vector(1.0)
 
-    assert proximal(gradient, vector(3.0), vector(1.0), PLAIN) is gradient
+    assert proximal(gradient, vector(3.0), vector(1.0), 0) is gradient
 
 
 @pytest.mark.parametrize(

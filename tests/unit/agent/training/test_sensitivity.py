@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.agent import open_trainer
 from starling.agent.training.gradient_clipping import TOGETHER, Clip, ClippedSum
-from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.local_training import train
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
 from starling.compiler import compile_model
 from starling.protocol.errors import EngineError
 from starling.protocol.ids import H, TaskId, Version
@@ -67,7 +67,7 @@ def _exact_codec(monkeypatch: pytest.MonkeyPatch) -> None:
         del draw
         return vector.values.astype("<i8").tobytes()
 
-    codec = VectorCodec("exact", encode, decode_float32)
+    codec = VectorCodec(encode, decode_float32)
     monkeypatch.setitem(CODECS, EXACT, codec)
 
 
@@ -238,6 +238,28 @@ def length(vector: NDArray[np.int64]) -> float:
 def hostile(function: Function, clipping: str = NORM) -> Hostile:
     theta = np.zeros(D, np.float32)
     return Hostile(function, replace(MLP, clipping=clipping), theta)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_codec_is_given_the_noised_vector_and_nothing_else(
+    codec: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So rounding is post-processing, and all codecs cost the same epsilon.
+    seen, known = [], CODECS[codec]
+
+    def encode(vector: GridVector, draw: Draw) -> bytes:
+        seen.append(vector.values.tolist())
+        return known.encode(vector, draw)
+
+    monkeypatch.setitem(CODECS, codec, VectorCodec(encode, known.decode))
+    trainer, wanted = hostile(raw), order(RECORD_GAUSSIAN, D, 25)
+    noised = released(trainer, records(25), wanted).tolist()
+
+    work = TrainingInputs(trainer.theta, *records(25), replace(wanted, codec=codec), 16)
+    for _ in range(2):
+        train(trainer, work, stream(5), np.random.default_rng(1))
+
+    assert seen == [noised, noised]
 
 
 @pytest.mark.parametrize("function", HOSTILE, ids=lambda item: item.__name__)

@@ -114,6 +114,29 @@ def test_parameter_that_a_module_names_is_trained_wherever_a_rule_can() -> None:
     assert _sound(bundle)
 
 
+def test_bias_of_one_channel_is_trained_under_the_name_of_a_number() -> None:
+    tensors: dict[str, NDArray[np.generic]] = {
+        "conv/kernel:0": weight(RNG, 1, 2, 3),
+        "const_fold_opt__7": np.full((1, 1), 0.3, np.float32),
+        "squeezed": np.array([1], np.int64),
+        "norm/add/y:0": np.array(1e-3, np.float32),
+        "const_fold_opt__8": np.full((1, 1), 0.7, np.float32),
+    }
+    nodes = [
+        node("Conv", ["x", "conv/kernel:0"], ["c"]),
+        node("Squeeze", ["c", "squeezed"], ["s"]),
+        node("Add", ["s", "const_fold_opt__7"], ["b"]),
+        node("Tanh", ["b"], ["t"]),
+        node("Add", ["t", "const_fold_opt__8"], ["far"]),
+        node("Add", ["far", "norm/add/y:0"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, tensors, (2, 6), (4,)), loss="mse")
+
+    names = [item.name for item in bundle.manifest.parameters if item.trainable]
+    assert names == ["conv/kernel:0", "const_fold_opt__7"]
+
+
 def test_parameter_that_no_rule_can_train_is_told() -> None:
     nodes = [node("Clip", ["h", "low", "act.alpha"], ["q"])]
     more: Tensors = {

@@ -115,6 +115,24 @@ def test_input_without_a_batch_in_front_is_refused(
         joined(_with_inputs(nodes, {}, inputs, (4,)))
 
 
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [(("n", 1), "'mean': holds 1 examples, 'x' any number"), ((8, 1), "'x' 8")],
+)
+def test_input_of_another_number_of_examples_is_refused(
+    batches: tuple[str | int, int], message: str
+) -> None:
+    proto = _with_inputs(
+        [node("Sub", ["x", "mean"], ["s"]), node("MatMul", ["s", "w"], ["out"])],
+        {"w": weight(np.random.default_rng(0), 4, 3)},
+        {"x": (_FLOAT, (batches[0], 4)), "mean": (_FLOAT, (batches[1], 4))},
+        (3,),
+    )
+
+    with pytest.raises(CompileError, match=message):
+        compile_model(proto, loss="mse")
+
+
 def test_bytes_that_the_model_casts_are_fed_as_whole_numbers() -> None:
     nodes = [node("Cast", ["x"], ["f"], to=1), node("MatMul", ["f", "w"], ["out"])]
     proto = _with_inputs(

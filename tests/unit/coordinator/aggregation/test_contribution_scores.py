@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from starling.coordinator.aggregation.contribution_scores import (
     STRATA_VALUES_MAX,
     RootGradients,
     cone_lengths,
+    gradients_of,
+    others_of,
     scores_of,
     strata_of,
 )
@@ -24,6 +27,8 @@ from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
 from starling.protocol.wire.message_bodies import PPM
 from tests.unit.coordinator.fixtures.small_chain import SPEC
 
+Numbers = NDArray[np.int64]
+Reals = NDArray[np.float64]
 PLEDGE = 4
 THETA = np.zeros(2, "<f4").tobytes()
 NOISED = replace(
@@ -38,7 +43,7 @@ class WorkedRoot:
 
     def gradients(self, theta: bytes) -> RootGradients:
         assert theta == THETA
-        return RootGradients(np.array([0.5, 0.5]), RAYS)
+        return RootGradients(RAYS, np.array([1.0, 2.0]) / 5**0.5)
 
     def accuracy(self, theta: bytes) -> float:
         return 0.5 - float(np.frombuffer(theta, "<f4")[0])
@@ -51,7 +56,7 @@ def update(*mean: float) -> WeightedUpdate:
 @pytest.mark.parametrize(
     ("mean", "influence", "agreement"),
     [
-        # The overall gradient is (1, 2) / 2.
+        # The contrast is along (1, 2).
         pytest.param((1.0, 2.0), 1_000_000, 1_000_000, id="along it"),
         pytest.param((-1.0, -2.0), -1_000_000, 0, id="against it"),
         pytest.param((3.0, 0.0), 447_214, 1_000_000, id="of one class alone"),
@@ -130,3 +135,42 @@ def test_strata_are_classes_ranges_of_numbers_or_one_where_the_model_is_large() 
     numbers = strata_of(np.arange(16.0)[:, None], 10)
     assert np.bincount(numbers).tolist() == [2] * 8
     assert set(strata_of(np.arange(4), STRATA_VALUES_MAX)) == {0}
+
+
+def test_contrast_is_the_way_from_others_answers_to_the_right_ones() -> None:
+    strata = np.array([0, 0, 1, 2, 2])
+    slopes = np.array([[3.0, 0.0], [3.0, 0.0], [0.0, 5.0], [4.0, 4.0], [0.0, 4.0]])
+
+    def gradient_sum(rows: Numbers, whose: Numbers) -> Reals:
+        # What is right is left out: targets of others are worth nothing.
+        right = np.where((rows == whose)[:, None], slopes[rows], 0.0)
+        return np.asarray(right.sum(axis=0), np.float64)
+
+    found = gradients_of(strata, gradient_sum)
+
+    assert found.means.tolist() == [[3.0, 0.0], [0.0, 5.0], [2.0, 4.0]]
+    ways = np.array([[1.0, 0.0], [0.0, 1.0], np.array([2.0, 4.0]) / 20**0.5])
+    contrast = np.array([2, 1, 2]) @ ways
+    np.testing.assert_allclose(found.contrast, contrast / np.linalg.norm(contrast))
+
+
+def test_contrast_takes_nothing_off_where_there_is_one_stratum() -> None:
+    found = gradients_of(
+        np.zeros(3, np.int64), lambda rows, whose: np.array([0.0, 3.0])
+    )
+
+    assert found.contrast.tolist() == [0.0, 1.0]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_others_are_of_all_other_strata_in_turn(labels: list[int]) -> None:
+    strata = strata_of(np.array(labels), 10)
+    others = len(set(labels)) - 1
+    found = [others_of(strata, turn) for turn in range(max(1, others))]
+
+    if not others:
+        assert found[0].tolist() == list(range(len(labels)))
+        return
+    assert all((strata[each] != strata).all() for each in found)
+    for first in np.unique(strata, return_index=True)[1]:
+        assert len({int(strata[each[first]]) for each in found}) == others

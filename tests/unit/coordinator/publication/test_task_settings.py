@@ -6,7 +6,10 @@ import pytest
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.compiler import compile_model
 from starling.coordinator.aggregation.strategy import unpack_grid
-from starling.coordinator.publication.optimiser_settings import OptimiserSection
+from starling.coordinator.publication.optimiser_settings import (
+    OptimiserSection,
+    PersonalSection,
+)
 from starling.coordinator.publication.privacy_settings import PrivacySection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
@@ -18,7 +21,9 @@ from starling.engine.opened_bundle import GRAPHS
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import ChainId, TaskId, Version
-from starling.protocol.learning.task import Q24
+from starling.protocol.learning.codec_terms import CODEC_NAMES
+from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
+from starling.protocol.learning.task import Q24, TASK
 from starling.protocol.learning.vector_codecs import from_grid
 from starling.protocol.model.training_bundle import THETA
 from starling.protocol.privacy.gaussian_dp import (
@@ -117,6 +122,18 @@ def test_publication_impossible_settings_name_file_and_key(
     assert "task.toml" in str(caught.value)
 
 
+def test_publication_names_the_own_models_of_boards_only_where_there_are_any(
+    bundle: bytes,
+) -> None:
+    section = TrainingSection(personal=PersonalSection(epochs=3, pull=0.5))
+    asked = publication(replace(SETTINGS, training=section), bundle, "task").spec
+    plain = publication(SETTINGS, bundle, "task").spec
+
+    assert asked.personal == PersonalPolicy(3, Q24 // 2)
+    assert plain.personal == NO_PERSONAL
+    assert len(TASK.pack(asked)) > len(TASK.pack(plain))
+
+
 PRIVATE = [
     ("record-dpsgd", "local"),
     ("device-gaussian", "gradient"),
@@ -170,6 +187,15 @@ def test_promise_says_unit_noise_and_accuracy(
         assert 6.5 < made.epsilon_as_planned < 8.0
 
 
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_publication_asks_the_same_of_privacy_whatever_the_codec(
+    bundle: bytes, codec: str
+) -> None:
+    spec = publication(replace(SETTINGS, codec=codec), bundle, "task.toml").spec
+
+    assert spec.privacy == publication(SETTINGS, bundle, "task.toml").spec.privacy
+
+
 def test_publication_noise_beyond_the_wire_is_refused(bundle: bytes) -> None:
     section = PrivacySection("device-gaussian", clip=100.0, epsilon=1.0)
     settings = replace(SETTINGS, privacy=section)
@@ -204,6 +230,18 @@ def test_publication_without_noise_bounds_nothing_but_the_grid(bundle: bytes) ->
 
     assert spec.aggregation.norm_max > 2**38
     assert spec.privacy.sigma_micro == 0
+
+
+def test_publication_rotates_no_weights_that_stay_on_boards() -> None:
+    model = build_model("mlp", (4,), 3, np.random.default_rng(1))
+    whole = compile_model(model, loss="cross-entropy")
+    name = whole.manifest.parameters[0].name
+    packed = compile_model(model, loss="cross-entropy", local=[name]).packed
+
+    with pytest.raises(ConfigError, match="codec: a rotation spreads"):
+        publication(replace(SETTINGS, codec="rotated1"), packed, "task.toml")
+    publication(SETTINGS, packed, "task.toml")
+    publication(replace(SETTINGS, codec="rotated1"), whole.packed, "task.toml")
 
 
 def test_publication_of_a_bundle_that_clips_otherwise_is_refused() -> None:

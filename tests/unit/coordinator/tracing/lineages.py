@@ -59,7 +59,7 @@ class MadeLineage:
         self.spec = task
         self.vectors: dict[Digest, Grid] = {}
         self.start: ModelState = initial_state(to_grid(np.ones(D)))
-        aggregator = aggregator_of(task.aggregation, task.privacy)
+        aggregator = aggregator_of(task.aggregation, task.privacy, task.codec)
         self.start = aggregator.init(self.start.theta)
         state, versions = self.start, []
         for number, sent in enumerate(rounds, 1):

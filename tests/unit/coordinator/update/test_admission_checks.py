@@ -8,13 +8,21 @@ import pytest
 
 from starling.coordinator.step.effects import RecordRefusal, StoreUpload
 from starling.coordinator.step.events import BoardMessageArrived, ChunkArrived
-from starling.protocol.crypto.keys import SigningKey
+from starling.coordinator.update.admission_checks import open_contribution
+from starling.protocol.crypto.keys import OpeningKey, SigningKey
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, blob_digest, seal
-from starling.protocol.errors import Reason
-from starling.protocol.ids import H
+from starling.protocol.errors import Reason, ShapeMismatch
+from starling.protocol.ids import H, TaskId, Version
+from starling.protocol.learning.vector_codecs import GridVector, encode_block8
 from starling.protocol.wire.chunks import CHUNK, Chunk, split
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
-from starling.protocol.wire.message_bodies import REVOKE, UPLOAD, Revoke, Upload
+from starling.protocol.wire.message_bodies import (
+    REVOKE,
+    UPLOAD,
+    Contribution,
+    Revoke,
+    Upload,
+)
 from tests.unit.coordinator.fixtures.single_coordinator import (
     DIMENSION,
     SEALING,
@@ -307,3 +315,22 @@ def test_envelope_of_unknown_kind_is_refused(world: SingleCoordinator) -> None:
     effects = world.send(BoardMessageArrived(sender.device, ENVELOPE.pack(said)))
 
     assert refusals(effects, sender.device)[0].reason == Reason.UNKNOWN_KIND
+
+
+@pytest.mark.parametrize("codec", [1, 200])
+def test_vector_of_another_codec_than_the_task_s_opens_for_nobody(codec: int) -> None:
+    # Also where a peer or the chain names the update, and no board sent it to us.
+    asked, key = spec(), OpeningKey(b"o" * 32)
+    plain = encode_block8(GridVector(np.ones(asked.dimension, np.int64), 0), bytes)
+    entropy, sender = bytes(ENTROPY_BYTES), b"s" * 32
+    blob, committed = seal(plain, [key.public], entropy, sender)
+    body = Contribution(
+        TaskId(0), Version(0), codec, 16, 0, 0, blob_digest(blob), committed
+    )
+
+    with pytest.raises(ShapeMismatch):
+        open_contribution(key, sender, body, blob, asked)
+    with pytest.raises(ShapeMismatch):
+        open_contribution(key, sender, body, blob, asked, entropy)
+    if codec == 1:
+        assert open_contribution(key, sender, body, blob, replace(asked, codec=1)).any()

@@ -9,9 +9,12 @@ import pytest
 from starling.agent.runtime.storage import trusted_state_file as file
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.runtime.storage.trusted_state_file import PROOF_FILE
+from starling.agent.trainer.personal_layers_file import head_bytes
 from starling.compiler import compile_model
 from starling.engine.opened_bundle import open_packed
-from starling.export.provenance import ProvenModel
+from starling.export.model_card import EXACT_NOTE, model_card
+from starling.export.onnx_model import parameter_names
+from starling.export.provenance import ProvenModel, metadata
 from starling.export.runtime.board_home import BoardModels
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import (
@@ -20,6 +23,7 @@ from starling.protocol.errors import (
     ProtocolError,
     StorageError,
 )
+from starling.protocol.learning.local_optimiser import PersonalPolicy
 from starling.protocol.model.parameter_layout import local_slices
 
 BUNDLE = compile_model(
@@ -143,3 +147,35 @@ def test_board_that_trained_no_head_yet_says_so(
 ) -> None:
     with pytest.raises(OperationError, match="has not trained its own linear"):
         BoardModels(board).personal(personal)
+
+
+@pytest.fixture
+def ditto(model: ProvenModel) -> ProvenModel:
+    """The proven model, as if its task let boards train their own."""
+    return replace(model, spec=replace(model.spec, personal=PersonalPolicy(1, 1)))
+
+
+def test_board_s_own_model_is_told_from_the_fleet_s_and_has_no_epsilon(
+    board: Path, ditto: ProvenModel
+) -> None:
+    own = ditto.theta + np.float32(1.0)
+    AgentHome(board).personal(ditto.spec.bundle).write_bytes(head_bytes(own))
+
+    found = BoardModels(board).personal(ditto)
+
+    assert found.is_boards_own
+    assert found.theta.tolist() == own.tolist()
+    told = metadata(found, parameter_names(found.opened))
+    assert (told["starling.personal"], told["starling.privacy"]) == ("true", "null")
+    assert told["starling.parameters_digest"] == ditto.claim.digests.inference.hex()
+    card = model_card(found, {}, None)
+    assert "**One board's own model**, which no chain proves." in card
+    assert EXACT_NOTE in card
+    assert "with epsilon" not in card
+
+
+def test_board_that_trained_no_own_model_yet_says_so(
+    board: Path, ditto: ProvenModel
+) -> None:
+    with pytest.raises(OperationError, match="has not trained a model of its own yet"):
+        BoardModels(board).personal(ditto)

@@ -1,5 +1,7 @@
 """An attacker's update is well-formed, within the bound, and what the attack says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -59,9 +61,14 @@ def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("kind", SOLO)
-def test_falsified_noised_update_is_within_the_bound(kind: AttackKind) -> None:
-    asked = NOISED
-    radius = update_radius(asked.privacy, asked.training, asked.dimension, asked.pledge)
+@pytest.mark.parametrize("codec", CODECS)
+def test_falsified_noised_update_is_within_the_bound(
+    kind: AttackKind, codec: int
+) -> None:
+    asked = replace(NOISED, codec=codec)
+    radius = update_radius(
+        asked.privacy, asked.training, asked.dimension, asked.pledge, codec
+    )
     assert np.linalg.norm(sent(kind, asked)) <= radius / Q24
 
 

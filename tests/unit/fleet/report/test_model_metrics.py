@@ -6,6 +6,7 @@ import numpy as np
 
 from starling.fleet.report.model_metrics import (
     ModelMetrics,
+    PersonalMetrics,
     metrics_text,
     over_boards,
 )
@@ -13,6 +14,7 @@ from starling.protocol.learning.metrics import (
     class_metrics,
     label_metrics,
     regression_metrics,
+    spread,
 )
 
 RIGHT = np.eye(2)
@@ -70,3 +72,16 @@ def test_text_of_regression_and_labels() -> None:
 
     assert metrics_text(ModelMetrics(values)).startswith("MAE 1, RMSE 1.414, R² 0.111")
     assert metrics_text(ModelMetrics(labels)).startswith("macro-F1 100.0%")
+
+
+def test_own_models_are_compared_with_the_fleet_s() -> None:
+    own, fleets = [
+        {"accuracy": each} for each in map(spread, ([1.0, 0.5], [0.5, 0.25])) if each
+    ]
+    found = PersonalMetrics(own, fleets)
+
+    assert found.text == (
+        "accuracy 75.0% on unseen examples of 2 boards (50.0% to 100.0%, median "
+        "75.0%); the fleet's 37.5% (25.0% to 50.0%, median 37.5%)"
+    )
+    assert found.document()["own"]["accuracy"]["mean"] == 0.75

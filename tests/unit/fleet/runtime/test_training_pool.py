@@ -1,6 +1,7 @@
 """Threads that train for virtual boards."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import numpy as np
 import pytest
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
+from starling.agent.training.trainer_messages import TrainingOrder
+from starling.coordinator.publication.task_settings import publication
+from starling.engine.opened_bundle import open_packed
 from starling.fleet.datasets.partition import Examples
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.reference_models import build_model
@@ -16,6 +21,7 @@ from starling.fleet.runtime.dataset_catalog import FleetDataSet
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.protocol.errors import ConfigError
+from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.task import TrainingMode
 from starling.protocol.privacy.mechanisms import NONE
 from tests.contract.trainer.test_engines import CLASSES, X, Y, order
@@ -58,6 +64,51 @@ def test_workers_keep_nothing_of_a_training_that_nobody_took(
     taken = workers.train(0, ORDER, THETA)()
 
     assert taken == untaken()
+
+
+def test_boards_own_models_are_compared_on_what_they_kept_aside() -> None:
+    plan = FleetPlan(
+        devices=4,
+        buffer=2,
+        split="shards:2",
+        privacy="none",
+        learning=LearningOptions(personal=0.1),
+    )
+    material = prepare(plan)
+    sizes = [len(board) for board in material.boards]
+    aside = [len(test) for test in material.own_tests]
+    assert aside == [pytest.approx(size / 4, abs=1) for size in sizes]
+    assert len(material.data.training) == sum(sizes) + sum(aside)
+    spec = publication(
+        task_settings(plan, material.shares), material.bundle, "task"
+    ).spec
+    theta = open_packed(material.bundle).theta
+    with closing(TrainingPool(material, 1, 1)) as workers:
+        before = workers.metrics(theta.tobytes())
+        for board in range(2):
+            asked = TrainingOrder(
+                TaskId(0),
+                Version(0),
+                spec.bundle,
+                spec.initial.training,
+                spec.dimension,
+                spec.codec,
+                spec.pledges[0],
+                spec.training,
+                spec.privacy,
+                1,
+                spec.personal,
+            )
+            workers.train(board, asked, theta.tobytes())()
+        after = workers.metrics(theta.tobytes())
+
+    assert before is not None
+    assert before.personal is None
+    assert after is not None
+    assert after.personal is not None
+    own, fleets = after.personal.own["accuracy"], after.personal.fleets["accuracy"]
+    assert own.count == fleets.count == 2
+    assert own.least > fleets.most
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.metrics import ClassMetrics
 from starling.records.data_options import DataOptions
 
@@ -63,9 +64,23 @@ def test_run_virtual_private_pays_within_the_cap(private_run: FleetRun) -> None:
     assert private_run.heading.privacy is not None
 
 
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_run_virtual_four_coordinators_get_the_same_from_every_codec(
+    codec: str,
+) -> None:
+    plan = replace(PLAN, codec=codec, coordinators=4, until_version=2)
+    run = run_virtual(plan, threads=1)
+    assert run.outcome.stopped_because == "version reached"
+    assert run.outcome.verified
+    assert not any(device.refused for device in run.last.devices)
+
+
 @pytest.mark.parametrize("kind", [k for k in PRIVACY_KINDS if k != "record"])
-def test_run_virtual_every_mechanism_is_paid_for_and_accepted(kind: str) -> None:
-    run = run_virtual(replace(PLAN, privacy=kind), threads=1)
+@pytest.mark.parametrize("codec", ["block8", "rotated1"])
+def test_run_virtual_every_mechanism_is_paid_for_and_accepted(
+    kind: str, codec: str
+) -> None:
+    run = run_virtual(replace(PLAN, privacy=kind, codec=codec), threads=1)
     assert run.outcome.stopped_because == "version reached"
     assert not any(device.refused for device in run.last.devices)
     terms = run.heading.privacy

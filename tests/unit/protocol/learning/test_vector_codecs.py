@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starling.protocol.errors import DecodeError, NonFinite, NormExceeded, ShapeMismatch
-from starling.protocol.learning.vector_codecs import (
+from starling.protocol.learning.codec_terms import (
     BLOCK,
+    CODEC_TERMS,
+    codec_number,
+)
+from starling.protocol.learning.vector_codecs import (
     CODECS,
     EXPONENT_MAX,
     EXPONENT_MIN,
@@ -22,7 +26,6 @@ from starling.protocol.learning.vector_codecs import (
     Draw,
     Grid,
     GridVector,
-    codec_number,
     decode_block8,
     decode_packed8,
     encode_block8,
@@ -182,7 +185,7 @@ def test_block8_of_another_form_refuses(
 
 @pytest.mark.parametrize("number", CODECS)
 def test_codec_is_found_by_its_name(number: int) -> None:
-    assert codec_number(CODECS[number].name) == number
+    assert codec_number(CODEC_TERMS[number].name) == number
 
 
 def test_codec_of_an_unknown_name_is_an_error() -> None:

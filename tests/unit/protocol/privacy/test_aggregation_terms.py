@@ -1,8 +1,10 @@
+import math
 from dataclasses import replace
 
 import pytest
 
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.codec_terms import codec_number
 from starling.protocol.learning.task import (
     Q15,
     Q16,
@@ -29,8 +31,15 @@ IN_STEP = replace(LATE, staleness_q15=(Q15,))
 
 
 def test_variance_is_that_of_the_sum_of_one_update() -> None:
-    assert update_variance(NOISED) == (2 * Q24) ** 2
-    assert update_variance(OPEN) == 0
+    assert update_variance(NOISED, 1) == (2 * Q24) ** 2
+    assert update_variance(OPEN, 1) == 0
+
+
+def test_variance_has_what_one_bit_of_each_parameter_adds() -> None:
+    # pi / 2 times the variance: the mean squared error of DRIVE is pi / 2 - 1.
+    added = update_variance(NOISED, codec_number("rotated1"))
+
+    assert added / update_variance(NOISED, 1) == pytest.approx(math.pi / 2, rel=2e-3)
 
 
 @pytest.mark.parametrize(

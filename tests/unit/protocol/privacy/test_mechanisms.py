@@ -188,18 +188,22 @@ def test_equivalent_charge_of_hardly_anything_is_one() -> None:
 
 
 @pytest.mark.parametrize("policy", [GAUSSIAN, DPSGD, LAPLACE])
-def test_radius_grows_with_clip_and_dimension(policy: PrivacyPolicy) -> None:
-    def radius(dimension: int = 1000, **changed: int) -> int:
-        return update_radius(replace(policy, **changed), TRAINING, dimension, 100)
+def test_radius_grows_with_clip_noise_dimension_and_rounding(
+    policy: PrivacyPolicy,
+) -> None:
+    def radius(dimension: int = 1000, codec: int = 1, **changed: int) -> int:
+        noised = replace(policy, **changed)
+        return update_radius(noised, TRAINING, dimension, 100, codec)
 
     assert radius() < radius(clip_q24=2 * Q24)
     assert radius() < radius(dimension=2000)
     assert radius() < radius(sigma_micro=4 * MICRO)
+    assert radius() < radius(codec=4) < radius(codec=5)
 
 
 def test_radius_without_a_mechanism_is_refused() -> None:
     with pytest.raises(ConfigError):
-        update_radius(OPEN, TRAINING, 10, 10)
+        update_radius(OPEN, TRAINING, 10, 10, 0)
     with pytest.raises(ConfigError):
         release_costs(NONE, MICRO, MICRO, 1, 1)
 

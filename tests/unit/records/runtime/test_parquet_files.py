@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from starling.agent.trainer.dataset import read_dataset
@@ -22,6 +23,7 @@ from starling.protocol.model.training_bundle import TensorSpec
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.runtime import parquet_files
+from starling.records.runtime.parquet_files import ParquetTable
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import read_source
 from tests.unit.records.runtime.test_known_files import LABELS
@@ -251,6 +253,33 @@ def test_huge_group_of_rows_is_refused_with_the_way_out(
 
     with pytest.raises(DataError, match=r"row group 1 has .*row_group_size"):
         read_source(file, DataOptions())
+
+
+def test_group_of_rows_beyond_memory_is_named_by_its_largest_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "".join(map(str, range(999)))
+    table = pa.table({"a": [1, 2, 3], "note": ["x", long, "z"], "y": [1, 2, 3]})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    known = ParquetTable._texts
+
+    def texts(
+        self: ParquetTable,
+        batch: pa.RecordBatch,
+        name: str,
+        lines: NDArray[np.int64],
+        faults: list[DataError],
+    ) -> list[str]:
+        if batch.column("note")[0].as_py() == long:
+            raise pa.ArrowMemoryError("malloc of size 999 failed")
+        return known(self, batch, name, lines, faults)
+
+    monkeypatch.setattr(ParquetTable, "_texts", texts)
+
+    with pytest.raises(
+        DataError, match=r"column 'note': row group 2 has .* smaller groups"
+    ):
+        read_source(tmp_path / "a.parquet", DataOptions(categories="one-hot"))
 
 
 def test_missing_library_is_named_with_its_command(

@@ -1,5 +1,7 @@
 """An engine that does not start, and data that cannot be read, are rows."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +56,8 @@ def test_engine_that_reports_to_somebody_is_found(code: str, found: str) -> None
     assert found in row.found
 
 
-def look(folder: Path, label: str = "") -> HealthCheck:
-    (row,) = data_checks(folder, label)
+def look(folder: Path, label: str = "", memory_mb: int = 0) -> HealthCheck:
+    (row,) = data_checks(folder, label, memory_mb)
     assert row.name == "data.readable"
     return row
 
@@ -195,3 +197,65 @@ def test_label_that_no_column_has_is_told(tmp_path: Path) -> None:
     row = look(tmp_path, "species")
 
     assert "lacks the column that data.label names" in row.found
+
+
+MEMORY_MB = 128
+"""Less than a trainer of any profile has."""
+HUGE = 1 << 28
+
+
+def write_wide_line(folder: Path) -> None:
+    with (folder / "a.csv").open("w") as file:
+        file.write("t,h,y\n1,2,0\n3," + "4" * HUGE + ",1\n5,6,1\n")
+
+
+def write_large_record(folder: Path) -> None:
+    x = np.broadcast_to(np.float32(0), (2, HUGE // 4))
+    np.savez_compressed(folder / "a.npz", x=x, y=np.zeros(2, np.int64))
+
+
+def write_large_cell(folder: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    first = pyarrow.table({"note": ["a", "b"], "y": [0.5, 1.5]})
+    with parquet.ParquetWriter(folder / "a.parquet", first.schema) as writer:
+        writer.write_table(first)
+        writer.write_table(pyarrow.table({"note": ["x" * HUGE], "y": [2.5]}))
+
+
+@pytest.mark.parametrize(
+    ("write", "records", "where"),
+    [
+        (write_wide_line, 2, "a.csv: row 3: is too long a line"),
+        (write_large_record, 0, "a.npz: needs more memory than a trainer has"),
+        (
+            write_large_cell,
+            2,
+            "a.parquet: column 'note': row group 2 has 268,435,... bytes of it, more "
+            "than memory holds .*: write smaller groups",
+        ),
+    ],
+    ids=["csv", "npz", "parquet"],
+)
+def test_what_a_trainer_has_no_memory_for_is_one_fault(
+    tmp_path: Path, write: Callable[[Path], None], records: int, where: str
+) -> None:
+    write(tmp_path)
+
+    row = look(tmp_path, memory_mb=MEMORY_MB)
+
+    assert re.search(
+        f"^{records} records in 1 files, 1 unusable; the first: {where}", row.found
+    )
+    assert row.verdict is (WARN if records else FAIL)
+
+
+def test_long_file_is_read_in_the_memory_of_a_trainer(tmp_path: Path) -> None:
+    with (tmp_path / "a.csv").open("w") as file:
+        file.write("t,h,y\n")
+        for _ in range(64):
+            file.write("1.25,2.5,1\n" * 50_000)
+
+    row = look(tmp_path, memory_mb=MEMORY_MB)
+
+    assert (row.verdict, row.found) == (OK, "3200000 records in 1 files")

@@ -90,23 +90,21 @@ def _heads(batch: int, *, time_first: bool) -> onnx.ModelProto:
     return _fixed(batch, [*nodes, *last], tensors, (5, 8))
 
 
-def _token(batch: int) -> onnx.ModelProto:
+def _token(batch: int, *, folded: bool = False) -> onnx.ModelProto:
     """A learned token in front of the others, expanded to the batch."""
-    tensors: Tensors = {
-        "token": weight(RNG, 1, 1, 4),
-        "all": _ints(batch, 1, 4),
-        "place": weight(RNG, batch, 6, 4)[:1].repeat(batch, 0),
-        "w": weight(RNG, 4, 3),
-        "axis": _ints(1),
-    }
-    nodes = [
-        node("Expand", ["token", "all"], ["e"]),
+    token = weight(RNG, 1, 1, 4)
+    tensors: Tensors = {"w": weight(RNG, 4, 3), "axis": _ints(1)}
+    if folded:
+        tensors["e"] = token.repeat(batch, 0)
+    else:
+        tensors |= {"token": token, "all": _ints(batch, 1, 4)}
+    nodes = [] if folded else [node("Expand", ["token", "all"], ["e"])]
+    nodes += [
         node("Concat", ["e", "x"], ["c"], axis=1),
         node("Tanh", ["c"], ["t"]),
         node("ReduceMean", ["t", "axis"], ["m"], keepdims=0),
         node("MatMul", ["m", "w"], ["out"]),
     ]
-    del tensors["place"]
     return _fixed(batch, nodes, tensors, (5, 4))
 
 
@@ -154,6 +152,7 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "heads": lambda batch: _heads(batch, time_first=False),
     "heads, time first": lambda batch: _heads(batch, time_first=True),
     "token": _token,
+    "token, repeated by the exporter": lambda batch: _token(batch, folded=True),
     "slice": _sliced,
     "first state": _state,
 }
@@ -173,6 +172,25 @@ def test_model_for_one_batch_does_the_same_for_any(case: str, batch: int) -> Non
     found = session.run(None, {"theta": bundle.theta, "x": x})[0]
 
     np.testing.assert_allclose(found, np.concatenate(parts), rtol=1e-4, atol=1e-5)
+    assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
+
+
+def test_repeated_token_is_trained_once() -> None:
+    bundle = compile_model(_token(3, folded=True), loss="cross-entropy")
+
+    assert {item.name: item.shape for item in bundle.manifest.parameters} == {
+        "e": (1, 1, 4),
+        "w": (4, 3),
+    }
+
+
+def test_batch_that_only_the_output_names_is_freed() -> None:
+    proto = _token(3)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+
+    bundle = compile_model(proto, loss="cross-entropy")
+
+    assert bundle.notes == ("exported for a batch of 3; compiled for any number",)
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
 

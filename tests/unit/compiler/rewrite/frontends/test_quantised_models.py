@@ -202,6 +202,30 @@ def test_input_of_eight_bits_is_fed_as_real_numbers() -> None:
     )
 
 
+def test_probabilities_that_are_rounded_last_are_trained_before_that() -> None:
+    weights: Arrays = {"w": weight(RNG, 4, 4), "ps": np.array(1 / 256, np.float32)}
+    zero: Arrays = {"pz": np.array(0, np.uint8)}
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("DequantizeLinear", ["q", "xs", "xz"], "d"),
+        _node("MatMul", ["d", "w"], "h"),
+        _node("Softmax", ["h"], "p"),
+        _node("QuantizeLinear", ["p", "ps", "pz"], "pq"),
+        _node("DequantizeLinear", ["pq", "ps", "pz"], "out"),
+    ]
+    model = _model(nodes, weights | zero)
+    x = np.random.default_rng(3).standard_normal((5, 4)).astype(np.float32)
+
+    bundle = compile_model(model, loss="cross-entropy")
+
+    inputs = {"theta": bundle.theta, "x": x}
+    exact = _run(bundle.standalone(INFER), inputs)
+    np.testing.assert_allclose(
+        exact, _run(model.SerializeToString(), {"x": x}), atol=1 / 256
+    )
+    assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
+
+
 REFUSED: Mapping[str, tuple[Nodes, Arrays, str]] = {
     "a range of the whole batch": (
         [

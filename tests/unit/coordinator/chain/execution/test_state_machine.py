@@ -428,6 +428,13 @@ def test_task_whose_privacy_is_none_is_refused(spec: TaskSpec) -> None:
     assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
 
 
+@pytest.mark.parametrize("codec", [6, 255])
+def test_task_of_an_unknown_codec_is_refused(codec: int) -> None:
+    # No coordinator could open what its boards would send.
+    world = SmallChain(spec=replace(SPEC, codec=codec))
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
 def test_task_whose_strategy_does_not_fit_is_refused() -> None:
     averaged = replace(
         SPEC.aggregation, strategy=Strategy.FEDAVG, staleness_q15=(Q15, 1)

@@ -70,6 +70,8 @@ def test_gradients_are_those_of_the_loss_in_each_class(
     )
     theta = np.linspace(-0.5, 0.5, 6, dtype=np.float32)
     evaluator = Evaluator(HeldOutData(X, Y), batch, tmp_path / "trial")
+    # Of two classes, another's target is the other one.
+    turned = Evaluator(HeldOutData(X, 1 - Y), 10, tmp_path / "turned")
 
     def loss(rows: slice, moved: np.ndarray) -> float:
         alone = Evaluator(HeldOutData(X[rows], Y[rows]), 10, tmp_path / "alone")
@@ -82,18 +84,24 @@ def test_gradients_are_those_of_the_loss_in_each_class(
     try:
         args = bundle.digest, bundle.packed, theta.tobytes()
         found = evaluator.gradients(*args)
+        of_wrong = turned.gradients(*args)
         # The process goes on with what it was asked for before.
         assert evaluator.evaluate(*args)[1] > 0.0
     finally:
         evaluator.stop()
+        turned.stop()
 
-    np.testing.assert_allclose(found.shares, [1 / 3, 2 / 3])
+    ways = np.zeros(6)
     for stratum, rows in enumerate((slice(0, 1), slice(1, 3))):
         along = found.means[stratum] / np.linalg.norm(found.means[stratum])
         slope = (
             loss(rows, theta + 0.05 * along) - loss(rows, theta - 0.05 * along)
         ) / 0.1
         assert slope == pytest.approx(np.linalg.norm(found.means[stratum]), rel=1e-3)
+        wrong = of_wrong.means[1 - stratum]
+        way = found.means[stratum] - wrong
+        ways += len(X[rows]) * way / np.linalg.norm(way)
+    np.testing.assert_allclose(found.contrast, ways / np.linalg.norm(ways), atol=1e-5)
 
 
 def test_pinned_root_is_the_digest_of_the_file(tmp_path: Path) -> None:
