@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from starling.agent.runtime import enrolment_arguments
+from starling.agent.runtime.enrolment import enrolment_arguments
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.local_optimiser import (
@@ -100,7 +100,13 @@ def parser() -> argparse.ArgumentParser:
         "show what the agent is doing; exit 1 if somebody is needed",
     )
     showing.add_argument("--quiet", action="store_true", help="the exit status alone")
-    _verb(verbs, "check", _check, "say whether the board is fit; exit 1 if not")
+    text = "say whether the board is fit; exit 1 if not"
+    checking = _verb(verbs, "check", _check, text)
+    checking.add_argument(
+        "--without-data",
+        action="store_true",
+        help="leave out all that depends on the data set, to show the rest to others",
+    )
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.AGENT)
     enrolment_arguments.token(installing, installing)
@@ -175,8 +181,8 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.enrolment.token_enrolment import enrol_by_token
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.agent.runtime.token_enrolment import enrol_by_token
     from starling.broker.runtime.token_exchange import read_token
 
     home = AgentHome(home_of(arguments))
@@ -260,7 +266,7 @@ def _install(arguments: argparse.Namespace) -> int:
     token = arguments.token
     if token is None or arguments.print_unit:
         return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
-    from starling.agent.runtime.service_enrolment import install_and_enrol
+    from starling.agent.runtime.enrolment.service_enrolment import install_and_enrol
 
     return install_and_enrol(arguments, home.path, writable)
 
@@ -313,7 +319,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.broker.health_checks import checks_json, checks_text, failed
 
-    rows = check_agent(AgentHome(home_of(arguments)))
+    home = AgentHome(home_of(arguments))
+    rows = check_agent(home, with_data=not arguments.without_data)
     sys.stdout.write(checks_json(rows) if arguments.json else checks_text(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
 

@@ -67,6 +67,12 @@ class PrivacySettings:
         "small models; every epsilon then holds only if its publisher is honest.",
     )
 
+    tell_health: bool = setting(
+        False,
+        "Whether coordinators may ask for what `starling agent check` says, without "
+        "its row about the data.",
+    )
+
     def cap(self) -> Budget | None:
         """The budget, or None if the owner requires none."""
         return Budget(self.epsilon, self.delta) if self.required else None

@@ -21,7 +21,12 @@ from starling.agent.step.state import (
     AgentSettings,
     AgentState,
 )
-from starling.agent.sync import manifest_check, model_download, refusal_record
+from starling.agent.sync import (
+    health_answer,
+    manifest_check,
+    model_download,
+    refusal_record,
+)
 from starling.agent.update import lost_update_report, outbox
 from starling.protocol.chain.light_client import (
     ForkError,
@@ -129,7 +134,7 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             _link(turn, event)
         case e.ManifestArrived() | e.ModelChunkArrived() | e.DownArrived():
             _message(turn, event)
-        case e.BundleLoaded() | e.LoadFailed() | e.DataChanged():
+        case e.BundleLoaded() | e.LoadFailed() | e.DataChanged() | e.ChecksFinished():
             _subprocess(turn, event)
         case e.TrainerReady() | e.TrainingFinished() | e.TrainingFailed():
             _trainer(turn, event)
@@ -227,7 +232,10 @@ _HEARERS: dict[int, Callable[[AgentStep, Envelope], None]] = {
     MessageKind.STATEMENT: participation.handle_statement,
     MessageKind.ACCEPTED: outbox.handle_accepted,
     MessageKind.REFUSED: outbox.handle_refused,
+    MessageKind.HEALTH_REQUEST: health_answer.handle_request,
 }
+_NO_ANSWERS = frozenset({MessageKind.REFUSED, MessageKind.HEALTH_REQUEST})
+"""Of these, whose coming does not show that something was answered well."""
 
 
 def _hear(turn: AgentStep, payload: bytes) -> None:
@@ -239,13 +247,14 @@ def _hear(turn: AgentStep, payload: bytes) -> None:
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
         turn.believe(envelope)
-        if envelope.kind != MessageKind.REFUSED:
+        if envelope.kind not in _NO_ANSWERS:
             refusal_record.answered_well(turn)
         hearer(turn, envelope)
 
 
 def _subprocess(
-    turn: AgentStep, event: e.BundleLoaded | e.LoadFailed | e.DataChanged
+    turn: AgentStep,
+    event: e.BundleLoaded | e.LoadFailed | e.DataChanged | e.ChecksFinished,
 ) -> None:
     match event:
         case e.BundleLoaded():
@@ -254,6 +263,8 @@ def _subprocess(
             model_download.load_failed(turn, event)
         case e.DataChanged():
             model_download.data_changed(turn)
+        case e.ChecksFinished():
+            health_answer.checks_finished(turn, event)
         case _:
             assert_never(event)
 
@@ -284,6 +295,7 @@ _RULES: tuple[Callable[[AgentStep], None], ...] = (
     participation.rule_check_in,
     lost_update_report.rule_forfeit,
     lease_renewal.rule_renew,
+    health_answer.rule_answer,
 )
 """Each one acts only where something is left to do; none undoes another's work, so
 that one pass in this order reaches rest."""
@@ -339,5 +351,7 @@ def _wake_at_s(turn: AgentStep) -> float:
         moments.append(state.sending.again_at_s)
     if state.training is not None:
         moments.append(state.training.release_s)
+    if state.asked_health and state.connected:
+        moments.append(state.answer_at_s)
     moments += (rest_until_s(turn.settings, state), state.show_at_s)
     return min((at for at in moments if at > turn.now_s), default=float("inf"))

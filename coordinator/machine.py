@@ -9,7 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from starling.coordinator.availability import bundle_examination
-from starling.coordinator.boards import board_refusals, lease_grants
+from starling.coordinator.boards import (
+    board_refusals,
+    health_requests,
+    lease_grants,
+)
 from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import ChainState
@@ -353,6 +357,10 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
     chain_id = turn.settings.gate.chain_id
     try:
         envelope = ENVELOPE.unpack(content)
+        if envelope.kind == MessageKind.HEALTH_REQUEST:
+            envelope.check(chain_id)
+            health_requests.ask(turn, name, envelope)
+            return
         if envelope.kind not in TRANSACTIONS:
             raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
         envelope.check(chain_id)

@@ -21,6 +21,8 @@ _Kept = (
     | f.DeleteSpooled
 )
 
+_Run = f.LoadBundle | f.StartTraining | f.ResumeTraining | f.StopTraining | f.RunChecks
+
 
 class AgentEffectExecutor:
     """The meaning of each effect.
@@ -58,14 +60,14 @@ class AgentEffectExecutor:
                 self.publish(MqttMessage(topic, payload, retain))
             case f.PublishSpooled():
                 self._publish_spooled(effect)
-            case f.LoadBundle(bundle):
-                ports.trainer.load(bundle)
-            case f.StartTraining():
-                ports.trainer.start(effect)
-            case f.ResumeTraining():
-                ports.trainer.resume()
-            case f.StopTraining(why):
-                ports.trainer.stop(why)
+            case (
+                f.LoadBundle()
+                | f.StartTraining()
+                | f.ResumeTraining()
+                | f.StopTraining()
+                | f.RunChecks()
+            ):
+                self._run(effect)
             case f.Spend(entry):
                 ports.store.spend(entry)
             case f.AdvanceBootCount(boot):
@@ -74,6 +76,23 @@ class AgentEffectExecutor:
                 ports.monitor.note(text, warns=warns)
             case _:
                 self._keep(effect)
+
+    def _run(self, effect: _Run) -> None:
+        trainer = self._ports.trainer
+        match effect:
+            case f.LoadBundle(bundle):
+                trainer.load(bundle)
+            case f.StartTraining():
+                trainer.start(effect)
+            case f.ResumeTraining():
+                trainer.resume()
+            case f.StopTraining(why):
+                trainer.stop(why)
+            case f.RunChecks():
+                if self._ports.check is not None:
+                    self._ports.check()
+            case _:
+                assert_never(effect)
 
     def _keep(self, effect: _Kept) -> None:
         store = self._ports.store

@@ -133,6 +133,8 @@ class AgentPorts:
       monitor: Told what people should know.
       put: Hands the loop an event for its next turn.
       spans: Watches updates; None if nobody asked for that.
+      check: Has the board's checks run, and `ChecksFinished` put; None where there is
+        no machine to check.
     """
 
     now_s: Callable[[], float]
@@ -142,3 +144,4 @@ class AgentPorts:
     monitor: AgentMonitor
     put: Callable[[Event], None]
     spans: AgentSpans | None = None
+    check: Callable[[], None] | None = None

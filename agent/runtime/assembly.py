@@ -227,6 +227,7 @@ def _settings(
         newest=config.training.newest,
         left=followed.left,
         trust_bundle=config.privacy.trust_bundle,
+        tells_health=config.privacy.tell_health,
     )
 
 

@@ -1,7 +1,7 @@
 """Drives the event loop of an agent with MQTT, files, a subprocess and signals.
 
-Threads exist for MQTT and for the trainer's pipe only, and do nothing but put events
-into one queue.
+Threads exist for MQTT and for the pipes of the trainer and of the checks only, and do
+nothing but put events into one queue.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from starling.agent.loop.ports import AgentPorts
 from starling.agent.loop.update_spans import AgentSpans
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.assembly import AssembledAgent
+from starling.agent.runtime.health_process import ChecksReported, HealthProcess
 from starling.agent.runtime.home_monitor import HomeMonitor
 from starling.agent.runtime.process_trainer import ProcessTrainer
 from starling.agent.runtime.status_file import RuntimeFacts, sandbox_facts
@@ -36,7 +37,7 @@ class StopSignal:
     """Somebody asked the process to end."""
 
 
-QueuedItem = LinkEvent | TrainerReported | StopSignal
+QueuedItem = LinkEvent | TrainerReported | ChecksReported | StopSignal
 """What the queue holds; the link's Receive Maximum bounds how much of it."""
 
 
@@ -67,6 +68,7 @@ class AgentProcessLoop:
         self._trainer = ProcessTrainer(
             parts.trainer, parts.store, parts.setup, self._later
         )
+        self._health = HealthProcess(parts.home.path, inbox.put)
         self._changes = HomeMonitor(parts.home, parts.data, parts.config.data.check_s)
         self._monitor = StatusMonitor(parts.home, parts.place, notifier)
         tracer = open_tracer("agent", parts.settings.device)
@@ -78,6 +80,7 @@ class AgentProcessLoop:
             self._monitor,
             self._later,
             None if tracer is None else AgentSpans(tracer),
+            self._health.start,
         )
         self._loop = AgentLoop(parts.settings, parts.state, ports)
 
@@ -105,6 +108,7 @@ class AgentProcessLoop:
                     break
         finally:
             self._trainer.close()
+            self._health.stop()
         following = None
         if self._stop_s == _NEVER_S:
             following = next_task(self._parts.settings, self._loop.state)
@@ -156,6 +160,8 @@ class AgentProcessLoop:
             case TrainerReported():
                 self._trainer.reported(item)
                 self._monitor.dirty = True
+            case ChecksReported(rows):
+                self._loop.turn((e.ChecksFinished(rows),))
             case _:
                 self._loop.turn((item,))
                 if isinstance(item, LinkDisconnected):

@@ -185,6 +185,11 @@ class PublishSpooled:
 
 
 @dataclass(frozen=True)
+class RunChecks:
+    """Run the board's checks without its data; `ChecksFinished` follows."""
+
+
+@dataclass(frozen=True)
 class Note:
     """Tell the operator's log; `warns` if somebody should look at it."""
 
@@ -210,5 +215,6 @@ Effect = (
     | DeleteSpooled
     | PublishBestEffort
     | PublishSpooled
+    | RunChecks
     | Note
 )

@@ -5,6 +5,7 @@ from enum import Enum
 
 from starling.agent.step.effects import SpoolEntry
 from starling.protocol.ids import Digest
+from starling.protocol.wire.health_messages import HealthRow
 
 
 class FailureStage(Enum):
@@ -157,6 +158,17 @@ class SpaceMeasured:
 
 
 @dataclass(frozen=True)
+class ChecksFinished:
+    """The board's checks have run; answers `RunChecks`.
+
+    Attributes:
+      rows: What they found.
+    """
+
+    rows: tuple[HealthRow, ...]
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """The process is to end: what is finished is to be spooled before."""
 
@@ -183,6 +195,7 @@ Event = (
     | TrainingFailed
     | DataChanged
     | SpaceMeasured
+    | ChecksFinished
     | StopRequested
     | WakeTimeReached
 )

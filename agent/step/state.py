@@ -80,6 +80,7 @@ class AgentSettings:
       trust_bundle: Whether the bundle's own graph may clip.
       newest: Whether the board follows the newest task that is open.
       left: Later tasks that it left, since they were over.
+      tells_health: Whether coordinators may see the board's checks.
       infer: Whether to fetch and adopt each version's average for inference.
       resources_ppm: The board's self-assessment of its resources.
       bundle_bytes_max: Largest bundle that it takes.
@@ -108,6 +109,7 @@ class AgentSettings:
     trust_bundle: bool = False
     newest: bool = False
     left: frozenset[TaskId] = frozenset()
+    tells_health: bool = False
 
     @property
     def identity(self) -> DeviceId:
@@ -285,6 +287,8 @@ class AgentState:
       online: By coordinator, whether it last said that it was there.
       answers: Whom the board hears, and what it was last refused.
       free_bytes: Room on the disk; None while unknown.
+      asked_health: Whether a coordinator asks for the board's checks.
+      answer_at_s: Before that it is not answered.
       shown: What the board last showed of itself.
       show_at_s: When it may show something else.
       wake_at_s: When the next `Ticked` is due; infinity for never.
@@ -332,6 +336,8 @@ class AgentState:
     online: Mapping[PublicKey, bool] = field(default_factory=dict)
     answers: HeardAnswers = field(default_factory=HeardAnswers)
     free_bytes: int | None = None
+    asked_health: bool = False
+    answer_at_s: float = float("-inf")
     shown: DeviceState | None = None
     show_at_s: float = 0.0
     wake_at_s: float = float("inf")

@@ -190,7 +190,8 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
-    _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
+    text = "say whether all is well; exit 1 if not"
+    self_check.add_arguments(_verb(verbs, "check", _check, text))
     resuming = _verb(
         verbs, "resume", _resume, "let it vote again though its journal was lost"
     )

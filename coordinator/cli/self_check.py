@@ -19,6 +19,7 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.status_text import NOT_OF_THIS_RELEASE
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.board_checks import WAIT_S, check_board
 from starling.coordinator.runtime.operations.process_liveness import lives
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
@@ -30,6 +31,7 @@ from starling.protocol.errors import (
     ConfigError,
     FederationError,
 )
+from starling.service.arguments import waiting_s
 
 STATUS_LATE_S = 10.0
 """It is written each second, and less often in large fleets."""
@@ -64,13 +66,33 @@ def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
     return [*rows, HealthCheck(name, Verdict.FAIL, found, _RUN)]
 
 
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Adds what `check` is told beside the home."""
+    verb.add_argument(
+        "--remote",
+        metavar="DEVICE",
+        help="ask this board for its own checks, over the link; its owner decides "
+        "whether it answers",
+    )
+    verb.add_argument(
+        "--wait",
+        type=waiting_s,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help=f"for that board's answer, at most (default {WAIT_S:g})",
+    )
+
+
 def show(home: CoordinatorHome, options: argparse.Namespace) -> int:
     """Prints the rows.
 
     Returns:
       The exit status: 1 if any check failed.
     """
-    rows = check_coordinator(home)
+    if options.remote is not None:
+        rows = check_board(home, options.remote, options.wait)
+    else:
+        rows = check_coordinator(home)
     sys.stdout.write(checks_json(rows) if options.json else checks_text(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
 

@@ -7,7 +7,11 @@ assembly. Nothing is kept for one that the chain does not know.
 from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
-from starling.coordinator.boards import board_refusals, lease_grants
+from starling.coordinator.boards import (
+    board_refusals,
+    health_requests,
+    lease_grants,
+)
 from starling.coordinator.chain.state import (
     board_records,
     rollback_records,
@@ -141,7 +145,7 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
 def board_message_arrived(
     turn: CoordinatorStep, device: DeviceId, payload: bytes
 ) -> None:
-    """Takes a check-in or a request for chunks; says nothing to an empty message.
+    """Takes what a board says beside uploads; says nothing to an empty message.
 
     A check sends that one, to see whether the broker lets it.
     """
@@ -157,6 +161,9 @@ def board_message_arrived(
         _check_said(turn, device, envelope)
         if envelope.kind == MessageKind.FORFEIT:
             _forfeited(turn, device, envelope)
+            return
+        if envelope.kind == MessageKind.HEALTH_REPORT:
+            health_requests.answered(turn, device, envelope)
             return
         if envelope.kind == MessageKind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
@@ -350,6 +357,7 @@ def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> 
         MessageKind.CHECK_IN,
         MessageKind.CHUNK_REQUEST,
         MessageKind.FORFEIT,
+        MessageKind.HEALTH_REPORT,
     ):
         raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
     _require_signer(turn, device, envelope)

@@ -35,8 +35,9 @@ LOOK_EVERY_S = 0.25
 TRANSACTION_SUFFIX = ".tx"
 BLOB_SUFFIX = ".blob"
 REFUSAL_SUFFIX = ".refused"
+ANSWER_SUFFIX = ".answer"
 REFUSALS_MAX = 64
-"""Refusals that wait for whoever dropped the transaction."""
+"""Refusals, and answers, that wait for whoever dropped the transaction."""
 _REFUSAL_BYTES_MAX = 1 << 16
 BLOB_BYTES_MAX = WHOLE_BYTES_MAX
 """What is longer could reach nobody."""
@@ -155,7 +156,7 @@ class NotedRefusal:
 
 
 def settle(inbox: Path, settled: RemoveInboxFile) -> None:
-    """Removes a transaction's file; whoever dropped it finds a refusal in its place.
+    """Removes a file; whoever dropped it finds a refusal or an answer in its place.
 
     Raises:
       StorageError: If the disk refuses.
@@ -164,7 +165,11 @@ def settle(inbox: Path, settled: RemoveInboxFile) -> None:
         document = {"reason": settled.reason.name, "detail": settled.detail}
         noted = inbox / f"{Path(settled.name).stem}{REFUSAL_SUFFIX}"
         replace_unsynced(noted, json.dumps(document).encode())
-        _forget_old(inbox)
+        _forget_old(inbox, REFUSAL_SUFFIX)
+    if settled.answer:
+        place = inbox / f"{Path(settled.name).stem}{ANSWER_SUFFIX}"
+        replace_unsynced(place, settled.answer)
+        _forget_old(inbox, ANSWER_SUFFIX)
     remove(inbox, settled.name)
 
 
@@ -183,11 +188,25 @@ def take_refusal(inbox: Path, identity: Digest) -> NotedRefusal | None:
         return NotedRefusal(Reason.MALFORMED, "refused; see the coordinator's log")
 
 
-def _forget_old(inbox: Path) -> None:
-    """Keeps the newest refusals: nobody may ever ask for one."""
+def take_answer(inbox: Path, identity: Digest) -> bytes | None:
+    """Reads and removes what was answered to a request; None if nothing was."""
+    path = inbox / f"{identity.hex()}{ANSWER_SUFFIX}"
+    content = read_if_present(path, ENVELOPE_BYTES_MAX)
+    if content is not None:
+        remove(inbox, path.name)
+    return content
+
+
+def withdraw(inbox: Path, identity: Digest) -> None:
+    """Takes back what the coordinator has not looked at yet."""
+    remove(inbox, f"{identity.hex()}{TRANSACTION_SUFFIX}")
+
+
+def _forget_old(inbox: Path, suffix: str) -> None:
+    """Keeps the newest files of a kind: nobody may ever ask for one."""
     with storage_errors(inbox):
         noted = []
-        for entry in inbox.glob(f"*{REFUSAL_SUFFIX}"):
+        for entry in inbox.glob(f"*{suffix}"):
             # Whoever waits for one takes it away at any moment.
             with suppress(FileNotFoundError):
                 noted.append((entry.stat().st_mtime_ns, entry))

@@ -28,6 +28,7 @@ class BoardSession:
       accused: How often it was convicted when we accused it last; -1 before.
       refused: What it was last refused; None before.
       missed_at_s: When it last sent again what was final: it got no proof of it.
+      health_waits: Files of the inbox whose place its checks are to take.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -40,3 +41,4 @@ class BoardSession:
     accused: int = -1
     refused: RefusalRecord | None = None
     missed_at_s: float = -math.inf
+    health_waits: tuple[str, ...] = ()

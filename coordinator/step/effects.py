@@ -1,7 +1,6 @@
 """Effects of the coordinator: orders from the core to the runtime.
 
-Within one step the effects that make something durable stand before the publishes that
-they protect.
+Within one step what makes something durable stands before the publishes it protects.
 """
 
 from collections.abc import Mapping
@@ -161,13 +160,14 @@ class RemoveInboxFile:
 
     Attributes:
       name: Of the file.
-      reason: Why it is refused; None if it is not.
-      detail: Of the refusal.
+      reason: Why it is refused, with `detail`; None if it is not.
+      answer: What is left in its place; empty for nothing.
     """
 
     name: str
     reason: Reason | None = None
     detail: str = ""
+    answer: bytes = b""
 
 
 @dataclass(frozen=True)

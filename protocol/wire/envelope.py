@@ -72,6 +72,7 @@ class MessageKind(IntEnum):
     CHECK_IN = 64
     CHUNK_REQUEST = 65
     DEVICE_STATE = 66
+    HEALTH_REPORT = 67
     # A coordinator speaks.
     LEASE = 80
     ACCEPTED = 81
@@ -80,6 +81,7 @@ class MessageKind(IntEnum):
     COORDINATOR_STATE = 84
     STATEMENT = 85
     PEER_REQUEST = 86
+    HEALTH_REQUEST = 87
 
 
 class Envelope(Structure, frozen=True, dict=True):

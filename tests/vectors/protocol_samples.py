@@ -29,6 +29,7 @@ from starling.protocol.wire import (
     chunks,
     enrolment_messages,
     envelope,
+    health_messages,
     message_bodies,
     renewal_messages,
 )
@@ -355,6 +356,22 @@ STRUCTURES = (
         "CHUNK_REQUEST",
         message_bodies.CHUNK_REQUEST,
         message_bodies.ChunkRequest(H(b"bundle"), (0, 1)),
+    ),
+    Structure(
+        "HEALTH_REQUEST",
+        health_messages.HEALTH_REQUEST,
+        health_messages.HealthRequest(BOARD.identity),
+    ),
+    Structure(
+        "HEALTH_REPORT",
+        health_messages.HEALTH_REPORT,
+        health_messages.HealthReport(
+            1,
+            (
+                health_messages.HealthRow("disk.room", 0, "9,000 MiB are free", ""),
+                health_messages.HealthRow("clock.set", 2, "never set", "set it"),
+            ),
+        ),
     ),
     Structure(
         "REGISTER", message_bodies.REGISTER, message_bodies.Register(BOARD.public)

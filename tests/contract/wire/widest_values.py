@@ -41,7 +41,7 @@ from starling.protocol.learning.local_optimiser import (
     DescentPolicy,
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
-from starling.protocol.wire import chunks, envelope, message_bodies
+from starling.protocol.wire import chunks, envelope, health_messages, message_bodies
 from tests.vectors import protocol_samples as samples
 
 _TASK = TaskId(TASKS_MAX)
@@ -220,6 +220,19 @@ WIDEST: dict[str, Any] = {
     "REFUSED": message_bodies.Refused(_DIGEST, _BYTE, 1 << 24, "n" * 200),
     "CHUNK_REQUEST": message_bodies.ChunkRequest(
         _DIGEST, (1 << 20,) * message_bodies.CHUNK_REQUEST_MAX
+    ),
+    "HEALTH_REQUEST": health_messages.HealthRequest(DeviceId(bytes(16))),
+    "HEALTH_REPORT": health_messages.HealthReport(
+        1,
+        (
+            health_messages.HealthRow(
+                "n" * health_messages.NAME_BYTES,
+                2,
+                "f" * health_messages.FOUND_BYTES,
+                "x" * health_messages.FIX_BYTES,
+            ),
+        )
+        * health_messages.ROWS_MAX,
     ),
     "ATTEST": message_bodies.Attest(_TASK, _VERSION, _DIGEST),
     "EVIDENCE": evidence.Evidence(

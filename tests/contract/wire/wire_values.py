@@ -33,6 +33,7 @@ from starling.protocol.wire import (
     chunks,
     enrolment_messages,
     envelope,
+    health_messages,
     message_bodies,
     renewal_messages,
 )
@@ -320,6 +321,12 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         message_bodies.ChunkRequest,
         digests,
         tuples(upto(1 << 20), message_bodies.CHUNK_REQUEST_MAX, 1),
+    ),
+    "HEALTH_REQUEST": st.builds(health_messages.HealthRequest, _devices),
+    "HEALTH_REPORT": st.builds(
+        health_messages.HealthReport,
+        upto(1),
+        tuples(st.builds(health_messages.HealthRow, names, upto(2), names, names), 5),
     ),
     "REGISTER": st.builds(message_bodies.Register, digests),
     "LEARNER": st.builds(message_bodies.LearnerChange, upto(1), digests, names),

@@ -286,6 +286,34 @@ def test_stopped_agent_says_goodbye_and_ends_clean(meadow: RealCoordinator) -> N
     assert "Traceback" not in log
 
 
+def test_board_s_checks_are_seen_from_a_coordinator_if_its_owner_lets_it(
+    meadow: RealCoordinator,
+) -> None:
+    def ask(name: str) -> subprocess.CompletedProcess[str]:
+        device = meadow.status(name)["device"]
+        home = meadow.home("coordinator")
+        words = ["coordinator", "check", "--remote", device, "--home", home, "--json"]
+        command = [sys.executable, "-m", "starling", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    meadow.enrol("open", 9)
+    toml = meadow.home("open") / "agent.toml"
+    text = toml.read_text()
+    toml.write_text(text.replace("tell_health = false", "tell_health = true"))
+    meadow.start("open")
+    meadow.wait_for_version("open", 1)
+
+    shown, hidden = ask("open"), ask("board0")
+
+    rows = {row["name"]: row for row in json.loads(shown.stdout)["checks"]}
+    assert rows["net.tcp"]["verdict"] == "ok"
+    assert rows["process.alive"]["found"] == f"process {meadow.running['open'].pid}"
+    assert "data.readable" not in rows
+    assert hidden.returncode == 1
+    assert "does not let coordinators see its checks" in hidden.stderr
+    assert meadow.end("open", signal.SIGTERM) == 0
+
+
 def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) -> None:
     meadow.enrol("late", 7)
     meadow.start("late")

@@ -201,7 +201,7 @@ class BoardHarness:
         if isinstance(effect, f.AdoptModel):
             assert {effect.bundle, effect.inference} <= self.disk.blobs.keys()
         else:
-            assert isinstance(effect, f.StopTraining | f.Note)
+            assert isinstance(effect, f.StopTraining | f.RunChecks | f.Note)
 
     def draw_noise(self) -> e.TrainingFinished:
         """The trainer's result: never the same bytes twice."""

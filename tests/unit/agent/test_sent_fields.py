@@ -5,6 +5,7 @@ from pathlib import Path
 
 from starling.protocol.schema.msgpack_codec import Structure
 from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.health_messages import HealthReport, HealthRow
 from starling.protocol.wire.message_bodies import (
     CheckIn,
     ChunkRequest,
@@ -24,6 +25,8 @@ SENT: dict[str, type[Structure]] = {
     "FORFEIT": Forfeit,
     "DEVICE_STATE": DeviceState,
     "CHUNK_REQUEST": ChunkRequest,
+    "HEALTH_REPORT": HealthReport,
+    "HEALTH_ROW": HealthRow,
 }
 
 

@@ -71,6 +71,7 @@ class World:
             self,
             self.posted.append,
             self.spans,
+            lambda: self.deeds.append("check"),
         )
         settings, state, effects = self.store.start(SETTINGS, PINNED, CAP, self.now_s)
         made = AgentLoop(settings, state, ports)

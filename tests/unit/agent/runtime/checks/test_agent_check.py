@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from starling import __main__ as starling
+from starling.agent.runtime.checks import agent_check
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED
@@ -52,6 +53,26 @@ def test_new_home_lacks_its_admission_and_its_data(
     }
     assert "net.dns" not in rows
     assert rows["process.alive"]["found"] == "not running"
+
+
+def test_check_to_show_to_others_has_nothing_that_depends_on_the_data(
+    home: AgentHome, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home.path / "data" / "own.csv").write_text("a,b\n1,2\n1,x\n")
+    said = {"condition": "no data files", "fault": "own.csv: record 2"}
+    monkeypatch.setattr(agent_check, "read_status", lambda _: said)
+    words = ["agent", "check", "--home", str(home.path), "--json"]
+    starling.main(words)
+    everything = capsys.readouterr().out
+
+    starling.main([*words, "--without-data"])
+    shown = capsys.readouterr().out
+
+    assert "own.csv: record 2" in everything
+    assert "own.csv" not in shown
+    names = [row["name"] for row in json.loads(everything)["checks"]]
+    left = [row["name"] for row in json.loads(shown)["checks"]]
+    assert [name for name in names if name not in left] == ["data.readable"]
 
 
 def test_faults_of_a_home_each_have_their_row(home: AgentHome, capsys: Capture) -> None:

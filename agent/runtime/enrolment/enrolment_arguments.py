@@ -18,6 +18,11 @@ def new_home(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="how many records the board says it has, for a new agent.toml",
     )
+    parser.add_argument(
+        "--tell-health",
+        action="store_true",
+        help="let coordinators see this board's checks, for a new agent.toml",
+    )
 
 
 def token(
@@ -47,6 +52,8 @@ def first_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         settings["data.path"] = str(arguments.data.absolute())
     if arguments.pledge is not None:
         settings["data.pledge"] = arguments.pledge
+    if arguments.tell_health:
+        settings["privacy.tell_health"] = True
     return settings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from starling.agent.runtime.service_enrolment import enrol_as
+from starling.agent.runtime.enrolment.service_enrolment import enrol_as
 from starling.protocol.errors import OperationError
 
 

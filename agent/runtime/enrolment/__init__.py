@@ -1,0 +1,1 @@
+"""A board joins a fleet, by a token or by two files."""
