@@ -12,10 +12,10 @@ from tests.unit.coordinator.fixtures.small_chain import SmallChain
 class Counting(SqliteStore):
     """Counts what is read."""
 
-    read = 0
+    reads = 0
 
     def blob(self, digest: bytes) -> bytes | None:
-        self.read += 1
+        self.reads += 1
         return super().blob(digest)
 
 
@@ -32,14 +32,14 @@ def put(store: Counting, content: bytes) -> Digest:
 def test_whole_is_read_once(store: Counting) -> None:
     cache, digest = BlobCache(store), put(store, b"whole")
     assert [cache.get(digest) for _ in range(3)] == [b"whole"] * 3
-    assert store.read == 1
+    assert store.reads == 1
 
 
 def test_whole_that_has_just_come_is_not_read(store: Counting) -> None:
     cache, digest = BlobCache(store), put(store, b"whole")
     cache.keep(digest, b"whole")
     assert cache.get(digest) == b"whole"
-    assert store.read == 0
+    assert store.reads == 0
 
 
 def test_absent_whole_is_looked_for_each_time(store: Counting) -> None:
@@ -61,8 +61,8 @@ def test_cache_keeps_what_came_last(
             cache.keep(digest, bytes([number]) * 4)
     for digest in digests[::-1]:
         cache.get(digest)
-    assert store.read == 1
+    assert store.reads == 1
     long = put(store, bytes(100))
     cache.get(long)
     cache.get(long)
-    assert store.read == 2
+    assert store.reads == 2
