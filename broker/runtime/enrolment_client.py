@@ -94,6 +94,15 @@ class EnrolmentClient:
         topics, client = self._topics, self._client
         return topics.enrolment_challenge(client), topics.enrolment_outcome(client)
 
+    @property
+    def waits_for(self) -> str:
+        """What is to happen next, for people."""
+        if not self.code:
+            return "a coordinator is to run with its enrolment listener"
+        if self._hello.kind == EnrolmentKind.PARTY:
+            return "the founder and all other parties are to run `coordinator init`"
+        return f"a coordinator is to accept {self.code}"
+
     def hear(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
         """Takes one message.
 
@@ -141,13 +150,13 @@ def enrol(
     Args:
       token: As the operator gave it.
       kind: What the newcomer is.
-      document: Its request or identity, as JSON.
+      document: Its request or identity, as JSON; of a party, what it says.
       authority: PEM of the authority, whose fingerprint is the token's.
       wait_s: How long at most.
       show_code: Called with each code that there is to compare.
 
     Returns:
-      The admission, as JSON.
+      The admission, as JSON, or a founder's answer.
 
     Raises:
       OperationError: If it is refused, or nobody decided in time.
@@ -209,9 +218,8 @@ def _converse(
             send_at_s = now_s + RESEND_S
     if away:
         raise TransportError(f"{away}, for {wait_s:.0f} s")
-    waits = f"accept {talk.code}" if talk.code else "run with its enrolment listener"
     raise OperationError(
-        f"nobody decided within {wait_s:.0f} s; a coordinator is to {waits}. Run this "
+        f"nobody decided within {wait_s:.0f} s; {talk.waits_for}. Run this "
         "again with the same token: a use is counted once for each newcomer"
     )
 

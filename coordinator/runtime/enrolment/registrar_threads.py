@@ -98,6 +98,24 @@ def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
         thread.join(2 * _STOP_S)
 
 
+@contextmanager
+def newcomers_answered(home: CoordinatorHome, broker: BrokerHome) -> Iterator[None]:
+    """Has newcomers answered during the block, for a home without a chain yet.
+
+    Raises:
+      ConfigError: If the broker takes no newcomers, or a coordinator answers them.
+    """
+    settings, store = broker.require_settings(), EnrolmentStore(broker.path)
+    store.prepare()
+    with lock(store.lock_file):
+        desk = _newcomers(home, broker, settings, store)
+        desk.start()
+        try:
+            yield
+        finally:
+            desk.stop()
+
+
 def _answer_alone(
     home: CoordinatorHome,
     broker: BrokerHome,
@@ -195,7 +213,7 @@ def _newcomers(
     nonce_key = os.urandom(_NONCE_KEY_BYTES)
     rules = Registrar(home.signing_key().public, authority, nonce_key)
     link = broker.enrolment.registrar(settings, broker.authority_certificate)
-    desk = RegistrarDesk(home, rules, store, time.time)
+    desk = RegistrarDesk(home, settings.fleet, rules, store, time.time)
     return RegistrarThreads("newcomers", desk, link)
 
 
