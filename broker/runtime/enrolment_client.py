@@ -96,7 +96,7 @@ class EnrolmentClient:
 
     @property
     def waits_for(self) -> str:
-        """What is to happen next, for people."""
+        """Next thing that somebody is to do, for people."""
         if not self.code:
             return "a coordinator is to run with its enrolment listener"
         if self._hello.kind == EnrolmentKind.PARTY:

@@ -19,7 +19,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     EnrolmentStore,
     StoredClaim,
 )
-from starling.coordinator.runtime.enrolment.token_issue import issue_token
+from starling.coordinator.runtime.enrolment.new_token import issue_token
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.board_admission import told_host
 from starling.coordinator.runtime.setup.own_broker import own_broker

@@ -99,7 +99,7 @@ class FoundingEntry(Structure, frozen=True):
     def signed_bytes(self) -> bytes:
         """Bytes that the signature covers."""
         unsigned = evolve(self, signature=bytes(SIGNATURE_BYTES))
-        return _ENTRY_TAG + ENTRY.pack(unsigned)
+        return _ENTRY_TAG + FOUNDING_ENTRY.pack(unsigned)
 
     def check(self) -> None:
         """Checks that the party signed it.
@@ -110,7 +110,7 @@ class FoundingEntry(Structure, frozen=True):
         verify(self.public, self.signed_bytes(), self.signature)
 
 
-ENTRY = structure(FoundingEntry, 1536)
+FOUNDING_ENTRY = structure(FoundingEntry, 1536)
 
 
 def without_broker(entries: Iterable[FoundingEntry]) -> list[FoundingEntry]:
@@ -168,7 +168,7 @@ class FoundingRoster(Structure, frozen=True):
         )
 
 
-ROSTER = structure(FoundingRoster, 32 * 1024)
+FOUNDING_ROSTER = structure(FoundingRoster, 32 * 1024)
 
 
 class PartyConsent(Structure, frozen=True):
@@ -217,7 +217,7 @@ class FoundingConfirmation(Structure, frozen=True):
     certificates: _Certificates
 
 
-CONFIRMATION = structure(FoundingConfirmation, 13 * 1024)
+FOUNDING_CONFIRMATION = structure(FoundingConfirmation, 13 * 1024)
 
 
 class FoundingRecord(Structure, frozen=True):
@@ -236,7 +236,7 @@ class FoundingRecord(Structure, frozen=True):
     certificates: _Certificates
 
 
-RECORD = structure(FoundingRecord, 15 * 1024)
+FOUNDING_RECORD = structure(FoundingRecord, 15 * 1024)
 
 
 def _genesis_of(entries: tuple[FoundingEntry, ...], like: Genesis) -> Genesis:

@@ -12,8 +12,8 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
 )
+from starling.coordinator.runtime.enrolment.new_token import issue_token
 from starling.coordinator.runtime.enrolment.registrar_threads import newcomers_answered
-from starling.coordinator.runtime.enrolment.token_issue import issue_token
 from starling.coordinator.runtime.founding.founder import Founder
 from starling.coordinator.runtime.founding.founding_store import (
     FoundingStore,

@@ -28,11 +28,11 @@ from starling.protocol.chain.founding import (
     read_document,
 )
 from starling.protocol.chain.founding_messages import (
-    CONFIRMATION,
-    ENTRY,
+    FOUNDING_CONFIRMATION,
+    FOUNDING_ENTRY,
+    FOUNDING_RECORD,
+    FOUNDING_ROSTER,
     FOUNDING_VERSION,
-    RECORD,
-    ROSTER,
     FoundingConfirmation,
     FoundingEntry,
     FoundingRecord,
@@ -75,10 +75,10 @@ def party_of(content: bytes) -> PublicKey:
       ProtocolError: If it is malformed, or an entry that its party did not sign.
     """
     if content.startswith(ENTRY_FORMAT.encode()):
-        entry = read_document(ENTRY_FORMAT, ENTRY, content)
+        entry = read_document(ENTRY_FORMAT, FOUNDING_ENTRY, content)
         entry.check()
         return entry.public
-    given = read_document(CONFIRMATION_FORMAT, CONFIRMATION, content)
+    given = read_document(CONFIRMATION_FORMAT, FOUNDING_CONFIRMATION, content)
     check_signed(given.chain, given.consent)
     return given.consent.party
 
@@ -109,17 +109,19 @@ class Founder:
         if terms is None or own is None:
             raise OperationError("no chain is founded here")
         if content.startswith(ENTRY_FORMAT.encode()):
-            entry = read_document(ENTRY_FORMAT, ENTRY, content)
+            entry = read_document(ENTRY_FORMAT, FOUNDING_ENTRY, content)
             roster = self._entered(terms, own, entry)
             if roster is None:
                 return None
-            return document(ROSTER_FORMAT, ROSTER, roster)
-        given = read_document(CONFIRMATION_FORMAT, CONFIRMATION, content)
+            return document(ROSTER_FORMAT, FOUNDING_ROSTER, roster)
+        given = read_document(CONFIRMATION_FORMAT, FOUNDING_CONFIRMATION, content)
         record = self._confirmed(terms, given)
-        return None if record is None else document(RECORD_FORMAT, RECORD, record)
+        return (
+            None if record is None else document(RECORD_FORMAT, FOUNDING_RECORD, record)
+        )
 
     def progress(self) -> FoundingProgress:
-        """How far the founding is."""
+        """Parties that are in, and that agreed."""
         terms, own = self._store.terms(), self._store.own()
         assert terms is not None, "begun"
         assert own is not None, "begun"
@@ -175,7 +177,7 @@ class Founder:
             roster = FoundingRoster(
                 FOUNDING_VERSION, genesis, own.public, tuple(entries)
             )
-            ROSTER.pack(roster)
+            FOUNDING_ROSTER.pack(roster)
         except ProtocolError as error:
             raise OperationError(f"these parties make no genesis: {error}") from error
         self._store.put_roster(roster)

@@ -33,11 +33,11 @@ from starling.durable.files import (
 )
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.chain.founding_messages import (
-    CONFIRMATION,
-    ENTRY,
+    FOUNDING_CONFIRMATION,
+    FOUNDING_ENTRY,
+    FOUNDING_RECORD,
+    FOUNDING_ROSTER,
     NONCE_BYTES,
-    RECORD,
-    ROSTER,
     FoundingConfirmation,
     FoundingEntry,
     FoundingRecord,
@@ -117,15 +117,15 @@ class FoundingStore:
 
     def own(self) -> FoundingEntry | None:
         """Our entry."""
-        return self._read("own", ENTRY)
+        return self._read("own", FOUNDING_ENTRY)
 
     def put_own(self, entry: FoundingEntry, nonce: bytes) -> None:
         """Writes our entry, and before it what it is committed to."""
         write_atomic(self.path / "nonce", nonce)
-        write_atomic(self.path / "own", ENTRY.pack(entry))
+        write_atomic(self.path / "own", FOUNDING_ENTRY.pack(entry))
 
     def nonce(self) -> bytes:
-        """What our entry is committed to.
+        """Nonce of our entry's commitment.
 
         Raises:
           ConfigError: If it is missing or damaged.
@@ -138,35 +138,35 @@ class FoundingStore:
 
     def roster(self) -> FoundingRoster | None:
         """All entries and the genesis."""
-        return self._read("roster", ROSTER)
+        return self._read("roster", FOUNDING_ROSTER)
 
     def put_roster(self, roster: FoundingRoster) -> None:
         """Writes it."""
-        write_atomic(self.path / "roster", ROSTER.pack(roster))
+        write_atomic(self.path / "roster", FOUNDING_ROSTER.pack(roster))
 
     def record(self) -> FoundingRecord | None:
         """All consents."""
-        return self._read("record", RECORD)
+        return self._read("record", FOUNDING_RECORD)
 
     def put_record(self, record: FoundingRecord) -> None:
         """Writes it, and removes the token: all are in."""
-        write_atomic(self.path / "record", RECORD.pack(record))
+        write_atomic(self.path / "record", FOUNDING_RECORD.pack(record))
         with storage_errors(self.path):
             (self.path / "token").unlink(missing_ok=True)
 
     def entry(self, public: bytes) -> FoundingEntry | None:
         """Another party's entry."""
-        return self._read(f"entries/{party_id(public)}", ENTRY)
+        return self._read(f"entries/{party_id(public)}", FOUNDING_ENTRY)
 
     def entries(self) -> list[FoundingEntry]:
         """Entries of the others, by id."""
         files = sorted(self._entries.glob("[!.]*"))
-        found = [self._read(f"entries/{file.name}", ENTRY) for file in files]
+        found = [self._read(f"entries/{file.name}", FOUNDING_ENTRY) for file in files]
         return [entry for entry in found if entry is not None]
 
     def put_entry(self, entry: FoundingEntry) -> None:
         """Writes another party's entry, in place of an earlier one."""
-        write_atomic(self._entries / party_id(entry.public), ENTRY.pack(entry))
+        write_atomic(self._entries / party_id(entry.public), FOUNDING_ENTRY.pack(entry))
 
     def drop_entry(self, entry: FoundingEntry) -> None:
         """Removes another party's entry."""
@@ -177,12 +177,12 @@ class FoundingStore:
 
     def confirmation(self, public: bytes) -> FoundingConfirmation | None:
         """A party's consent."""
-        return self._read(f"confirmations/{party_id(public)}", CONFIRMATION)
+        return self._read(f"confirmations/{party_id(public)}", FOUNDING_CONFIRMATION)
 
     def put_confirmation(self, given: FoundingConfirmation) -> None:
         """Writes a party's consent."""
         file = self._confirmations / party_id(given.consent.party)
-        write_atomic(file, CONFIRMATION.pack(given))
+        write_atomic(file, FOUNDING_CONFIRMATION.pack(given))
 
     def terms(self) -> FoundingTerms | None:
         """The founder's terms; None where we are not the founder.

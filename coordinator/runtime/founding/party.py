@@ -26,10 +26,10 @@ from starling.protocol.chain.founding import (
     read_document,
 )
 from starling.protocol.chain.founding_messages import (
-    CONFIRMATION,
-    ENTRY,
-    RECORD,
-    ROSTER,
+    FOUNDING_CONFIRMATION,
+    FOUNDING_ENTRY,
+    FOUNDING_RECORD,
+    FOUNDING_ROSTER,
     FoundingRecord,
     FoundingRoster,
 )
@@ -128,20 +128,20 @@ def agree(
     roster = store.roster()
     if roster is None:
         say("waits until all parties are in")
-        said = document(ENTRY_FORMAT, ENTRY, entry)
+        said = document(ENTRY_FORMAT, FOUNDING_ENTRY, entry)
         answer = ask(said)
         with _doubted():
-            roster = read_document(ROSTER_FORMAT, ROSTER, answer)
+            roster = read_document(ROSTER_FORMAT, FOUNDING_ROSTER, answer)
             check_roster(roster, entry)
         store.put_roster(roster)
     record = store.record()
     if record is None:
         say(f"all {len(roster.entries)} parties are in; waits until all agree")
         given = own_confirmation(home, store, roster, asked.broker)
-        said = document(CONFIRMATION_FORMAT, CONFIRMATION, given)
+        said = document(CONFIRMATION_FORMAT, FOUNDING_CONFIRMATION, given)
         answer = ask(said)
         with _doubted():
-            record = read_document(RECORD_FORMAT, RECORD, answer)
+            record = read_document(RECORD_FORMAT, FOUNDING_RECORD, answer)
             check_record(record, roster)
             check_certificates(roster, record, entry)
         store.put_record(record)
