@@ -26,6 +26,7 @@ import msgspec
 from starling.durable.files import (
     FileLock,
     lock,
+    read_configured,
     read_if_present,
     storage_errors,
     sync_folder,
@@ -131,7 +132,7 @@ class FoundingStore:
           ConfigError: If it is missing or damaged.
         """
         file = self.path / "nonce"
-        content = read_if_present(file, NONCE_BYTES)
+        content = read_configured(file, NONCE_BYTES)
         if content is None or len(content) != NONCE_BYTES:
             raise self._damaged(file)
         return content
@@ -191,7 +192,7 @@ class FoundingStore:
           ConfigError: If the file is damaged.
         """
         file = self.path / "terms.json"
-        content = read_if_present(file, _TERMS_BYTES_MAX)
+        content = read_configured(file, _TERMS_BYTES_MAX)
         if content is None:
             return None
         try:
@@ -205,7 +206,7 @@ class FoundingStore:
 
     def token(self) -> str | None:
         """Line for the others."""
-        content = read_if_present(self.path / "token", TOKEN_CHARS_MAX)
+        content = read_configured(self.path / "token", TOKEN_CHARS_MAX)
         return None if content is None else content.decode("ascii", "replace").strip()
 
     def put_token(self, line: str) -> None:

@@ -36,10 +36,12 @@ def _entries(
         fleet,
         name,
         PublicKey(public),
-        *(3 * [draw(_digests)]),
+        SealingKey(draw(_digests)),
+        PublicKey(draw(_digests)),
+        PublicKey(draw(_digests)),
         () if broker is None else (broker,),
         draw(st.sampled_from(["", host])),
-        draw(_digests),
+        Digest(draw(_digests)),
         draw(_signatures),
     )
 

@@ -11,6 +11,7 @@ from starling.protocol.chain.founding_messages import (
     FoundingRecord,
 )
 from starling.protocol.errors import DecodeError, LimitError, ProofError, SignatureError
+from starling.protocol.ids import ChainId
 from tests.vectors import founding_samples as samples
 
 EVIL = samples.entry_of(5, "south")
@@ -116,7 +117,7 @@ def test_code_depends_on_chain_and_on_each_nonce(place: int) -> None:
     consents = list(samples.RECORD.consents)
     consents[place] = replace(consents[place], nonce=b"x" * 32)
     changed = replace(samples.RECORD, consents=tuple(consents))
-    elsewhere = replace(samples.RECORD, chain=EVIL.commitment)
+    elsewhere = replace(samples.RECORD, chain=ChainId(EVIL.commitment))
 
     codes = {
         founding.founding_code(each) for each in (samples.RECORD, changed, elsewhere)

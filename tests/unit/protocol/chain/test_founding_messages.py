@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from starling.protocol.chain.credit_policy import NO_ECONOMY
 from starling.protocol.chain.founding_messages import (
     FOUNDING_ROSTER,
     FoundingEntry,
@@ -93,9 +94,7 @@ def test_roster_in_another_order_is_refused() -> None:
 
 def test_roster_with_an_entry_of_another_fleet_is_refused() -> None:
     entries = (samples.ENTRY, samples.OTHER)
-    made = genesis_of(
-        entries, "meadow", 1, FaultModel.BYZANTINE, 10, samples.NO_ECONOMY
-    )
+    made = genesis_of(entries, "meadow", 1, FaultModel.BYZANTINE, 10, NO_ECONOMY)
 
     with pytest.raises(DecodeError, match="another fleet"):
         replace(samples.ROSTER, genesis=made)
