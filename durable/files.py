@@ -352,6 +352,25 @@ def lock(path: Path) -> FileLock:
     return FileLock(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """True while some process holds the lock of a file; False if it cannot be looked at.
+
+    Args:
+      path: The lock file; not changed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def wait_for_lock(path: Path) -> FileLock:
     """Takes an exclusive lock once whoever holds it has given it back.
 

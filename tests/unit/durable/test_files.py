@@ -135,6 +135,18 @@ def test_lock_held_by_another_process_names_its_pid(tmp_path: Path) -> None:
         files.lock(path).release()
 
 
+def test_lock_is_seen_from_outside_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not files.is_locked(path)
+
+    with files.lock(path):
+        assert files.is_locked(path)
+        content = path.read_bytes()
+
+    assert not files.is_locked(path)
+    assert path.read_bytes() == content
+
+
 def test_lock_released_can_be_taken_again(tmp_path: Path) -> None:
     with files.lock(tmp_path / "lock"), pytest.raises(ConfigError, match="already"):
         files.lock(tmp_path / "lock")
