@@ -30,7 +30,14 @@ MUTANTS = (*PRIVACY, *CLIPPING, *LEDGER, *DOOR, *CHAIN)
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 540.0
 _LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "demo", "results"
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "build",
+    "demo",
+    "results",
 )
 _TESTS_FAILED = 1
 
