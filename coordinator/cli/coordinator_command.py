@@ -341,7 +341,14 @@ def _say(text: str) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
-    return install_verb.install(ServiceKind.COORDINATOR, options, options.home)
+    kind = ServiceKind.COORDINATOR
+    home = CoordinatorHome(Path(options.home or kind.home).absolute())
+    # Enrolment, renewals and revocations of the broker beside it are written there.
+    broker = str(ServiceKind.BROKER.home)
+    if home.settings_file.exists():
+        broker = home.config().broker.home
+    writable = [Path(broker).absolute()] if broker else []
+    return install_verb.install(kind, options, options.home, writable)
 
 
 def _id(options: argparse.Namespace) -> int:

@@ -64,6 +64,11 @@ class CoordinatorHome:
     path: Path
 
     @property
+    def settings_file(self) -> Path:
+        """Path of `coordinator.toml`."""
+        return self.path / FILE
+
+    @property
     def inbox(self) -> Path:
         """Transactions and blobs from the operator's commands."""
         return self.path / "inbox"

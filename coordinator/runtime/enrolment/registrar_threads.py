@@ -38,6 +38,7 @@ from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.enrolment.renewal_desk import RenewalDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
+from starling.coordinator.runtime.operations.process_liveness import is_locked
 from starling.durable.files import is_there, lock
 from starling.protocol.errors import (
     ConfigError,
@@ -138,9 +139,10 @@ def _answer_alone(
                 _open(desks, stack, ending)
                 ending.wait()
         except FederationError as error:
-            # Another coordinator answers, or a file is damaged.
+            # Another coordinator answers, or files cannot be written or read.
+            level = logging.INFO if is_locked(store.lock_file) else logging.WARNING
             if told.is_new(str(error), time.monotonic()):
-                log.info("newcomers are not answered from here: %s", error)
+                log.log(level, "newcomers are not answered from here: %s", error)
             ending.wait(LOCK_RETRY_S)
 
 
