@@ -57,7 +57,8 @@ def add_founding(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--anew",
         action="store_true",
-        help="with --parties: forget who came before, and make another token",
+        help="with --parties: forget who came before, and make another token; once "
+        "all agreed: make another token, for one that did not hear of it",
     )
     verb.add_argument(
         "--fault-model",
