@@ -13,6 +13,8 @@ BENCHMARKS := wire idle_agent overhead ingest finality attacks recovery throughp
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes; without compiled files each compiles 1,200 modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Show this list

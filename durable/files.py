@@ -335,7 +335,7 @@ def lock(path: Path) -> FileLock:
       StorageError: If the file cannot be made.
     """
     with storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+        descriptor = _open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
@@ -362,10 +362,29 @@ def wait_for_lock(path: Path) -> FileLock:
       StorageError: If the file cannot be made.
     """
     with storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+        descriptor = _open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:
             os.close(descriptor)
             raise
     return FileLock(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Opens a lock file, which belongs to its folder's owner also if root makes it.
+
+    A command run as root would otherwise keep the service of that folder out. Links are
+    not followed: whoever owns the folder could lead root to any file by one.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, PRIVATE_MODE)
+    try:
+        found, folder = os.fstat(descriptor), path.parent.stat()
+        is_roots = os.geteuid() == found.st_uid == 0 and found.st_nlink == 1
+        if is_roots and folder.st_uid != 0 and stat.S_ISREG(found.st_mode):
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -52,8 +52,6 @@ LISTENERS_MAX = 4096
 """Newcomers whose connection is remembered; others hear when they ask again."""
 YOUNG_S = 2.0
 """For which tokens that were just changed are read again and again."""
-RETRY_S = 15.0
-"""After which an admission that cannot be made now is tried again."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class RegistrarDesk:
     def __init__(
         self,
         home: CoordinatorHome,
+        fleet: str,
         registrar: Registrar,
         store: EnrolmentStore,
         now_s: Callable[[], float],
@@ -84,6 +83,7 @@ class RegistrarDesk:
 
         Args:
           home: With the operator's key and the broker's folder.
+          fleet: Name of the fleet, which may have no genesis yet.
           registrar: The rules.
           store: Prepared.
           now_s: Unix time.
@@ -97,7 +97,7 @@ class RegistrarDesk:
         self._store = store
         self._now_s = now_s
         self._newcomers = newcomers
-        self._topics = Topics(home.genesis().fleet)
+        self._topics = Topics(fleet)
         self._guard = threading.Lock()
         self._claims = {claim.stem: claim for claim in store.claims()}
         self._listeners: dict[str, _Listener] = {}
@@ -228,6 +228,9 @@ class RegistrarDesk:
         digest = _digest(found.transcript)
         if known is not None and known.document == document:
             claim = replace(known, code=found.code, transcript=digest)
+            refused = known.state is ClaimState.REFUSED
+            if refused and self._newcomers[known.kind].hears_again:
+                claim = replace(claim, state=ClaimState.ACCEPTED, detail="")
         else:
             used = sum(each.token == token for each in self._claims.values())
             if known is None and used >= found.token.uses:
@@ -280,7 +283,8 @@ class RegistrarDesk:
             log.warning("%s waits to be enrolled: %s", claim.name, error)
             admission = None
         if admission is None:
-            self._retry_at_s[claim.stem] = self._now_s() + RETRY_S
+            retry_s = self._newcomers[claim.kind].retry_s
+            self._retry_at_s[claim.stem] = self._now_s() + retry_s
             return []
         with self._guard:
             now = self._claims[claim.stem]

@@ -14,10 +14,8 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
 )
-from starling.coordinator.runtime.enrolment.registrar_desk import (
-    RETRY_S,
-    RegistrarDesk,
-)
+from starling.coordinator.runtime.enrolment.newcomers import RETRY_S
+from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
     assemble_genesis,
@@ -52,6 +50,8 @@ class Gate:
 
     says: bytes | Exception | None = b'{"admitted": 1}'
     asked: list[str] = field(default_factory=list)
+    retry_s: float = RETRY_S
+    hears_again: bool = False
 
     def name(self, document: bytes) -> str:
         if not document.isalnum():
@@ -87,7 +87,7 @@ class World:
         )
         gates = dict.fromkeys(EnrolmentKind, self.gate)
         self.desk = RegistrarDesk(
-            self.home, rules, self.store, lambda: self.now_s, gates
+            self.home, "meadow", rules, self.store, lambda: self.now_s, gates
         )
 
     def token(self, uses: int = 1, *, by_hand: bool = False) -> None:
