@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, arrows
 
 .PHONY: test
 test: setup ## All tests; unit and simulation in parallel, then everything with a broker
-	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak'
+	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak and not machine'
 	$(BIN)/pytest -q -n $(JOBS) --dist loadscope -m 'e2e and not soak'
 
 .PHONY: soak
