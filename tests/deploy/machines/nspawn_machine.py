@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.deadline import DEADLINE_S
@@ -64,9 +65,9 @@ class NspawnMachine:
                 stderr=console,
                 start_new_session=True,
             )
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
-        self.wait("a leader", lambda: bool(children.read_text().split()))
-        self._leader = int(children.read_text().split()[0])
+        pid = self._nspawn.pid
+        self.wait("first process", lambda: first_process(pid) != 0)
+        self._leader = first_process(pid)
         self.wait("systemd", lambda: self.state() in ("running", "degraded"))
 
     def state(self) -> str:
@@ -120,6 +121,10 @@ class NspawnMachine:
         """Main process of a unit as the machine numbers it; 0 for none."""
         return int(self.shown(unit, "MainPID"))
 
+    def signal(self, pid: int, name: str) -> None:
+        """Sends a signal to a process of the machine, which may have no `kill`."""
+        self.run("sh", "-c", f"kill -{name} {pid}")
+
     def enforce_limits(self) -> None:
         """Lets the machine's systemd write the control groups that it is given.
 
@@ -150,3 +155,19 @@ class NspawnMachine:
             os.kill(self._leader, signal.SIGKILL)
         self._nspawn.wait(DEADLINE_S)
         self._nspawn, self._leader = None, 0
+
+
+def first_process(nspawn: int) -> int:
+    """The child of a nspawn that is process 1 of its machine; 0 while there is none.
+
+    A helper that makes it is a child, too, and ends.
+    """
+    for child in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
+        with suppress(OSError):
+            lines = Path(f"/proc/{child}/status").read_text().splitlines()
+            (numbers,) = [
+                line.split()[1:] for line in lines if line.startswith("NSpid")
+            ]
+            if len(numbers) > 1 and numbers[-1] == "1":
+                return int(child)
+    return 0

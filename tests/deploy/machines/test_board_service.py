@@ -37,7 +37,7 @@ def edited(board: NspawnMachine, text: str) -> Iterator[None]:
     try:
         yield
     finally:
-        board.run("rm", f"{folder}/test.conf")
+        board.run("rm", "-r", folder)
         board.run("systemctl", "daemon-reload")
         board.run("systemctl", "restart", AGENT_UNIT)
 
@@ -82,7 +82,7 @@ def test_check_has_no_fault_on_a_fresh_board(board: NspawnMachine) -> None:
 def test_killed_agent_is_started_again_and_goes_on(training: NspawnMachine) -> None:
     before = training.main_pid(AGENT_UNIT)
 
-    training.run("kill", "-KILL", str(before))
+    training.signal(before, "KILL")
 
     another_process(training, AGENT_UNIT, before)
     goes_on(training)
@@ -94,7 +94,7 @@ def test_killed_coordinator_is_started_again_and_the_board_goes_on(
 ) -> None:
     before = fleet.server.main_pid(COORDINATOR_UNIT)
 
-    fleet.server.run("kill", "-KILL", str(before))
+    fleet.server.signal(before, "KILL")
 
     another_process(fleet.server, COORDINATOR_UNIT, before)
     goes_on(training)
@@ -108,7 +108,7 @@ def test_agent_that_hangs_is_seen_and_ended_by_the_watchdog(
         goes_on(training)
         before = training.main_pid(AGENT_UNIT)
 
-        training.run("kill", "-STOP", str(before))
+        training.signal(before, "STOP")
         hung = agent_status(training)["hung"]
 
         another_process(training, AGENT_UNIT, before)
@@ -154,6 +154,7 @@ def test_trainer_beyond_the_units_memory_dies_alone(training: NspawnMachine) -> 
         status = agent_status(training)
 
         assert training.main_pid(AGENT_UNIT) == before
+        assert status["running"]
         assert status["condition"] == "rests after a failed training"
         assert status["until"] is not None
     goes_on(training)
