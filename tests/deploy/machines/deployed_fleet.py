@@ -7,10 +7,12 @@ import json
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from starling.compiler import compile_model, write_bundle
 from starling.fleet.reference_models import build_model
@@ -65,13 +67,23 @@ class DeployedFleet:
       server: Where broker and coordinator run as services.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Founds the fleet by docs/servers.md, and publishes a task.
+    def __init__(
+        self,
+        folder: Path,
+        model: onnx.ModelProto | None = None,
+        write_data: Callable[[Path, int], None] | None = None,
+    ) -> None:
+        """Makes the server's root folder.
 
         Args:
           folder: For the machines' root folders.
+          model: What is trained; a small linear one by default.
+          write_data: Writes the data of a board with that number into a new folder.
         """
         self._folder = folder
+        rng = np.random.default_rng(1)
+        self._model = model or build_model("softmax", (INPUTS,), CLASSES, rng)
+        self._write_data = write_data or write_records
         root = machine_images.copy(
             machine_images.debian_with_mosquitto(), folder / "meadow"
         )
@@ -82,7 +94,7 @@ class DeployedFleet:
         self.boards: list[NspawnMachine] = []
 
     def found(self) -> None:
-        """Boots the server and runs the commands of docs/servers.md."""
+        """Founds the fleet by the commands of docs/servers.md, and publishes a task."""
         self.server.boot()
         offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root; "
         page = _DOCS / "servers.md"
@@ -95,9 +107,8 @@ class DeployedFleet:
 
     def _publish(self) -> None:
         place = self.server.root / "srv/task"
-        model = build_model("softmax", (INPUTS,), CLASSES, np.random.default_rng(1))
         place.mkdir()
-        write_bundle(compile_model(model, loss="cross-entropy"), place / "bundle")
+        write_bundle(compile_model(self._model, loss="cross-entropy"), place / "bundle")
         (place / "task.toml").write_text(TASK)
         self.operate(
             "publish", "--bundle", "/srv/task/bundle", "--task", "/srv/task/task.toml"
@@ -131,7 +142,7 @@ class DeployedFleet:
         name = f"board{number}"
         root = machine_images.copy(machine_images.debian(), self._folder / name)
         shutil.copy(package, root / "root")
-        write_records(root / RECORDS.lstrip("/"), number)
+        self._write_data(root / RECORDS.lstrip("/"), number)
         board = NspawnMachine(root, name)
         self.boards.append(board)
         board.tell_host(HOST, f"10.77.{number}.1")
