@@ -22,6 +22,7 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.float64_reference import Reference
 from starling.compiler.bundle.random_examples import draw, one
 from starling.engine.graph_check import checked_graph
+from starling.engine.onnx_graph import Graph
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session  # noqa: TID251 - this check runs graphs
 from starling.protocol.errors import OperationError
 from starling.protocol.model.training_bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT
@@ -41,6 +42,9 @@ NOISE = 0.01
 """Of later draws, which move theta by this share of its own size: a fresh model may
 stand at a kink exactly, as with biases of 0 behind a ReLU."""
 _TINY = 1e-30
+OPTIMISED_NODES_MAX = 4096
+"""Of a graph that is loaded as boards do; the runtime's rewriting of larger ones takes
+time that grows with the square of their nodes, and runs do not."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,14 @@ class _Checker:
     def __init__(self, bundle: Bundle) -> None:
         graphs = bundle.opened.graphs
         self._bundle = bundle
-        self._gradient: GraphSession = open_session(graphs[GRADIENT])
-        self._private: GraphSession = open_session(graphs[PRIVATE_GRADIENT])
+        self._gradient = _opened(graphs[GRADIENT])
+        self._private = _opened(graphs[PRIVATE_GRADIENT])
         # Slopes are compared where no step is taken; see `straight_through`.
         gradient = bundle.standalone(GRADIENT)
         self._unheld = unheld(gradient)
         self._smooth = self._gradient
         if self._unheld != gradient:
-            self._smooth = open_session(checked_graph(self._unheld))
+            self._smooth = _opened(checked_graph(self._unheld))
         self._loss = Reference(unheld(bundle.standalone(EVALUATE)))
 
     def drawn(
@@ -206,6 +210,10 @@ class _Checker:
 
     def _exact(self, batch: Batch) -> NDArray[np.float64]:
         return Reference(self._unheld).run("gradient", batch)
+
+
+def _opened(graph: Graph) -> GraphSession:
+    return open_session(graph, optimised=len(graph.nodes) <= OPTIMISED_NODES_MAX)
 
 
 def _relative(found: NDArray[np.generic], expected: NDArray[np.float64]) -> float:

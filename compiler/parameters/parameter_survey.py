@@ -147,7 +147,7 @@ def _behind(sheet: SurveyedModel, places: set[str]) -> set[str]:
             static.update(node.outputs)
     found: set[str] = set()
     for node in reversed(sheet.nodes):
-        wanted = (places | found).intersection(node.outputs)
+        wanted = {name for name in node.outputs if name in places or name in found}
         known = node.kind in REWRITTEN or (node.kind in RULES and not steps(node))
         if wanted and known and static.issuperset(wanted):
             found.update(node.inputs)

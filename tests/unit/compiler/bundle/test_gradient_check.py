@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from starling.compiler import Bundle, cli, compile_model
+from starling.compiler.bundle import gradient_check
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.engine.opened_bundle import open_files
 from starling.protocol.errors import OperationError
@@ -153,3 +154,40 @@ def test_command_says_what_no_example_moves(
     cli.main([str(path), "--loss", "mse", "--check"])
 
     assert ("warning: the gradient" in capsys.readouterr().err) == bool(said)
+
+
+def _deep(depth: int) -> onnx.ModelProto:
+    """Two linear layers with so many elementwise nodes between them."""
+    nodes = [node("MatMul", ["x", "a"], ["v0"])]
+    for index in range(depth):
+        source, earlier = f"v{index}", f"v{max(0, index - 2)}"
+        inputs = [source, earlier] if index % 2 else [source]
+        nodes.append(node("Add" if index % 2 else "Tanh", inputs, [f"v{index + 1}"]))
+    nodes.append(node("MatMul", [f"v{depth}", "b"], ["out"]))
+    weights: dict[str, NDArray[np.generic]] = {
+        "a": weight(RNG, 4, 5),
+        "b": weight(RNG, 5, 3),
+    }
+    return build(nodes, weights, (4,), (3,))
+
+
+def test_graph_too_large_to_be_optimised_is_judged_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gradient_check, "OPTIMISED_NODES_MAX", 0)
+    bundle = compile_model(_deep(6), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
+    with pytest.raises(OperationError, match="the gradients are wrong"):
+        check_bundle(_spoilt(bundle, 1.003), np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_graph_of_thousands_of_nodes_is_checked() -> None:
+    bundle = compile_model(_deep(2_000), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
