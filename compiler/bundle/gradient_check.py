@@ -24,7 +24,7 @@ from starling.compiler.bundle.random_examples import draw, one
 from starling.engine.graph_check import checked_graph
 from starling.engine.onnx_graph import Graph
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session  # noqa: TID251 - this check runs graphs
-from starling.protocol.errors import OperationError
+from starling.protocol.errors import EngineError, OperationError
 from starling.protocol.model.training_bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT
 from starling.protocol.privacy.clipping_functions import clip_scale
 
@@ -119,7 +119,7 @@ class _Checker:
     ) -> GradientErrors:
         """The errors on one batch."""
         manifest = self._bundle.manifest
-        batch = draw(theta, manifest, EXAMPLES, rng)
+        batch = self._batch(theta, rng)
         singles = np.stack(
             [self._gradient.run(one(batch, index))[0] for index in range(EXAMPLES)]
         ).astype(np.float64)
@@ -139,6 +139,30 @@ class _Checker:
             kinks=kinks,
             idle=self._idle(singles),
         )
+
+    def _batch(self, theta: NDArray[np.float32], rng: np.random.Generator) -> Batch:
+        """Examples that the graphs run on.
+
+        A model that looks places up in what it computes may know few of them; zeros and
+        ones are places wherever there are two.
+
+        Raises:
+          OperationError: If the graphs run on none.
+        """
+        batch = draw(theta, self._bundle.manifest, EXAMPLES, rng)
+        bits = rng.integers(0, 2, batch["x"].shape).astype(np.float32)
+        try:
+            self._gradient.run(batch)
+        except EngineError as error:
+            batch = {**batch, "x": bits}
+            try:
+                self._gradient.run(batch)
+            except EngineError:
+                line = " ".join(str(error).split())[:300]
+                raise OperationError(
+                    f"the gradients cannot be checked: {line}"
+                ) from error
+        return batch
 
     def _idle(self, singles: NDArray[np.float64]) -> tuple[str, ...]:
         return tuple(
