@@ -14,6 +14,7 @@ from starling.agent.loop.restored_state import pending_uploads
 from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.home_store import HomeStore
+from starling.agent.runtime.privacy_ledger.label_journal import open_label_journal
 from starling.agent.runtime.privacy_ledger.ledger_integrity import open_ledger
 from starling.agent.runtime.process_trainer import TrainerSetup
 from starling.agent.runtime.status_monitor import LOG, AgentPlace
@@ -129,7 +130,15 @@ def assemble(
         settings,
         state,
         effects,
-        HomeStore(home, opened.journal, spool, index, ProofFolder(home.proofs), blobs),
+        HomeStore(
+            home,
+            opened.journal,
+            open_label_journal(home, opened.ledger),
+            spool,
+            index,
+            ProofFolder(home.proofs),
+            blobs,
+        ),
         TrainerProcess(put, home.state / "trainer.log", trainer),
         _setup(config, profile, data),
         MqttLink(link_settings, put, random.SystemRandom().random),
@@ -160,7 +169,7 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
             file=str(home.config_file),
             key="data.path",
         )
-    for name in ("keys", "state", "spool"):
+    for name in ("keys", "state", "spool", "labels"):
         if data.is_relative_to((home.path / name).resolve()):
             raise ConfigError(
                 f"is in {name}/; data need a folder of their own",
@@ -228,6 +237,7 @@ def _settings(
         left=followed.left,
         trust_bundle=config.privacy.trust_bundle,
         tells_health=config.privacy.tell_health,
+        labels_micro=config.privacy.labels_micro(),
     )
 
 
@@ -247,6 +257,7 @@ def _setup(config: AgentConfig, profile: Profile, data: Path) -> TrainerSetup:
         config.privacy.trust_bundle,
         training.timeout_s,
         training.keep_s,
+        config.privacy.labels_micro(),
     )
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from starling.agent.privacy.release_cost import label_losses
 from starling.agent.round.next_actions import next_action
 from starling.agent.round.readiness import condition, phase, pledge_of
 from starling.agent.runtime.machine_info import clock_is_plausible
@@ -25,11 +26,16 @@ from starling.agent.step.state import (
     ProvenVersion,
 )
 from starling.agent.sync.refusal_record import reason_name
-from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
+from starling.agent.training.trainer_messages import (
+    ConfinementReport,
+    DataFacts,
+    LabelFacts,
+)
 from starling.broker.certificate_reader import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
 from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
 from starling.protocol.ids import device_id, device_name
+from starling.protocol.learning.task import LABEL_RESPONSE, MICRO
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.chunks import CHUNK_BYTES
@@ -38,6 +44,7 @@ STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
 HEARTBEAT_S = 10.0
 GROUP_MODE = 0o640
+_DELTA_WITHOUT_CAP = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class RuntimeFacts:
       last_update: The last update that a coordinator accepted, and when; None if none
         was since the start.
       certificate_days: Until the board's certificate ends; None if that is not known.
+      labels: Of the labels that the last trainer drew; None before there were any.
     """
 
     broker: str
@@ -74,6 +82,7 @@ class RuntimeFacts:
     data_claim: str = ""
     last_update: dict[str, Any] | None = None
     certificate_days: float | None = None
+    labels: LabelFacts | None = None
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
@@ -102,7 +111,7 @@ def describe(
     """The status as a JSON document."""
     offer, found = state.offer, around.found
     outside = asdict(around)
-    del outside["found"]
+    del outside["found"], outside["labels"]
     now = _condition(settings, state, around, now_s)
     document: dict[str, Any] = {
         "device": settings.device,
@@ -135,6 +144,7 @@ def describe(
         "refused": _refused(state, now_s),
         "leases": state.leases,
         "privacy": _privacy(settings, state),
+        "labels": _labels(settings, state, around.labels),
         "fetch": _fetch(state.fetch),
         "spool": [_upload(item, state.sending) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
@@ -218,7 +228,11 @@ def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
         left = ledger.releases_left(
             state.chain, settings.task, offer.spec.privacy, settings.windows
         )
-    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / 10**6
+    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / MICRO
+    if epsilon is not None and _draws_labels(state):
+        # Their account is another one; this is what releases of records paid.
+        delta = _DELTA_WITHOUT_CAP if cap is None else cap.delta
+        epsilon = ledger.epsilon(delta) if ledger.units else 0.0
     return {
         "unit": _unit(state),
         "epsilon": epsilon,
@@ -236,12 +250,42 @@ def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
     }
 
 
+def _labels(
+    settings: AgentSettings, state: AgentState, found: LabelFacts | None
+) -> dict[str, Any] | None:
+    """The account of labels; None where none were drawn and none may be."""
+    draws = _draws_labels(state)
+    drew = any(LABEL_RESPONSE in paid.kinds for paid in state.ledger.paid)
+    if not (draws or drew or settings.labels_micro):
+        return None
+    each = state.offer.spec.privacy.epsilon_micro if state.offer and draws else None
+    return {
+        "unit": "label, drawn once; inputs are public",
+        "epsilon": None if each is None else each / MICRO,
+        "epsilon_cap": settings.labels_micro / MICRO,
+        "epsilon_most": None if found is None else found.most_micro / MICRO,
+        "answers": None if found is None else found.answers,
+        "outdated": None if found is None else found.outdated,
+        "left_out": None if found is None else found.left_out,
+        "forgotten_draws": label_losses(state.ledger.paid),
+    }
+
+
+def _draws_labels(state: AgentState) -> bool:
+    """True if the board's task has labels drawn."""
+    offer = state.offer
+    return offer is not None and offer.spec.privacy.mechanism == LABEL_RESPONSE
+
+
 def _unit(state: AgentState) -> str | None:
     """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
     mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)
-    if not mechanisms or NONE in mechanisms:
+    if NONE in mechanisms:
+        return None
+    mechanisms.discard(LABEL_RESPONSE)
+    if not mechanisms:
         return None
     return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
