@@ -84,7 +84,7 @@ class PrivacySettings:
     )
 
     def labels_micro(self) -> int:
-        """What each label may pay, in units of 10^-6."""
+        """Epsilon that each label may pay, in units of 10^-6."""
         return math.floor(self.label_epsilon * 1e6)
 
     def cap(self) -> Budget | None:

@@ -217,7 +217,7 @@ class LabelLedger:
         return max((max(twins) for twins in accounts), default=0)
 
     def _apart_micro(self, terms: LabelTerms) -> int:
-        """What any label may have paid beside its account under these inputs."""
+        """The most that a label can have paid beside its account under these inputs."""
         others = [inputs for inputs in self._paid if inputs != terms.inputs]
         each_micro = max(self._dearest_micro, terms.epsilon_micro)
         lost_micro = terms.losses * each_micro

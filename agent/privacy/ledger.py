@@ -86,11 +86,9 @@ class PrivacyLedger:
       carried: What other ledgers had paid for the data set.
       below: By task of a chain, the version below which none is trained from again.
       beliefs: By task of a chain, the hash of what it was when it was first believed.
-      owner: The ledger's own id; empty before it has one.
+      owner, length: The ledger's own id, empty before it has one; entries of its journal.
       spent: Why everything counts as spent; empty if it does not.
-      length: Entries in the journal.
-      labels_micro: What each label may pay, as epsilon in units of 10^-6, where the
-        owner says that inputs are public; 0 for no such tasks.
+      labels_micro: Epsilon that each label may pay, in 10^-6, where inputs are public.
     """
 
     cap: Budget | None

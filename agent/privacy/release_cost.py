@@ -67,7 +67,7 @@ def overdrawn_text(paid: float, after: float, task: Budget, cap: Budget | None) 
 
 
 def label_losses(paid: Iterable[Priced]) -> int:
-    """How often labels may have been drawn by a life that this one forgot."""
+    """Number of times that labels may have been drawn by a forgotten life."""
     return sum(isinstance(each, ProvenReleases) and each.draws_labels for each in paid)
 
 

@@ -15,7 +15,10 @@ from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.home_store import HomeStore
 from starling.agent.runtime.privacy_ledger.label_journal import open_label_journal
-from starling.agent.runtime.privacy_ledger.ledger_integrity import open_ledger
+from starling.agent.runtime.privacy_ledger.ledger_integrity import (
+    OpenedLedger,
+    open_ledger,
+)
 from starling.agent.runtime.process_trainer import TrainerSetup
 from starling.agent.runtime.status_monitor import LOG, AgentPlace
 from starling.agent.runtime.storage.agent_home import AgentHome
@@ -130,21 +133,25 @@ def assemble(
         settings,
         state,
         effects,
-        HomeStore(
-            home,
-            opened.journal,
-            open_label_journal(home, opened.ledger),
-            spool,
-            index,
-            ProofFolder(home.proofs),
-            blobs,
-        ),
+        _store(home, opened, spool, index, blobs),
         TrainerProcess(put, home.state / "trainer.log", trainer),
         _setup(config, profile, data),
         MqttLink(link_settings, put, random.SystemRandom().random),
         data,
         AgentPlace(broker, profile.name, opened.place.value),
     )
+
+
+def _store(
+    home: AgentHome,
+    opened: OpenedLedger,
+    spool: Spool,
+    index: SpoolIndex,
+    blobs: BlobStore,
+) -> HomeStore:
+    labels = open_label_journal(home, opened.ledger)
+    proofs = ProofFolder(home.proofs)
+    return HomeStore(home, opened.journal, labels, spool, index, proofs, blobs)
 
 
 def _released_at_s(index: SpoolIndex, now_s: float) -> float:

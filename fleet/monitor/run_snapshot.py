@@ -168,14 +168,14 @@ class PrivacyTerms:
 
     @property
     def drawn_text(self) -> str:
-        """What was drawn where, for people."""
+        """Draws of noise or labels and their place, for people."""
         if not self.noise_multiplier:
             return "each label drawn once on its board, inputs public"
         return "noise drawn on the board"
 
     @property
     def noise_text(self) -> str:
-        """Where noise is and how much, for people."""
+        """Place and size of the noise, for people."""
         if not self.noise_multiplier:
             return "in the labels, drawn once"
         return f"{self.noise_multiplier:.2f} x clip {self.clip:g}"

@@ -37,7 +37,7 @@ def keep_threshold(epsilon_micro: int, classes: int) -> int:
       classes: K, in [2, 2^16].
 
     Returns:
-      In [2^64 / K - 2, 2^64 - 2].
+      In [2^64 / K - 2, 2^64 - 1]: some draws give another class, however large epsilon.
 
     Raises:
       ConfigError: If an argument is out of bounds.

@@ -318,7 +318,7 @@ def _policies(state: CoordinatorState) -> frozenset[PrivacyPolicy]:
 
 
 def _unit(policies: frozenset[PrivacyPolicy]) -> str:
-    """What the shown epsilon is of."""
+    """Unit of the shown epsilon."""
     mechanisms = {policy.mechanism for policy in policies} - {NONE}
     if mechanisms == {LABEL_RESPONSE}:
         return "label, drawn once on the board; inputs are public"
