@@ -86,9 +86,9 @@ class PrivacyLedger:
       carried: What other ledgers had paid for the data set.
       below: By task of a chain, the version below which none is trained from again.
       beliefs: By task of a chain, the hash of what it was when it was first believed.
-      owner, length: The ledger's own id, empty before it has one; entries of its journal.
+      owner, length: The ledger's own id, once it has one; entries of its journal.
       spent: Why everything counts as spent; empty if it does not.
-      labels_micro: Epsilon that each label may pay, in 10^-6, where inputs are public.
+      labels_micro: Epsilon that each label may pay, in units of 10^-6.
     """
 
     cap: Budget | None

@@ -74,7 +74,7 @@ def test_fleet_run_draws_labels_once_on_each_board_and_says_what_that_hides(
     assert document["versions"][-1]["accuracy"] > 0.7
     assert document["privacy"]["unit"] == "one label"
     assert document["privacy"]["delta"] == 0.0
-    assert document["verified"] is True
+    assert document["chain"]["verified"] is True
     boards = sorted((tmp_path / "home" / "boards").iterdir())
     assert len(boards) == 3
     for board in boards:
