@@ -14,6 +14,7 @@ from starling.fleet.fronts.front_catalog import HEAD_MODEL, ORIENTATION, front_n
 from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.fleet.timeline.board_faults import board_faults
+from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import lasts_s, timeline
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
@@ -227,7 +228,9 @@ class FleetPlan:
           ConfigError: If the timeline is none.
         """
         of_coordinators = timeline(self.fault, self.coordinators)
-        return lasts_s([*of_coordinators, *board_faults(self.fault, self.boards_max)])
+        of_brokers = broker_faults(self.fault, self.brokers)
+        of_boards = board_faults(self.fault, self.boards_max)
+        return lasts_s([*of_coordinators, *of_brokers, *of_boards])
 
     def resolved(self, boards: int, examples: int) -> "FleetPlan":
         """The plan once it is known how many boards the data name.

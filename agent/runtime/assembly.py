@@ -164,7 +164,8 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
     # A service's folder is made anew with a group that may enter it: no harm is done.
     was_open = bool(stat.S_IMODE(home.path.stat().st_mode) & _OPEN)
     closed = home.make_private()
-    if closed:
+    # systemd gives its own folder back to the group before each start.
+    if closed and (was_open or closed != [home.path]):
         # A file that was copied in was out of reach as long as its folders were closed.
         level = logging.WARNING if was_open else logging.INFO
         LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))

@@ -1,6 +1,7 @@
 """Status of a running agent, and where it is written: `status.json`."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -12,7 +13,12 @@ from typing import Any
 
 from starling.agent.privacy.release_cost import label_losses
 from starling.agent.round.next_actions import next_action
-from starling.agent.round.readiness import condition, phase, pledge_of
+from starling.agent.round.readiness import (
+    condition,
+    phase,
+    pledge_of,
+    rest_until_s,
+)
 from starling.agent.runtime.machine_info import clock_is_plausible
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.ongoing_work import (
@@ -24,6 +30,7 @@ from starling.agent.step.state import (
     AgentSettings,
     AgentState,
     ProvenVersion,
+    ReadinessCondition,
 )
 from starling.agent.sync.refusal_record import reason_name
 from starling.agent.training.trainer_messages import (
@@ -120,6 +127,7 @@ def describe(
         "boot": settings.boot,
         "condition": now,
         "next_action": next_action(now),
+        **_rest(settings, state, now, now_s),
         "phase": phase(settings, state, now_s).name.lower(),
         "connected": state.connected,
         "task": settings.task,
@@ -180,6 +188,32 @@ def _condition(
     settings: AgentSettings, state: AgentState, around: RuntimeFacts, now_s: float
 ) -> str:
     return around.disk_said or condition(settings, state, now_s).value
+
+
+def _rest(
+    settings: AgentSettings, state: AgentState, now: str, now_s: float
+) -> dict[str, str | None]:
+    """Reason why the board rests, and until when; None for both where it does not.
+
+    Until then no training starts; after it the next one begins with a lease.
+    """
+    wait_s = rest_until_s(settings, state) - now_s
+    why = {
+        ReadinessCondition.PACED.value: _pace(settings, state),
+        ReadinessCondition.RESTING.value: f"{state.failures} trainings failed in a row",
+    }.get(now)
+    until = utc_text(time.time() + wait_s) if why and math.isfinite(wait_s) else None
+    return {"why": why, "until": until}
+
+
+def _pace(settings: AgentSettings, state: AgentState) -> str:
+    """Setting that spreads the updates, in the words of agent.toml."""
+    pace, offer = settings.pace, state.offer
+    planned = 0 if offer is None else offer.spec.privacy.releases
+    if planned and pace.period_s and pace.period_s / planned >= pace.between_s:
+        days = f"{pace.period_s / 86_400:.6g}"
+        return f"the task's {planned} updates are spread over pace.period_days = {days}"
+    return f"pace.between_s = {pace.between_s:g}"
 
 
 def _fetch(fetch: BlobDownload | None) -> dict[str, int] | None:

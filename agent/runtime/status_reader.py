@@ -28,6 +28,8 @@ HUNG_S = 30.0
 _ENDED_BYTES_MAX = 1 << 16
 _FIRST = (
     "condition",
+    "why",
+    "until",
     "next_action",
     "running",
     "hung",
@@ -77,6 +79,7 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
         # What the last run showed is no more true of it.
         document["phase"] = DevicePhase.DISCONNECTED.name.lower()
         document["connected"] = False
+        document["why"] = document["until"] = None
     return _ordered(document)
 
 

@@ -3,6 +3,7 @@
 Source: as `protocol.wire.enrolment_messages`.
 """
 
+import logging
 import os
 import queue
 import random
@@ -43,9 +44,16 @@ from starling.protocol.wire.enrolment_messages import (
 )
 from starling.protocol.wire.enrolment_token import EnrolmentToken
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
+
+log = logging.getLogger("starling.enrolment")
 
 RESEND_S = 5.0
 """After which a message without an answer is sent again."""
+NOBODY_ANSWERS = (
+    "the broker is there, and no coordinator answers newcomers yet: "
+    "see `starling coordinator check` there"
+)
 _CHALLENGES_MAX = 64
 """A registrar that starts again answers a claim with another challenge."""
 
@@ -94,6 +102,15 @@ class EnrolmentClient:
         topics, client = self._topics, self._client
         return topics.enrolment_challenge(client), topics.enrolment_outcome(client)
 
+    @property
+    def waits_for(self) -> str:
+        """Next thing that somebody is to do, for people."""
+        if not self.code:
+            return "a coordinator is to run with its enrolment listener"
+        if self._hello.kind == EnrolmentKind.PARTY:
+            return "the founder and all other parties are to run `coordinator init`"
+        return f"a coordinator is to accept {self.code}"
+
     def hear(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
         """Takes one message.
 
@@ -141,13 +158,13 @@ def enrol(
     Args:
       token: As the operator gave it.
       kind: What the newcomer is.
-      document: Its request or identity, as JSON.
+      document: Its request or identity, as JSON; of a party, what it says.
       authority: PEM of the authority, whose fingerprint is the token's.
       wait_s: How long at most.
       show_code: Called with each code that there is to compare.
 
     Returns:
-      The admission, as JSON.
+      The admission, as JSON, or a founder's answer.
 
     Raises:
       OperationError: If it is refused, or nobody decided in time.
@@ -183,6 +200,7 @@ def _converse(
 ) -> bytes:
     now_s = time.monotonic()
     until_s, send_at_s, away = now_s + wait_s, now_s + RESEND_S, "no answer"
+    told = RepeatedWarnings()
     while now_s < until_s:
         with suppress(queue.Empty):
             event = events.get(timeout=max(0.0, min(send_at_s, until_s) - now_s))
@@ -203,17 +221,33 @@ def _converse(
                 send_at_s = 0.0
         now_s = time.monotonic()
         if now_s >= send_at_s:
+            _tell_of_silence(talk, told if send_at_s else None, away, until_s)
             # Without a connection it is sent at the next one.
             with suppress(TransportError):
                 link.publish(MqttMessage(talk.topic, talk.payload))
             send_at_s = now_s + RESEND_S
     if away:
         raise TransportError(f"{away}, for {wait_s:.0f} s")
-    waits = f"accept {talk.code}" if talk.code else "run with its enrolment listener"
     raise OperationError(
-        f"nobody decided within {wait_s:.0f} s; a coordinator is to {waits}. Run this "
+        f"nobody decided within {wait_s:.0f} s; {talk.waits_for}. Run this "
         "again with the same token: a use is counted once for each newcomer"
     )
+
+
+def _tell_of_silence(
+    talk: EnrolmentClient, told: RepeatedWarnings | None, away: str, until_s: float
+) -> None:
+    """Warns once of each thing that keeps the newcomer waiting for its first answer.
+
+    Args:
+      talk: With a code once there was an answer.
+      told: What was warned of; None before anything was asked.
+      away: Why there is no connection; empty if there is one.
+      until_s: Monotonic time at which it gives up.
+    """
+    said, now_s = away or NOBODY_ANSWERS, time.monotonic()
+    if not talk.code and told is not None and told.is_new(said, now_s):
+        log.warning("%s; waits for up to %.0f s", said, until_s - now_s)
 
 
 def _heard(talk: EnrolmentClient, event: MessageArrived) -> EnrolmentOutcome | None:

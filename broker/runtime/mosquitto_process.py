@@ -76,11 +76,14 @@ def hang_up(pid_file: Path) -> bool:
       pid_file: As its configuration names it.
 
     Returns:
-      False if it does not run, or we may not send it a signal.
+      False if it does not run, we may not send it a signal, or one would end it,
+      since it has only just begun.
     """
     try:
         pid = int(pid_file.read_text())
         if b"mosquitto" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        if not _handles_reload(pid):
             return False
         os.kill(pid, signal.SIGHUP)
     except (OSError, ValueError):

@@ -103,7 +103,7 @@ def _facts(store: SqliteStore, height: int) -> ChainFacts:
 
 def _boards(store: SqliteStore) -> list[RegisteredBoard]:
     made = []
-    for key, value in store.entries_under(_PREFIX):
+    for key, value in store.items(_PREFIX):
         record = BOARD.unpack(value)
         made.append(
             RegisteredBoard(

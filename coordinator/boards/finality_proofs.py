@@ -29,6 +29,7 @@ from starling.protocol.chain.light_client import (
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.ids import DeviceId, Digest, TaskId
+from starling.protocol.learning.end_policy import is_good_enough
 from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import Envelope
 
@@ -79,11 +80,7 @@ def _end(ledger: ChainState, task: TaskState) -> StateProof | None:
     """Proof of what ended a task; None if nothing did, or its version or its time."""
     if closure_records.closure(ledger.tree, task.number) is not None:
         return closure_records.CLOSURES.prove(ledger.tree, task.number)
-    known, enough = (
-        evaluations.task_loss(ledger.tree, task.number),
-        task.spec.end.loss_micro,
-    )
-    if enough and known is not None and known.best_micro <= enough:
+    if is_good_enough(task.spec.end, evaluations.task_loss(ledger.tree, task.number)):
         return evaluations.GUARDS.prove(ledger.tree, task.number)
     return None
 

@@ -34,6 +34,17 @@ NO_END = EndPolicy()
 """Goes on as long as boards take part."""
 
 
+def is_good_enough(policy: EndPolicy, known: TaskLoss | None) -> bool:
+    """True if a quorum's best held-out loss is what the policy asks for.
+
+    Args:
+      policy: Of the task.
+      known: Its held-out losses; None before a quorum's first.
+    """
+    bound = policy.loss_micro
+    return bool(bound) and known is not None and known.best_micro <= bound
+
+
 def ended_text(
     policy: EndPolicy, head: int, time_ms: int, known: TaskLoss | None, pool: int
 ) -> str:
@@ -51,11 +62,10 @@ def ended_text(
     if policy.until_ms and time_ms >= policy.until_ms:
         until = datetime.fromtimestamp(policy.until_ms / 1000, UTC)
         return f"ended: its time was over at {until:%Y-%m-%d %H:%M} UTC"
-    enough = policy.loss_micro
-    if enough and known is not None and known.best_micro <= enough:
+    if known is not None and is_good_enough(policy, known):
         return (
             f"ended: version {known.best} has held-out loss "
-            f"{known.best_micro / 1e6:.4f}, {enough / 1e6:g} is enough"
+            f"{known.best_micro / 1e6:.4f}, {policy.loss_micro / 1e6:g} is enough"
         )
     if policy.unpaid and not pool:
         return "ended: its pool has no credits left; FUND lets it go on"

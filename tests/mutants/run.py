@@ -6,6 +6,7 @@ even be collected kill nothing.
 """
 
 import argparse
+import compileall
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from queue import SimpleQueue
 
 from tests.mutants.clipping_mutants import CLIPPING
@@ -28,7 +30,14 @@ MUTANTS = (*PRIVACY, *CLIPPING, *LEDGER, *DOOR, *CHAIN)
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 540.0
 _LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "demo", "results"
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "build",
+    "demo",
+    "results",
 )
 _TESTS_FAILED = 1
 
@@ -37,6 +46,10 @@ def copy_of_tree(folder: Path) -> Path:
     """A copy of the project without what is generated."""
     # The package is links to the folders: a copy of what they lead to would be another.
     copied = shutil.copytree(ROOT, folder / "tree", symlinks=True, ignore=_LEFT_OUT)
+    # A file that changes within a second keeps its time; by its hash it is another.
+    compileall.compile_dir(
+        copied, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH
+    )
     return Path(copied)
 
 

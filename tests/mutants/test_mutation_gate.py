@@ -10,6 +10,11 @@ from tests.mutants.run import MUTANTS, ROOT, copy_of_tree, planted, verdict
 QUICK = [mutant for mutant in MUTANTS if mutant.quick]
 
 
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_tree(tmp_path_factory.mktemp("mutants"))
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_still_applies(mutant: Mutant) -> None:
     source = (ROOT / mutant.file).read_text(encoding="utf-8")
@@ -43,5 +48,5 @@ def test_planted_bug_is_taken_out_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", QUICK, ids=lambda mutant: mutant.name)
-def test_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
-    assert verdict(copy_of_tree(tmp_path), mutant) == "killed"
+def test_mutant_is_killed(mutant: Mutant, tree: Path) -> None:
+    assert verdict(tree, mutant) == "killed"

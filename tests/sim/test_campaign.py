@@ -42,9 +42,9 @@ def test_fleet_of_which_all_lose_their_updates_goes_on_and_counts_what_they_paid
 ):
     world = losses(CUTS_PLAN.boards)
 
-    tree = world.office.store.tip().tree
+    store = world.office.store
     for board in world.boards:
-        record = board_records.board(tree, board.settings.key.identity)
+        record = board_records.board(store, board.settings.key.identity)
         assert record is not None
         paid = PrivacyLedger.load(board.cap, board.disk.journal).charges.values()
         first = next(iter(paid)).units

@@ -231,13 +231,10 @@ def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> N
     villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
 
     def convicted() -> bool:
-        return (
-            board_records.fault(world.office.store.tip().tree, VILLAIN.public)
-            is not None
-        )
+        return board_records.fault(world.office.store, VILLAIN.public) is not None
 
     assert world.time.run(world.time.now_s + 30.0, convicted)
-    fault = board_records.fault(world.office.store.tip().tree, VILLAIN.public)
+    fault = board_records.fault(world.office.store, VILLAIN.public)
     assert fault is not None
     assert fault.offence == Offence.DEVICE_DOUBLE
 

@@ -66,9 +66,7 @@ COPIES: dict[str, Callable[[MemoryAgentStore, MemoryAgentStore], MemoryAgentStor
 
 
 def _record(world: FleetWorld, board: BoardNode) -> Record:
-    found = board_records.board(
-        world.office.store.tip().tree, board.settings.key.identity
-    )
+    found = board_records.board(world.office.store, board.settings.key.identity)
     assert found is not None
     return found
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.founding.founder import Founder, party_of
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission
 from starling.coordinator.runtime.operations.chain_decision import (
@@ -29,9 +30,22 @@ from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import LEARNER, LearnerChange
 
+RETRY_S = 15.0
+"""After which an admission that the chain did not decide is tried again."""
+PARTY_RETRY_S = 0.5
+"""After which it is looked again whether all parties of a founding are in."""
+
 
 class Newcomers(Protocol):
-    """Port of the registrar for one kind of newcomer."""
+    """Port of the registrar for one kind of newcomer.
+
+    Attributes:
+      retry_s: After which an admission that cannot be made now is tried again.
+      hears_again: Whether one that was refused is looked at anew when it asks again.
+    """
+
+    retry_s: float
+    hears_again: bool
 
     def name(self, document: bytes) -> str:
         """Reads a document and checks its signature.
@@ -55,6 +69,9 @@ class Newcomers(Protocol):
 class _Boards:
     """Newcomers that train."""
 
+    retry_s = RETRY_S
+    hears_again = False
+
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
         return device_name(request_from_json(document).device)
@@ -70,6 +87,9 @@ class _Boards:
 
 class _Coordinators:
     """Newcomers that get a coordinator's rights at the broker, and may learn."""
+
+    retry_s = RETRY_S
+    hears_again = False
 
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
@@ -96,9 +116,28 @@ class _Coordinators:
         return _admission(home, broker, identity).to_json().encode()
 
 
+class _Parties:
+    """Coordinators that found a chain with this one."""
+
+    retry_s = PARTY_RETRY_S
+    hears_again = True
+
+    def name(self, document: bytes) -> str:
+        """See `Newcomers`."""
+        return device_name(device_id(party_of(document)))
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        """See `Newcomers`: a roster once all entries are in, a record once all agree.
+
+        Nothing of either is secret.
+        """
+        return Founder(home).answer(document)
+
+
 NEWCOMERS: Mapping[EnrolmentKind, Newcomers] = {
     EnrolmentKind.BOARD: _Boards(),
     EnrolmentKind.COORDINATOR: _Coordinators(),
+    EnrolmentKind.PARTY: _Parties(),
 }
 
 

@@ -213,7 +213,7 @@ class ChainTables(SqliteTables):
         row = self._one("SELECT value FROM state WHERE key = ?", key)
         return None if row is None else bytes(row[0])
 
-    def entries_under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of the stored state whose keys begin with a table's prefix, by key.
 
         Args:

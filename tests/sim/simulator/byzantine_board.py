@@ -64,8 +64,7 @@ class ByzantineBoard(SimulatedNode):
         self.boot()
 
         def ready() -> bool:
-            tree = world.office.store.tip().tree
-            known = board_records.board(tree, key.identity) is not None
+            known = board_records.board(world.office.store, key.identity) is not None
             return self.link.up and known == enrolled
 
         assert world.time.run(world.time.now_s + WITHIN_S, ready)

@@ -12,7 +12,7 @@ from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.chain.state import task_records
-from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.blocks import Block
@@ -118,7 +118,7 @@ class CommitteeInvariants(Invariants):
             f"two certified blocks at height {height}",
         )
 
-    def stores_block(self, store: ChainStore, block: Block) -> None:
+    def stores_block(self, store: SqliteStore, block: Block) -> None:
         """Each coordinator stores each block; what it does counts once."""
         height, identity = block.header.height, block.header.block_id()
         self._certified(height, identity)
@@ -126,7 +126,7 @@ class CommitteeInvariants(Invariants):
             self._judged[height] = identity
             super().stores_block(store, block)
 
-    def _keeps(self, store: ChainStore, update: Digest) -> bool:
+    def _keeps(self, store: SqliteStore, update: Digest) -> bool:
         del store
         return any(each.store.upload(update) is not None for each in self.offices)
 
@@ -237,7 +237,7 @@ class CommitteeWorld(FleetWorld):
     @property
     def head(self) -> int:
         """The newest version that all of them know to be final; -1 before the task."""
-        heads = [task_records.head(each.store.tip().tree, 0) for each in self.offices]
+        heads = [task_records.head(each.store, 0) for each in self.offices]
         return min(-1 if head is None else head for head in heads)
 
     def part(self, *sides: tuple[int, ...]) -> None:
@@ -251,9 +251,9 @@ class CommitteeWorld(FleetWorld):
         found: dict[int, set[Digest | None]] = {}
         oldest = max(0, self.head - self.plan.staleness_max)
         for version in range(oldest, self.head + 1):
-            trees = [each.store.tip().tree for each in self.offices]
             digests = {
-                task_records.version(tree, 0, Version(version)) for tree in trees
+                task_records.version(each.store, 0, Version(version))
+                for each in self.offices
             }
             found[version] = digests - {None}
         return found

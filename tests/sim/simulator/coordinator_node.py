@@ -168,8 +168,7 @@ class CoordinatorNode(SimulatedNode):
     @property
     def height(self) -> int:
         """Of its stored chain."""
-        header = self.store.tip().header
-        return 0 if header is None else header.height
+        return self.store.height()
 
     @property
     def alone(self) -> bool:

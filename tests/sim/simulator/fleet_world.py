@@ -197,7 +197,7 @@ class FleetWorld:
     @property
     def head(self) -> int:
         """The newest version that is durably final; -1 before the task."""
-        found = task_records.head(self.office.store.tip().tree, 0)
+        found = task_records.head(self.office.store, 0)
         return -1 if found is None else found
 
     def storm(self) -> None:

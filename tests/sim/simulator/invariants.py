@@ -15,7 +15,7 @@ from starling.agent.step.effects import AdoptModel, SpoolEntry
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
 from starling.coordinator.chain.state import board_records, task_records
-from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.blocks import Block
 from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.chain.light_client import FINAL, MANIFEST
@@ -183,7 +183,7 @@ class Invariants:
                 f"two votes in round {vote.round} of height {vote.height}",
             )
 
-    def stores_block(self, store: ChainStore, block: Block) -> None:
+    def stores_block(self, store: SqliteStore, block: Block) -> None:
         """A block becomes durable."""
         header = block.header
         self._certified(header.height, header.block_id())
@@ -200,10 +200,9 @@ class Invariants:
                 "a block holds an update whose vector is lost",
             )
             self.applied[key] = identity
-        tree = store.tip().tree
-        check_supply(tree, store.genesis.economy.supply)
-        for number in range(task_records.task_count(tree)):
-            job = task_records.open_job(tree, number)
+        check_supply(store, store.genesis.economy.supply)
+        for number in range(task_records.task_count(store)):
+            job = task_records.open_job(store, number)
             for member in job.members if job else ():
                 assert job is not None
                 key = member.board, number, int(member.base)
@@ -212,7 +211,7 @@ class Invariants:
                     "an update was applied to two versions",
                 )
 
-    def _keeps(self, store: ChainStore, update: Digest) -> bool:
+    def _keeps(self, store: SqliteStore, update: Digest) -> bool:
         return store.upload(update) is not None
 
     def office_rests(self, office: CoordinatorNode) -> None:
@@ -231,8 +230,8 @@ class Invariants:
                 )
 
     def _stale(self, office: CoordinatorNode, task: TaskId, base: Version) -> bool:
-        tree = office.store.tip().tree
-        spec, head = task_records.task(tree, task), task_records.head(tree, task)
+        store = office.store
+        spec, head = task_records.task(store, task), task_records.head(store, task)
         assert spec is not None
         assert head is not None
         return head - base > spec.aggregation.staleness_max
@@ -292,14 +291,14 @@ class Invariants:
     def adopts(self, board: BoardNode, effect: AdoptModel) -> None:
         """A board takes a model into use."""
         assert self.office is not None
-        tree = self.office.store.tip().tree
-        head = task_records.head(tree, 0)
-        spec = task_records.task(tree, 0)
+        store = self.office.store
+        head = task_records.head(store, 0)
+        spec = task_records.task(store, 0)
         assert spec is not None
         assert head is not None
         require(effect.version <= head, "a model is in use that is not final")
         model = spec.initial if effect.version == 0 else self.models[effect.version]
-        digest = task_records.version(tree, 0, effect.version)
+        digest = task_records.version(store, 0, effect.version)
         require(
             digest in (None, version_digest(model)),
             "a model is in use that the chain does not know",
@@ -345,10 +344,9 @@ class Invariants:
             if update in before and not self._stale(office, task, base)
         ]
         require(not left, "a receipt's update never came into the chain")
-        tree = office.store.tip().tree
         for board in boards:
             ledger = PrivacyLedger.load(board.cap, board.disk.journal)
-            record = board_records.board(tree, board.settings.key.identity)
+            record = board_records.board(office.store, board.settings.key.identity)
             require(
                 record is not None
                 and max(record.charge, record.paid) <= ledger.stated(self.chain),

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,79 @@ def test_lock_held_by_another_process_names_its_pid(tmp_path: Path) -> None:
         child.wait()
 
         files.lock(path).release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+@pytest.mark.parametrize("take", [files.lock, files.wait_for_lock])
+@pytest.mark.parametrize("left", [False, True], ids=["new", "left-by-root"])
+def test_lock_taken_by_root_belongs_to_the_owner_of_its_folder(
+    tmp_path: Path, take: Callable[[Path], files.FileLock], left: bool
+) -> None:
+    path, owner, group = tmp_path / "home" / "lock", 65_501, 65_502
+    path.parent.mkdir()
+    os.chown(path.parent, owner, group)
+    if left:
+        path.touch(0o600)
+
+    take(path).release()
+
+    assert (path.stat().st_uid, path.stat().st_gid) == (owner, group)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+@pytest.mark.parametrize("write", [files.write_atomic, files.replace_unsynced])
+def test_file_written_by_root_belongs_to_the_owner_of_its_folder(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    path, owner, group = tmp_path / "home" / "token", 65_501, 65_502
+    path.parent.mkdir()
+    os.chown(path.parent, owner, group)
+    path.touch(0o600)
+
+    write(path, b"content")
+
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (owner, group, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_file_with_a_second_name_elsewhere_is_not_given_away(tmp_path: Path) -> None:
+    path, precious = tmp_path / "home" / "lock", tmp_path / "precious"
+    path.parent.mkdir()
+    os.chown(path.parent, 65_501, 65_501)
+    precious.touch(0o600)
+    path.hardlink_to(precious)
+
+    files.lock(path).release()
+
+    assert precious.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_lock_of_another_user_stays_with_that_user(tmp_path: Path) -> None:
+    path, others = tmp_path / "home" / "lock", 65_503
+    path.parent.mkdir()
+    os.chown(path.parent, 65_501, 65_501)
+    path.touch(0o600)
+    os.chown(path, others, others)
+
+    files.lock(path).release()
+
+    assert path.stat().st_uid == others
+
+
+@pytest.mark.parametrize("take", [files.lock, files.wait_for_lock])
+def test_lock_that_is_a_link_is_refused_and_its_target_stays(
+    tmp_path: Path, take: Callable[[Path], files.FileLock]
+) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"precious")
+    (tmp_path / "lock").symlink_to(target)
+
+    with pytest.raises(StorageError, match="lock"):
+        take(tmp_path / "lock")
+
+    assert target.read_bytes() == b"precious"
 
 
 def test_lock_released_can_be_taken_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from starling.broker.runtime import mosquitto_process
 from starling.broker.runtime.mosquitto_process import (
     MosquittoProcess,
     find_mosquitto,
+    hang_up,
     mosquitto_version,
 )
 from starling.protocol.errors import ConfigError, OperationError
@@ -139,3 +140,21 @@ def test_broker_that_listens_before_it_handles_signals_survives_a_reload(
             time.sleep(0.01)
     finally:
         process.kill()
+
+
+def test_broker_that_a_hang_up_would_end_gets_none(tmp_path: Path) -> None:
+    (tmp_path / "pid").touch()
+    deaf = "import sys, time; print('begun', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", deaf, "mosquitto"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            (tmp_path / "pid").write_text(str(child.pid))
+
+            assert not hang_up(tmp_path / "pid")
+
+            assert child.poll() is None
+        finally:
+            child.kill()
+    assert child.returncode == -signal.SIGKILL
