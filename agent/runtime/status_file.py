@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from starling.agent.privacy.release_cost import label_losses
 from starling.agent.round.next_actions import next_action
 from starling.agent.round.readiness import (
     condition,
@@ -20,6 +19,7 @@ from starling.agent.round.readiness import (
     rest_until_s,
 )
 from starling.agent.runtime.machine_info import clock_is_plausible
+from starling.agent.runtime.privacy_status import label_account, privacy_facts
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.ongoing_work import (
     BlobDownload,
@@ -42,8 +42,6 @@ from starling.broker.certificate_reader import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
 from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
 from starling.protocol.ids import device_id, device_name
-from starling.protocol.learning.task import LABEL_RESPONSE, MICRO
-from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.chunks import CHUNK_BYTES
 
@@ -51,7 +49,6 @@ STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
 HEARTBEAT_S = 10.0
 GROUP_MODE = 0o640
-_DELTA_WITHOUT_CAP = 1e-5
 
 
 @dataclass(frozen=True)
@@ -151,8 +148,8 @@ def describe(
         "fault": state.data_fault or state.fault,
         "refused": _refused(state, now_s),
         "leases": state.leases,
-        "privacy": _privacy(settings, state),
-        "labels": _labels(settings, state, around.labels),
+        "privacy": privacy_facts(settings, state),
+        "labels": label_account(settings, state, around.labels),
         "fetch": _fetch(state.fetch),
         "spool": [_upload(item, state.sending) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
@@ -253,75 +250,6 @@ def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
         "since_s": round(now_s - refusal.at_s, 1),
         "do": REFUSALS[Reason(refusal.reason)].remedy if known else None,
     }
-
-
-def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
-    ledger, cap, offer = state.ledger, state.ledger.cap, state.offer
-    left = None
-    if offer is not None:
-        left = ledger.releases_left(
-            state.chain, settings.task, offer.spec.privacy, settings.windows
-        )
-    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / MICRO
-    if epsilon is not None and _draws_labels(state):
-        # Their account is another one; this is what releases of records paid.
-        delta = _DELTA_WITHOUT_CAP if cap is None else cap.delta
-        epsilon = ledger.epsilon(delta) if ledger.units else 0.0
-    return {
-        "unit": _unit(state),
-        "epsilon": epsilon,
-        "epsilon_cap": None if cap is None else cap.epsilon,
-        "delta": None if cap is None else cap.delta,
-        "releases": len(ledger.charges),
-        "proven_elsewhere": sum(each.releases for each in ledger.proven),
-        "carried": len(ledger.carried),
-        "counts_as_spent": ledger.spent or None,
-        "stated_height": state.told.height,
-        "stated_by": len(state.told.by),
-        "releases_left": left,
-        "without_noise": ledger.exposed,
-        "trusts_bundle": settings.trust_bundle,
-    }
-
-
-def _labels(
-    settings: AgentSettings, state: AgentState, found: LabelFacts | None
-) -> dict[str, Any] | None:
-    """The account of labels; None where none were drawn and none may be."""
-    draws = _draws_labels(state)
-    drew = any(LABEL_RESPONSE in paid.kinds for paid in state.ledger.paid)
-    if not (draws or drew or settings.labels_micro):
-        return None
-    each = state.offer.spec.privacy.epsilon_micro if state.offer and draws else None
-    return {
-        "unit": "label, drawn once; inputs are public",
-        "epsilon": None if each is None else each / MICRO,
-        "epsilon_cap": settings.labels_micro / MICRO,
-        "epsilon_most": None if found is None else found.most_micro / MICRO,
-        "answers": None if found is None else found.answers,
-        "outdated": None if found is None else found.outdated,
-        "left_out": None if found is None else found.left_out,
-        "forgotten_draws": label_losses(state.ledger.paid),
-    }
-
-
-def _draws_labels(state: AgentState) -> bool:
-    """True if the board's task has labels drawn."""
-    offer = state.offer
-    return offer is not None and offer.spec.privacy.mechanism == LABEL_RESPONSE
-
-
-def _unit(state: AgentState) -> str | None:
-    """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
-    mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
-    if state.offer is not None:
-        mechanisms.add(state.offer.spec.privacy.mechanism)
-    if NONE in mechanisms:
-        return None
-    mechanisms.discard(LABEL_RESPONSE)
-    if not mechanisms:
-        return None
-    return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
 
 def runtime_folder(environment: Mapping[str, str]) -> Path | None:

@@ -48,7 +48,10 @@ EXPECTED = {
         f"softmax regression about 10 %, which is chance ({_DIGITS}); with 80 boards"
         " and a buffer of 40 it has 37 % at epsilon 20 and 77 % at 200"
     ),
-    LABEL_RESPONSE: ("softmax regression 0 %"),
+    LABEL_RESPONSE: (
+        "softmax regression 77 / 90 / @R4@ % at epsilon 1 / 2 / 4 of each label (digits,"
+        " ten boards, 60 versions)"
+    ),
     DEVICE_LAPLACE: (
         f"softmax regression about 10 %, which is chance ({_DIGITS}); meant for models"
         " of a few dozen parameters"
