@@ -49,7 +49,7 @@ EXPECTED = {
         " and a buffer of 40 it has 37 % at epsilon 20 and 77 % at 200"
     ),
     LABEL_RESPONSE: (
-        "softmax regression 77 / 90 / @R4@ % at epsilon 1 / 2 / 4 of each label (digits,"
+        "softmax regression 77 / 90 / 94 % at epsilon 1 / 2 / 4 of each label (digits,"
         " ten boards, 60 versions)"
     ),
     DEVICE_LAPLACE: (
