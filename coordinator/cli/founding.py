@@ -57,7 +57,8 @@ def add_founding(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--anew",
         action="store_true",
-        help="with --parties: forget who came before, and make another token",
+        help="with --parties: forget who came before, and make another token; once "
+        "all agreed: make another token, for one that did not hear of it",
     )
     verb.add_argument(
         "--fault-model",
@@ -164,11 +165,16 @@ def _shown(home: CoordinatorHome, founded: FoundedChain) -> Shown:
         "fleet": made.fleet,
         "chain": made.chain_id().hex(),
         "fault_model": model.name.lower(),
+        "heartbeat_s": made.heartbeat_s,
+        "supply": made.economy.supply,
         "quorum": decide,
         "code": code,
         "coordinators": rows,
     }
-    lines = [f"fleet {made.fleet}: {len(rows)} coordinators, {decide} decide"]
+    lines = [
+        f"fleet {made.fleet}: {len(rows)} coordinators, {decide} decide; a block each "
+        f"{made.heartbeat_s} s at least, {made.economy.supply} credits"
+    ]
     for row in sorted(rows, key=lambda each: str(each["name"])):
         how = "runs" if row["runs_it"] else "at"
         mark = "  (this one)" if row["own"] else ""

@@ -70,7 +70,9 @@ def host_founding(
 ) -> FoundedChain:
     """Founds a chain with others who come to our broker.
 
-    It goes on where an earlier call ended, at whatever moment that was.
+    It goes on where an earlier call ended, at whatever moment that was. Once all agreed
+    `asked.anew` makes another token alone, for a party that did not hear of it in time:
+    the coordinator that runs tells it.
 
     Args:
       home: The coordinator's folder, which may not be there yet.
@@ -85,11 +87,14 @@ def host_founding(
       OperationError: If not all came in time.
       StorageError: If the disk refuses.
     """
-    if (before := founded_here(home)) is not None:
-        return before
+    before = founded_here(home)
     assert asked.party.broker is not None, "the founder has a broker"
     broker, store = BrokerHome(asked.party.broker), FoundingStore(home.founding)
     with store.begin():
+        if before is not None:
+            if asked.anew:
+                show_token(_new_token(store, broker, asked))
+            return before
         if asked.anew:
             _forget(home, store, broker)
         _begin(home, store, asked)
@@ -142,11 +147,16 @@ def _token(store: FoundingStore, broker: BrokerHome, asked: FounderOptions) -> s
             record = tokens.get(token_from_line(line).identity)
             if record is not None and record.is_good(time.time()):
                 return line
+    token = _new_token(store, broker, asked)
+    store.put_token(token)
+    return token
+
+
+def _new_token(store: FoundingStore, broker: BrokerHome, asked: FounderOptions) -> str:
     own = store.own()
     assert own is not None, "begun"
     host, uses = own.broker[0].host, asked.terms.parties - 1
     token, _ = issue_token(broker, host, EnrolmentKind.PARTY, uses, asked.life_s)
-    store.put_token(token.to_line())
     return token.to_line()
 
 

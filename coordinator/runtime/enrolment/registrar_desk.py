@@ -44,6 +44,7 @@ from starling.protocol.wire.enrolment_messages import (
 )
 from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -104,6 +105,7 @@ class RegistrarDesk:
         self._retry_at_s: dict[str, float] = {}
         self._tokens: Tokens = {}
         self._stamp = -1
+        self._told = RepeatedWarnings()
         self.refused: Counter[str] = Counter(store.refused())
         self._noted = self.refused.total()
 
@@ -280,7 +282,8 @@ class RegistrarDesk:
             log.warning("%s is not enrolled: %s", claim.name, error)
         except FederationError as error:
             # What is wrong here is no newcomer's fault; it waits until it is mended.
-            log.warning("%s waits to be enrolled: %s", claim.name, error)
+            if self._told.is_new(f"{claim.stem}: {error}", self._now_s()):
+                log.warning("%s waits to be enrolled: %s", claim.name, error)
             admission = None
         if admission is None:
             retry_s = self._newcomers[claim.kind].retry_s

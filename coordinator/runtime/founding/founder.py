@@ -64,8 +64,8 @@ class FoundingProgress:
         if len(self.present) < self.parties:
             shown = ", ".join(self.present)
             return f"{len(self.present)} of {self.parties} parties are in: {shown}"
-        shown = ", ".join(self.agreed)
-        return f"{len(self.agreed)} of {self.parties} parties agreed: {shown}"
+        shown = ", ".join(self.agreed) or "nobody yet"
+        return f"all {self.parties} parties are in; agreed: {shown}"
 
 
 def party_of(content: bytes) -> PublicKey:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,9 +128,9 @@ class Machines:
             self.start(name, machine, "broker", "run", "--home", "broker")
             self.until_said(name, "for newcomers")
 
-    def found(self) -> str:
+    def found(self, *more: str) -> str:
         """Begins the founder's command, and returns the line for the others."""
-        self.start("west", "west", *FOUNDER)
+        self.start("west", "west", *FOUNDER, *more)
         self.until("the token", lambda: self.out("west").endswith("\n"))
         return self.out("west").splitlines()[0]
 
@@ -320,6 +321,28 @@ def test_strangers_at_the_founders_listener_found_nothing(machines: Machines) ->
     machines.join("east", line)
     machines.until_said("west", "2 of 4 parties are in: west, east")
     assert "3 of 4" not in machines.log("west")
+
+
+def test_line_that_expired_is_refused_and_the_founder_prints_another(
+    machines: Machines,
+) -> None:
+    first = machines.found("--for", "1s")
+    words = ("coordinator", "init", "--home", "x", "--wait", "3", "--token", first)
+
+    def expired() -> bool:
+        refused = machines.tried("third", *words)
+        return refused.returncode == EXIT_FAILED and "it expired" in refused.stderr
+
+    machines.until("the end of the line's life", expired)
+    machines.kill("west")
+    second = machines.found()
+
+    assert second != first
+    machines.join("east", second)
+    machines.until(
+        "the party with the second line",
+        lambda: bool(re.search(r"parties are in: west,.*\beast", machines.log("west"))),
+    )
 
 
 class Stranger:

@@ -11,9 +11,15 @@ from starling.broker import cli as broker_cli
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.coordinator.cli import coordinator_command
+from starling.coordinator.runtime.enrolment import founding_host
 from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
+from starling.coordinator.runtime.founding.founder import Founder
 from starling.coordinator.runtime.founding.founding_store import FoundingStore
-from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE
+from starling.coordinator.runtime.founding.party import agree
+from starling.coordinator.runtime.founding.party_home import PartyOptions
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.protocol.chain.founding import founding_code
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.enrolment_token import token_from_line
 from tests.e2e.required_mosquitto import require_mosquitto
@@ -73,6 +79,39 @@ def test_founder_that_begins_anew_makes_the_first_token_good_for_nothing(
     assert list(EnrolmentStore(tmp_path / "broker").tokens()) == [second.identity]
     assert first.identity != second.identity
     assert store(tmp_path).own() != commitment
+
+
+def test_founder_whose_founding_is_complete_makes_a_token_for_who_missed_it(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(founding_host, "LINGER_S", 0.0)
+    founding = [*words, "--parties", "2", "--name", "north"]
+    starling.main(founding)
+    home, south = CoordinatorHome(tmp_path / "home"), CoordinatorHome(tmp_path / "s")
+    parties = FoundingStore(south.founding)
+    parties.begin().release()
+    founded = agree(
+        south,
+        parties,
+        PartyOptions("meadow", "south"),
+        lambda said: Founder(home).answer(said) or b"",
+        print,
+    )
+    capsys.readouterr()
+    assert starling.main(founding) == EXIT_DONE
+    first = capsys.readouterr()
+    assert starling.main([*founding, "--anew"]) == EXIT_DONE
+    second = capsys.readouterr()
+
+    code = founding_code(founded.record)
+    assert f"code {code}: " in first.out
+    assert "starling-founding://" not in first.out
+    token = token_from_line(second.out.splitlines()[0])
+    assert token.identity in EnrolmentStore(tmp_path / "broker").tokens()
+    assert f"code {code}: " in second.out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from starling.protocol.chain.founding_messages import (
     FOUNDING_ENTRY,
     FOUNDING_ROSTER,
     FoundingRecord,
+    FoundingRoster,
 )
 from starling.protocol.errors import DecodeError, LimitError, ProofError, SignatureError
 from starling.protocol.ids import ChainId
@@ -102,6 +103,37 @@ def test_nonce_that_was_chosen_after_the_commitment_is_refused() -> None:
         founding.check_record(
             replace(samples.RECORD, consents=tuple(consents)), samples.ROSTER
         )
+
+
+def recorded(*numbers: int, names: tuple[str, ...]) -> tuple[FoundingRoster, str]:
+    """The roster of parties with these keys, and the code that they see."""
+    entries = [
+        samples.entry_of(number, name, samples.BROKER if number == 0 else None)
+        for number, name in zip(numbers, names, strict=True)
+    ]
+    roster = samples.roster_of(*entries)
+    chain = roster.genesis.chain_id()
+    consents = [
+        founding.sign_consent(
+            samples.keys_of(number)[0], chain, bytes([64 + number]) * 32
+        )
+        for number in numbers
+    ]
+    consents.sort(key=lambda each: each.party)
+    record = FoundingRecord(1, chain, tuple(consents), ())
+    founding.check_record(record, roster)
+    return roster, founding.founding_code(record)
+
+
+def test_founder_that_plays_each_party_to_the_other_shows_them_two_codes() -> None:
+    names = ("north", "south", "west")
+    to_south, seen_by_south = recorded(0, 1, 8, names=names)
+    to_west, seen_by_west = recorded(0, 9, 2, names=names)
+
+    founding.check_roster(to_south, samples.entry_of(1, "south"))
+    founding.check_roster(to_west, samples.entry_of(2, "west"))
+
+    assert seen_by_south != seen_by_west
 
 
 def test_commitment_of_another_party_cannot_be_taken_over() -> None:

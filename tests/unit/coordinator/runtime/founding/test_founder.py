@@ -67,7 +67,7 @@ def test_record_is_told_once_all_agree_to_each_with_its_certificates(
     last = three.confirm(consent(three, "three"))
 
     assert first is None
-    assert progress == "2 of 3 parties agreed: north, south"
+    assert progress == "all 3 parties are in; agreed: north, south"
     assert last is not None
     record = read_document(RECORD_FORMAT, FOUNDING_RECORD, last)
     hosts = {each.public for each in found.entries if each.broker}
