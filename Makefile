@@ -136,7 +136,7 @@ deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into
 	done
 
 .PHONY: test-deploy
-test-deploy: setup ## Units scored, the package built and installed, the containers' script run, and compose if docker runs
+test-deploy: setup ## Units scored, the package built and installed; containers where docker runs, arm64 where qemu is
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean
