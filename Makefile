@@ -136,7 +136,7 @@ deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into
 	done
 
 .PHONY: test-deploy
-test-deploy: setup ## Units, package, containers' script; boards as services on machines that systemd-nspawn boots
+test-deploy: setup ## Units, package; boards on machines of systemd-nspawn; containers where docker runs, arm64 where qemu is
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean

@@ -63,6 +63,8 @@ _NEEDLESS = {
     ContainerVerb.CONNECT: "already exists in network",
 }
 """Part of docker's refusal where a container is as it should be already."""
+_PASSING = "unable to freeze"
+"""Of runc with cgroups of version 1, where a process is just being made."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class ContainerAction:
         """True if docker refused since the container is so already."""
         sign = _NEEDLESS.get(self.deed, "")
         return bool(sign) and sign in refusal
+
+    def is_passing(self, refusal: str) -> bool:
+        """True if docker may do it when it is asked once more."""
+        return self.deed is ContainerVerb.PAUSE and _PASSING in refusal
 
 
 @dataclass(frozen=True)

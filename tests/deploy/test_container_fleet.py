@@ -112,7 +112,7 @@ def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> 
     )
 
     assert cut["running"]
-    assert "broker" in cut["condition"] or "broker" in cut["next_action"]
+    assert "broker away: broker:8883" in cut["broker_said"]
 
 
 def test_device_with_too_little_memory_names_the_cause(five: FleetUnderTest) -> None:

@@ -29,6 +29,8 @@ from starling.protocol.errors import OperationError
 
 _LOOK_EVERY_S = 0.1
 _SAY_EVERY_S = 10.0
+_TRIES_MORE = 5
+_RETRY_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,22 @@ class ChaosRun:
             container = named(self._rows, action.service, action.number).name
             if action.deed is ContainerVerb.ORDER:
                 container = self._one_with_orders()
-            try:
-                words = action.words(container, self.fleet.project)
-                self.fleet.docker.ask(*words, given=action.input)
-            except DockerRefusal as error:
-                if not action.is_needless(error.words):
-                    raise
+            for last in (*[False] * _TRIES_MORE, True):
+                if self._is_done(action, container, last=last):
+                    break
+                time.sleep(_RETRY_S)
+
+    def _is_done(self, action: ContainerAction, container: str, *, last: bool) -> bool:
+        """Asks docker once; False if it is to be asked again."""
+        words = action.words(container, self.fleet.project)
+        try:
+            self.fleet.docker.ask(*words, given=action.input)
+        except DockerRefusal as error:
+            if action.is_passing(error.words) and not last:
+                return False
+            if not action.is_needless(error.words):
+                raise
+        return True
 
     def _one_with_orders(self) -> str:
         """Name of a running container that has the volume of the orders."""

@@ -87,6 +87,15 @@ def test_container_that_is_so_already_is_no_error(docker: FakeDocker) -> None:
     assert outcome.sound
 
 
+def test_pause_that_the_kernel_refuses_is_tried_again(docker: FakeDocker) -> None:
+    refused = "OCI runtime pause failed: unable to freeze: unknown\n"
+    docker.answer("pause starling-device-1", 1, errors=refused)
+    with pytest.raises(DockerRefusal, match="unable to freeze"):
+        run("board 1 pauses from 0s", []).carry_out(0.0)
+
+    assert done(docker).count("pause starling-device-1") == 6
+
+
 def test_refusal_ends_the_run_and_what_was_to_end_later(docker: FakeDocker) -> None:
     docker.answer("restart", 1, errors="disk on fire\n")
     text = "board 1 pauses from 0s to 9s; restart broker at 0.1s"
