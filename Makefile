@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, arrows
 
 .PHONY: test
 test: setup ## All tests; unit and simulation in parallel, then everything with a broker
-	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak'
+	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak and not machine'
 	$(BIN)/pytest -q -n $(JOBS) --dist loadscope -m 'e2e and not soak'
 
 .PHONY: soak
@@ -105,6 +105,7 @@ wheel: $(VENV)/.fleet ## Build wheel and sdist into dist/
 	$(BIN)/python -m hatchling build
 
 IMAGE := build/image
+IMAGE_NAME ?= starling:dev
 BASE ?= python:$$($(BIN)/python -c "import sys; print(\"%d.%d\" % sys.version_info[:2])")-slim
 
 .PHONY: image-context
@@ -117,8 +118,8 @@ image-context: $(VENV)/.dev ## Gather what packaging/docker/Dockerfile copies
 	cp packaging/docker/Dockerfile packaging/docker/entry.sh $(IMAGE)/
 
 .PHONY: image
-image: image-context ## Build the image starling:dev; BASE must have this Python's version
-	docker build -t starling:dev --build-arg BASE=$(BASE) $(IMAGE)
+image: image-context ## Build the image IMAGE_NAME, else starling:dev; BASE must have this Python's version
+	docker build -t $(IMAGE_NAME) --build-arg BASE=$(BASE) $(IMAGE)
 
 .PHONY: man
 man: $(VENV)/.fleet ## Write the manual pages of all commands into build/man
@@ -135,7 +136,7 @@ deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into
 	done
 
 .PHONY: test-deploy
-test-deploy: setup ## Units scored, the package built and installed, the containers' script run, and compose if docker runs
+test-deploy: setup ## Units, package; boards on machines of systemd-nspawn; containers where docker runs, arm64 where qemu is
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean

@@ -21,7 +21,7 @@ from starling.service import install_verb
 from starling.service.arguments import HOME_VARIABLE, command, home_of
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.span_file import add_spans, use_spans
-from starling.service.unit_files import ServiceKind
+from starling.service.unit_files import ServiceKind, is_installed
 
 _EXAMPLES = """\
   starling agent init --home /var/lib/starling --pledge 600
@@ -214,10 +214,19 @@ def _enrol(arguments: argparse.Namespace) -> int:
         document = {"device": name, "fleet": fleet, "broker": broker}
         text = (
             f"board {name} belongs to fleet {fleet}, broker {broker}\n"
-            f"next: starling agent run --home {quote(str(home.path))}\n"
+            f"data: {home.data(home.config()).absolute()}\n"
+            f"next: {_start(home.path)}\n"
         )
     _print(arguments, document, text)
     return 0
+
+
+def _start(home: Path) -> str:
+    """The command that starts the agent of a home: as a service where there is one."""
+    kind = ServiceKind.AGENT
+    if home.absolute() == kind.home and is_installed(kind):
+        return f"sudo systemctl enable --now {kind.unit_name.removesuffix('.service')}"
+    return f"starling agent run --home {quote(str(home))}"
 
 
 def _rotate(arguments: argparse.Namespace) -> int:

@@ -100,6 +100,7 @@ def write_temporary(
     try:
         # Neither the umask nor an older temporary file may decide the mode.
         os.fchmod(descriptor, mode)
+        _give_to_owner_of(path.parent, descriptor)
         write_all(descriptor, content)
         if sync:
             os.fsync(descriptor)
@@ -371,19 +372,28 @@ def wait_for_lock(path: Path) -> FileLock:
     return FileLock(descriptor)
 
 
-def _open_lock(path: Path) -> int:
-    """Opens a lock file, which belongs to its folder's owner also if root makes it.
+def _give_to_owner_of(folder: Path, descriptor: int) -> None:
+    """Gives a file that root makes in another user's folder to that user.
 
-    A command run as root would otherwise keep the service of that folder out. Links are
-    not followed: whoever owns the folder could lead root to any file by one.
+    A command run as root would otherwise keep the service of that folder out. A file
+    with a second name may be any file that the owner of the folder led root to.
     """
+    if os.geteuid() != 0:
+        return
+    found, owner = os.fstat(descriptor), folder.stat()
+    is_roots = found.st_uid == 0 and found.st_nlink == 1
+    if is_roots and owner.st_uid != 0 and stat.S_ISREG(found.st_mode):
+        # Root of a container may not, where the owner has no number inside.
+        with suppress(OSError):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _open_lock(path: Path) -> int:
+    """Opens a lock file; links are not followed, as they could lead root anywhere."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(path, flags, PRIVATE_MODE)
     try:
-        found, folder = os.fstat(descriptor), path.parent.stat()
-        is_roots = os.geteuid() == found.st_uid == 0 and found.st_nlink == 1
-        if is_roots and folder.st_uid != 0 and stat.S_ISREG(found.st_mode):
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        _give_to_owner_of(path.parent, descriptor)
     except OSError:
         os.close(descriptor)
         raise

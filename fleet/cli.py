@@ -1,4 +1,4 @@
-"""`starling fleet`: a whole fleet on this machine."""
+"""`starling fleet`: a whole fleet on this machine, as processes or in containers."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from starling.fleet import container_cli
 from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
 from starling.protocol.errors import (
     EXIT_DONE,
@@ -17,7 +18,7 @@ from starling.protocol.errors import (
 from starling.service.arguments import EXIT_STATUS, command
 from starling.service.span_file import add_spans, use_spans
 
-_EXAMPLES = """\
+_EXAMPLES = f"""\
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
@@ -34,7 +35,10 @@ _EXAMPLES = """\
 
 Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
 DIR/home, where `starling chain verify --home DIR/home/coordinator` finds the chain.
-"""
+
+In containers, once `make image` has built the image (docs/containers.md):
+
+{container_cli.EXAMPLES}"""
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +51,8 @@ def main(argv: list[str]) -> int:
       FederationError: What the user must know.
     """
     options = parser().parse_args(argv)
+    if options.verb in container_cli.VERBS:
+        return container_cli.run_verb(options)
     plan = plan_of(options)
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
@@ -75,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_plan_flags(run)
     _add_output(run)
+    container_cli.add_verbs(verbs)
     return made
 
 

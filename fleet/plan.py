@@ -14,6 +14,7 @@ from starling.fleet.fronts.front_catalog import HEAD_MODEL, ORIENTATION, front_n
 from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.fleet.timeline.board_faults import board_faults
+from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import lasts_s, timeline
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
@@ -40,9 +41,12 @@ PRIVACY_KINDS = {
     "record-dpsgd": "record-dpsgd",
     "device-gaussian": "device-gaussian",
     "device-laplace": "device-laplace",
+    "labels": "label-response",
     "none": "none",
 }
 """Mechanisms by what a plan calls them."""
+NOISELESS = ("none", "labels")
+"""Where updates carry no noise."""
 STEPLESS = ("record", "record-dpsgd")
 """Where the mechanism says how a board trains."""
 DEVICES_DEFAULT = 10
@@ -180,14 +184,14 @@ class FleetPlan:
         if flag and self.privacy in STEPLESS:
             raise ConfigError(
                 f"boards take no steps of their own with --privacy {self.privacy}; "
-                "take none, device-gaussian or device-laplace",
+                "take none, labels, device-gaussian or device-laplace",
                 key=flag,
             )
 
     def _check_trust(self) -> None:
         _among("--scores", self.scores, tuple(SCORE_RULES))
         _within("--quarantine", self.quarantine_s, 0, QUARANTINE_S_MAX)
-        if self.scores == ACCURACY and self.privacy != "none":
+        if self.scores == ACCURACY and self.privacy not in NOISELESS:
             detail = "one noised update has no accuracy: take projection"
             raise ConfigError(detail, key="--scores")
         if len(self.weights) not in (0, WEIGHTS):
@@ -224,7 +228,9 @@ class FleetPlan:
           ConfigError: If the timeline is none.
         """
         of_coordinators = timeline(self.fault, self.coordinators)
-        return lasts_s([*of_coordinators, *board_faults(self.fault, self.boards_max)])
+        of_brokers = broker_faults(self.fault, self.brokers)
+        of_boards = board_faults(self.fault, self.boards_max)
+        return lasts_s([*of_coordinators, *of_brokers, *of_boards])
 
     def resolved(self, boards: int, examples: int) -> "FleetPlan":
         """The plan once it is known how many boards the data name.

@@ -97,6 +97,8 @@ def secret_files(home: Path) -> list[Path]:
             *home.glob("*.key"),
             *home.glob("*.password"),
             *home.glob("enrolment/tokens/*"),
+            *home.glob("founding/nonce"),
+            *home.glob("founding/token"),
         ]
         return sorted(path for path in found if path.is_file())
 

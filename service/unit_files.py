@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from starling.protocol.errors import ConfigError
 
 STATE_FOLDER = PurePosixPath("/var/lib")
+UNIT_FOLDERS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
+"""Of whoever administers the machine, and of packages."""
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared
 """Folders that a unit with ProtectHome= and PrivateTmp= does not see."""
 USER = "starling"
@@ -83,6 +85,11 @@ def unit_text(unit: ServiceUnit) -> str:
         state="\n".join(_state_lines(unit)),
         hardening=(folder / "hardening.conf").read_text("utf-8"),
     )
+
+
+def is_installed(kind: ServiceKind) -> bool:
+    """True if this machine has a unit for a service, by hand or from a package."""
+    return any((folder / kind.unit_name).exists() for folder in UNIT_FOLDERS)
 
 
 def require_visible(key: str, path: Path) -> None:

@@ -18,11 +18,13 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.LOADING: WAITS,
     R.UNPROVEN: WAITS,
     R.OFFLINE: "run: starling agent check",
-    R.UNINVITED: "see whether training.task is the number of a task of this fleet",
+    R.UNINVITED: (
+        "none if the operators are yet to publish one; else see training.task"
+    ),
     R.TASK_CHANGED: "ask the operators which task was meant; see docs/agent.md",
     R.LEDGER_BEHIND: "run: starling agent recount",
     R.MODEL_REFUSED: "tell the operator what `fault` says",
-    R.NO_DATA: "put .npz files or tables into the folder that data.path names",
+    R.NO_DATA: "put .npz files or tables into the folder that `fault` names",
     R.PLEDGE_TOO_SMALL: "raise data.pledge if there are as many records",
     R.BUDGET_SPENT: "nothing more can be learnt from these data under this epsilon",
     R.POLICY_REFUSED: "ask for a task with more privacy; see [privacy] in agent.toml",

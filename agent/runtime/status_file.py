@@ -1,6 +1,7 @@
 """Status of a running agent, and where it is written: `status.json`."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -11,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from starling.agent.round.next_actions import next_action
-from starling.agent.round.readiness import condition, phase, pledge_of
+from starling.agent.round.readiness import (
+    condition,
+    phase,
+    pledge_of,
+    rest_until_s,
+)
 from starling.agent.runtime.machine_info import clock_is_plausible
+from starling.agent.runtime.privacy_status import label_account, privacy_facts
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.ongoing_work import (
     BlobDownload,
@@ -23,14 +30,18 @@ from starling.agent.step.state import (
     AgentSettings,
     AgentState,
     ProvenVersion,
+    ReadinessCondition,
 )
 from starling.agent.sync.refusal_record import reason_name
-from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
+from starling.agent.training.trainer_messages import (
+    ConfinementReport,
+    DataFacts,
+    LabelFacts,
+)
 from starling.broker.certificate_reader import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
 from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
 from starling.protocol.ids import device_id, device_name
-from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.chunks import CHUNK_BYTES
 
@@ -59,6 +70,7 @@ class RuntimeFacts:
       last_update: The last update that a coordinator accepted, and when; None if none
         was since the start.
       certificate_days: Until the board's certificate ends; None if that is not known.
+      labels: Of the labels that the last trainer drew; None before there were any.
     """
 
     broker: str
@@ -74,6 +86,7 @@ class RuntimeFacts:
     data_claim: str = ""
     last_update: dict[str, Any] | None = None
     certificate_days: float | None = None
+    labels: LabelFacts | None = None
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
@@ -102,7 +115,7 @@ def describe(
     """The status as a JSON document."""
     offer, found = state.offer, around.found
     outside = asdict(around)
-    del outside["found"]
+    del outside["found"], outside["labels"]
     now = _condition(settings, state, around, now_s)
     document: dict[str, Any] = {
         "device": settings.device,
@@ -111,6 +124,7 @@ def describe(
         "boot": settings.boot,
         "condition": now,
         "next_action": next_action(now),
+        **_rest(settings, state, now, now_s),
         "phase": phase(settings, state, now_s).name.lower(),
         "connected": state.connected,
         "task": settings.task,
@@ -134,7 +148,8 @@ def describe(
         "fault": state.data_fault or state.fault,
         "refused": _refused(state, now_s),
         "leases": state.leases,
-        "privacy": _privacy(settings, state),
+        "privacy": privacy_facts(settings, state),
+        "labels": label_account(settings, state, around.labels),
         "fetch": _fetch(state.fetch),
         "spool": [_upload(item, state.sending) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
@@ -170,6 +185,32 @@ def _condition(
     settings: AgentSettings, state: AgentState, around: RuntimeFacts, now_s: float
 ) -> str:
     return around.disk_said or condition(settings, state, now_s).value
+
+
+def _rest(
+    settings: AgentSettings, state: AgentState, now: str, now_s: float
+) -> dict[str, str | None]:
+    """Reason why the board rests, and until when; None for both where it does not.
+
+    Until then no training starts; after it the next one begins with a lease.
+    """
+    wait_s = rest_until_s(settings, state) - now_s
+    why = {
+        ReadinessCondition.PACED.value: _pace(settings, state),
+        ReadinessCondition.RESTING.value: f"{state.failures} tries in a row failed",
+    }.get(now)
+    until = utc_text(time.time() + wait_s) if why and math.isfinite(wait_s) else None
+    return {"why": why, "until": until}
+
+
+def _pace(settings: AgentSettings, state: AgentState) -> str:
+    """Setting that spreads the updates, in the words of agent.toml."""
+    pace, offer = settings.pace, state.offer
+    planned = 0 if offer is None else offer.spec.privacy.releases
+    if planned and pace.period_s and pace.period_s / planned >= pace.between_s:
+        days = f"{pace.period_s / 86_400:.6g}"
+        return f"the task's {planned} updates are spread over pace.period_days = {days}"
+    return f"pace.between_s = {pace.between_s:g}"
 
 
 def _fetch(fetch: BlobDownload | None) -> dict[str, int] | None:
@@ -209,41 +250,6 @@ def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
         "since_s": round(now_s - refusal.at_s, 1),
         "do": REFUSALS[Reason(refusal.reason)].remedy if known else None,
     }
-
-
-def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
-    ledger, cap, offer = state.ledger, state.ledger.cap, state.offer
-    left = None
-    if offer is not None:
-        left = ledger.releases_left(
-            state.chain, settings.task, offer.spec.privacy, settings.windows
-        )
-    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / 10**6
-    return {
-        "unit": _unit(state),
-        "epsilon": epsilon,
-        "epsilon_cap": None if cap is None else cap.epsilon,
-        "delta": None if cap is None else cap.delta,
-        "releases": len(ledger.charges),
-        "proven_elsewhere": sum(each.releases for each in ledger.proven),
-        "carried": len(ledger.carried),
-        "counts_as_spent": ledger.spent or None,
-        "stated_height": state.told.height,
-        "stated_by": len(state.told.by),
-        "releases_left": left,
-        "without_noise": ledger.exposed,
-        "trusts_bundle": settings.trust_bundle,
-    }
-
-
-def _unit(state: AgentState) -> str | None:
-    """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
-    mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
-    if state.offer is not None:
-        mechanisms.add(state.offer.spec.privacy.mechanism)
-    if not mechanisms or NONE in mechanisms:
-        return None
-    return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
 
 def runtime_folder(environment: Mapping[str, str]) -> Path | None:

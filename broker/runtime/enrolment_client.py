@@ -3,6 +3,7 @@
 Source: as `protocol.wire.enrolment_messages`.
 """
 
+import logging
 import os
 import queue
 import random
@@ -43,9 +44,16 @@ from starling.protocol.wire.enrolment_messages import (
 )
 from starling.protocol.wire.enrolment_token import EnrolmentToken
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
+
+log = logging.getLogger("starling.enrolment")
 
 RESEND_S = 5.0
 """After which a message without an answer is sent again."""
+NOBODY_ANSWERS = (
+    "the broker is there, and no coordinator answers newcomers yet: "
+    "see `starling coordinator check` there"
+)
 _CHALLENGES_MAX = 64
 """A registrar that starts again answers a claim with another challenge."""
 
@@ -57,6 +65,7 @@ class EnrolmentClient:
       payload: What is to be sent next, or again.
       topic: Where.
       code: For people to compare; empty before the challenge.
+      waiting: What the registrar says that it waits for; empty for nothing.
     """
 
     def __init__(
@@ -87,12 +96,22 @@ class EnrolmentClient:
         self.topic = self._topics.enrolment_hello(client)
         self.payload = HELLO.pack(self._hello)
         self.code = ""
+        self.waiting = ""
 
     @property
     def filters(self) -> tuple[str, ...]:
         """Topics of the answers."""
         topics, client = self._topics, self._client
         return topics.enrolment_challenge(client), topics.enrolment_outcome(client)
+
+    @property
+    def waits_for(self) -> str:
+        """Next thing that somebody is to do, for people."""
+        if not self.code:
+            return "a coordinator is to run with its enrolment listener"
+        if self._hello.kind == EnrolmentKind.PARTY:
+            return "the founder and all other parties are to run `coordinator init`"
+        return f"a coordinator is to accept {self.code}"
 
     def hear(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
         """Takes one message.
@@ -113,7 +132,10 @@ class EnrolmentClient:
         if outcome.state == EnrolmentState.REFUSED and not outcome.signature:
             raise OperationError(f"refused: {outcome.detail}")
         check_outcome(self._token.secret, self._proven, outcome)
-        return None if outcome.state == EnrolmentState.PENDING else outcome
+        if outcome.state == EnrolmentState.PENDING:
+            self.waiting = outcome.detail
+            return None
+        return outcome
 
     def _challenged(self, payload: bytes) -> None:
         challenge = CHALLENGE.unpack(payload)
@@ -135,19 +157,21 @@ def enrol(
     authority: Path,
     wait_s: float,
     show_code: Callable[[str], None],
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> bytes:
     """Enrols at a broker, and waits for the decision.
 
     Args:
       token: As the operator gave it.
       kind: What the newcomer is.
-      document: Its request or identity, as JSON.
+      document: Its request or identity, as JSON; of a party, what it says.
       authority: PEM of the authority, whose fingerprint is the token's.
       wait_s: How long at most.
       show_code: Called with each code that there is to compare.
+      tell: Called with what the registrar says that it waits for.
 
     Returns:
-      The admission, as JSON.
+      The admission, as JSON, or a founder's answer.
 
     Raises:
       OperationError: If it is refused, or nobody decided in time.
@@ -169,7 +193,7 @@ def enrol(
     link = MqttLink(settings, events.put, random.SystemRandom().random)
     link.start()
     try:
-        return _converse(link, events, talk, wait_s, show_code)
+        return _converse(link, events, talk, wait_s, show_code, tell)
     finally:
         link.stop(1.0)
 
@@ -180,13 +204,15 @@ def _converse(
     talk: EnrolmentClient,
     wait_s: float,
     show_code: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> bytes:
     now_s = time.monotonic()
     until_s, send_at_s, away = now_s + wait_s, now_s + RESEND_S, "no answer"
+    told = RepeatedWarnings()
     while now_s < until_s:
         with suppress(queue.Empty):
             event = events.get(timeout=max(0.0, min(send_at_s, until_s) - now_s))
-            code = talk.code
+            code, waiting = talk.code, talk.waiting
             match event:
                 case LinkConnected():
                     away, send_at_s = "", 0.0
@@ -198,22 +224,47 @@ def _converse(
                         return _document(outcome)
                 case Delivered():
                     pass
+            if talk.waiting != waiting:
+                tell(talk.waiting)
             if talk.code != code:
                 show_code(talk.code)
                 send_at_s = 0.0
         now_s = time.monotonic()
         if now_s >= send_at_s:
+            _tell_of_silence(talk, told if send_at_s else None, away, until_s)
             # Without a connection it is sent at the next one.
             with suppress(TransportError):
                 link.publish(MqttMessage(talk.topic, talk.payload))
             send_at_s = now_s + RESEND_S
+    raise _undecided(talk, away, wait_s)
+
+
+def _undecided(
+    talk: EnrolmentClient, away: str, wait_s: float
+) -> OperationError | TransportError:
+    """Error once the time is over."""
     if away:
-        raise TransportError(f"{away}, for {wait_s:.0f} s")
-    waits = f"accept {talk.code}" if talk.code else "run with its enrolment listener"
-    raise OperationError(
-        f"nobody decided within {wait_s:.0f} s; a coordinator is to {waits}. Run this "
+        return TransportError(f"{away}, for {wait_s:.0f} s")
+    return OperationError(
+        f"nobody decided within {wait_s:.0f} s; {talk.waits_for}. Run this "
         "again with the same token: a use is counted once for each newcomer"
     )
+
+
+def _tell_of_silence(
+    talk: EnrolmentClient, told: RepeatedWarnings | None, away: str, until_s: float
+) -> None:
+    """Warns once of each thing that keeps the newcomer waiting for its first answer.
+
+    Args:
+      talk: With a code once there was an answer.
+      told: What was warned of; None before anything was asked.
+      away: Why there is no connection; empty if there is one.
+      until_s: Monotonic time at which it gives up.
+    """
+    said, now_s = away or NOBODY_ANSWERS, time.monotonic()
+    if not talk.code and told is not None and told.is_new(said, now_s):
+        log.warning("%s; waits for up to %.0f s", said, until_s - now_s)
 
 
 def _heard(talk: EnrolmentClient, event: MessageArrived) -> EnrolmentOutcome | None:

@@ -66,11 +66,12 @@ def admission_by_token(
       OperationError: If it is refused, nobody decided, or the broker is another.
       TransportError: If the broker cannot be reached.
     """
-    pem = fetch_authority(token.host, token.port, token.authority)
-    with tempfile.TemporaryDirectory(prefix="starling-") as folder:
-        authority = Path(folder) / "authority.pem"
-        write_atomic(authority, pem.encode())
-        content = enrol(token, kind, document, authority, wait_s, show)
+    if token.founding:
+        raise OperationError(
+            "the token is for a coordinator that founds a chain with others: "
+            "starling coordinator init --token LINE"
+        )
+    content, pem = answer_by_token(token, kind, document, wait_s, show)
     try:
         admission = admission_from_json(content)
     except ProtocolError as error:
@@ -78,3 +79,36 @@ def admission_by_token(
     if admission.ca_pem.strip() != pem.strip():
         raise OperationError("the admission names another authority than the token")
     return admission, content
+
+
+def answer_by_token(
+    token: EnrolmentToken,
+    kind: EnrolmentKind,
+    document: bytes,
+    wait_s: float,
+    show: Callable[[str], None],
+    tell: Callable[[str], None] = lambda _text: None,
+) -> tuple[bytes, str]:
+    """Says something by a token, and waits for the answer.
+
+    Args:
+      token: As the operator gave it.
+      kind: What the newcomer is.
+      document: What it says.
+      wait_s: How long at most.
+      show: Called with each code to compare.
+      tell: Called with what the registrar says that it waits for.
+
+    Returns:
+      The proven answer, and the certificate of the broker's authority as PEM.
+
+    Raises:
+      OperationError: If it is refused, nobody decided, or the broker is another.
+      TransportError: If the broker cannot be reached.
+    """
+    pem = fetch_authority(token.host, token.port, token.authority)
+    with tempfile.TemporaryDirectory(prefix="starling-") as folder:
+        authority = Path(folder) / "authority.pem"
+        write_atomic(authority, pem.encode())
+        content = enrol(token, kind, document, authority, wait_s, show, tell)
+    return content, pem

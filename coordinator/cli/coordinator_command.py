@@ -14,6 +14,7 @@ from starling.coordinator.cli import (
     console_tokens,
     credits_and_governance,
     enrolment,
+    founding,
     joining,
     key_retirement,
     learner_admission,
@@ -64,7 +65,12 @@ _EXAMPLES = """\
   starling coordinator check --home coordinator
   starling coordinator install --print-unit
 
-several coordinators, on each machine and once for all:
+several coordinators, each on its own machine, by one token and no file:
+  starling coordinator init --home north --fleet meadow --broker broker --parties 4
+  starling coordinator init --home south --token LINE --broker broker
+  starling coordinator init --home west --token LINE --at south
+
+the same by files, on each machine and once for all:
   starling coordinator identity --home north --name north --out north.json
   starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
   starling coordinator init --home north --fleet meadow --broker broker \\
@@ -126,36 +132,35 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that make keys and a chain."""
-    founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
-    founding.add_argument("--fleet", help="name of the fleet")
-    founding.add_argument(
-        "--broker", type=Path, help="folder of `starling broker init`"
-    )
-    joining.add_token(founding)
-    founding.add_argument(
+    making = _verb(verbs, "init", _init, "make keys, genesis and settings")
+    making.add_argument("--fleet", help="name of the fleet")
+    making.add_argument("--broker", type=Path, help="folder of `starling broker init`")
+    joining.add_token(making)
+    founding.add_founding(making)
+    making.add_argument(
         "--host",
         default="",
         help="where boards reach the broker (default: the broker's first --host)",
     )
-    founding.add_argument(
+    making.add_argument(
         "--broker-host",
         default="",
         metavar="HOST",
         help="where this coordinator reaches the broker (default: on this machine)",
     )
-    founding.add_argument(
+    making.add_argument(
         "--port", type=whole_number(1, PORT_MAX), default=0, help="the broker's port"
     )
-    founding.add_argument(
+    making.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
     )
-    founding.add_argument(
+    making.add_argument(
         "--join", action="store_true", help="the chain admits it later, by a motion"
     )
-    _add_heartbeat(founding)
-    credits_and_governance.add_economy(founding)
-    peer_invitations.add_peers(founding)
-    pinned_header.add_pin(founding)
+    _add_heartbeat(making)
+    credits_and_governance.add_economy(making)
+    peer_invitations.add_peers(making)
+    pinned_header.add_pin(making)
     identity = _verb(
         verbs, "identity", _identity, "make keys and show their public side"
     )
@@ -251,6 +256,8 @@ def _init(options: argparse.Namespace) -> int:
     if options.token is not None:
         return _show(options, *joining.join(home, options))
     joining.require_broker(options)
+    if options.parties is not None:
+        return _show(options, *founding.begin(home, options))
     asked = GenesisOptions(
         options.fleet,
         options.broker,
@@ -334,7 +341,14 @@ def _say(text: str) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
-    return install_verb.install(ServiceKind.COORDINATOR, options, options.home)
+    kind = ServiceKind.COORDINATOR
+    home = CoordinatorHome(Path(options.home or kind.home).absolute())
+    # Enrolment, renewals and revocations of the broker beside it are written there.
+    broker = str(ServiceKind.BROKER.home)
+    if home.settings_file.exists():
+        broker = home.config().broker.home
+    writable = [Path(broker).absolute()] if broker else []
+    return install_verb.install(kind, options, options.home, writable)
 
 
 def _id(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from starling.coordinator.chain.state import operator_records, validator_records
 from starling.coordinator.chain.storage.chain_store import StoredHead
-from starling.coordinator.cli.newcomer_progress import require_level
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import (
     proposal_text,
@@ -21,6 +20,7 @@ from starling.coordinator.runtime.operations.chain_decision import (
     add_wait,
 )
 from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
+from starling.coordinator.runtime.operations.newcomer_progress import require_level
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE

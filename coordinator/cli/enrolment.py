@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -10,8 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from starling.broker.broker_settings import ascii_host
-from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import (
     LIFE_S_MAX,
     USES_MAX,
@@ -22,14 +19,14 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     EnrolmentStore,
     StoredClaim,
 )
+from starling.coordinator.runtime.enrolment.new_token import issue_token
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.board_admission import told_host
 from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
-from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
-from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
-from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+from starling.protocol.wire.enrolment_messages import EnrolmentKind
+from starling.protocol.wire.enrolment_token import letters
 from starling.service.arguments import command, home_of, whole_number
 
 _EXAMPLES = """\
@@ -81,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--for",
         dest="life_s",
-        type=_duration,
+        type=duration_s,
         default=3600,
         metavar="TIME",
         help="how long it is good, such as 90s, 30m, 1h, 7d (default 1h, at most 30d)",
@@ -124,7 +121,12 @@ def _add(
     return verb
 
 
-def _duration(text: str) -> int:
+def duration_s(text: str) -> int:
+    """An argument's type: a token's life, such as `90s`, `30m`, `1h` or `7d`.
+
+    Raises:
+      argparse.ArgumentTypeError: If it is none, or longer than a token lives.
+    """
     found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 1 <= seconds <= LIFE_S_MAX:
@@ -137,27 +139,15 @@ def _duration(text: str) -> int:
 def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     settings = home.config().broker
     broker = own_broker(settings)
-    asked = broker.require_settings()
-    # Says what to do where the broker takes no newcomers.
-    broker.enrolment.registrar(asked, broker.authority_certificate)
     kind = EnrolmentKind.COORDINATOR if options.coordinator else EnrolmentKind.BOARD
-    token = EnrolmentToken(
-        ascii_host(told_host(settings, broker)),
-        asked.enrol_port,
-        asked.fleet,
-        fingerprint(broker.authority_certificate),
-        os.urandom(TOKEN_ID_BYTES),
-        os.urandom(SECRET_BYTES),
-    )
-    record = TokenRecord(
-        token.identity,
+    token, record = issue_token(
+        broker,
+        told_host(settings, broker),
         kind,
-        scram_keys(token.secret),
         options.uses,
-        int(time.time()) + options.life_s,
-        options.confirm,
+        options.life_s,
+        by_hand=options.confirm,
     )
-    EnrolmentStore(broker.path).add_token(record)
     line, name = token.to_line(), letters(token.identity)
     verb = "coordinator init" if options.coordinator else "agent enrol"
     if not options.json:

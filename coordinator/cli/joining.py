@@ -5,6 +5,7 @@ import sys
 from shlex import quote
 
 from starling.broker.runtime.token_exchange import WAIT_S, read_token
+from starling.coordinator.cli import founding as founding_cli
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.broker_joining import join_broker
@@ -19,17 +20,20 @@ def add_token(founding: argparse.ArgumentParser) -> None:
         "--token",
         metavar="LINE",
         help="join the broker that it names, in place of --fleet, --broker and "
-        "--genesis; - reads it from standard input",
+        "--genesis, or found a chain with whoever made it; - reads it from standard "
+        "input",
     )
     founding.add_argument(
-        "--name", default="coordinator", help="for people, with --token"
+        "--name",
+        help="for people, with --token and --parties (default: coordinator; of a "
+        "party: the machine's name)",
     )
     founding.add_argument(
         "--wait",
         type=waiting_s,
-        default=WAIT_S,
         metavar="SECONDS",
-        help=f"for an operator to accept, with --token (default {WAIT_S:g})",
+        help=f"with --token: for an operator to accept (default {WAIT_S:g}); where a "
+        f"chain is founded: for the other parties (default {founding_cli.WAIT_S:g})",
     )
 
 
@@ -53,7 +57,13 @@ def join(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
       ConfigError, OperationError, TransportError, StorageError: As `join_broker`.
     """
     token = read_token(options.token)
-    admission = join_broker(home, token, options.name, options.wait, _show_code)
+    if token.founding:
+        return founding_cli.join(home, token, options)
+    if options.at:
+        raise ConfigError("is for a token of --parties", key="--at")
+    wait_s = WAIT_S if options.wait is None else options.wait
+    name = options.name or "coordinator"
+    admission = join_broker(home, token, name, wait_s, _show_code)
     options.fleet = admission.genesis.fleet
     peer_invitations.keep_peers(home, options)
     pinned = home.pinned()

@@ -18,9 +18,10 @@ from starling.broker.runtime.broker_certificates import renewal_check
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.status_text import NOT_OF_THIS_RELEASE
 from starling.coordinator.health.status_checks import check_status
+from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.board_checks import WAIT_S, check_board
-from starling.coordinator.runtime.operations.process_liveness import lives
+from starling.coordinator.runtime.operations.process_liveness import is_locked, lives
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
 from starling.coordinator.runtime.status.status_reader import read_status
@@ -50,7 +51,7 @@ def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
     rows = [
         _private(home.keys / name) for name in _SECRETS if (home.keys / name).exists()
     ]
-    rows += certificate_checks(home, time.time())
+    rows += [*certificate_checks(home, time.time()), *registrar_checks(home)]
     name, found = "status.fresh", "no status yet"
     try:
         document = read_status(home.status)
@@ -136,6 +137,29 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
         fix = f"run: starling broker check --home {own}"
         rows.append(HealthCheck("tls.renewals", Verdict.FAIL, str(error), fix))
     return rows
+
+
+def registrar_checks(home: CoordinatorHome) -> list[HealthCheck]:
+    """Checks that somebody answers newcomers at the broker beside a coordinator.
+
+    Args:
+      home: The coordinator's folder.
+
+    Returns:
+      One row; none where there is no such broker.
+    """
+    name, broker = "enrolment.registrar", Path(home.config().broker.home)
+    if not home.config().broker.home or not broker.is_dir():
+        return []
+    if is_locked(EnrolmentStore(broker).lock_file):
+        found = "newcomers and renewals are answered"
+        return [HealthCheck(name, Verdict.OK, found)]
+    fix = (
+        "start the coordinator; if it runs, its log says why: it has to write into "
+        f"{broker}, which the unit of `starling coordinator install` lets it"
+    )
+    found = "nobody answers newcomers, and no certificate is renewed"
+    return [HealthCheck(name, Verdict.WARN, found, fix)]
 
 
 def certificates_section(home: CoordinatorHome, now_s: float) -> dict[str, str]:

@@ -9,10 +9,11 @@ keys/retired            only once `retire` destroyed them
 keys/<id>.key, .pem     TLS key and certificate for the broker
 keys/authority.pem      the broker's authority
 keys/peer, peer.key     seed and form of the TLS key for other brokers
-peers/                  brokers of other coordinators; see
-`coordinator.runtime.setup.peer_invitations` pinned                  a header that the
-chain must lead through, if any inbox/                  transactions and blobs that wait
-for the running coordinator state/                  chain, votes, counters
+peers/                  brokers of other coordinators
+founding/               what was agreed with the others that founded the chain, if any
+pinned                  a header that the chain must lead through, if any
+inbox/                  transactions and blobs that wait for the running coordinator
+state/                  chain, votes, counters
 status.json             what `status` shows
 """
 
@@ -45,6 +46,11 @@ CONFIG_BYTES_MAX = 1 << 20
 RETIRED_FILE = "retired"
 """Name of the file in `keys/` that says that they were destroyed."""
 _COUNTER_BYTES_MAX = 32
+_UNFOUNDED = (
+    "not all parties of the founding have agreed yet; run the same `starling "
+    "coordinator init` again and wait until it ends, or remove this folder to give it "
+    "up"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class CoordinatorHome:
     """
 
     path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Path of `coordinator.toml`."""
+        return self.path / FILE
 
     @property
     def inbox(self) -> Path:
@@ -71,6 +82,20 @@ class CoordinatorHome:
     def keys(self) -> Path:
         """Secrets."""
         return self.path / "keys"
+
+    @property
+    def founding(self) -> Path:
+        """Files of a founding; see `coordinator.runtime.founding`."""
+        return self.path / "founding"
+
+    def require_no_founding(self) -> None:
+        """Refuses a folder whose founding with others has no end yet.
+
+        Raises:
+          ConfigError: With what to do.
+        """
+        if self.founding.exists() and not (self.path / "genesis").exists():
+            raise ConfigError(_UNFOUNDED, file=str(self.founding))
 
     @property
     def peers(self) -> Path:
@@ -113,6 +138,7 @@ class CoordinatorHome:
         file = self.path / FILE
         content = read_configured(file, CONFIG_BYTES_MAX)
         if content is None:
+            self.require_no_founding()
             raise ConfigError(
                 "no coordinator here; run: starling coordinator init", file=str(file)
             )
@@ -130,6 +156,7 @@ class CoordinatorHome:
         file = self.path / "genesis"
         content = read_configured(file, GENESIS_BYTES_MAX)
         if content is None:
+            self.require_no_founding()
             raise ConfigError("missing; run: starling coordinator init", file=str(file))
         try:
             return GENESIS.unpack(content)

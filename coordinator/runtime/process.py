@@ -34,7 +34,8 @@ def run(
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with private_files():
         closed = make_private(home.path, leave=("keys",))
-        if closed:
+        # systemd gives its own folder back to the group before each start.
+        if closed and closed != [home.path]:
             log.info("closed to others: %s (%d in all)", closed[0], len(closed))
         return _run(home, surroundings or CoordinatorEnvironment())
 

@@ -33,7 +33,7 @@ from starling.protocol.ids import ChainId, DeviceId, Digest, H, PublicKey
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import CODECS, Grid
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
-from starling.protocol.privacy.mechanisms import stated_charge
+from starling.protocol.privacy.mechanisms import UNNOISED, stated_charge
 from starling.protocol.wire.envelope import CounterWindow, Envelope, MessageKind
 from starling.protocol.wire.message_bodies import LEASE, UPLOAD, Contribution
 
@@ -287,7 +287,7 @@ def _check_policy(contribution: Contribution, standing: SenderRecord) -> TaskSpe
         raise InvalidUpdate("another privacy mechanism", Reason.POLICY_MISMATCH)
     if contribution.charge < stated_charge(privacy):
         raise InvalidUpdate("charged less than its noise costs", Reason.POLICY_MISMATCH)
-    if contribution.charge and not privacy.mechanism:
+    if contribution.charge and privacy.mechanism in UNNOISED:
         raise InvalidUpdate("charged for no noise", Reason.POLICY_MISMATCH)
     if standing.charged + contribution.charge > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")

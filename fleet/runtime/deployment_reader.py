@@ -23,7 +23,7 @@ from starling.fleet.monitor.deployment import (
 )
 from starling.fleet.monitor.run_snapshot import PrivacyTerms
 from starling.fleet.monitor.terminal_view import render
-from starling.fleet.runtime.processes.status_poller import read_status
+from starling.fleet.runtime.processes.status_document import read_status
 from starling.protocol.errors import OperationError
 
 

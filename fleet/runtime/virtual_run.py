@@ -22,7 +22,12 @@ from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
 from starling.fleet.runtime.processes.home_setup import occupied
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
-from starling.fleet.timeline.board_faults import board_faults
+from starling.fleet.timeline.board_faults import (
+    BoardFault,
+    BoardFaultKind,
+    board_faults,
+)
+from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
@@ -213,6 +218,8 @@ def _fleet(
 ) -> VirtualFleet:
     """The fleet that a plan asks for; boards' speeds are drawn here."""
     plan = material.plan
+    faults = board_faults(plan.fault, plan.devices)
+    _refuse_process_faults(plan, faults)
     settings, asked = _settings(plan, material.shares, pace)
     # More boards than a version takes would make the next one late before it begins.
     awake = asked if pace.in_step else settings.leases
@@ -233,10 +240,23 @@ def _fleet(
         windows=material.shares.reuse,
         leave_behind=pace.over_select > 0,
         committee=committee,
-        board_faults=board_faults(plan.fault, plan.devices),
+        board_faults=faults,
     )
     task = publication(settings, material.bundle, "task")
     return VirtualFleet(shape, task, workers, rng.bytes, rng)
+
+
+def _refuse_process_faults(plan: FleetPlan, faults: Sequence[BoardFault]) -> None:
+    """Refuses what goes wrong with processes alone.
+
+    Raises:
+      ConfigError: If a broker or a board's process is to stop.
+    """
+    if broker_faults(plan.fault, plan.brokers):
+        raise ConfigError("a virtual fleet has no broker's process", key="--fault")
+    if any(each.kind is BoardFaultKind.PAUSE for each in faults):
+        detail = "a virtual board has no process that could pause; let it leave"
+        raise ConfigError(detail, key="--fault")
 
 
 def _settings(

@@ -1,8 +1,9 @@
 """Timeline of faults of boards and of their links: `board 3 loses power at 10s; ...`.
 
 Times count from when the task is open. A board that loses power starts again at once
-from what its disk holds; one that leaves does so when it comes back. What a link drops
-is gone on its way, as behind a broker whose queue is full.
+from what its disk holds; one that leaves does so when it comes back; one that pauses
+stands still, with all that it has in memory. What a link drops is gone on its way, as
+behind a broker whose queue is full.
 """
 
 import re
@@ -28,6 +29,7 @@ class BoardFaultKind(Enum):
 
     POWER = "power"
     LEAVE = "leave"
+    PAUSE = "pause"
     DROP = "drop"
 
 
@@ -40,6 +42,10 @@ _FORMS = {
         rf"{_WHO} leaves?{SPAN}()",
         "boards P % leave from Ts [to Ts]",
     ),
+    BoardFaultKind.PAUSE: (
+        rf"{_WHO} pauses?{SPAN}()",
+        "boards A-B pause from Ts [to Ts]",
+    ),
     BoardFaultKind.DROP: (
         rf"links? of {_WHO} drops? (?P<share>\d{{1,3}}) ?%(?:{SPAN})?",
         "link of board N drops P % [from Ts [to Ts]]",
@@ -50,6 +56,8 @@ _VERBS = {
     "loses": BoardFaultKind.POWER,
     "leave": BoardFaultKind.LEAVE,
     "leaves": BoardFaultKind.LEAVE,
+    "pause": BoardFaultKind.PAUSE,
+    "pauses": BoardFaultKind.PAUSE,
     "drop": BoardFaultKind.DROP,
     "drops": BoardFaultKind.DROP,
 }
@@ -88,6 +96,7 @@ class BoardFault:
         return {
             BoardFaultKind.POWER: f"{self.who} lost power",
             BoardFaultKind.LEAVE: f"{self.who} {'leave' if many else 'leaves'}",
+            BoardFaultKind.PAUSE: f"{self.who} {'pause' if many else 'pauses'}",
             BoardFaultKind.DROP: f"the link of {self.who} drops {self.share:.0%}",
         }[self.kind]
 
@@ -96,6 +105,8 @@ class BoardFault:
         """For people, as it ends."""
         if self.kind is BoardFaultKind.DROP:
             return f"the link of {self.who} drops nothing any more"
+        if self.kind is BoardFaultKind.PAUSE:
+            return f"{self.who} {'go' if len(self.boards) > 1 else 'goes'} on"
         return f"{self.who} {'are' if len(self.boards) > 1 else 'is'} back"
 
 

@@ -22,10 +22,13 @@ JUMP_S_MAX = 1e10
 BOARD_FORMS = (
     "board N loses power at Ts",
     "boards P % leave from Ts [to Ts]",
+    "boards A-B pause from Ts [to Ts]",
     "link of board N drops P % [from Ts [to Ts]]",
     "boards A-B ATTACK from version V [to version W]",
 )
 """Of what `fleet.timeline.board_faults` and `fleet.attacks` read."""
+BROKER_FORMS = ("kill broker [N] at Ts", "restart broker [N] at Ts")
+"""Of what `fleet.timeline.broker_faults` reads."""
 NUMBER = r"(\d{1,6}(?:\.\d{1,3})?)"
 _AT = rf" at {NUMBER} ?s"
 SPAN = rf" from {NUMBER} ?s(?: to {NUMBER} ?s)?"
@@ -90,7 +93,8 @@ _FORMS = {
     ),
 }
 EXPECTED = "expected one of: " + "; ".join(
-    f"'{form}'" for form in (*(f for _, f in _FORMS.values()), *BOARD_FORMS)
+    f"'{form}'"
+    for form in (*(f for _, f in _FORMS.values()), *BOARD_FORMS, *BROKER_FORMS)
 )
 
 
@@ -223,8 +227,13 @@ def is_about_boards(entry: str) -> bool:
     return entry.split()[0] in ("board", "boards", "link", "links")
 
 
+def is_about_brokers(entry: str) -> bool:
+    """True for an entry of `fleet.timeline.broker_faults`."""
+    return "broker" in entry.split()
+
+
 def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
-    """Reads what a timeline has coordinators do; see `is_about_boards` for the rest.
+    """Reads what a timeline has coordinators do; the rest is about boards and brokers.
 
     Args:
       text: As a user gave it; may be empty.
@@ -238,7 +247,7 @@ def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
     """
     faults = read_entries(
         text,
-        lambda entry: not is_about_boards(entry),
+        lambda entry: not is_about_boards(entry) and not is_about_brokers(entry),
         lambda entry: _fault(entry, coordinators),
     )
     return tuple(sorted(faults, key=lambda fault: fault.at_s))

@@ -1,4 +1,4 @@
-"""A task for containers to learn: a bundle, task.toml, and a shard for each device.
+"""A task for containers to learn: bundle, task.toml, held-out examples, and shards.
 
 `python packaging/docker/demo_task.py DIR` divides the digits that come with Starling.
 """
@@ -21,6 +21,9 @@ buffer = 2
 leases = 8
 pledge_least = 16
 pledge_most = 64
+
+[privacy]
+releases = 60
 """
 
 
@@ -30,7 +33,9 @@ def main() -> int:
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
-    data = open_data_set("digits", rng).training
+    found = open_data_set("digits", rng)
+    data, held_out = found.training, found.held_out
+    np.savez(folder / "held-out.npz", x=held_out.x, y=held_out.y)
     for number in range(SHARDS):
         part = slice(number, None, SHARDS)
         np.savez(shards / f"{number}.npz", x=data.x[part], y=data.y[part])

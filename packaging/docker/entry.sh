@@ -1,4 +1,4 @@
-# The parts of a fleet in containers: setup | broker | coordinator N | registrar | device
+# The parts of a fleet in containers: setup | server | broker | coordinator N | device
 set -eu
 FLEET=${FLEET_DIR:-/srv/fleet}
 ENROLMENT=${ENROLMENT_DIR:-/srv/enrolment}
@@ -6,11 +6,21 @@ TASK=${TASK_DIR:-/usr/share/starling/task}
 HOME_DIR=${DEVICE_DIR:-/var/lib/starling}/home
 BROKER_HOST=${BROKER_HOST:-broker}
 BROKER_PORT=${BROKER_PORT:-8883}
+ENROL_PORT=${ENROL_PORT:-8884}
 COORDINATORS=${COORDINATORS:-1}
+PYTHON=${PYTHON:-/usr/lib/starling/bin/python}
 
 setup() {
     # May be repeated: whatever is there stays.
-    starling broker init --home "$FLEET/broker" --fleet demo \
+    if [ -f "$FLEET/coordinators" ]; then
+        before=$(cat "$FLEET/coordinators")
+        if [ "$before" != "$COORDINATORS" ]; then
+            echo "this fleet was set up with coordinators: $before, not $COORDINATORS." \
+                "Remove its volumes to set up another one" >&2
+            exit 78
+        fi
+    fi
+    starling broker init --home "$FLEET/broker" --fleet demo --enrol-port "$ENROL_PORT" \
         --host "$BROKER_HOST" --port "$BROKER_PORT"
     genesis=
     if [ "$COORDINATORS" -gt 1 ]; then
@@ -25,58 +35,73 @@ setup() {
         fi
     fi
     for n in $(seq "$COORDINATORS"); do
-        starling coordinator init --home "$FLEET/coordinator-$n" --fleet demo \
+        home=$FLEET/coordinator-$n
+        starling coordinator init --home "$home" --fleet demo \
             --broker "$FLEET/broker" --broker-host "$BROKER_HOST" --port "$BROKER_PORT" \
             ${genesis:+--genesis "$genesis"}
+        cp "$TASK/held-out.npz" "$home/held-out.npz"
+        sed -i '/^\[evaluation\]/,/^\[/s/^data = ""/data = "held-out.npz"/' \
+            "$home/coordinator.toml"
+        # Only the first one is beside the broker, and answers at its door.
+        [ "$n" = 1 ] || sed -i 's/^home = .*/home = ""/' "$home/coordinator.toml"
     done
     if [ ! -f "$FLEET/published" ]; then
         starling coordinator publish --no-wait --home "$FLEET/coordinator-1" \
             --bundle "$TASK/bundle" --task "$TASK/task.toml"
         touch "$FLEET/published"
     fi
+    # Good for a month; who adds devices later runs this again, as `compose up` does.
+    starling enrol token --home "$FLEET/coordinator-1" --uses 1000 --for 30d \
+        >"$ENROLMENT/token.tmp"
+    mv "$ENROLMENT/token.tmp" "$ENROLMENT/token"
+    echo "$COORDINATORS" >"$FLEET/coordinators"
+    # Whoever starts after this does nothing wrong any more.
+    rm -rf "$FLEET/orders"
 }
 
-registrar() {
+server() {
     trap 'exit 0' TERM INT
     while :; do
-        for request in "$ENROLMENT"/*.request; do
-            [ -e "$request" ] || continue
-            admission=${request%.request}.admission
-            [ -e "$admission" ] && continue
-            starling coordinator admit --no-wait "$request" --out "$admission.tmp" \
-                --home "$FLEET/coordinator-1" && mv "$admission.tmp" "$admission"
-        done
-        sleep 1 &
+        sleep 3600 &
         wait $!
     done
 }
 
+coordinator() {
+    orders=$FLEET/orders/coordinator-$1
+    if [ -f "$orders" ]; then
+        # `starling fleet chaos` has this coordinator do wrong.
+        exec "$PYTHON" -m starling.fleet.runtime.faults.byzantine_coordinator \
+            "$FLEET/coordinator-$1" "$orders"
+    fi
+    exec starling coordinator run --home "$FLEET/coordinator-$1"
+}
+
 device() {
-    starling agent init --home "$HOME_DIR" >/dev/null
+    until [ -f "$HOME_DIR/admission.json" ]; do
+        # A coordinator that is about to start answers soon.
+        starling agent enrol --home "$HOME_DIR" --wait 60 --token - \
+            <"$ENROLMENT/token" || sleep 2
+    done
     # A demonstration learns now, and does not spread its budget over a month.
-    sed -i "s/^period_days = .*/period_days = 0.0/" "$HOME_DIR/agent.toml"
-    if [ ! -f "$HOME_DIR/admission.json" ]; then
-        name=$(starling agent enrol --home "$HOME_DIR" --json |
-            sed 's/.*"device": "\([a-z0-9]*\)".*/\1/')
-        cp "$HOME_DIR/enrolment-request.json" "$ENROLMENT/$name.tmp"
-        mv "$ENROLMENT/$name.tmp" "$ENROLMENT/$name.request"
-        until [ -e "$ENROLMENT/$name.admission" ]; do sleep 0.5; done
+    sed -i -e 's/^period_days = .*/period_days = 0.0/' \
+        -e "s/^between_s = .*/between_s = ${BETWEEN_S:-0}/" "$HOME_DIR/agent.toml"
+    if [ ! -f "$HOME_DIR/data/shard.npz" ]; then
         # Each device takes the first shard that nobody has.
         shard=0
         until mkdir "$ENROLMENT/shard-$shard" 2>/dev/null; do shard=$((shard + 1)); done
         count=$(ls "$TASK/shards" | wc -l)
-        cp "$TASK/shards/$((shard % count)).npz" "$HOME_DIR/data/"
-        starling agent enrol --home "$HOME_DIR" \
-            --admission "$ENROLMENT/$name.admission"
+        cp "$TASK/shards/$((shard % count)).npz" "$HOME_DIR/data/shard.tmp"
+        mv "$HOME_DIR/data/shard.tmp" "$HOME_DIR/data/shard.npz"
     fi
     exec starling agent run --home "$HOME_DIR"
 }
 
 case "$1" in
 setup) setup ;;
+server) server ;;
 broker) exec starling broker run --home "$FLEET/broker" ;;
-coordinator) exec starling coordinator run --home "$FLEET/coordinator-$2" ;;
-registrar) registrar ;;
+coordinator) coordinator "$2" ;;
 device) device ;;
 *) exec starling "$@" ;;
 esac

@@ -1,8 +1,9 @@
 """Validators, and the genesis that pins the first of them and a chain's rules."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from starling.protocol.chain.credit_policy import (
     NO_ECONOMY,
@@ -134,3 +135,51 @@ class Genesis(Structure, frozen=True):
 
 
 GENESIS = structure(Genesis, GENESIS_BYTES_MAX)
+
+
+class GenesisParty(Protocol):
+    """One coordinator and its operator, as a genesis names them."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def public(self) -> PublicKey:
+        """Key that signs votes."""
+
+    @property
+    def sealing(self) -> SealingKey:
+        """Key that boards seal to."""
+
+    @property
+    def operator(self) -> PublicKey:
+        """Key that admits and publishes."""
+
+
+def genesis_of(
+    parties: Sequence[GenesisParty],
+    fleet: str,
+    created_ms: int,
+    fault_model: FaultModel,
+    heartbeat_s: int,
+    economy: CreditPolicy,
+) -> Genesis:
+    """The genesis in which these parties, in any order, are validators and operators.
+
+    Raises:
+      DecodeError, LimitError: If there are none or too many, two are the same, or the
+        fault model or the credits do not fit.
+    """
+    members = [Validator(one.public, one.sealing, one.name) for one in parties]
+    made = Genesis(
+        version=FORMAT_VERSION,
+        fleet=fleet,
+        created_ms=created_ms,
+        fault_model=fault_model,
+        validators=ValidatorSet(tuple(sorted(members, key=lambda each: each.public))),
+        operators=tuple(sorted({one.operator for one in parties})),
+        heartbeat_s=heartbeat_s,
+        economy=economy,
+    )
+    return GENESIS.unpack(GENESIS.pack(made))

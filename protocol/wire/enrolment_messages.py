@@ -50,6 +50,8 @@ NONCE_BYTES = 32
 FINGERPRINT_BYTES = 32
 DOCUMENT_BYTES_MAX = 4096
 """Of a client: a request or an identity."""
+PARTY_DOCUMENT_BYTES_MAX = 18 * 1024
+"""Of a party that founds a chain: it may bring a certificate for each other one."""
 ADMISSION_BYTES_MAX = 120 * 1024
 """An answer fits a packet of the broker's."""
 DETAIL_BYTES_MAX = 200
@@ -64,6 +66,8 @@ class EnrolmentKind(IntEnum):
 
     BOARD = 0
     COORDINATOR = 1
+    PARTY = 2
+    """A coordinator that founds a chain with others."""
 
 
 class EnrolmentHello(Structure, frozen=True):
@@ -74,18 +78,25 @@ class EnrolmentHello(Structure, frozen=True):
       token: The token's id.
       kind: `EnrolmentKind`.
       nonce: Random.
-      document: Its enrolment request, or a coordinator's identity, as JSON; signed by
-        the key that gives it its id.
+      document: Its enrolment request, or a coordinator's identity, as JSON; or what a
+        party says, see `protocol.chain.founding`; signed by the key that gives it its
+        id.
     """
 
     version: Annotated[int, uint(EXCHANGE_VERSION, EXCHANGE_VERSION)]
     token: Annotated[bytes, exactly(TOKEN_ID_BYTES)]
     kind: Annotated[int, uint(max(EnrolmentKind))]
     nonce: Annotated[bytes, exactly(NONCE_BYTES)]
-    document: Annotated[bytes, binary(DOCUMENT_BYTES_MAX, 1)]
+    document: Annotated[bytes, binary(PARTY_DOCUMENT_BYTES_MAX, 1)]
+
+    def __post_init__(self) -> None:
+        """Refuses a long document of who is no party."""
+        is_long = len(self.document) > DOCUMENT_BYTES_MAX
+        if is_long and self.kind != EnrolmentKind.PARTY:
+            raise DecodeError(f"document: {DOCUMENT_BYTES_MAX} bytes allowed")
 
 
-HELLO = structure(EnrolmentHello, DOCUMENT_BYTES_MAX + 128)
+HELLO = structure(EnrolmentHello, PARTY_DOCUMENT_BYTES_MAX + 128)
 
 
 class EnrolmentChallenge(Structure, frozen=True):
@@ -133,8 +144,8 @@ class EnrolmentOutcome(Structure, frozen=True):
 
     Attributes:
       state: `EnrolmentState`.
-      detail: Of a refusal, for people.
-      document: Of an admission, as JSON; else empty.
+      detail: Of a refusal, or of what is waited for, for people.
+      document: Of an admission, as JSON, or a founder's answer; else empty.
       signature: SCRAM's ServerSignature over transcript and answer; empty where there
         is no token that both know, so that it proves nothing.
     """

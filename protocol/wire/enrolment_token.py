@@ -1,7 +1,9 @@
 """An enrolment token: one line that leads a newcomer to a broker, and proves it there.
 
     starling://HOST:PORT/FLEET/FINGERPRINT/ID-SECRET
+    starling-founding://...
 
+The second form is for those who found a chain together, before there is one.
 The fingerprint is the SHA-256 of the authority's certificate. The broker shows the
 certificate itself, and whoever holds the token knows whether it is the right one, as
 with kubeadm's `--discovery-token-ca-cert-hash`.
@@ -20,7 +22,7 @@ from starling.protocol.wire.topics import check_fleet_name
 TOKEN_CHARS_MAX = 512
 PORT_MAX = 65535
 _LINE = re.compile(
-    r"starling://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})"
+    r"starling(?P<founding>-founding)?://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})"
     r":(?P<port>[0-9]{1,5})/(?P<fleet>[a-z0-9-]{1,32})"
     r"/(?P<authority>[a-z2-7]{52})/(?P<token>[a-z2-7]{13})-(?P<secret>[a-z2-7]{32})"
 )
@@ -37,6 +39,7 @@ class EnrolmentToken:
       authority: (32,) bytes, SHA-256 of the authority's certificate.
       identity: (8,) bytes; not secret.
       secret: (20,) random bytes.
+      founding: Whether it is for a party that founds a chain with others.
     """
 
     host: str
@@ -45,6 +48,7 @@ class EnrolmentToken:
     authority: bytes
     identity: bytes
     secret: bytes = field(repr=False)
+    founding: bool = False
 
     def to_line(self) -> str:
         """The line that the newcomer is given; a secret."""
@@ -52,7 +56,8 @@ class EnrolmentToken:
         authority, token, secret = map(
             letters, (self.authority, self.identity, self.secret)
         )
-        place = f"starling://{host}:{self.port}/{self.fleet}"
+        scheme = "starling-founding" if self.founding else "starling"
+        place = f"{scheme}://{host}:{self.port}/{self.fleet}"
         return f"{place}/{authority}/{token}-{secret}"
 
 
@@ -66,7 +71,8 @@ def token_from_line(line: str) -> EnrolmentToken:
     if found is None or not 1 <= int(found["port"]) <= PORT_MAX:
         raise DecodeError(
             "is no enrolment token: take the whole line that `starling enrol token` "
-            "printed, starling://HOST:PORT/FLEET/FINGERPRINT/ID-SECRET"
+            "or `coordinator init --parties` printed, "
+            "starling://HOST:PORT/FLEET/FINGERPRINT/ID-SECRET"
         )
     return EnrolmentToken(
         found["host"].strip("[]"),
@@ -75,6 +81,7 @@ def token_from_line(line: str) -> EnrolmentToken:
         _bytes(found["authority"], FINGERPRINT_BYTES),
         _bytes(found["token"], TOKEN_ID_BYTES),
         _bytes(found["secret"], SECRET_BYTES),
+        found["founding"] is not None,
     )
 
 

@@ -36,7 +36,7 @@ def services() -> dict[str, Any]:
 
 def test_compose_file_has_a_fleet_of_one_or_four(services: dict[str, Any]) -> None:
     coordinators = {f"coordinator-{n}" for n in range(1, 5)}
-    assert set(services) == {"setup", "broker", "registrar", "device", *coordinators}
+    assert set(services) == {"setup", "server", "broker", "device", *coordinators}
     in_profile = {name for name, row in services.items() if row.get("profiles")}
     assert in_profile == coordinators - {"coordinator-1"}
     assert services["setup"]["environment"] == {"COORDINATORS": "4"}
@@ -48,6 +48,8 @@ def test_no_part_may_write_its_root_or_gain_rights(services: dict[str, Any]) -> 
         assert row["cap_drop"] == ["ALL"], name
         assert row["security_opt"] == ["no-new-privileges:true"], name
         assert "privileged" not in row, name
+        # A registry's image of this name would be somebody else's.
+        assert row["pull_policy"] == "never", name
 
 
 def test_device_has_a_volume_of_its_own_and_limits(services: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from starling.protocol.chain import (
     board_statement,
     credit_policy,
     evidence,
+    founding_messages,
     genesis,
     governance,
     key_rotation,
@@ -34,6 +35,7 @@ from starling.protocol.wire import (
     renewal_messages,
 )
 from starling.protocol.wire.envelope import MessageKind, sign
+from tests.vectors import founding_samples
 
 OPERATOR = SigningKey(bytes(range(32)))
 BOARD = SigningKey(bytes(range(32, 64)))
@@ -297,6 +299,20 @@ RENEWED = renewal_messages.RenewalAnswer(
     renewal_messages.RenewalState.RENEWED, b"another certificate", ""
 )
 STRUCTURES = (
+    Structure(
+        "FOUNDING_ENTRY", founding_messages.FOUNDING_ENTRY, founding_samples.ENTRY
+    ),
+    Structure(
+        "FOUNDING_ROSTER", founding_messages.FOUNDING_ROSTER, founding_samples.ROSTER
+    ),
+    Structure(
+        "FOUNDING_CONFIRMATION",
+        founding_messages.FOUNDING_CONFIRMATION,
+        founding_samples.CONFIRMATION,
+    ),
+    Structure(
+        "FOUNDING_RECORD", founding_messages.FOUNDING_RECORD, founding_samples.RECORD
+    ),
     Structure("RENEWAL", renewal_messages.RENEWAL, RENEWAL),
     Structure("RENEWED", renewal_messages.RENEWED, RENEWED),
     Structure("HELLO", enrolment_messages.HELLO, HELLO),

@@ -15,7 +15,7 @@ from starling.agent.runtime.checks import (
 )
 from starling.agent.runtime.checks.check_rows import fail
 from starling.agent.runtime.checks.machine_checks import MachinePaths
-from starling.agent.runtime.process_state import Liveness, look
+from starling.agent.runtime.process_state import PROC, Liveness, look
 from starling.agent.runtime.status_reader import read_status
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
@@ -42,7 +42,7 @@ def check_agent(home: AgentHome, *, with_data: bool = True) -> list[HealthCheck]
     parts: list[tuple[str, Callable[[], Iterator[HealthCheck]]]] = [
         ("clock", machine_checks.clock_checks),
         ("disk", lambda: iter((machine_checks.disk_check(home.path),))),
-        ("memory", lambda: machine_checks.memory_checks(places, trainer_mb)),
+        ("memory", lambda: _memory(home, trainer_mb)),
         ("heat", lambda: iter((machine_checks.heat_check(places),))),
         ("power", lambda: iter((machine_checks.voltage_check(places),))),
         ("home", lambda: home_checks.home_checks(home)),
@@ -67,6 +67,13 @@ def _all(name: str, rows: Callable[[], Iterator[HealthCheck]]) -> list[HealthChe
         fix = "run this as the home's owner, or see who owns that file"
         found.append(fail(f"{name}.looked-at", str(error), fix))
     return found
+
+
+def _memory(home: AgentHome, trainer_mb: int) -> Iterator[HealthCheck]:
+    found = look(home)
+    runs = found.liveness is not Liveness.GONE
+    groups = PROC / str(found.pid) / "cgroup" if runs else None
+    return machine_checks.memory_checks(MachinePaths(agent=groups), trainer_mb)
 
 
 def _network(

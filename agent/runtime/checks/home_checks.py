@@ -40,7 +40,8 @@ def _owner(path: Path) -> HealthCheck:
     name, status = "home.owner", path.stat()
     if status.st_uid != os.geteuid():
         found = f"belongs to user {status.st_uid}, this is user {os.geteuid()}"
-        fix = f"run this as its owner, or: chown -R USER {path}"
+        owner = f"sudo -u '#{status.st_uid}' starling agent check --home {path}"
+        fix = f"run this as its owner: {owner}; if that is wrong: chown -R USER {path}"
         return warn(name, found, fix)
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS:

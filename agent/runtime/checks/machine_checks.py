@@ -49,6 +49,7 @@ class MachinePaths:
       controllers: Controllers of the unified cgroups.
       cgroups: Controllers of all cgroups.
       memory: How much memory there is.
+      agent: The control groups of the agent; None while none runs.
     """
 
     thermal: Path = Path("/sys/class/thermal")
@@ -56,6 +57,7 @@ class MachinePaths:
     controllers: Path = Path("/sys/fs/cgroup/cgroup.controllers")
     cgroups: Path = Path("/proc/cgroups")
     memory: Path = Path("/proc/meminfo")
+    agent: Path | None = None
 
 
 def clock_checks() -> Iterator[HealthCheck]:
@@ -152,7 +154,13 @@ def _limit_check(trainer_mb: int) -> HealthCheck:
 def _cgroup_check(paths: MachinePaths) -> HealthCheck:
     name = "memory.cgroup"
     if _memory_is_counted(paths):
-        return ok(name, "a unit's MemoryMax= holds")
+        if not _is_left_out(paths.agent):
+            return ok(name, "a unit's MemoryMax= holds")
+        return warn(
+            name,
+            "the agent's unit has no memory group: its MemoryMax= does nothing",
+            "see whether systemd may write /sys/fs/cgroup here, as in a container",
+        )
     return warn(
         name,
         "the kernel counts no memory by service: MemoryMax= of the unit does nothing",
@@ -170,6 +178,22 @@ def _memory_is_counted(paths: MachinePaths) -> bool:
     except OSError:
         return False
     return any(row[0] == "memory" and row[-1] == "1" for row in rows if row)
+
+
+def _is_left_out(groups: Path | None) -> bool:
+    """True for an agent that is in a unit's group for systemd, and in none for memory.
+
+    Under control groups of version 1 each controller has a tree of its own, and a
+    systemd that may not write the one of memory leaves limits out without a word.
+    """
+    try:
+        lines = [] if groups is None else groups.read_text("utf-8").splitlines()
+    except OSError:
+        return False
+    places = {name: path for _, name, path in (line.split(":", 2) for line in lines)}
+    unit = places.get("name=systemd", "").rpartition("/")[2]
+    memory = places.get("memory")
+    return unit.endswith(".service") and memory is not None and unit not in memory
 
 
 def heat_check(paths: MachinePaths) -> HealthCheck:

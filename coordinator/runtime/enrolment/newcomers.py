@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.founding.founder import Founder, party_of
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission
 from starling.coordinator.runtime.operations.chain_decision import (
@@ -29,15 +30,35 @@ from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import LEARNER, LearnerChange
 
+RETRY_S = 15.0
+"""After which an admission that the chain did not decide is tried again."""
+PARTY_RETRY_S = 0.5
+"""After which it is looked again whether all parties of a founding are in."""
+
 
 class Newcomers(Protocol):
-    """Port of the registrar for one kind of newcomer."""
+    """Port of the registrar for one kind of newcomer.
+
+    Attributes:
+      retry_s: After which an admission that cannot be made now is tried again.
+      hears_again: Whether one that was refused is looked at anew when it asks again.
+    """
+
+    retry_s: float
+    hears_again: bool
 
     def name(self, document: bytes) -> str:
         """Reads a document and checks its signature.
 
         Raises:
           ProtocolError: If it is malformed or not signed by its own key.
+        """
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """Text for those who wait; empty if there is nothing to say.
+
+        Raises:
+          ConfigError: If a file of the home is damaged.
         """
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
@@ -55,9 +76,16 @@ class Newcomers(Protocol):
 class _Boards:
     """Newcomers that train."""
 
+    retry_s = RETRY_S
+    hears_again = False
+
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
         return device_name(request_from_json(document).device)
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: the operator's word, which needs no text."""
+        return ""
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`: what `starling coordinator admit` does."""
@@ -71,12 +99,19 @@ class _Boards:
 class _Coordinators:
     """Newcomers that get a coordinator's rights at the broker, and may learn."""
 
+    retry_s = RETRY_S
+    hears_again = False
+
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
         identity = identity_from_json(document)
         # Its name for people has to fit the chain.
         LEARNER.pack(LearnerChange(1, identity.public, identity.name))
         return _name(identity)
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: the operator's word, which needs no text."""
+        return ""
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`; a validator of the genesis needs no word of the chain."""
@@ -96,9 +131,33 @@ class _Coordinators:
         return _admission(home, broker, identity).to_json().encode()
 
 
+class _Parties:
+    """Coordinators that found a chain with this one."""
+
+    retry_s = PARTY_RETRY_S
+    hears_again = True
+
+    def name(self, document: bytes) -> str:
+        """See `Newcomers`."""
+        return device_name(device_id(party_of(document)))
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: who is in, and who agreed."""
+        progress = Founder(home).progress()
+        return "" if progress is None else progress.text()
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        """See `Newcomers`: a roster once all entries are in, a record once all agree.
+
+        Nothing of either is secret.
+        """
+        return Founder(home).answer(document)
+
+
 NEWCOMERS: Mapping[EnrolmentKind, Newcomers] = {
     EnrolmentKind.BOARD: _Boards(),
     EnrolmentKind.COORDINATOR: _Coordinators(),
+    EnrolmentKind.PARTY: _Parties(),
 }
 
 

@@ -44,6 +44,7 @@ from starling.protocol.wire.enrolment_messages import (
 )
 from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -52,8 +53,6 @@ LISTENERS_MAX = 4096
 """Newcomers whose connection is remembered; others hear when they ask again."""
 YOUNG_S = 2.0
 """For which tokens that were just changed are read again and again."""
-RETRY_S = 15.0
-"""After which an admission that cannot be made now is tried again."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ class RegistrarDesk:
     def __init__(
         self,
         home: CoordinatorHome,
+        fleet: str,
         registrar: Registrar,
         store: EnrolmentStore,
         now_s: Callable[[], float],
@@ -84,6 +84,7 @@ class RegistrarDesk:
 
         Args:
           home: With the operator's key and the broker's folder.
+          fleet: Name of the fleet, which may have no genesis yet.
           registrar: The rules.
           store: Prepared.
           now_s: Unix time.
@@ -97,13 +98,14 @@ class RegistrarDesk:
         self._store = store
         self._now_s = now_s
         self._newcomers = newcomers
-        self._topics = Topics(home.genesis().fleet)
+        self._topics = Topics(fleet)
         self._guard = threading.Lock()
         self._claims = {claim.stem: claim for claim in store.claims()}
         self._listeners: dict[str, _Listener] = {}
         self._retry_at_s: dict[str, float] = {}
         self._tokens: Tokens = {}
         self._stamp = -1
+        self._told = RepeatedWarnings()
         self.refused: Counter[str] = Counter(store.refused())
         self._noted = self.refused.total()
 
@@ -228,6 +230,9 @@ class RegistrarDesk:
         digest = _digest(found.transcript)
         if known is not None and known.document == document:
             claim = replace(known, code=found.code, transcript=digest)
+            refused = known.state is ClaimState.REFUSED
+            if refused and self._newcomers[known.kind].hears_again:
+                claim = replace(claim, state=ClaimState.ACCEPTED, detail="")
         else:
             used = sum(each.token == token for each in self._claims.values())
             if known is None and used >= found.token.uses:
@@ -277,10 +282,12 @@ class RegistrarDesk:
             log.warning("%s is not enrolled: %s", claim.name, error)
         except FederationError as error:
             # What is wrong here is no newcomer's fault; it waits until it is mended.
-            log.warning("%s waits to be enrolled: %s", claim.name, error)
+            if self._told.is_new(f"{claim.stem}: {error}", self._now_s()):
+                log.warning("%s waits to be enrolled: %s", claim.name, error)
             admission = None
         if admission is None:
-            self._retry_at_s[claim.stem] = self._now_s() + RETRY_S
+            retry_s = self._newcomers[claim.kind].retry_s
+            self._retry_at_s[claim.stem] = self._now_s() + retry_s
             return []
         with self._guard:
             now = self._claims[claim.stem]
@@ -304,11 +311,14 @@ class RegistrarDesk:
     def _answer(self, listener: _Listener, claim: StoredClaim) -> MqttMessage:
         if claim.state in {ClaimState.REJECTED, ClaimState.REFUSED}:
             return self._refusal(listener, claim.detail)
-        state, document = EnrolmentState.PENDING, b""
+        said, keys = listener.transcript, listener.keys
         if claim.state is ClaimState.ADMITTED:
-            state, document = EnrolmentState.ADMITTED, self._store.admission(claim)
-        said = listener.transcript
-        outcome = sign_outcome(listener.keys, said, state, document=document)
+            admission = self._store.admission(claim)
+            admitted = EnrolmentState.ADMITTED
+            outcome = sign_outcome(keys, said, admitted, document=admission)
+        else:
+            text = self._newcomers[claim.kind].waiting_text(self._home)
+            outcome = sign_outcome(keys, said, EnrolmentState.PENDING, printable(text))
         return self._outcome(listener.client, outcome)
 
     def _refusal(self, listener: _Listener, detail: str) -> MqttMessage:

@@ -38,6 +38,7 @@ from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.enrolment.renewal_desk import RenewalDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
+from starling.coordinator.runtime.operations.process_liveness import is_locked
 from starling.durable.files import is_there, lock
 from starling.protocol.errors import (
     ConfigError,
@@ -98,6 +99,24 @@ def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
         thread.join(2 * _STOP_S)
 
 
+@contextmanager
+def newcomers_answered(home: CoordinatorHome, broker: BrokerHome) -> Iterator[None]:
+    """Has newcomers answered during the block, for a home without a chain yet.
+
+    Raises:
+      ConfigError: If the broker takes no newcomers, or a coordinator answers them.
+    """
+    settings, store = broker.require_settings(), EnrolmentStore(broker.path)
+    store.prepare()
+    with lock(store.lock_file):
+        desk = _newcomers(home, broker, settings, store)
+        desk.start()
+        try:
+            yield
+        finally:
+            desk.stop()
+
+
 def _answer_alone(
     home: CoordinatorHome,
     broker: BrokerHome,
@@ -120,9 +139,10 @@ def _answer_alone(
                 _open(desks, stack, ending)
                 ending.wait()
         except FederationError as error:
-            # Another coordinator answers, or a file is damaged.
+            # Another coordinator answers, or files cannot be written or read.
+            level = logging.INFO if is_locked(store.lock_file) else logging.WARNING
             if told.is_new(str(error), time.monotonic()):
-                log.info("newcomers are not answered from here: %s", error)
+                log.log(level, "newcomers are not answered from here: %s", error)
             ending.wait(LOCK_RETRY_S)
 
 
@@ -195,7 +215,7 @@ def _newcomers(
     nonce_key = os.urandom(_NONCE_KEY_BYTES)
     rules = Registrar(home.signing_key().public, authority, nonce_key)
     link = broker.enrolment.registrar(settings, broker.authority_certificate)
-    desk = RegistrarDesk(home, rules, store, time.time)
+    desk = RegistrarDesk(home, settings.fleet, rules, store, time.time)
     return RegistrarThreads("newcomers", desk, link)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 from starling.broker.runtime.tls_key import write_tls_key
 from starling.broker.runtime.token_exchange import admission_by_token
-from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.setup.genesis_setup import identify
+from starling.coordinator.runtime.setup.genesis_setup import (
+    identify,
+    write_first_config,
+)
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.chain.genesis import GENESIS
@@ -18,7 +20,6 @@ from starling.protocol.chain.light_client import TRUSTED
 from starling.protocol.crypto.keys import SEED_BYTES
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import device_from_name
-from starling.protocol.schema.toml_settings import sample
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.enrolment_token import EnrolmentToken
 
@@ -50,6 +51,7 @@ def join_broker(
       TransportError: If the broker cannot be reached.
       StorageError: If the disk refuses.
     """
+    home.require_no_founding()
     document = identify(home, name).to_json().encode()
     admission, _ = admission_by_token(
         token, EnrolmentKind.COORDINATOR, document, wait_s, show
@@ -59,18 +61,28 @@ def join_broker(
     genesis_file = home.path / "genesis"
     if genesis_file.exists() and home.genesis() != admission.genesis:
         raise ConfigError("the folder belongs to another chain", key="genesis")
-    files = home.tls_files()
-    write_tls_key(files.key, read_limited(home.keys / "peer", SEED_BYTES))
-    write_atomic(files.certificate, admission.certificate_pem.encode(), _READABLE)
-    write_atomic(files.authority, admission.ca_pem.encode(), _READABLE)
+    keep_certificate(home, admission.ca_pem, admission.certificate_pem)
     if admission.trusted is not None and not home.pinned_file.exists():
         write_atomic(home.pinned_file, TRUSTED.pack(admission.trusted))
-    if not (home.path / FILE).exists():
-        values = {
-            "broker.host": admission.broker_host,
-            "broker.port": admission.broker_port,
-        }
-        write_atomic(home.path / FILE, sample(CoordinatorConfig, values).encode())
+    place = (admission.broker_host, admission.broker_port)
+    write_first_config(home, {"broker.host": place[0], "broker.port": place[1]})
     if not genesis_file.exists():
         write_atomic(genesis_file, GENESIS.pack(admission.genesis))
     return admission
+
+
+def keep_certificate(home: CoordinatorHome, authority: str, certificate: str) -> None:
+    """Keeps what a coordinator shows at a broker elsewhere, for its key there.
+
+    Args:
+      home: Its folder.
+      authority: PEM of the broker's authority.
+      certificate: PEM of its own certificate.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    files = home.tls_files()
+    write_tls_key(files.key, read_limited(home.keys / "peer", SEED_BYTES))
+    write_atomic(files.certificate, certificate.encode(), _READABLE)
+    write_atomic(files.authority, authority.encode(), _READABLE)

@@ -1,9 +1,10 @@
 """Making a coordinator's folder, and the genesis that several coordinators share.
 
-Alone, `init` makes a chain of its own. For several, each operator runs `identity`,
-which makes the keys and a file without secrets; anybody assembles the files with
-`genesis`; each operator runs `init --genesis` with the result. Nothing secret leaves a
-folder.
+Alone, `init` makes a chain of its own. Several found one over a broker, see
+`coordinator.runtime.founding`, or with files that are carried by hand: each operator
+runs `identity`, which makes the keys and a file without secrets; anybody assembles the
+files with `genesis`; each operator runs `init --genesis` with the result. Nothing
+secret leaves a folder.
 """
 
 import json
@@ -22,13 +23,11 @@ from starling.coordinator.runtime.home import CONFIG_BYTES_MAX, CoordinatorHome
 from starling.durable.files import read_limited, storage_errors, write_atomic
 from starling.protocol.chain.credit_policy import NO_ECONOMY, CreditPolicy
 from starling.protocol.chain.genesis import (
-    FORMAT_VERSION,
     GENESIS,
     GENESIS_BYTES_MAX,
     FaultModel,
     Genesis,
-    Validator,
-    ValidatorSet,
+    genesis_of,
 )
 from starling.protocol.crypto.keys import SEED_BYTES, verify
 from starling.protocol.errors import ConfigError, DecodeError, ProtocolError
@@ -203,22 +202,10 @@ def assemble_genesis(
     """
     try:
         check_fleet_name(fleet)
-        validators = [
-            Validator(one.public, one.sealing, one.name) for one in identities
-        ]
-        made = Genesis(
-            version=FORMAT_VERSION,
-            fleet=fleet,
-            created_ms=time.time_ns() // 10**6,
-            fault_model=fault_model,
-            validators=ValidatorSet(
-                tuple(sorted(validators, key=lambda each: each.public))
-            ),
-            operators=tuple(sorted({one.operator for one in identities})),
-            heartbeat_s=heartbeat_s,
-            economy=economy,
+        created_ms = time.time_ns() // 10**6
+        return genesis_of(
+            identities, fleet, created_ms, fault_model, heartbeat_s, economy
         )
-        return GENESIS.unpack(GENESIS.pack(made))
     except ProtocolError as error:
         raise ConfigError(str(error), key="genesis") from error
 
@@ -240,12 +227,11 @@ def found(home: CoordinatorHome, asked: GenesisOptions) -> Genesis:
         raise ConfigError(
             f"the broker serves the fleet {settings.fleet!r}", key="fleet"
         )
+    home.require_no_founding()
     _make_folders_and_keys(home)
     shared = None if asked.genesis is None else _shared_genesis(home, asked)
-    _join_broker(home, broker)
-    if not (home.path / FILE).exists():
-        text = sample(CoordinatorConfig, _first_values(asked, broker, settings))
-        write_atomic(home.path / FILE, text.encode())
+    join_own_broker(home, broker)
+    write_first_config(home, own_broker_values(asked, settings))
     if not (home.path / "genesis").exists():
         genesis = shared or assemble_genesis(
             asked.fleet,
@@ -294,7 +280,13 @@ def _shared_genesis(home: CoordinatorHome, asked: GenesisOptions) -> Genesis:
     return genesis
 
 
-def _join_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
+def join_own_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
+    """Gives a coordinator its rights and its certificate at a broker that is here.
+
+    Raises:
+      ConfigError: If the broker's folder is not finished, or refuses.
+      StorageError: If the disk refuses.
+    """
     name = home.name
     broker.admit_coordinator(name)
     broker.reload_running()
@@ -305,12 +297,23 @@ def _join_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
     write_atomic(files.authority, authority, _READABLE)
 
 
-def _first_values(
-    asked: GenesisOptions, broker: BrokerHome, settings: BrokerSettings
+def own_broker_values(
+    asked: GenesisOptions, settings: BrokerSettings
 ) -> dict[str, object]:
+    """Settings of a coordinator beside its broker, which differ from the defaults."""
     return {
         "broker.host": asked.broker_host or reachable_host(settings),
         "broker.port": asked.port or settings.port,
         "broker.board_host": asked.board_host,
-        "broker.home": str(broker.path),
+        "broker.home": str(asked.broker.absolute()),
     }
+
+
+def write_first_config(home: CoordinatorHome, values: dict[str, object]) -> None:
+    """Writes `coordinator.toml` with these values, unless there is one.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    if not (home.path / FILE).exists():
+        write_atomic(home.path / FILE, sample(CoordinatorConfig, values).encode())

@@ -35,7 +35,7 @@ SESSION_S = 60
 """Gossip that is older is of no use: others send again what we lack."""
 _FILE_BYTES_MAX = 64 * 1024
 _READABLE = 0o644
-_ADDRESS = re.compile(r"mqtts://([A-Za-z0-9.:\[\]-]{1,253}):(\d{1,5})")
+_ADDRESS = re.compile(r"mqtts://([A-Za-z0-9._:\[\]-]{1,253}):(\d{1,5})")
 
 
 @dataclass(frozen=True)

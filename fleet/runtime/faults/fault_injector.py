@@ -15,6 +15,7 @@ from starling.fleet.runtime.processes.supervisor import (
     SupervisedProcess,
 )
 from starling.fleet.timeline.board_faults import BoardFaultKind, board_faults, is_away
+from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import (
     FaultKind,
     FaultOrders,
@@ -62,10 +63,12 @@ class FaultInjector:
         """
         self._faults = timeline(plan.fault, plan.coordinators)
         self._board_faults = board_faults(plan.fault, plan.devices)
+        self._broker_faults = broker_faults(plan.fault, plan.brokers)
         self._homes = homes
         self._numbers = range(1, plan.coordinators + 1)
         self._coming = deque(transitions(self._faults))
         self._coming_to_boards = deque(transitions(self._board_faults))
+        self._coming_to_brokers = deque(transitions(self._broker_faults))
         self._given: dict[int, FaultOrders] = {}
 
     def service(self, number: int) -> SupervisedProcess:
@@ -84,13 +87,24 @@ class FaultInjector:
 
         Args:
           time_s: Since the task is open.
-          supervisor: Of coordinators and boards.
+          supervisor: Of brokers, coordinators and boards.
 
         Returns:
           A line for all that began or ended.
         """
-        said = self._to_coordinators(time_s, supervisor)
+        said = self._to_brokers(time_s, supervisor)
+        said += self._to_coordinators(time_s, supervisor)
         return said + self._to_boards(time_s, supervisor)
+
+    def _to_brokers(self, time_s: float, supervisor: ProcessSupervisor) -> list[str]:
+        said = []
+        for moment in take_due(self._coming_to_brokers, time_s):
+            name = self._homes.broker_service(moment.fault.broker).name
+            supervisor.kill(name)
+            if not moment.fault.kills:
+                supervisor.revive(name)
+            said.append(moment.text)
+        return said
 
     def _to_coordinators(
         self, time_s: float, supervisor: ProcessSupervisor
@@ -112,6 +126,9 @@ class FaultInjector:
         for moment in take_due(self._coming_to_boards, time_s):
             for board in moment.fault.boards:
                 name = board_name(board - 1)
+                if moment.fault.kind is BoardFaultKind.PAUSE:
+                    (supervisor.pause if moment.begins else supervisor.go_on)(name)
+                    continue
                 if moment.begins:
                     supervisor.kill(name)
                 if not is_away(self._board_faults, board, moment.at_s):

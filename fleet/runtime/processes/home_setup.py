@@ -330,6 +330,7 @@ def _set_up_board(
         "privacy.required": plan.privacy != "none",
         "privacy.epsilon": plan.epsilon,
         "privacy.delta": plan.delta,
+        "privacy.label_epsilon": plan.epsilon if plan.privacy == "labels" else 0.0,
         "data.windows": material.shares.reuse,
         "data.pledge": len(material.boards[number]),
         "training.board": "simulated",

@@ -1,6 +1,5 @@
 """Poller of the processes' statuses, as one snapshot."""
 
-import json
 import os
 import time
 from collections import Counter
@@ -8,7 +7,6 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from starling.durable.files import read_if_present
 from starling.fleet.monitor.coordinator_point import (
     coordinator_point,
     held_out_loss,
@@ -20,9 +18,9 @@ from starling.fleet.monitor.run_snapshot import (
     VersionPoint,
 )
 from starling.fleet.runtime.processes.home_setup import FleetHomes
+from starling.fleet.runtime.processes.status_document import read_status
 from starling.protocol.wire.message_bodies import DevicePhase
 
-STATUS_BYTES_MAX = 64 << 20
 DOWN_AFTER_S = 4.0
 """Coordinators write their status each second."""
 CLOCK_ERROR_S = 5.0
@@ -232,15 +230,3 @@ def _age_s(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def read_status(path: Path) -> dict[str, Any] | None:
-    """Status that a process last wrote; None without a whole one."""
-    content = read_if_present(path, STATUS_BYTES_MAX)
-    if content is None:
-        return None
-    try:
-        document: dict[str, Any] = json.loads(content)
-    except ValueError:
-        return None
-    return document

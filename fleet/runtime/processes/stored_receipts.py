@@ -15,7 +15,7 @@ from starling.fleet.report.receipt_audit import (
     compare,
 )
 from starling.fleet.runtime.processes.home_setup import FleetHomes, coordinator_name
-from starling.fleet.runtime.processes.status_poller import read_status
+from starling.fleet.runtime.processes.status_document import read_status
 from starling.protocol.chain.light_client import FINAL, pin
 from starling.protocol.ids import BlockHash, Digest
 

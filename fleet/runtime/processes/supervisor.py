@@ -114,6 +114,19 @@ class ProcessSupervisor:
             entry.started_s = time.monotonic()
             self._write_register()
 
+    def pause(self, name: str) -> None:
+        """Has a service stand still, with all that it has in memory."""
+        self._signal(name, signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """Lets a paused service run; one that runs, or is down, stays as it is."""
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        child = self._running[name].child
+        if child is not None:
+            child.send_signal(number)
+
     def check(self) -> list[str]:
         """Notes deaths and starts again what is due.
 
@@ -185,6 +198,8 @@ class ProcessSupervisor:
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
     for child in children:
         child.terminate()
+        # A paused one takes note of its end only once it runs.
+        child.send_signal(signal.SIGCONT)
     deadline_s = time.monotonic() + STOP_TIMEOUT_S
     for child in children:
         try:

@@ -42,6 +42,7 @@ from starling.protocol.learning.local_optimiser import (
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import chunks, envelope, health_messages, message_bodies
+from tests.contract.wire.founding_values import FOUNDING_WIDEST
 from tests.vectors import protocol_samples as samples
 
 _TASK = TaskId(TASKS_MAX)
@@ -177,6 +178,7 @@ _progress = board_statement.TaskProgress(_VERSION, UINT_MAX, UINT_MAX, UINT_MAX)
 _handover = light_client.ValidatorSetTransition(_header, _certificate, _validators)
 
 WIDEST: dict[str, Any] = {
+    **FOUNDING_WIDEST,
     "ENVELOPE": _envelope,
     "CHUNK": chunks.Chunk(
         _DIGEST, chunks.WHOLE_BYTES_MAX, 4095, bytes(chunks.CHUNK_BYTES)

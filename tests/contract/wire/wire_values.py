@@ -37,6 +37,7 @@ from starling.protocol.wire import (
     message_bodies,
     renewal_messages,
 )
+from tests.contract.wire.founding_values import FOUNDING_VALUES
 
 digests = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
@@ -224,12 +225,13 @@ _hellos = st.builds(
     enrolment_messages.EnrolmentHello,
     st.just(enrolment_messages.EXCHANGE_VERSION),
     st.binary(min_size=8, max_size=8),
-    upto(1),
+    upto(max(enrolment_messages.EnrolmentKind)),
     digests,
     st.binary(min_size=1, max_size=80),
 )
 _challenges = st.builds(enrolment_messages.EnrolmentChallenge, digests, digests)
 VALUES: dict[str, SearchStrategy[Any]] = {
+    **FOUNDING_VALUES,
     "RENEWAL": st.builds(
         renewal_messages.CertificateRenewal,
         st.just(renewal_messages.RENEWAL_VERSION),

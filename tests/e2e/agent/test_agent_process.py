@@ -50,6 +50,7 @@ class RealCoordinator:
         self.task = TASK
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.deadline_s = DEADLINE_S
         self.cut_off = 0
         """Trainings of board0 that were lost when a test killed it."""
 
@@ -121,7 +122,7 @@ class RealCoordinator:
     def end(self, name: str, number: signal.Signals) -> int:
         process = self.running.pop(name)
         process.send_signal(number)
-        return process.wait(DEADLINE_S)
+        return process.wait(self.deadline_s)
 
     def status(self, name: str) -> dict[str, Any]:
         try:
@@ -132,13 +133,13 @@ class RealCoordinator:
         return found
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
-        until_s = time.monotonic() + DEADLINE_S
+        until_s = time.monotonic() + self.deadline_s
         while time.monotonic() < until_s:
             if condition():
                 return
             time.sleep(0.05)
         logs = [path.read_text()[-3000:] for path in self.folder.glob("*.log")]
-        pytest.fail(f"not within {DEADLINE_S} s: {what}\n" + "\n----\n".join(logs))
+        pytest.fail(f"not within {self.deadline_s} s: {what}\n" + "\n----\n".join(logs))
 
     def version(self, name: str) -> int:
         return self.status(name).get("version") or 0

@@ -154,6 +154,35 @@ def test_lock_taken_by_root_belongs_to_the_owner_of_its_folder(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+@pytest.mark.parametrize("write", [files.write_atomic, files.replace_unsynced])
+def test_file_written_by_root_belongs_to_the_owner_of_its_folder(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    path, owner, group = tmp_path / "home" / "token", 65_501, 65_502
+    path.parent.mkdir()
+    os.chown(path.parent, owner, group)
+    path.touch(0o600)
+
+    write(path, b"content")
+
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (owner, group, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_file_with_a_second_name_elsewhere_is_not_given_away(tmp_path: Path) -> None:
+    path, precious = tmp_path / "home" / "lock", tmp_path / "precious"
+    path.parent.mkdir()
+    os.chown(path.parent, 65_501, 65_501)
+    precious.touch(0o600)
+    path.hardlink_to(precious)
+
+    files.lock(path).release()
+
+    assert precious.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
 def test_lock_of_another_user_stays_with_that_user(tmp_path: Path) -> None:
     path, others = tmp_path / "home" / "lock", 65_503
     path.parent.mkdir()

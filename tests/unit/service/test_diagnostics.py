@@ -30,6 +30,10 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         *("coordinator", "init", "--home", made["coordinator"]),
         *("--fleet", "meadow", "--broker", made["broker"]),
     )
+    founding = made["coordinator"] / "founding"
+    founding.mkdir()
+    (founding / "nonce").write_bytes(bytes(range(32)))
+    (founding / "token").write_text("starling-founding://a-line-that-is-secret")
     board = AgentHome(made["agent"])
     board.begin({})
     board.write_request()
@@ -59,6 +63,7 @@ def test_bundle_has_no_key_in_any_form_and_no_data(
     found = members(bundle)
     keys = [path.read_bytes() for path in secret_files(homes[part])]
     assert len(keys) >= 2
+    assert part != "coordinator" or bytes(range(32)) in keys
     everything = b"\n".join(found.values())
     for key in keys:
         bodies = [line for line in key.splitlines() if b"-----" not in line]

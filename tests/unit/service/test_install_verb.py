@@ -7,7 +7,9 @@ import pytest
 
 from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.coordinator.config import CoordinatorConfig
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from starling.protocol.schema.toml_settings import sample
 from starling.service import unit_files
 from starling.service.unit_files import ServiceKind, ServiceUnit, unit_text
 
@@ -15,9 +17,18 @@ PROGRAM = "/usr/lib/starling/bin/starling"
 KINDS = list(ServiceKind)
 
 
+WRITABLE = {ServiceKind.COORDINATOR: (ServiceKind.BROKER.home,)}
+"""Enrolment is done in the broker's folder."""
+
+
 def install(kind: ServiceKind, prefix: Path, *more: str) -> int:
     words = [kind.value, "install", "--prefix", str(prefix), "--program", PROGRAM]
     return starling.main([*words, *more])
+
+
+def expected_text(kind: ServiceKind) -> str:
+    writable = WRITABLE.get(kind, ())
+    return unit_text(ServiceUnit(kind, Path(PROGRAM), kind.home, writable=writable))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -26,8 +37,7 @@ def test_unit_is_printed_and_nothing_is_written(
 ) -> None:
     assert install(kind, tmp_path, "--print-unit") == EXIT_DONE
 
-    expected = unit_text(ServiceUnit(kind, Path(PROGRAM), kind.home))
-    assert capsys.readouterr().out == expected
+    assert capsys.readouterr().out == expected_text(kind)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,7 +57,7 @@ def test_install_writes_unit_and_user_and_can_be_repeated(
         "home": str(kind.home),
         "user": "starling",
     }
-    assert unit.read_text() == unit_text(ServiceUnit(kind, Path(PROGRAM), kind.home))
+    assert unit.read_text() == expected_text(kind)
     assert users.read_text() == 'u starling - "Starling" /var/lib/starling\n'
     assert {unit.stat().st_mode & 0o777, users.stat().st_mode & 0o777} == {0o644}
 
@@ -86,6 +96,27 @@ def test_data_outside_of_the_home_may_be_written(
 
     unit = (prefix / "etc/systemd/system/starling-agent.service").read_text()
     assert f"ReadWritePaths=-{tmp_path}/measurements\n" in unit
+
+
+@pytest.mark.parametrize("beside", ["/srv/broker", ""])
+def test_coordinator_may_write_to_the_broker_that_its_settings_name(
+    beside: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "coordinator"
+    home.mkdir()
+    text = sample(CoordinatorConfig, {"broker.home": beside})
+    (home / "coordinator.toml").write_text(text)
+    monkeypatch.setattr(unit_files, "HIDDEN", ())
+    more = ["--home", str(home), "--print-unit"]
+
+    assert install(ServiceKind.COORDINATOR, tmp_path, *more) == EXIT_DONE
+
+    found = capsys.readouterr().out
+    assert ("ReadWritePaths=-/srv/broker\n" in found) is bool(beside)
+    assert "starling-broker\n" not in found.replace("starling-broker.service", "")
 
 
 def test_settings_of_a_command_do_not_name_the_home(

@@ -1,6 +1,8 @@
 """What an agent shows of the privacy that it pays, and of its trainer's sandbox."""
 
+import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -16,7 +18,13 @@ from starling.agent.training.trainer_messages import ConfinementReport, DataFact
 from starling.protocol.ids import H, Version
 from starling.protocol.privacy.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN
 from starling.protocol.wire.chunks import CHUNK_BYTES, ChunkAssembly, split
-from tests.unit.agent.agent_harness import BoardHarness, connected, fresh, until_spooled
+from tests.unit.agent.agent_harness import (
+    BoardHarness,
+    connected,
+    fresh,
+    until_spooled,
+    until_training,
+)
 
 AROUND = RuntimeFacts("", "", "", {}, 0, 0, "", "")
 
@@ -47,6 +55,44 @@ def test_owner_is_told_what_could_be_better(
     for text, part in zip(shown["advice"], said, strict=True):
         assert part in text
     assert "a.csv: row 3" in readable(shown)
+
+
+def test_board_that_rests_says_why_and_until_when() -> None:
+    board = until_training(connected(fresh()))
+    rests = replace(board.state, training=None, rest_until_s=3600.0)
+    failed = replace(rests, failures=2)
+
+    paced = describe(board.settings, rests, AROUND, 0.0)
+    resting = describe(board.settings, failed, AROUND, 0.0)
+    at_work = describe(board.settings, board.state, AROUND, 0.0)
+
+    assert paced["condition"] == "rests between two updates"
+    assert paced["why"] == "pace.between_s = 0"
+    assert resting["why"] == "2 tries in a row failed"
+    left_s = datetime.fromisoformat(paced["until"]).timestamp() - time.time()
+    assert 3500.0 < left_s < 3601.0
+    assert (at_work["why"], at_work["until"]) == (None, None)
+    assert f"until              {paced['until']}" in readable(paced)
+
+
+@pytest.mark.parametrize(
+    ("between_s", "why"),
+    [
+        (1.0, "the task's 5 updates are spread over pace.period_days = 10"),
+        (864_000.0, "pace.between_s = 864000"),
+    ],
+)
+def test_pace_that_counts_is_named(between_s: float, why: str) -> None:
+    board = until_training(connected(fresh()))
+    assert board.state.offer is not None
+    offer = board.state.offer
+    privacy = replace(offer.spec.privacy, releases=5)
+    offer = replace(offer, spec=replace(offer.spec, privacy=privacy))
+    pace = replace(board.settings.pace, between_s=between_s, period_s=864_000.0)
+    settings = replace(board.settings, pace=pace)
+    rests = replace(board.state, offer=offer, training=None, rest_until_s=3600.0)
+
+    assert describe(settings, rests, AROUND, 0.0)["why"] == why
 
 
 @pytest.mark.parametrize("trusts", [False, True])

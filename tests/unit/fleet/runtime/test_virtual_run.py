@@ -59,6 +59,18 @@ def test_run_virtual_private_digits_learns(private_run: FleetRun) -> None:
     assert accuracies[-1] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("restart broker at 1s", "has no broker's process"),
+        ("board 2 pauses from 1s to 2s", "has no process that could pause"),
+    ],
+)
+def test_run_virtual_refuses_faults_of_processes(fault: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run_virtual(replace(PLAN, fault=fault), threads=1)
+
+
 def test_run_virtual_private_pays_within_the_cap(private_run: FleetRun) -> None:
     spent = [device.epsilon for device in private_run.last.devices]
     assert 0.0 < max(spent) <= PLAN.epsilon

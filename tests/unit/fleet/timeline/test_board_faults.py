@@ -13,7 +13,7 @@ from starling.fleet.timeline.board_faults import (
 from starling.fleet.timeline.fault_timeline import lasts_s, timeline, transitions
 from starling.protocol.errors import ConfigError
 
-POWER, LEAVE, DROP = BoardFaultKind
+POWER, LEAVE, PAUSE, DROP = BoardFaultKind
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,10 @@ POWER, LEAVE, DROP = BoardFaultKind
             BoardFault(10.0, LEAVE, (1, 6), 30.0, who="20 % of the boards"),
         ),
         ("board 7 leaves from 2s", BoardFault(2.0, LEAVE, (7,), who="board 7")),
+        (
+            "boards 2-3 pause from 2s to 9s",
+            BoardFault(2.0, PAUSE, (2, 3), 9.0, who="boards 2-3"),
+        ),
         (
             "link of board 5 drops 30 %",
             BoardFault(0.0, DROP, (5,), None, 0.3, "board 5"),
@@ -78,6 +82,7 @@ def test_each_reader_of_a_timeline_takes_its_own_entries() -> None:
         ("board 1 loses power from 1s to 2s", "expected 'board N loses power at Ts'"),
         ("board 1 leaves at 3s", r"expected 'boards P % leave from Ts \[to Ts\]'"),
         ("board 1 leaves from 3s to 3s", "ends before it begins"),
+        ("board 1 pauses at 3s", r"expected 'boards A-B pause from Ts \[to Ts\]'"),
         ("link of board 1 drops 0 %", "a link drops 1 to 100 %"),
         ("link of board 1 drops 101 %", "a link drops 1 to 100 %"),
         ("link of board 1 drops", "expected 'link of board N drops P %"),

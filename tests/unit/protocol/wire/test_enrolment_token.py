@@ -26,6 +26,13 @@ def test_token_is_read_back_from_its_line(host: str) -> None:
     assert token_from_line(f"  {token.to_line()}\n") == token
 
 
+def test_token_of_a_founding_is_told_from_another() -> None:
+    token = replace(TOKEN, founding=True)
+
+    assert token.to_line().startswith("starling-founding://")
+    assert token_from_line(token.to_line()) == token
+
+
 LINE = TOKEN.to_line()
 
 

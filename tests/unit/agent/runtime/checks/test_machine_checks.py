@@ -1,5 +1,6 @@
 """What the kernel tells of the machine, and what is made of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,33 @@ def test_memory_of_services_is_counted_only_where_the_kernel_does(
     rows = {row.name: row for row in machine_checks.memory_checks(paths, 64)}
 
     assert rows["memory.cgroup"].verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("groups", "verdict"),
+    [
+        ("9:name=systemd:/system.slice/a.service\n4:memory:/\n", WARN),
+        (
+            "9:name=systemd:/system.slice/a.service\n4:memory:/system.slice/a.service",
+            OK,
+        ),
+        ("9:name=systemd:/user.slice/session\n4:memory:/\n", OK),
+        ("0::/system.slice/a.service\n", OK),
+        (None, OK),
+    ],
+    ids=["no group", "a group", "no unit", "unified", "unreadable"],
+)
+def test_unit_without_a_memory_group_of_its_own_has_no_limit(
+    paths: MachinePaths, groups: str | None, verdict: Verdict
+) -> None:
+    paths.controllers.write_text("memory\n")
+    agent = paths.controllers.with_name("agent")
+    if groups is not None:
+        agent.write_text(groups)
+
+    rows = machine_checks.memory_checks(replace(paths, agent=agent), 64)
+
+    assert {row.name: row.verdict for row in rows}["memory.cgroup"] is verdict
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,8 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
 )
-from starling.coordinator.runtime.enrolment.registrar_desk import (
-    RETRY_S,
-    RegistrarDesk,
-)
+from starling.coordinator.runtime.enrolment.newcomers import RETRY_S
+from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
     assemble_genesis,
@@ -52,6 +50,12 @@ class Gate:
 
     says: bytes | Exception | None = b'{"admitted": 1}'
     asked: list[str] = field(default_factory=list)
+    retry_s: float = RETRY_S
+    hears_again: bool = False
+    waits_for: str = ""
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        return self.waits_for
 
     def name(self, document: bytes) -> str:
         if not document.isalnum():
@@ -87,7 +91,7 @@ class World:
         )
         gates = dict.fromkeys(EnrolmentKind, self.gate)
         self.desk = RegistrarDesk(
-            self.home, rules, self.store, lambda: self.now_s, gates
+            self.home, "meadow", rules, self.store, lambda: self.now_s, gates
         )
 
     def token(self, uses: int = 1, *, by_hand: bool = False) -> None:
@@ -302,6 +306,52 @@ def test_chains_refusal_is_told_and_kept(world: World) -> None:
     assert outcome is not None
     assert outcome.detail == "it is revoked"
     assert states(world) == [ClaimState.REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("again", "after"),
+    [(True, [ClaimState.ADMITTED]), (False, [ClaimState.REFUSED])],
+    ids=["party", "board"],
+)
+def test_newcomer_that_was_refused_and_asks_again_is_looked_at_if_its_kind_is(
+    world: World, again: bool, after: list[ClaimState]
+) -> None:
+    world.token()
+    world.gate.hears_again = again
+    world.gate.says = OperationError("another party is called so")
+    world.pass_on(world.newcomer("anna"))
+    world.desk.work()
+    world.gate.says = b"{}"
+
+    world.pass_on(world.newcomer("anna", client="another-connection"))
+    world.desk.work()
+
+    assert states(world) == after
+
+
+def test_trouble_of_the_registrars_own_is_told_once_and_not_each_time(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.token()
+    world.gate.says = ConfigError("no authority.key here")
+    world.pass_on(world.newcomer("anna"))
+
+    for _ in range(3):
+        world.desk.work()
+        world.now_s += RETRY_S
+
+    assert len(world.gate.asked) == 3
+    assert caplog.text.count("no authority.key here") == 1
+
+
+def test_newcomer_that_waits_is_told_for_what(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.gate.waits_for = "2 of 4 are\nin"
+
+    assert world.pass_on(talk) is None
+
+    assert talk.waiting == "2 of 4 are in"
 
 
 @pytest.mark.parametrize("says", [None, ConfigError("no authority.key here")])

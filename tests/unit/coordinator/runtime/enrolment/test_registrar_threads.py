@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from starling.broker.broker_settings import BrokerSettings
+from starling.broker.health_checks import Verdict
 from starling.broker.link_events import (
     AckToken,
     LinkEvent,
@@ -19,7 +20,7 @@ from starling.broker.link_events import (
     ServerTls,
 )
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.cli.self_check import certificate_checks
+from starling.coordinator.cli.self_check import certificate_checks, registrar_checks
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.runtime.enrolment import registrar_threads
 from starling.coordinator.runtime.enrolment.registrar_threads import (
@@ -55,6 +56,39 @@ def test_damaged_broker_keeps_no_coordinator_from_its_work(
 
     assert "newcomers are not answered from here" in caplog.text
     assert "broker.json: damaged" in caplog.text
+
+
+def test_broker_folder_that_cannot_be_written_is_warned_of_and_checked(
+    home: CoordinatorHome, warnings: "Warnings"
+) -> None:
+    broker = BrokerHome(Path(home.config().broker.home))
+    (broker.path / "broker.json").unlink()
+    broker.prepare(BrokerSettings("meadow", enrol_port=8884))
+    # Where the folder has to come, something else is: as on a read-only disk.
+    (broker.path / "enrolment").touch()
+
+    with registrar_beside(home):
+        said = warnings.said.get(timeout=WAIT_S)
+        (row,) = registrar_checks(home)
+
+    assert "newcomers are not answered from here" in said
+    assert row.verdict is Verdict.WARN
+    assert "nobody answers newcomers" in row.found
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_registrar_that_answers_passes_its_check(
+    home: CoordinatorHome, link: type["FakeLink"]
+) -> None:
+    broker = BrokerHome(Path(home.config().broker.home))
+    (broker.path / "broker.json").unlink()
+    broker.prepare(BrokerSettings("meadow"))
+
+    with registrar_beside(home):
+        link.begun.get(timeout=WAIT_S)
+        (row,) = registrar_checks(home)
+
+    assert row.verdict is Verdict.OK
 
 
 class FakeLink:

@@ -74,6 +74,22 @@ def test_harm_gives_orders_when_their_time_comes_and_takes_them_back(
     assert (harm.ordered(1), harm.ordered(2)) == ("", "lies")
 
 
+def test_harm_restarts_a_broker_and_pauses_a_board(tmp_path: Path) -> None:
+    text = "restart broker at 1s; kill broker at 2s; board 2 pauses from 1s to 3s"
+    harm = FaultInjector(plan(text), made(tmp_path))
+    with ProcessSupervisor() as supervisor:
+        for name in ("broker", board_name(1)):
+            start_sleeper(supervisor, name, tmp_path)
+        before, board = supervisor.pid("broker"), supervisor.pid(board_name(1))
+        said = harm.carry_out(1.0, supervisor)
+        assert said == ["broker 1 is started again", "board 2 pauses"]
+        assert supervisor.pid("broker") not in {None, before}
+        harm.carry_out(2.0, supervisor)
+        assert supervisor.pid("broker") is None
+        assert harm.carry_out(3.0, supervisor) == ["board 2 goes on"]
+        assert supervisor.pid(board_name(1)) == board
+
+
 def test_harm_kills_and_starts_again(tmp_path: Path) -> None:
     text = "kill coordinator 2 at 1s; restart coordinator 2 at 2s"
     harm = FaultInjector(plan(text), made(tmp_path))

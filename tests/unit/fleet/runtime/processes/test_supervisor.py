@@ -48,6 +48,26 @@ def test_supervisor_killed_child_is_started_again(tmp_path: Path) -> None:
         assert supervisor.restarts == 1
 
 
+def state_of(pid: int | None) -> str:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0]
+
+
+def test_supervisor_paused_child_stands_still_and_goes_on(tmp_path: Path) -> None:
+    with ProcessSupervisor() as supervisor:
+        supervisor.start(shell("one", "exec sleep 60", tmp_path))
+        pid = supervisor.pid("one")
+        supervisor.pause("one")
+        until(lambda: state_of(pid) == "T")
+        supervisor.go_on("one")
+        until(lambda: state_of(pid) == "S")
+        supervisor.pause("one")
+        # It takes note of its end all the same.
+        supervisor.stop_services()
+        assert pid is not None
+        assert not alive(pid)
+
+
 def test_supervisor_wrong_configuration_stops_with_last_words(tmp_path: Path) -> None:
     with ProcessSupervisor() as supervisor:
         supervisor.start(shell("two", "echo agent.toml: bad; exit 78", tmp_path))

@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.harness.synthetic_chain import put
 from starling.coordinator.cli.key_retirement import still_needed
-from starling.coordinator.cli.newcomer_progress import (
+from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
+from starling.coordinator.runtime.operations.newcomer_progress import (
     FRESH_S,
     LEVEL_BLOCKS,
     require_level,
 )
-from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import identify
 from starling.coordinator.runtime.setup.pinned_header import check_pinned, keep_pinned
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint

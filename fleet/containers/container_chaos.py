@@ -1,0 +1,247 @@
+"""Translation of a fault timeline into what docker is to do.
+
+Pure. The language is that of `starling fleet run --fault`; what only processes of
+one machine or virtual boards can do is refused with the reason, before it begins.
+
+Coordinators that lie, speak late or are cut off from each other do so as they are
+ordered: their containers run `fleet.runtime.faults.byzantine_coordinator`, and an order
+is a file in the volume that they share.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from starling.fleet.attacks.attack_schedule import board_attacks
+from starling.fleet.containers.compose_plan import (
+    BROKER,
+    DEVICE,
+    ORDERS_FOLDER,
+    coordinator_service,
+)
+from starling.fleet.timeline.board_faults import (
+    BoardFault,
+    BoardFaultKind,
+    board_faults,
+    is_away,
+)
+from starling.fleet.timeline.broker_faults import BrokerFault, broker_faults
+from starling.fleet.timeline.fault_timeline import (
+    FaultKind,
+    FaultOrders,
+    FaultTransition,
+    ScheduledFault,
+    orders,
+    timeline,
+    transitions,
+)
+from starling.protocol.errors import ConfigError
+
+_BY_DOCKER = frozenset({FaultKind.KILL, FaultKind.RESTART})
+_KEY = "TIMELINE"
+AnyContainerFault = ScheduledFault | BoardFault | BrokerFault
+
+
+class ContainerVerb(Enum):
+    """Verb of what docker is to do to one container."""
+
+    KILL = "kill"
+    START = "start"
+    RESTART = "restart"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    DISCONNECT = "disconnect"
+    CONNECT = "connect"
+    ORDER = "order"
+
+
+_NEEDLESS = {
+    ContainerVerb.KILL: "is not running",
+    ContainerVerb.PAUSE: "is already paused",
+    ContainerVerb.UNPAUSE: "is not paused",
+    ContainerVerb.DISCONNECT: "is not connected",
+    ContainerVerb.CONNECT: "already exists in network",
+}
+"""Part of docker's refusal where a container is as it should be already."""
+_PASSING = "unable to freeze"
+"""Of runc with cgroups of version 1, where a process is just being made."""
+
+
+@dataclass(frozen=True)
+class ContainerAction:
+    """One thing that docker is to do.
+
+    Attributes:
+      deed: What.
+      service: To which service's container.
+      number: Which of that service, from 1.
+      standing: The orders to hand over; None for any other deed.
+    """
+
+    deed: ContainerVerb
+    service: str
+    number: int = 1
+    standing: FaultOrders | None = None
+
+    def words(self, container: str, project: str) -> tuple[str, ...]:
+        """Words after `docker`; an order's text goes to standard input.
+
+        Args:
+          container: Name of the container that it is done to; of an order, of any that
+            has the volume.
+          project: Name of the fleet.
+        """
+        network = f"{project}_default"
+        match self.deed:
+            case ContainerVerb.DISCONNECT:
+                return ("network", "disconnect", "--force", network, container)
+            case ContainerVerb.CONNECT:
+                return ("network", "connect", network, container)
+            case ContainerVerb.ORDER:
+                path = f"{ORDERS_FOLDER}/{self.service}"
+                written = f"cat >{path}.new && mv {path}.new {path}"
+                script = f"mkdir -p {ORDERS_FOLDER} && {written}"
+                return ("exec", "--interactive", container, "sh", "-c", script)
+            case _:
+                return (self.deed.value, container)
+
+    @property
+    def input(self) -> str:
+        """Text for docker's standard input; empty for none."""
+        return "" if self.standing is None else json.dumps(asdict(self.standing))
+
+    def is_needless(self, refusal: str) -> bool:
+        """True if docker refused since the container is so already."""
+        sign = _NEEDLESS.get(self.deed, "")
+        return bool(sign) and sign in refusal
+
+    def is_passing(self, refusal: str) -> bool:
+        """True if docker may do it when it is asked once more."""
+        return self.deed is ContainerVerb.PAUSE and _PASSING in refusal
+
+
+@dataclass(frozen=True)
+class ChaosPlan:
+    """A timeline for a fleet in containers.
+
+    Attributes:
+      coordinators: How many there are.
+      faults: Of coordinators.
+      board_faults: Of devices and their links.
+      broker_faults: Of the broker.
+    """
+
+    coordinators: int
+    faults: tuple[ScheduledFault, ...]
+    board_faults: tuple[BoardFault, ...]
+    broker_faults: tuple[BrokerFault, ...]
+
+    def moments(self) -> tuple[FaultTransition[AnyContainerFault], ...]:
+        """All beginnings and ends, in the order of their times."""
+        every: list[AnyContainerFault] = [
+            *self.broker_faults,
+            *self.faults,
+            *self.board_faults,
+        ]
+        return transitions(every)
+
+    def first_actions(self) -> tuple[ContainerAction, ...]:
+        """Preparation: coordinators that are to be given orders look for them.
+
+        Empty orders for each, and a restart that makes it run in surroundings that
+        fail as ordered; nothing if the timeline gives no orders.
+        """
+        if all(fault.deed in _BY_DOCKER for fault in self.faults):
+            return ()
+        services = [coordinator_service(n) for n in range(1, self.coordinators + 1)]
+        given = [
+            ContainerAction(ContainerVerb.ORDER, each, standing=FaultOrders())
+            for each in services
+        ]
+        restarts = [ContainerAction(ContainerVerb.RESTART, each) for each in services]
+        return (*given, *restarts)
+
+    def actions(
+        self, moment: FaultTransition[AnyContainerFault]
+    ) -> tuple[ContainerAction, ...]:
+        """Actions for the time when a fault begins or ends, in their order."""
+        fault = moment.fault
+        if isinstance(fault, BrokerFault):
+            deed = ContainerVerb.KILL if fault.kills else ContainerVerb.RESTART
+            return (ContainerAction(deed, BROKER),)
+        if isinstance(fault, BoardFault):
+            return tuple(
+                ContainerAction(deed, DEVICE, board)
+                for board in fault.boards
+                for deed in self._to_device(fault.kind, board, moment)
+            )
+        service = coordinator_service(fault.coordinator)
+        if fault.deed is FaultKind.KILL:
+            return (ContainerAction(ContainerVerb.KILL, service),)
+        if fault.deed is FaultKind.RESTART:
+            return (ContainerAction(ContainerVerb.START, service),)
+        return tuple(
+            ContainerAction(
+                ContainerVerb.ORDER,
+                coordinator_service(number),
+                standing=orders(self.faults, moment.at_s, number),
+            )
+            for number in range(1, self.coordinators + 1)
+        )
+
+    def _to_device(
+        self,
+        kind: BoardFaultKind,
+        board: int,
+        moment: FaultTransition[AnyContainerFault],
+    ) -> tuple[ContainerVerb, ...]:
+        if kind is BoardFaultKind.PAUSE:
+            return (ContainerVerb.PAUSE if moment.begins else ContainerVerb.UNPAUSE,)
+        if kind is BoardFaultKind.DROP:
+            begins = moment.begins
+            return (ContainerVerb.DISCONNECT if begins else ContainerVerb.CONNECT,)
+        found = (ContainerVerb.KILL,) if moment.begins else ()
+        if is_away(self.board_faults, board, moment.at_s):
+            return found
+        return (*found, ContainerVerb.START)
+
+
+def chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
+    """Reads a timeline for a fleet in containers.
+
+    Args:
+      text: As a user gave it.
+      coordinators: How many there are.
+      devices: How many there are.
+
+    Raises:
+      ConfigError: If an entry is none, names somebody whom there is not, or is nothing
+        that containers can do; if there is no entry.
+    """
+    try:
+        return _chaos_plan(text, coordinators, devices)
+    except ConfigError as error:
+        raise ConfigError(error.detail, key=_KEY) from error
+
+
+def _chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
+    if board_attacks(text, devices):
+        raise ConfigError(
+            "a device's container runs the agent as it is, and an attack needs another "
+            "trainer: starling fleet run"
+        )
+    found = ChaosPlan(
+        coordinators,
+        timeline(text, coordinators),
+        board_faults(text, devices),
+        broker_faults(text, 1),
+    )
+    for fault in found.board_faults:
+        if fault.kind is BoardFaultKind.DROP and fault.share < 1.0:
+            raise ConfigError(
+                "a container's link is one encrypted stream, of which no share can be "
+                "lost: cut it with 'drops 100 %', or take starling fleet run --virtual"
+            )
+    if not found.moments():
+        raise ConfigError("has no entry")
+    return found

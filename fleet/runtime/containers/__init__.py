@@ -1,0 +1,1 @@
+"""A fleet in containers, by the docker command."""

@@ -1,0 +1,138 @@
+"""A timeline becomes what docker is to do, or is refused with the reason."""
+
+import json
+
+import pytest
+
+from starling.fleet.containers.container_chaos import (
+    ContainerAction,
+    ContainerVerb,
+    chaos_plan,
+)
+from starling.fleet.timeline.fault_timeline import FaultOrders
+from starling.protocol.errors import ConfigError
+
+
+def deeds(text: str, coordinators: int = 1) -> list[tuple[float, str, str, int]]:
+    """Everything that a timeline has docker do, with its time."""
+    plan = chaos_plan(text, coordinators, 10)
+    return [
+        (moment.at_s, action.deed.value, action.service, action.number)
+        for moment in plan.moments()
+        for action in plan.actions(moment)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kill broker at 2s", [(2.0, "kill", "broker", 1)]),
+        ("restart broker at 2s", [(2.0, "restart", "broker", 1)]),
+        ("kill coordinator 1 at 2s", [(2.0, "kill", "coordinator-1", 1)]),
+        ("restart coordinator 1 at 2s", [(2.0, "start", "coordinator-1", 1)]),
+        (
+            "board 3 loses power at 1s",
+            [(1.0, "kill", "device", 3), (1.0, "start", "device", 3)],
+        ),
+        (
+            "boards 20 % leave from 1s to 4s",
+            [
+                (1.0, "kill", "device", 1),
+                (1.0, "kill", "device", 6),
+                (4.0, "start", "device", 1),
+                (4.0, "start", "device", 6),
+            ],
+        ),
+        (
+            "board 2 pauses from 1s to 4s",
+            [(1.0, "pause", "device", 2), (4.0, "unpause", "device", 2)],
+        ),
+        (
+            "link of board 4 drops 100 % from 1s to 4s",
+            [(1.0, "disconnect", "device", 4), (4.0, "connect", "device", 4)],
+        ),
+    ],
+)
+def test_entry_becomes_what_docker_is_to_do(
+    text: str, expected: list[tuple[float, str, str, int]]
+) -> None:
+    assert deeds(text) == expected
+
+
+def test_board_that_left_does_not_start_when_it_loses_power() -> None:
+    text = "board 1 leaves from 1s to 9s; board 1 loses power at 5s"
+
+    assert deeds(text) == [
+        (1.0, "kill", "device", 1),
+        (5.0, "kill", "device", 1),
+        (9.0, "start", "device", 1),
+    ]
+
+
+def test_what_coordinators_do_wrong_becomes_orders_for_each_of_them() -> None:
+    text = "partition 1 2 | 3 4 from 1s to 9s; coordinator 4 lies from 5s"
+    plan = chaos_plan(text, 4, 1)
+    parted, lying, healed = map(plan.actions, plan.moments())
+
+    assert [action.service for action in parted] == [
+        f"coordinator-{n}" for n in range(1, 5)
+    ]
+    assert parted[0].standing == FaultOrders(deaf_to=(3, 4))
+    assert lying[3].standing == FaultOrders(deaf_to=(1, 2), lies=True)
+    assert [action.standing for action in healed] == [
+        *[FaultOrders()] * 3,
+        FaultOrders(lies=True),
+    ]
+
+
+def test_coordinators_start_again_before_their_first_orders_alone() -> None:
+    lies = chaos_plan("coordinator 1 lies from 1s", 1, 1)
+    kills = chaos_plan("kill coordinator 1 at 1s", 1, 1)
+
+    order, restart = lies.first_actions()
+    assert (order.deed, order.standing) == (ContainerVerb.ORDER, FaultOrders())
+    assert restart == ContainerAction(ContainerVerb.RESTART, "coordinator-1")
+    assert kills.first_actions() == ()
+
+
+def test_action_in_words_of_docker() -> None:
+    cut = ContainerAction(ContainerVerb.DISCONNECT, "device", 4)
+    healed = ContainerAction(ContainerVerb.CONNECT, "device", 4)
+    told = ContainerAction(
+        ContainerVerb.ORDER, "coordinator-2", standing=FaultOrders(lies=True)
+    )
+
+    assert cut.words("c", "p") == ("network", "disconnect", "--force", "p_default", "c")
+    assert healed.words("c", "p") == ("network", "connect", "p_default", "c")
+    assert told.words("c", "p")[:5] == ("exec", "--interactive", "c", "sh", "-c")
+    assert "/srv/fleet/orders/coordinator-2" in told.words("c", "p")[5]
+    assert json.loads(told.input)["lies"] is True
+    assert cut.input == ""
+
+
+def test_refusal_is_needless_only_where_the_container_is_so_already() -> None:
+    pause = ContainerAction(ContainerVerb.PAUSE, "device", 4)
+
+    assert pause.is_needless("Container x is already paused")
+    assert not pause.is_needless("No such container: x")
+    restart = ContainerAction(ContainerVerb.RESTART, "broker")
+    assert not restart.is_needless("is not running")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("boards 1-2 flip signs from version 0", "starling fleet run"),
+        ("link of board 1 drops 30 %", "drops 100 %"),
+        ("kill broker 2 at 1s", "no broker 2"),
+        ("kill coordinator 2 at 1s", "no coordinator 2"),
+        ("board 11 leaves from 1s", "no board 11"),
+        ("make tea at 1s", "expected one of"),
+        (" ; ", "has no entry"),
+        ("", "has no entry"),
+    ],
+)
+def test_chaos_plan_refuses_what_containers_cannot_do(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        chaos_plan(text, 1, 10)
+    assert refused.value.key == "TIMELINE"

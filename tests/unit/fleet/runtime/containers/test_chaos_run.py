@@ -1,0 +1,138 @@
+"""A timeline reaches docker in its order, and is ended early in order, too."""
+
+import json
+
+import pytest
+
+from starling.fleet.containers.container_chaos import chaos_plan
+from starling.fleet.runtime.containers.chaos_run import ChaosRun
+from starling.fleet.runtime.containers.container_fleet import ContainerFleet
+from starling.fleet.runtime.containers.docker_engine import (
+    DockerEngine,
+    DockerRefusal,
+)
+from tests.unit.fleet.containers.listed_rows import listed
+from tests.unit.fleet.containers.test_fleet_progress import status
+from tests.unit.fleet.runtime.containers.fake_docker import FakeDocker
+
+ROWS = "\n".join(
+    [
+        listed("broker"),
+        listed("coordinator-1"),
+        *(listed("device", number) for number in (1, 2)),
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def fleet_of_two(docker: FakeDocker) -> None:
+    docker.answer("ps ", out=ROWS)
+    docker.answer("cat ", out=json.dumps(status(9, 2, [0.1])))
+
+
+def run(text: str, said: list[str]) -> ChaosRun:
+    fleet = ContainerFleet(DockerEngine(), "starling")
+    return ChaosRun(fleet, chaos_plan(text, 1, 2), said.append)
+
+
+def done(docker: FakeDocker) -> list[str]:
+    """What docker was to do, without what it was to tell."""
+    return [
+        asked
+        for asked in docker.asked
+        if asked.split()[0] not in ("ps", "version") and " cat /srv" not in asked
+    ]
+
+
+def test_timeline_is_carried_out_and_chains_are_checked(docker: FakeDocker) -> None:
+    said: list[str] = []
+    text = "kill broker at 0s; restart broker at 0.1s; board 2 pauses from 0s to 0.1s"
+    outcome = run(text, said).carry_out(0.0)
+
+    assert done(docker) == [
+        "kill starling-broker-1",
+        "pause starling-device-2",
+        "restart starling-broker-1",
+        "unpause starling-device-2",
+        "exec starling-coordinator-1-1 starling chain verify --home "
+        "/srv/fleet/coordinator-1",
+    ]
+    assert [line.partition("  ")[2] for line in said] == [
+        "broker 1 was killed",
+        "board 2 pauses",
+        "broker 1 is started again",
+        "board 2 goes on",
+    ]
+    document = outcome.document()
+    assert document["sound"] is True
+    assert document["verified"] == {"coordinator-1": True}
+    assert document["events"][0]["text"] == "broker 1 was killed"
+
+
+def test_orders_are_given_through_a_coordinator_that_runs(docker: FakeDocker) -> None:
+    run("coordinator 1 lies from 0s", []).carry_out(0.0)
+
+    empty, lies = map(json.loads, docker.given)
+    assert (empty["lies"], lies["lies"]) == (False, True)
+    orders = "exec --interactive starling-coordinator-1-1"
+    assert done(docker)[0].startswith(orders)
+    assert done(docker)[1] == "restart starling-coordinator-1-1"
+
+
+def test_container_that_is_so_already_is_no_error(docker: FakeDocker) -> None:
+    docker.answer("kill", 1, errors="Container 3f is not running\n")
+    outcome = run("board 1 loses power at 0s", []).carry_out(0.0)
+
+    assert "start starling-device-1" in done(docker)
+    assert outcome.sound
+
+
+def test_pause_that_the_kernel_refuses_is_tried_again(docker: FakeDocker) -> None:
+    refused = "OCI runtime pause failed: unable to freeze: unknown\n"
+    docker.answer("pause starling-device-1", 1, errors=refused)
+    with pytest.raises(DockerRefusal, match="unable to freeze"):
+        run("board 1 pauses from 0s", []).carry_out(0.0)
+
+    assert done(docker).count("pause starling-device-1") == 6
+
+
+def test_refusal_ends_the_run_and_what_was_to_end_later(docker: FakeDocker) -> None:
+    docker.answer("restart", 1, errors="disk on fire\n")
+    text = "board 1 pauses from 0s to 9s; restart broker at 0.1s"
+    with pytest.raises(DockerRefusal, match="disk on fire"):
+        run(text, []).carry_out(0.0)
+
+    assert done(docker)[-1] == "unpause starling-device-1"
+
+
+def test_interrupted_run_ends_what_was_to_end_later(docker: FakeDocker) -> None:
+    def interrupt(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    fleet = ContainerFleet(DockerEngine(), "starling")
+    text = "link of board 1 drops 100 % from 0s to 9s; board 2 leaves from 5s to 9s"
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 1:
+            interrupt(line)
+
+    outcome = ChaosRun(fleet, chaos_plan(text, 1, 2), say).carry_out(60.0)
+
+    assert outcome.interrupted
+    assert done(docker)[:2] == [
+        "network disconnect --force starling_default starling-device-1",
+        "network connect starling_default starling-device-1",
+    ]
+    assert not any("device-2" in each for each in done(docker))
+
+
+def test_chain_that_does_not_verify_makes_the_outcome_unsound(
+    docker: FakeDocker,
+) -> None:
+    docker.answer("chain verify", 1, errors="damaged")
+    outcome = run("kill broker at 0s", []).carry_out(0.0)
+
+    assert not outcome.sound
+    assert outcome.document()["verified"] == {"coordinator-1": False}
