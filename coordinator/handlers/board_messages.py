@@ -256,7 +256,7 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
 def _exclusion(
     turn: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
 ) -> SignatureError | None:
-    """Why a board, or one of its keys, may not take part; None if it may."""
+    """Reason that keeps a board, or one of its keys, out; None if there is none."""
     board = board_records.board(turn.state.ledger.tree, device)
     if board is None:
         return SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)

@@ -72,7 +72,7 @@ def task_resumed(turn: CoordinatorStep, resumed: TaskResumed) -> None:
 
 
 def evaluators(ledger: ChainState, task: TaskState) -> dict[str, Any]:
-    """Who watches a task, for status.
+    """Coordinators that watch a task, for status.
 
     Returns:
       `found`, how many coordinators stated losses of its last versions; `needed`, how
