@@ -82,7 +82,7 @@ def task_loss(tree: StateReader, number: int) -> TaskLoss | None:
 
 
 def evaluators(tree: StateReader, number: int) -> int:
-    """How many validators stated a loss of any of a task's last `WATCHED` versions."""
+    """Number of validators that stated a loss of the last `WATCHED` versions."""
     head = task_records.head(tree, number) or 0
     known = (
         LOSSES.get(tree, number, version)
