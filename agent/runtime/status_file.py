@@ -197,7 +197,7 @@ def _rest(
     wait_s = rest_until_s(settings, state) - now_s
     why = {
         ReadinessCondition.PACED.value: _pace(settings, state),
-        ReadinessCondition.RESTING.value: f"{state.failures} trainings failed in a row",
+        ReadinessCondition.RESTING.value: f"{state.failures} tries in a row failed",
     }.get(now)
     until = utc_text(time.time() + wait_s) if why and math.isfinite(wait_s) else None
     return {"why": why, "until": until}
