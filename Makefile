@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, arrows
 
 .PHONY: test
 test: setup ## All tests; unit and simulation in parallel, then everything with a broker
-	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak'
+	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak and not machine'
 	$(BIN)/pytest -q -n $(JOBS) --dist loadscope -m 'e2e and not soak'
 
 .PHONY: soak
@@ -136,7 +136,7 @@ deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into
 	done
 
 .PHONY: test-deploy
-test-deploy: setup ## Units scored, the package built and installed; containers where docker runs, arm64 where qemu is
+test-deploy: setup ## Units, package; boards on machines of systemd-nspawn; containers where docker runs, arm64 where qemu is
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean

@@ -1,5 +1,6 @@
 """`agent.toml`: every key with its meaning, bounds and default."""
 
+import math
 from dataclasses import dataclass
 
 from starling.agent.training.trainer_messages import ENGINE_NAMES
@@ -72,6 +73,19 @@ class PrivacySettings:
         "Whether coordinators may ask for what `starling agent check` says, without "
         "its row about the data.",
     )
+
+    label_epsilon: float = setting(
+        0.0,
+        "Epsilon that each label may ever pay, to tasks that have labels drawn once "
+        "and train on inputs as they are. Above 0 it declares all inputs of the data "
+        "set public; 0 takes part in no such task.",
+        least=0.0,
+        most=EPSILON_MAX,
+    )
+
+    def labels_micro(self) -> int:
+        """Epsilon that each label may pay, in units of 10^-6."""
+        return math.floor(self.label_epsilon * 1e6)
 
     def cap(self) -> Budget | None:
         """The budget, or None if the owner requires none."""

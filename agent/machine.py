@@ -9,7 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from starling.agent.privacy.ledger import PrivacyLedger
-from starling.agent.round import lease_renewal, participation, release_time
+from starling.agent.round import (
+    label_draws,
+    lease_renewal,
+    participation,
+    release_time,
+)
 from starling.agent.round.readiness import phase, rest_until_s
 from starling.agent.step import events as e
 from starling.agent.step.agent_step import AgentStep
@@ -74,7 +79,7 @@ def begin(
     """
     state = AgentState(
         trusted,
-        ledger,
+        evolve(ledger, labels_micro=settings.labels_micro),
         blobs=blobs,
         waiting=tuple(waiting),
         release_s=settings.pace.release_s,
@@ -136,7 +141,12 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             _message(turn, event)
         case e.BundleLoaded() | e.LoadFailed() | e.DataChanged() | e.ChecksFinished():
             _subprocess(turn, event)
-        case e.TrainerReady() | e.TrainingFinished() | e.TrainingFailed():
+        case (
+            e.TrainerReady()
+            | e.LabelsDrawn()
+            | e.TrainingFinished()
+            | e.TrainingFailed()
+        ):
             _trainer(turn, event)
         case e.ChunkDelivered() | e.BrokerAnswered():
             _broker(turn, event)
@@ -270,11 +280,14 @@ def _subprocess(
 
 
 def _trainer(
-    turn: AgentStep, event: e.TrainerReady | e.TrainingFinished | e.TrainingFailed
+    turn: AgentStep,
+    event: e.TrainerReady | e.LabelsDrawn | e.TrainingFinished | e.TrainingFailed,
 ) -> None:
     match event:
         case e.TrainerReady():
             participation.trainer_ready(turn)
+        case e.LabelsDrawn(batches):
+            label_draws.labels_drawn(turn, batches)
         case e.TrainingFinished():
             participation.training_finished(turn, event)
         case e.TrainingFailed():

@@ -11,7 +11,7 @@ Source: Protocol Buffers encoding (protobuf.dev/programming-guides/encoding).
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -57,11 +57,17 @@ class ProtobufField:
       name: For errors and for `ProtobufMessage`.
       kind: What it holds.
       repeated: Whether it may stand there more than once; never packed.
+      wire: Wire type of its kind.
     """
 
     name: str
     kind: FieldKind
     repeated: bool = False
+    wire: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Looks the wire type up once, and not for each field of each message."""
+        object.__setattr__(self, "wire", _WIRE_TYPES[self.kind])
 
 
 Form = Mapping[int, ProtobufField]
@@ -125,38 +131,39 @@ class ProtobufReader:
                 raise LimitError(f"graph: more than {FIELDS_MAX} fields")
             key, position = _varint(data, position)
             number, wire = key >> 3, key & 7
-            field = form.get(number)
-            if field is None or number > FIELD_NUMBER_MAX:
+            known = form.get(number)
+            if known is None or number > FIELD_NUMBER_MAX:
                 raise DecodeError(f"graph: field {number} of a {place} is refused")
-            if wire != _WIRE_TYPES[field.kind]:
-                raise DecodeError(f"graph: {place}.{field.name} has wire type {wire}")
-            value, position = _value(data, position, field, place)
-            if field.name in found.values and not field.repeated:
-                raise DecodeError(f"graph: {place}.{field.name} stands there twice")
-            found.values.setdefault(field.name, []).append(value)
+            if wire != known.wire:
+                raise DecodeError(f"graph: {place}.{known.name} has wire type {wire}")
+            value, position = _value(data, position, known, place)
+            if known.name in found.values and not known.repeated:
+                raise DecodeError(f"graph: {place}.{known.name} stands there twice")
+            found.values.setdefault(known.name, []).append(value)
         return found
 
 
 def _value(
     data: memoryview, position: int, field: ProtobufField, place: str
 ) -> tuple[object, int]:
-    if field.kind in (FieldKind.INT64, FieldKind.INT32):
+    kind = field.kind
+    if kind is FieldKind.INT64 or kind is FieldKind.INT32:
         number, position = _varint(data, position)
-        if field.kind is FieldKind.INT32 and number > _INT32_MAX:
+        if kind is FieldKind.INT32 and number > _INT32_MAX:
             raise DecodeError(f"graph: {place}.{field.name} is out of range")
         return (number - (1 << 64) if number >> 63 else number), position
     length = 4
-    if field.kind is not FieldKind.FLOAT:
+    if kind is not FieldKind.FLOAT:
         length, position = _varint(data, position)
     if length > len(data) - position:
         raise DecodeError(f"graph: truncated {place}.{field.name}")
     content, position = data[position : position + length], position + length
-    if field.kind is FieldKind.FLOAT:
+    if kind is FieldKind.FLOAT:
         (real,) = struct.unpack("<f", content)
         if not math.isfinite(real):
             raise DecodeError(f"graph: {place}.{field.name} is not finite")
         return real, position
-    if field.kind is FieldKind.TEXT:
+    if kind is FieldKind.TEXT:
         return _text(content, f"{place}.{field.name}"), position
     return content, position
 
@@ -175,6 +182,9 @@ def _text(content: memoryview, place: str) -> str:
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """A number below 2^64, written with no more bytes than it needs."""
+    # Nearly all are lengths and keys of one byte.
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     value = 0
     for shift in range(0, _LENGTH_SHIFT_MAX + 1, 7):
         if position >= len(data):

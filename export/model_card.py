@@ -184,6 +184,14 @@ def _privacy(model: ProvenModel) -> list[str]:
         if paid is None
         else f"by this version no board had paid more than {paid:.2f}"
     )
+    if not promised.noise_multiplier:
+        return [
+            f"{promised.mechanism} hides {promised.unit} ({promised.adjacency}) with "
+            f"epsilon {promised.epsilon:g} at delta 0, spent once: each label was "
+            "drawn on its board before anything was computed from it, and the model "
+            "was trained on what was drawn. Inputs, and which records there are, "
+            "count as public and are not hidden; the model may tell about them.",
+        ]
     return [
         f"{promised.mechanism} hides {promised.unit} ({promised.adjacency}) with "
         f"epsilon {promised.epsilon:g} at delta {promised.delta:g} over at most "

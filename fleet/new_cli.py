@@ -25,7 +25,10 @@ _QUESTIONS = (
     ("target", "column that is learned (empty: the last)"),
     ("board_column", "column that names boards (empty: none)"),
     ("model", "model: a name or an ONNX file (empty: one that fits)"),
-    ("privacy", "privacy: record, record-dpsgd, device-gaussian, device-laplace, none"),
+    (
+        "privacy",
+        "privacy: record, record-dpsgd, device-gaussian, device-laplace, labels, none",
+    ),
 )
 _ONLY_TABLES = ("target", "board_column")
 

@@ -41,9 +41,12 @@ PRIVACY_KINDS = {
     "record-dpsgd": "record-dpsgd",
     "device-gaussian": "device-gaussian",
     "device-laplace": "device-laplace",
+    "labels": "label-response",
     "none": "none",
 }
 """Mechanisms by what a plan calls them."""
+NOISELESS = ("none", "labels")
+"""Where updates carry no noise."""
 STEPLESS = ("record", "record-dpsgd")
 """Where the mechanism says how a board trains."""
 DEVICES_DEFAULT = 10
@@ -181,14 +184,14 @@ class FleetPlan:
         if flag and self.privacy in STEPLESS:
             raise ConfigError(
                 f"boards take no steps of their own with --privacy {self.privacy}; "
-                "take none, device-gaussian or device-laplace",
+                "take none, labels, device-gaussian or device-laplace",
                 key=flag,
             )
 
     def _check_trust(self) -> None:
         _among("--scores", self.scores, tuple(SCORE_RULES))
         _within("--quarantine", self.quarantine_s, 0, QUARANTINE_S_MAX)
-        if self.scores == ACCURACY and self.privacy != "none":
+        if self.scores == ACCURACY and self.privacy not in NOISELESS:
             detail = "one noised update has no accuracy: take projection"
             raise ConfigError(detail, key="--scores")
         if len(self.weights) not in (0, WEIGHTS):

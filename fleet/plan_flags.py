@@ -135,7 +135,7 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--privacy",
         default="record",
-        help="record, record-dpsgd, device-gaussian, device-laplace or none"
+        help="record, record-dpsgd, device-gaussian, device-laplace, labels or none"
         " (default record)",
     )
     group.add_argument(

@@ -278,7 +278,7 @@ def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
         unit=promised.unit,
         adjacency=promised.adjacency,
         epsilon_cap=plan.epsilon,
-        delta=plan.delta,
+        delta=promised.delta,
         noise_multiplier=spec.privacy.sigma_micro / MICRO,
         clip=spec.privacy.clip_q24 / Q24,
         releases=spec.privacy.releases,

@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         dest="noises",
         nargs="+",
         metavar="NAME",
-        help="none, laplace, gaussian, record (default all)",
+        help="none, laplace, gaussian, record, labels (default all but labels)",
     )
     made.add_argument(
         "--splits", nargs="+", metavar="NAME", help="iid, non-iid (default both)"

@@ -68,14 +68,23 @@ class AgentEffectExecutor:
                 | f.RunChecks()
             ):
                 self._run(effect)
-            case f.Spend(entry):
-                ports.store.spend(entry)
+            case f.Spend() | f.KeepLabels():
+                self._account(effect)
             case f.AdvanceBootCount(boot):
                 ports.store.advance_boot(boot)
             case f.Note(text, warns):
                 ports.monitor.note(text, warns=warns)
             case _:
                 self._keep(effect)
+
+    def _account(self, effect: f.Spend | f.KeepLabels) -> None:
+        match effect:
+            case f.Spend(entry):
+                self._ports.store.spend(entry)
+            case f.KeepLabels(batches):
+                self._ports.store.keep_labels(batches)
+            case _:
+                assert_never(effect)
 
     def _run(self, effect: _Run) -> None:
         trainer = self._ports.trainer

@@ -3,6 +3,7 @@
 It outlives the loop that writes to it, as a disk outlives a power cut.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from starling.agent import machine
@@ -25,6 +26,7 @@ class MemoryAgentStore:
     Attributes:
       boot: How often the agent was started.
       journal: The privacy ledger's entries.
+      labels: The label journal's.
       uploads: The spool, by task and base version.
       accepted: Receipts that were noted.
       progress: Whom the board trusts, and its newest manifest; None before the first.
@@ -34,6 +36,7 @@ class MemoryAgentStore:
 
     boot: int = 0
     journal: list[bytes] = field(default_factory=list)
+    labels: list[bytes] = field(default_factory=list)
     uploads: dict[tuple[int, int], tuple[SpoolEntry, bytes]] = field(
         default_factory=dict
     )
@@ -83,6 +86,10 @@ class MemoryAgentStore:
     def spend(self, entry: bytes) -> None:
         """See `AgentStore`, as all below."""
         self.journal.append(entry)
+
+    def keep_labels(self, batches: Sequence[bytes]) -> None:
+        """See `AgentStore`."""
+        self.labels.extend(batches)
 
     def advance_boot(self, boot: int) -> None:
         """See `AgentStore`."""

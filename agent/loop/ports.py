@@ -5,7 +5,7 @@ virtual fleets give it memory and virtual time (`fleet.virtual`), and simulation
 it memory that may lose its power between any two calls (`tests/sim/simulator`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,9 @@ class AgentStore(Protocol):
 
     def spend(self, entry: bytes) -> None:
         """Appends to the privacy ledger's journal."""
+
+    def keep_labels(self, batches: Sequence[bytes]) -> None:
+        """Appends to the label journal: all of the batches, or none."""
 
     def advance_boot(self, boot: int) -> None:
         """Counts the starts from here."""
@@ -99,7 +102,10 @@ class TrainerPort(Protocol):
         """Tries a model; `TrainerReady` or `TrainingFailed` follows."""
 
     def resume(self) -> None:
-        """Lets it at the data; `TrainingFinished` or `TrainingFailed` follows."""
+        """Lets it at the data; `TrainingFinished` or `TrainingFailed` follows.
+
+        Where labels are drawn, `LabelsDrawn` comes before, and needs another call.
+        """
 
     def stop(self, why: str) -> None:
         """Ends it; no event follows."""

@@ -45,6 +45,8 @@ from starling.agent.privacy.ledger_entries import (
 from starling.agent.privacy.release_cost import (
     ReleaseQuote,
     all_gaussian,
+    check_labels,
+    overdrawn_text,
     price,
     release_quote,
     task_budget,
@@ -60,7 +62,7 @@ from starling.protocol.errors import (
     TaskChanged,
 )
 from starling.protocol.ids import ChainId, Digest, TaskId, Version
-from starling.protocol.learning.task import PrivacyPolicy
+from starling.protocol.learning.task import LABEL_RESPONSE, PrivacyPolicy
 from starling.protocol.privacy.gaussian_dp import (
     CHARGE_MAX,
     Budget,
@@ -84,9 +86,9 @@ class PrivacyLedger:
       carried: What other ledgers had paid for the data set.
       below: By task of a chain, the version below which none is trained from again.
       beliefs: By task of a chain, the hash of what it was when it was first believed.
-      owner: The ledger's own id; empty before it has one.
+      owner, length: The ledger's own id, once it has one; entries of its journal.
       spent: Why everything counts as spent; empty if it does not.
-      length: Entries in the journal.
+      labels_micro: Epsilon that each label may pay, in units of 10^-6.
     """
 
     cap: Budget | None
@@ -98,6 +100,7 @@ class PrivacyLedger:
     owner: bytes = b""
     spent: str = ""
     length: int = 0
+    labels_micro: int = 0
 
     @classmethod
     def load(cls, cap: Budget | None, payloads: Iterable[bytes]) -> "PrivacyLedger":
@@ -296,13 +299,7 @@ class PrivacyLedger:
         limit = task if self.cap is None else self.cap
         paid = self.epsilon(limit.delta) if self.paid else 0.0
         after = self.after(wanted).epsilon(limit.delta)
-        text = (
-            f"another update would bring epsilon from {paid:.2f} to {after:.2f} at "
-            f"delta {limit.delta:g}; the task spends {task.epsilon:g} at most"
-        )
-        if self.cap is None:
-            return text
-        return f"{text}, and the owner allows {self.cap.epsilon:g} in all"
+        return overdrawn_text(paid, after, task, self.cap)
 
     def _rooms(
         self, wanted: Charge, policy: PrivacyPolicy
@@ -317,7 +314,9 @@ class PrivacyLedger:
             return ()
         if self.spent:
             raise BudgetExceeded(f"everything counts as spent: {self.spent}")
-        noisy = [paid for paid in self.paid if not paid.is_exposed]
+        if policy.mechanism == LABEL_RESPONSE:
+            check_labels(policy, self.labels_micro)
+            return ()
         lineage = wanted.slot[:2]
         own: list[Priced] = [
             charge
@@ -331,6 +330,7 @@ class PrivacyLedger:
             return (lineage_room,)
         if self.exposed:
             raise BudgetExceeded("data were released without noise before")
+        noisy = [paid for paid in self.paid if not paid.is_exposed]
         return lineage_room, release_quote(self.cap, noisy, wanted)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import ChainId, Digest, TaskId, Version
-from starling.protocol.learning.task import MICRO
+from starling.protocol.learning.task import LABEL_RESPONSE, MICRO
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX, charge_from_sigma
 from starling.protocol.privacy.mechanisms import (
     GAUSSIAN,
@@ -89,8 +89,8 @@ class Charge(Structure, frozen=True):
 
     @property
     def is_gaussian(self) -> bool:
-        """True if it adds up on the exact curve."""
-        return self.mechanism in GAUSSIAN
+        """True if it adds up on the exact curve, or costs nothing here."""
+        return self.mechanism in (*GAUSSIAN, LABEL_RESPONSE)
 
     @property
     def curve_units(self) -> int:
@@ -195,6 +195,11 @@ class ProvenReleases(Structure, frozen=True, dict=True):
         return NONE in self.kinds
 
     @property
+    def draws_labels(self) -> bool:
+        """True if labels may have been drawn of which nothing is known here."""
+        return LABEL_RESPONSE in self.kinds
+
+    @property
     def is_gaussian(self) -> bool:
         """True if all of it adds up on the exact curve."""
         return all(number in GAUSSIAN for number in self._noisy)
@@ -206,7 +211,7 @@ class ProvenReleases(Structure, frozen=True, dict=True):
 
     @property
     def _noisy(self) -> frozenset[int]:
-        return self.kinds - {NONE}
+        return self.kinds - {NONE, LABEL_RESPONSE}
 
     @cached_property
     def costs(self) -> Costs:

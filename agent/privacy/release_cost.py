@@ -8,11 +8,17 @@ as pure epsilons.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from starling.agent.privacy.ledger_entries import WINDOWS_MAX, Charge, Priced, Slot
-from starling.protocol.errors import ConfigError
+from starling.agent.privacy.ledger_entries import (
+    WINDOWS_MAX,
+    Charge,
+    Priced,
+    ProvenReleases,
+    Slot,
+)
+from starling.protocol.errors import BudgetExceeded, ConfigError, Reason
 from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
 from starling.protocol.privacy.gaussian_dp import Budget, charge_max
-from starling.protocol.privacy.mechanisms import NONE, charge_units, check_policy
+from starling.protocol.privacy.mechanisms import UNNOISED, charge_units, check_policy
 from starling.protocol.privacy.renyi_dp import PURE, pure_max, renyi_max
 
 
@@ -48,6 +54,23 @@ def all_gaussian(paid: Iterable[Priced]) -> bool:
     return all(each.is_gaussian for each in paid)
 
 
+def overdrawn_text(paid: float, after: float, task: Budget, cap: Budget | None) -> str:
+    """Says in epsilon what another release would come to."""
+    delta = task.delta if cap is None else cap.delta
+    text = (
+        f"another update would bring epsilon from {paid:.2f} to {after:.2f} at "
+        f"delta {delta:g}; the task spends {task.epsilon:g} at most"
+    )
+    if cap is None:
+        return text
+    return f"{text}, and the owner allows {cap.epsilon:g} in all"
+
+
+def label_losses(paid: Iterable[Priced]) -> int:
+    """Number of times that labels may have been drawn by a forgotten life."""
+    return sum(isinstance(each, ProvenReleases) and each.draws_labels for each in paid)
+
+
 def task_budget(policy: PrivacyPolicy) -> Budget:
     """Budget that a task may spend on one board.
 
@@ -63,10 +86,25 @@ def price(slot: Slot, policy: PrivacyPolicy, windows: int) -> Charge:
         raise ConfigError(f"must be in [1, {WINDOWS_MAX}]", key="windows")
     check_policy(policy)
     number, sigma_micro = policy.mechanism, policy.sigma_micro
-    if number == NONE:
-        return Charge(*slot, NONE, 0, windows, MICRO, 1, 0)
+    if number in UNNOISED:
+        return Charge(*slot, number, 0, windows, MICRO, 1, 0)
     schedule = (policy.sampling_micro, policy.steps)
     units = charge_units(policy, windows)
     charge = Charge(*slot, number, sigma_micro, windows, *schedule, units)
     charge.check()
     return charge
+
+
+def check_labels(policy: PrivacyPolicy, allowed_micro: int) -> None:
+    """Refuses a draw of labels that the owner did not allow.
+
+    Raises:
+      BudgetExceeded: With `POLICY_MISMATCH`.
+    """
+    if policy.epsilon_micro > allowed_micro:
+        asked, allowed = policy.epsilon_micro / MICRO, allowed_micro / MICRO
+        raise BudgetExceeded(
+            f"the task takes inputs for public and draws each label at epsilon "
+            f"{asked:g}; the owner's privacy.label_epsilon is {allowed:g}",
+            Reason.POLICY_MISMATCH,
+        )

@@ -9,6 +9,7 @@ has the noise of a sum of nothing. A power cut after the charge loses that versi
 update and nothing else.
 """
 
+from starling.agent.privacy.release_cost import label_losses
 from starling.agent.round import lease_renewal
 from starling.agent.round.readiness import pledge_of, readiness_condition
 from starling.agent.round.release_time import shorten, started, wait_longer
@@ -35,7 +36,7 @@ from starling.agent.sync.model_download import refuse_version
 from starling.agent.training.trainer_messages import SKIPPED_MAX, TrainingOrder
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import BudgetExceeded
-from starling.protocol.privacy.mechanisms import NONE
+from starling.protocol.privacy.mechanisms import UNNOISED
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CHECK_IN, LEASE, PPM, CheckIn
 
@@ -124,7 +125,8 @@ def handle_lease(turn: AgentStep, envelope: Envelope) -> None:
     told = evolve(state.told, lease=None)
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases, told=told)
-    turn.emit(StartTraining(order))
+    losses = label_losses(state.ledger.paid)
+    turn.emit(StartTraining(order, label_losses=losses))
 
 
 def handle_statement(turn: AgentStep, envelope: Envelope) -> None:
@@ -216,7 +218,7 @@ def training_failed(turn: AgentStep, event: TrainingFailed) -> None:
     training = turn.state.training
     if training is None or training.finished is not None:
         return
-    noised = training.order.privacy.mechanism != NONE
+    noised = training.order.privacy.mechanism not in UNNOISED
     if training.running and noised and not training.empty:
         _try_again(turn, training, event)
         return

@@ -55,7 +55,7 @@ def readiness_condition(
     if state.refusal is not None:
         return _refusal(settings, state, offer)
     return (
-        _model_obstacle(settings, state, offer)
+        _model_obstacle(settings, state, offer, now_s)
         or _room_obstacle(settings, state, offer)
         or _moment_obstacle(settings, state, now_s)
     )
@@ -72,7 +72,7 @@ def _refusal(
 
 
 def _model_obstacle(
-    settings: AgentSettings, state: AgentState, offer: ProvenVersion
+    settings: AgentSettings, state: AgentState, offer: ProvenVersion, now_s: float
 ) -> ReadinessCondition | None:
     if state.refused & {offer.spec.bundle, offer.model.training}:
         return ReadinessCondition.MODEL_REFUSED
@@ -85,7 +85,9 @@ def _model_obstacle(
             else ReadinessCondition.OFFLINE
         )
     if state.loaded != offer.spec.bundle:
-        return ReadinessCondition.LOADING
+        failed = state.failures and state.loading is None
+        rests = failed and now_s < state.rest_until_s
+        return ReadinessCondition.RESTING if rests else ReadinessCondition.LOADING
     if pledge_of(settings, offer) == 0:
         return ReadinessCondition.PLEDGE_TOO_SMALL
     return None

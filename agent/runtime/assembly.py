@@ -14,7 +14,11 @@ from starling.agent.loop.restored_state import pending_uploads
 from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.home_store import HomeStore
-from starling.agent.runtime.privacy_ledger.ledger_integrity import open_ledger
+from starling.agent.runtime.privacy_ledger.label_journal import open_label_journal
+from starling.agent.runtime.privacy_ledger.ledger_integrity import (
+    OpenedLedger,
+    open_ledger,
+)
 from starling.agent.runtime.process_trainer import TrainerSetup
 from starling.agent.runtime.status_monitor import LOG, AgentPlace
 from starling.agent.runtime.storage.agent_home import AgentHome
@@ -129,13 +133,25 @@ def assemble(
         settings,
         state,
         effects,
-        HomeStore(home, opened.journal, spool, index, ProofFolder(home.proofs), blobs),
+        _store(home, opened, spool, index, blobs),
         TrainerProcess(put, home.state / "trainer.log", trainer),
         _setup(config, profile, data),
         MqttLink(link_settings, put, random.SystemRandom().random),
         data,
         AgentPlace(broker, profile.name, opened.place.value),
     )
+
+
+def _store(
+    home: AgentHome,
+    opened: OpenedLedger,
+    spool: Spool,
+    index: SpoolIndex,
+    blobs: BlobStore,
+) -> HomeStore:
+    labels = open_label_journal(home, opened.ledger)
+    proofs = ProofFolder(home.proofs)
+    return HomeStore(home, opened.journal, labels, spool, index, proofs, blobs)
 
 
 def _released_at_s(index: SpoolIndex, now_s: float) -> float:
@@ -161,7 +177,7 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
             file=str(home.config_file),
             key="data.path",
         )
-    for name in ("keys", "state", "spool"):
+    for name in ("keys", "state", "spool", "labels"):
         if data.is_relative_to((home.path / name).resolve()):
             raise ConfigError(
                 f"is in {name}/; data need a folder of their own",
@@ -229,6 +245,7 @@ def _settings(
         left=followed.left,
         trust_bundle=config.privacy.trust_bundle,
         tells_health=config.privacy.tell_health,
+        labels_micro=config.privacy.labels_micro(),
     )
 
 
@@ -248,6 +265,7 @@ def _setup(config: AgentConfig, profile: Profile, data: Path) -> TrainerSetup:
         config.privacy.trust_bundle,
         training.timeout_s,
         training.keep_s,
+        config.privacy.labels_micro(),
     )
 
 

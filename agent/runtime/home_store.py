@@ -8,7 +8,7 @@ process, which its service manager starts again.
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ class HomeStore:
     Attributes:
       home: The agent's home.
       journal: The privacy ledger's.
+      labels: The label journal.
       uploads: The spool.
       index: Its index.
       proofs: Of uploads that are final.
@@ -58,6 +59,7 @@ class HomeStore:
 
     home: AgentHome
     journal: Journal
+    labels: Journal
     uploads: Spool
     index: SpoolIndex
     proofs: ProofFolder
@@ -66,8 +68,9 @@ class HomeStore:
     last_update: dict[str, Any] | None = None
 
     def close(self) -> None:
-        """Gives the journal and the index back, for another run in this process."""
+        """Gives journals and index back, for another run in this process."""
         self.journal.close()
+        self.labels.close()
         self.index.close()
 
     def keep(self, file: Path, content: bytes) -> None:
@@ -94,6 +97,10 @@ class HomeStore:
     def spend(self, entry: bytes) -> None:
         """See `AgentStore`, as all below."""
         self.until_done(partial(self.journal.append, entry))
+
+    def keep_labels(self, batches: Sequence[bytes]) -> None:
+        """See `AgentStore`."""
+        self.until_done(partial(self.labels.append_many, batches))
 
     def advance_boot(self, boot: int) -> None:
         """See `AgentStore`."""

@@ -226,6 +226,7 @@ class AgentProcessLoop:
             place.claim,
             store.last_update,
             self._changes.certificate_days,
+            trainer.labels,
         )
         self._monitor.write(loop, around)
 

@@ -74,9 +74,26 @@ def _liveness(proc: Path, owner: str, inode: int) -> Liveness:
         return Liveness.GONE
     if not any(_is_held(row.split(), owner, inode) for row in locks.splitlines()):
         return Liveness.GONE
+    return Liveness.HALTED if _is_halted(state) else Liveness.RUNS
+
+
+def halted(pid: int, proc: Path = PROC) -> bool:
+    """True while a process is stopped by a signal; False if it is not there.
+
+    Args:
+      pid: Its number.
+      proc: Where the kernel shows processes.
+    """
+    try:
+        return _is_halted((proc / str(pid) / "stat").read_text("utf-8", "replace"))
+    except OSError:
+        return False
+
+
+def _is_halted(state: str) -> bool:
+    """Reads /proc/PID/stat."""
     # The program's name stands in parentheses and may hold anything.
-    halted = state.rpartition(") ")[2][:1] in _HALTED
-    return Liveness.HALTED if halted else Liveness.RUNS
+    return state.rpartition(") ")[2][:1] in _HALTED
 
 
 def _is_held(row: list[str], owner: str, inode: int) -> bool:

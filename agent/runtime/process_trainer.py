@@ -22,6 +22,7 @@ from starling.agent.trainer.client import TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import (
     ConfinementReport,
     DataFacts,
+    LabelFacts,
     TrainerJob,
     TrainerJobKind,
     TrainerLimits,
@@ -30,6 +31,7 @@ from starling.agent.training.trainer_messages import (
 )
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
 from starling.protocol.ids import Digest
+from starling.protocol.learning.task import LABEL_RESPONSE
 
 LOG = logging.getLogger("agent")
 _NEVER_S = float("inf")
@@ -60,6 +62,7 @@ class TrainerSetup:
       trusted: Whether the bundle's own graph may clip.
       timeout_s: For one job.
       keep_s: For which a trainer without a job is kept.
+      labels_micro: Epsilon that each label may pay, in units of 10^-6.
     """
 
     data: str
@@ -68,6 +71,7 @@ class TrainerSetup:
     trusted: bool
     timeout_s: float
     keep_s: float
+    labels_micro: int = 0
 
 
 class ProcessTrainer:
@@ -77,6 +81,7 @@ class ProcessTrainer:
       said: What the last trainer used, and what it left out.
       confinement: What this kernel keeps it from; None before the first one.
       found: What the data set is like; None before it was read.
+      labels: Of the drawn labels; None before a task had them drawn.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class ProcessTrainer:
         self.said = ""
         self.confinement: ConfinementReport | None = None
         self.found: DataFacts | None = None
+        self.labels: LabelFacts | None = None
         self._process = process
         self._store = store
         self._setup = setup
@@ -173,6 +179,10 @@ class ProcessTrainer:
         if report.kind == TrainerReportKind.READY:
             self._put(e.TrainerReady())
             return
+        if report.kind == TrainerReportKind.DRAWN:
+            self.labels = report.labels
+            self._put(e.LabelsDrawn(report.batches))
+            return
         if report.kind in _FINAL_REPORTS:
             self._process.answered()
             self._release_s = time.monotonic() + self._setup.keep_s
@@ -213,7 +223,15 @@ class ProcessTrainer:
         order = asked.order
         job = self._of(kind, order.bundle)
         theta = str(self._store.blobs.path(order.theta).absolute())
-        return replace(job, theta_path=theta, order=order, skipped=asked.skipped)
+        job = replace(job, theta_path=theta, order=order, skipped=asked.skipped)
+        if order.privacy.mechanism != LABEL_RESPONSE:
+            return job
+        return replace(
+            job,
+            labels_path=str(self._store.home.labels_file.absolute()),
+            labels_micro=self._setup.labels_micro,
+            label_losses=asked.label_losses,
+        )
 
     def _personalise(self, asked: StartTraining) -> None:
         job = self._ordered(TrainerJobKind.PERSONALISE, asked)

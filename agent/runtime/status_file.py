@@ -19,6 +19,7 @@ from starling.agent.round.readiness import (
     rest_until_s,
 )
 from starling.agent.runtime.machine_info import clock_is_plausible
+from starling.agent.runtime.privacy_status import label_account, privacy_facts
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.ongoing_work import (
     BlobDownload,
@@ -32,12 +33,15 @@ from starling.agent.step.state import (
     ReadinessCondition,
 )
 from starling.agent.sync.refusal_record import reason_name
-from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
+from starling.agent.training.trainer_messages import (
+    ConfinementReport,
+    DataFacts,
+    LabelFacts,
+)
 from starling.broker.certificate_reader import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
 from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
 from starling.protocol.ids import device_id, device_name
-from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.chunks import CHUNK_BYTES
 
@@ -66,6 +70,7 @@ class RuntimeFacts:
       last_update: The last update that a coordinator accepted, and when; None if none
         was since the start.
       certificate_days: Until the board's certificate ends; None if that is not known.
+      labels: Of the labels that the last trainer drew; None before there were any.
     """
 
     broker: str
@@ -81,6 +86,7 @@ class RuntimeFacts:
     data_claim: str = ""
     last_update: dict[str, Any] | None = None
     certificate_days: float | None = None
+    labels: LabelFacts | None = None
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
@@ -109,7 +115,7 @@ def describe(
     """The status as a JSON document."""
     offer, found = state.offer, around.found
     outside = asdict(around)
-    del outside["found"]
+    del outside["found"], outside["labels"]
     now = _condition(settings, state, around, now_s)
     document: dict[str, Any] = {
         "device": settings.device,
@@ -142,7 +148,8 @@ def describe(
         "fault": state.data_fault or state.fault,
         "refused": _refused(state, now_s),
         "leases": state.leases,
-        "privacy": _privacy(settings, state),
+        "privacy": privacy_facts(settings, state),
+        "labels": label_account(settings, state, around.labels),
         "fetch": _fetch(state.fetch),
         "spool": [_upload(item, state.sending) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
@@ -190,7 +197,7 @@ def _rest(
     wait_s = rest_until_s(settings, state) - now_s
     why = {
         ReadinessCondition.PACED.value: _pace(settings, state),
-        ReadinessCondition.RESTING.value: f"{state.failures} trainings failed in a row",
+        ReadinessCondition.RESTING.value: f"{state.failures} tries in a row failed",
     }.get(now)
     until = utc_text(time.time() + wait_s) if why and math.isfinite(wait_s) else None
     return {"why": why, "until": until}
@@ -243,41 +250,6 @@ def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
         "since_s": round(now_s - refusal.at_s, 1),
         "do": REFUSALS[Reason(refusal.reason)].remedy if known else None,
     }
-
-
-def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
-    ledger, cap, offer = state.ledger, state.ledger.cap, state.offer
-    left = None
-    if offer is not None:
-        left = ledger.releases_left(
-            state.chain, settings.task, offer.spec.privacy, settings.windows
-        )
-    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / 10**6
-    return {
-        "unit": _unit(state),
-        "epsilon": epsilon,
-        "epsilon_cap": None if cap is None else cap.epsilon,
-        "delta": None if cap is None else cap.delta,
-        "releases": len(ledger.charges),
-        "proven_elsewhere": sum(each.releases for each in ledger.proven),
-        "carried": len(ledger.carried),
-        "counts_as_spent": ledger.spent or None,
-        "stated_height": state.told.height,
-        "stated_by": len(state.told.by),
-        "releases_left": left,
-        "without_noise": ledger.exposed,
-        "trusts_bundle": settings.trust_bundle,
-    }
-
-
-def _unit(state: AgentState) -> str | None:
-    """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
-    mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
-    if state.offer is not None:
-        mechanisms.add(state.offer.spec.privacy.mechanism)
-    if not mechanisms or NONE in mechanisms:
-        return None
-    return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
 
 def runtime_folder(environment: Mapping[str, str]) -> Path | None:

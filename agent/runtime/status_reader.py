@@ -14,7 +14,7 @@ from typing import Any
 from starling.agent.round.next_actions import next_action
 from starling.agent.round.readiness import DISK_BYTES_MIN
 from starling.agent.runtime.machine_info import clock_is_plausible, space_left
-from starling.agent.runtime.process_state import PROC, Liveness, look
+from starling.agent.runtime.process_state import PROC, Liveness, halted, look
 from starling.agent.runtime.status_file import STATUS_BYTES_MAX, STATUS_NAME
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.state import ReadinessCondition
@@ -100,7 +100,8 @@ def read_shared(shared: Path = RUNTIME_FILE) -> dict[str, Any]:
             "no agent runs as a service here; give --home DIR", file=str(shared)
         )
     runs = (PROC / str(document.get("pid"))).exists()
-    document |= {"running": runs, "age_s": age_s, "hung": runs and age_s > HUNG_S}
+    hung = runs and (age_s > HUNG_S or halted(document["pid"]))
+    document |= {"running": runs, "age_s": age_s, "hung": hung}
     document.setdefault("next_action", "")
     if not runs:
         document |= {"condition": "not running", "next_action": _START}

@@ -95,11 +95,13 @@ class StartTraining:
       empty: Whether to train on no record: what was paid for did not come, and noise
         takes its place.
       skipped: Numbers of records at which trainers crashed; they count as none.
+      label_losses: How often labels may have been drawn that the journal forgot.
     """
 
     order: TrainingOrder
     empty: bool = False
     skipped: tuple[int, ...] = ()
+    label_losses: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,13 @@ class Spend:
     """Append to the privacy ledger's journal and sync it."""
 
     entry: bytes
+
+
+@dataclass(frozen=True)
+class KeepLabels:
+    """Append batches of drawn labels to the label journal and sync it: all or none."""
+
+    batches: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,7 @@ Effect = (
     | LoadBundle
     | StartTraining
     | Spend
+    | KeepLabels
     | AdvanceBootCount
     | ResumeTraining
     | StopTraining

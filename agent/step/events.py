@@ -118,6 +118,17 @@ class TrainerReady:
 
 
 @dataclass(frozen=True)
+class LabelsDrawn:
+    """The trainer has drawn labels, has computed nothing from them, and waits.
+
+    Attributes:
+      batches: What it drew, packed `agent.privacy.label_entries.LabelBatch`es.
+    """
+
+    batches: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class TrainingFinished:
     """The trainer returned the noised and encoded vector.
 
@@ -191,6 +202,7 @@ Event = (
     | BundleLoaded
     | LoadFailed
     | TrainerReady
+    | LabelsDrawn
     | TrainingFinished
     | TrainingFailed
     | DataChanged

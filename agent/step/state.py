@@ -81,6 +81,8 @@ class AgentSettings:
       newest: Whether the board follows the newest task that is open.
       left: Later tasks that it left, since they were over.
       tells_health: Whether coordinators may see the board's checks.
+      labels_micro: Epsilon that each label may pay, in units of 10^-6, where inputs are
+        public; 0 where no task may have labels drawn.
       infer: Whether to fetch and adopt each version's average for inference.
       resources_ppm: The board's self-assessment of its resources.
       bundle_bytes_max: Largest bundle that it takes.
@@ -110,6 +112,7 @@ class AgentSettings:
     newest: bool = False
     left: frozenset[TaskId] = frozenset()
     tells_health: bool = False
+    labels_micro: int = 0
 
     @property
     def identity(self) -> DeviceId:

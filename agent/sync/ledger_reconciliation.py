@@ -33,7 +33,12 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import BudgetExceeded, Reason
 from starling.protocol.ids import ChainId, Digest, TaskId, Version
 from starling.protocol.learning.task import PrivacyPolicy
-from starling.protocol.privacy.mechanisms import GAUSSIAN, NONE, stated_charge
+from starling.protocol.privacy.mechanisms import (
+    GAUSSIAN,
+    NONE,
+    UNNOISED,
+    stated_charge,
+)
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import Refused
 
@@ -118,7 +123,7 @@ def _one_more(
     That is nothing where the cap has no room: earlier lives of the board kept it, too.
     """
     rates = set(found.rates)
-    if policy.mechanism not in (*GAUSSIAN, NONE):
+    if policy.mechanism not in GAUSSIAN | UNNOISED:
         schedule = (policy.sampling_micro, policy.steps)
         each = stated_charge(policy)
         rates.add(ReleasePrice(policy.mechanism, policy.sigma_micro, *schedule, each))

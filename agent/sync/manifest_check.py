@@ -8,7 +8,6 @@ when it was first believed.
 import math
 from functools import lru_cache
 
-from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import PersistTrust, Spend
 from starling.agent.step.state import (
@@ -28,11 +27,13 @@ from starling.protocol.errors import (
     TaskChanged,
 )
 from starling.protocol.ids import H, TaskId
-from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
+from starling.protocol.learning.task import E12, LABEL_RESPONSE, MICRO, PrivacyPolicy
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 
 EPSILON_UNBOUNDED = UINT_MAX
 """What a board shows that has released something without noise."""
+_DELTA_WITHOUT_TASK = 1e-5
+"""At which releases are shown, where neither owner nor task names one."""
 _OTHERS_MAX = 16
 """Tasks of others that are remembered, each for one line in the log."""
 
@@ -210,15 +211,24 @@ def price(turn: AgentStep) -> None:
         }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
         if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
             turn.note(f"{refusal.value}: {error}", warns=True)
-    spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
+    spent_micro = _epsilon_micro(turn, offer.spec.privacy)
     turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
 
 
-def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
-    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound."""
+def _epsilon_micro(turn: AgentStep, policy: PrivacyPolicy) -> int:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound.
+
+    Under a task that has labels drawn: what each label pays to it, once.
+    """
+    ledger = turn.state.ledger
     if ledger.exposed or ledger.spent:
         return EPSILON_UNBOUNDED
+    if policy.mechanism == LABEL_RESPONSE:
+        lineage = turn.state.chain, turn.settings.task
+        began = any(slot[:2] == lineage for slot in ledger.charges)
+        return policy.epsilon_micro if began else 0
     if not ledger.paid:
         return 0
-    delta = None if ledger.cap is not None else policy.delta_e12 / E12
+    stated = policy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
+    delta = None if ledger.cap is not None else stated
     return math.ceil(ledger.epsilon(delta) * MICRO)

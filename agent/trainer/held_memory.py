@@ -1,6 +1,7 @@
-"""Memory that is kept from a model until the data set is read."""
+"""Memory that is kept from a model until the data set is read, and what was used."""
 
 import mmap
+import resource
 
 
 class HeldMemory:
@@ -33,3 +34,10 @@ class HeldMemory:
         for kept in self._kept:
             kept.close()
         self._kept.clear()
+
+
+def usage() -> str:
+    """Processor time and memory that this process has taken, in words."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime
+    return f"{seconds:.2f} s of processor, {used.ru_maxrss >> 10} MiB"

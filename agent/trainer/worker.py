@@ -11,7 +11,6 @@ reads the folders of its first job and writes nothing but reports.
 
 import ctypes
 import os
-import resource
 import signal
 import struct
 import sys
@@ -31,7 +30,8 @@ from starling.agent.trainer.dataset import (
     read_dataset,
 )
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.trainer.held_memory import HeldMemory
+from starling.agent.trainer.held_memory import HeldMemory, usage
+from starling.agent.trainer.label_drawing import answers_for
 from starling.agent.trainer.personal_layers_file import (
     head_bytes,
     personal_model,
@@ -48,6 +48,7 @@ from starling.agent.training.trainer_messages import (
     REPORT,
     ConfinementReport,
     DataFacts,
+    LabelFacts,
     TrainerJob,
     TrainerJobKind,
     TrainerLimits,
@@ -67,8 +68,9 @@ from starling.protocol.errors import (
     NonFinite,
     OperationError,
 )
+from starling.protocol.learning.task import LABEL_RESPONSE
 from starling.protocol.learning.vector_codecs import Draw
-from starling.protocol.privacy.mechanisms import NONE
+from starling.protocol.privacy.mechanisms import UNNOISED
 from starling.sandbox.confinement import enter, limit_memory
 from starling.sandbox.silenced_output import hush
 
@@ -236,9 +238,11 @@ class TrainerWorker:
         self._held.give_back()
         try:
             self._carry_out(job, order, trainer, theta)
+        except (PipeClosed, BrokenPipeError):
+            raise
         except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
             detail = f"no update: {described(error)}"
-            if order.privacy.mechanism == NONE:
+            if order.privacy.mechanism in UNNOISED:
                 self._report(TrainerReportKind.FAILED_TRAINING, detail=detail)
                 return
             nothing = replace(job, data_path="")
@@ -254,13 +258,15 @@ class TrainerWorker:
     ) -> None:
         """Trains on the data, or on none, and reports the result."""
         data, said = _data(job, trainer)
+        if order.privacy.mechanism == LABEL_RESPONSE:
+            data = self._answered(job, trainer, data)
         notes = [note for note in (before, said) if note]
         work = self._inputs(job, order, theta, data)
         kept: list[Real] = []
         keep = kept.append if job.head_path else None
         rng = np.random.default_rng()
         payload = self._train_on(trainer, work, os.urandom, rng, keep, notes.append)
-        detail = "; ".join((*notes, _usage()))
+        detail = "; ".join((*notes, usage()))
         found = data.facts() if job.data_path else None
         own = b"".join(map(head_bytes, kept))
         self._report(
@@ -282,8 +288,20 @@ class TrainerWorker:
             job.limits.micro_batch,
             bool(job.trusted),
             frozenset(job.skipped),
+            order.privacy.mechanism == LABEL_RESPONSE,
             self._mark,
         )
+
+    def _answered(
+        self, job: TrainerJob, trainer: Trainer, data: BoardDataSet
+    ) -> BoardDataSet:
+        """The data with drawn labels, once what was drawn is on the agent's disk."""
+        found = answers_for(job, trainer.manifest, data)
+        report = TrainerReportKind.DRAWN
+        self._report(report, batches=found.batches, labels=found.facts)
+        if self._read() != GO:
+            raise PipeClosed
+        return found.data
 
     def _personalise(self, job: TrainerJob, trainer: Trainer) -> None:
         """Trains the board's own model a little further, after an update."""
@@ -319,9 +337,18 @@ class TrainerWorker:
         payload: bytes = b"",
         found: DataFacts | None = None,
         head: bytes = b"",
+        batches: tuple[bytes, ...] = (),
+        labels: LabelFacts | None = None,
     ) -> None:
         report = TrainerReport(
-            kind, one_line(detail), payload, found, head, self._confinement
+            kind,
+            one_line(detail),
+            payload,
+            found,
+            head,
+            self._confinement,
+            batches,
+            labels,
         )
         packed = REPORT.pack(report)
         view = memoryview(struct.pack("<I", len(packed)) + packed)
@@ -366,12 +393,6 @@ def _confine(job: TrainerJob) -> ConfinementReport:
     hush()
     found = enter([Path(path) for path in readable(job)])
     return ConfinementReport(found.landlock, int(found.seccomp))
-
-
-def _usage() -> str:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = used.ru_utime + used.ru_stime
-    return f"{seconds:.2f} s of processor, {used.ru_maxrss >> 10} MiB"
 
 
 if __name__ == "__main__":

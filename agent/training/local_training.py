@@ -4,7 +4,8 @@ A task in GRADIENT mode gets the sum of the records' gradients, clipped and nois
 `record-gaussian`; in LOCAL mode the way that epochs of SGD went, times the pledge, so
 that the server's sum over sum of pledges is federated averaging. `record-dpsgd` noises
 every local step (`agent.training.dp_sgd`), device-level mechanisms clip and noise the
-whole update of either mode.
+whole update of either mode; `label-response` trains on drawn labels in either mode,
+with a loss that knows of the draws, and noises nothing else.
 
 `prepare` finds out, without any data, whether order, model and parameters work here.
 Between it and `train` the charge is written. From then on nothing that depends on
@@ -32,6 +33,7 @@ from starling.agent.training.gradient_clipping import (
     aligned,
     clipped_sum,
 )
+from starling.agent.training.label_correction import LabelCorrectedTrainer
 from starling.agent.training.local_descent import gradient, local_steps
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
@@ -48,7 +50,12 @@ from starling.protocol.errors import (
     OperationError,
 )
 from starling.protocol.learning.local_optimiser import PLAIN
-from starling.protocol.learning.task import MICRO, Q24, TrainingMode
+from starling.protocol.learning.task import (
+    LABEL_RESPONSE,
+    MICRO,
+    Q24,
+    TrainingMode,
+)
 from starling.protocol.learning.vector_codecs import (
     CODECS,
     SCALE_BITS,
@@ -57,15 +64,16 @@ from starling.protocol.learning.vector_codecs import (
     GridVector,
     to_grid,
 )
+from starling.protocol.model.label_classes import why_no_labels
 from starling.protocol.model.parameter_layout import local_slices
 from starling.protocol.model.training_bundle import TensorSpec
 from starling.protocol.privacy.clipping_functions import GRAPH_DIMENSION_MAX
 from starling.protocol.privacy.mechanisms import (
     DEVICE_LAPLACE,
     DEVICE_LEVEL,
-    NONE,
     RECORD_DPSGD,
     RECORD_GAUSSIAN,
+    UNNOISED,
     check_mode,
 )
 from starling.protocol.privacy.noise_grid import SCALE_MAX, laplace_grid, noise_grid
@@ -95,6 +103,8 @@ def prepare(
     gradient_of_none, loss = trainer.gradient_sum(theta, x, y)
     if gradient_of_none.shape != (manifest.dimension,) or loss.shape != (1,):
         raise EngineError("a gradient has another length than theta")
+    if order.privacy.mechanism == LABEL_RESPONSE and (why := why_no_labels(manifest)):
+        raise EngineError(why)
     by_record = order.privacy.mechanism in (RECORD_GAUSSIAN, RECORD_DPSGD)
     if by_record and not np.isfinite(gradient_of_none).all():
         raise NonFinite("the model has no finite gradient at an all-zero record")
@@ -110,7 +120,7 @@ def _check_order(order: TrainingOrder) -> None:
         raise OperationError(f"vector codec {order.codec} is not known here")
     try:
         check_mode(privacy.mechanism, order.training.mode)
-        if privacy.mechanism == NONE:
+        if privacy.mechanism in UNNOISED:
             return
         reach = 2 if privacy.mechanism in DEVICE_LEVEL else 1
         laplace = privacy.mechanism == DEVICE_LAPLACE
@@ -170,7 +180,9 @@ def _vector(
 ) -> GridVector:
     order = work.order
     number, privacy = order.privacy.mechanism, order.privacy
-    if number == NONE:
+    if number in UNNOISED:
+        if number == LABEL_RESPONSE:
+            trainer = _corrected(trainer, work)
         return GridVector(_on_grid(trainer, work, rng), -SCALE_BITS)
     noise = (privacy.clip_q24, privacy.sigma_micro)
     if number == RECORD_GAUSSIAN:
@@ -192,6 +204,17 @@ def _vector(
     else:
         noised = noise_mechanisms.private_update(update, *noise, draw)
     return _times(noised, order.pledge)
+
+
+def _corrected(trainer: Trainer, work: TrainingInputs) -> Trainer:
+    """The bundle with the loss of drawn labels.
+
+    Raises:
+      OperationError: If the labels are not drawn ones.
+    """
+    if not work.answered:
+        raise OperationError("a task that has labels drawn was given exact ones")
+    return LabelCorrectedTrainer(trainer, work.order.privacy.epsilon_micro)
 
 
 def _record_sum(

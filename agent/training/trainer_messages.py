@@ -4,12 +4,14 @@ A trainer is a subprocess that reads `TrainerJob`s from its standard input and w
 `TrainerReport`s to its standard output, each packed and led by its length in 4 bytes.
 For a training job it tries the model on a record of zeros and reports READY. It touches
 no data and draws no random number before it reads `GO`; after that it answers RESULT,
-whatever the data are.
+whatever the data are. Where a task has labels drawn it says DRAWN in between, and waits
+for another `GO` until what it drew is on the disk.
 """
 
 from enum import IntEnum
 from typing import Annotated
 
+from starling.agent.privacy.label_entries import BATCH, BATCHES_MAX
 from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
@@ -125,6 +127,9 @@ class TrainerJob(Structure, frozen=True):
       trusted: 1 where the owner lets the bundle's own graph clip.
       skipped: Numbers of records that count as none.
       personal_path: Where the board's own model is kept; for PERSONALISE only.
+      labels_path: The label journal; for tasks that have labels drawn.
+      labels_micro: Epsilon that each label may pay in all, in units of 10^-6.
+      label_losses: How often labels may have been drawn that the journal forgot.
     """
 
     kind: Annotated[int, uint(max(TrainerJobKind))]
@@ -140,9 +145,12 @@ class TrainerJob(Structure, frozen=True):
         tuple[Annotated[int, uint(RECORDS_MAX)], ...], many(SKIPPED_MAX)
     ] = ()
     personal_path: Annotated[str, text(PATH_CHARS_MAX)] = ""
+    labels_path: Annotated[str, text(PATH_CHARS_MAX)] = ""
+    labels_micro: Uint = 0
+    label_losses: Uint = 0
 
 
-JOB = structure(TrainerJob, 16 * 1024)
+JOB = structure(TrainerJob, 32 * 1024)
 
 
 def one_line(text: str) -> str:
@@ -153,7 +161,8 @@ def one_line(text: str) -> str:
 
 def readable(job: TrainerJob) -> tuple[str, ...]:
     """The folders that a trainer needs for a job, and for others like it."""
-    files = (job.bundle_path, job.theta_path, job.head_path, job.personal_path)
+    paths = (job.bundle_path, job.theta_path, job.head_path, job.personal_path)
+    files = (*paths, job.labels_path)
     folders = {file.rpartition("/")[0] or "/" for file in files if file}
     return tuple(sorted(folders | {job.data_path} - {""}))
 
@@ -181,6 +190,8 @@ class TrainerReportKind(IntEnum):
     FAILED_TRAINING = 5
     COUNTED = 6
     PERSONALISED = 7
+    DRAWN = 8
+    """Labels were drawn; nothing is computed from them before another `GO`."""
 
 
 class DataFacts(Structure, frozen=True):
@@ -201,6 +212,24 @@ class DataFacts(Structure, frozen=True):
     ]
 
 
+class LabelFacts(Structure, frozen=True):
+    """Facts about drawn labels for the data's owner; nothing of it leaves the board.
+
+    Attributes:
+      answers: Records that have an answer.
+      drawn: Of these, drawn now.
+      outdated: Whose label became another one, and has no budget for it.
+      left_out: Records without an answer, for want of budget.
+      most_micro: The dearest label's account, in units of 10^-6.
+    """
+
+    answers: Uint
+    drawn: Uint
+    outdated: Uint
+    left_out: Uint
+    most_micro: Uint
+
+
 class TrainerReport(Structure, frozen=True):
     """An answer of a trainer.
 
@@ -213,6 +242,8 @@ class TrainerReport(Structure, frozen=True):
         there are none. (k,) in a RESULT, (d,), the board's own model, in PERSONALISED.
         The agent writes them, since a trainer writes no file.
       confinement: Of the trainer; None where the agent itself speaks of its end.
+      batches: Labels that were drawn, packed `LabelBatch`es, DRAWN only.
+      labels: Of the drawn labels, DRAWN only; stays on the board.
     """
 
     kind: Annotated[int, uint(max(TrainerReportKind))]
@@ -221,6 +252,12 @@ class TrainerReport(Structure, frozen=True):
     found: DataFacts | None = None
     head: Annotated[bytes, binary(4 * DIMENSION_MAX)] = b""
     confinement: ConfinementReport | None = None
+    batches: Annotated[
+        tuple[Annotated[bytes, binary(BATCH.bytes_max)], ...], many(BATCHES_MAX)
+    ] = ()
+    labels: LabelFacts | None = None
 
 
-REPORT = structure(TrainerReport, BLOB_BYTES_MAX + 4 * DIMENSION_MAX + 80 * 1024)
+_VECTOR_BYTES_MAX = BLOB_BYTES_MAX + 4 * DIMENSION_MAX
+_LABEL_BYTES_MAX = BATCHES_MAX * BATCH.bytes_max
+REPORT = structure(TrainerReport, max(_VECTOR_BYTES_MAX, _LABEL_BYTES_MAX) + 80 * 1024)

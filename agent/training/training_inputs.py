@@ -79,6 +79,7 @@ class TrainingInputs:
       micro_batch: Records that are computed together, at most; one alone where the
         noise is for a record.
       trusted: Whether the owner lets the bundle's own graph clip.
+      answered: Whether y holds drawn labels, where the task has labels drawn.
       skipped: Numbers of records that count as none: the engine crashed at them.
       mark: Told of each record before anything is computed of it, and None after them.
     """
@@ -90,4 +91,5 @@ class TrainingInputs:
     micro_batch: int
     trusted: bool = False
     skipped: frozenset[int] = frozenset()
+    answered: bool = False
     mark: Callable[[int | None], None] = lambda _record: None

@@ -65,6 +65,7 @@ class EnrolmentClient:
       payload: What is to be sent next, or again.
       topic: Where.
       code: For people to compare; empty before the challenge.
+      waiting: What the registrar says that it waits for; empty for nothing.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class EnrolmentClient:
         self.topic = self._topics.enrolment_hello(client)
         self.payload = HELLO.pack(self._hello)
         self.code = ""
+        self.waiting = ""
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -130,7 +132,10 @@ class EnrolmentClient:
         if outcome.state == EnrolmentState.REFUSED and not outcome.signature:
             raise OperationError(f"refused: {outcome.detail}")
         check_outcome(self._token.secret, self._proven, outcome)
-        return None if outcome.state == EnrolmentState.PENDING else outcome
+        if outcome.state == EnrolmentState.PENDING:
+            self.waiting = outcome.detail
+            return None
+        return outcome
 
     def _challenged(self, payload: bytes) -> None:
         challenge = CHALLENGE.unpack(payload)
@@ -152,6 +157,7 @@ def enrol(
     authority: Path,
     wait_s: float,
     show_code: Callable[[str], None],
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> bytes:
     """Enrols at a broker, and waits for the decision.
 
@@ -162,6 +168,7 @@ def enrol(
       authority: PEM of the authority, whose fingerprint is the token's.
       wait_s: How long at most.
       show_code: Called with each code that there is to compare.
+      tell: Called with what the registrar says that it waits for.
 
     Returns:
       The admission, as JSON, or a founder's answer.
@@ -186,7 +193,7 @@ def enrol(
     link = MqttLink(settings, events.put, random.SystemRandom().random)
     link.start()
     try:
-        return _converse(link, events, talk, wait_s, show_code)
+        return _converse(link, events, talk, wait_s, show_code, tell)
     finally:
         link.stop(1.0)
 
@@ -197,6 +204,7 @@ def _converse(
     talk: EnrolmentClient,
     wait_s: float,
     show_code: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> bytes:
     now_s = time.monotonic()
     until_s, send_at_s, away = now_s + wait_s, now_s + RESEND_S, "no answer"
@@ -204,7 +212,7 @@ def _converse(
     while now_s < until_s:
         with suppress(queue.Empty):
             event = events.get(timeout=max(0.0, min(send_at_s, until_s) - now_s))
-            code = talk.code
+            code, waiting = talk.code, talk.waiting
             match event:
                 case LinkConnected():
                     away, send_at_s = "", 0.0
@@ -216,6 +224,8 @@ def _converse(
                         return _document(outcome)
                 case Delivered():
                     pass
+            if talk.waiting != waiting:
+                tell(talk.waiting)
             if talk.code != code:
                 show_code(talk.code)
                 send_at_s = 0.0
@@ -226,9 +236,16 @@ def _converse(
             with suppress(TransportError):
                 link.publish(MqttMessage(talk.topic, talk.payload))
             send_at_s = now_s + RESEND_S
+    raise _undecided(talk, away, wait_s)
+
+
+def _undecided(
+    talk: EnrolmentClient, away: str, wait_s: float
+) -> OperationError | TransportError:
+    """Error once the time is over."""
     if away:
-        raise TransportError(f"{away}, for {wait_s:.0f} s")
-    raise OperationError(
+        return TransportError(f"{away}, for {wait_s:.0f} s")
+    return OperationError(
         f"nobody decided within {wait_s:.0f} s; {talk.waits_for}. Run this "
         "again with the same token: a use is counted once for each newcomer"
     )

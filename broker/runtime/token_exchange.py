@@ -87,6 +87,7 @@ def answer_by_token(
     document: bytes,
     wait_s: float,
     show: Callable[[str], None],
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> tuple[bytes, str]:
     """Says something by a token, and waits for the answer.
 
@@ -96,6 +97,7 @@ def answer_by_token(
       document: What it says.
       wait_s: How long at most.
       show: Called with each code to compare.
+      tell: Called with what the registrar says that it waits for.
 
     Returns:
       The proven answer, and the certificate of the broker's authority as PEM.
@@ -108,5 +110,5 @@ def answer_by_token(
     with tempfile.TemporaryDirectory(prefix="starling-") as folder:
         authority = Path(folder) / "authority.pem"
         write_atomic(authority, pem.encode())
-        content = enrol(token, kind, document, authority, wait_s, show)
+        content = enrol(token, kind, document, authority, wait_s, show, tell)
     return content, pem

@@ -19,6 +19,7 @@ from starling.compiler.parameters import constant_values
 
 AROUND_INPUT = "shift or scale of the input"
 NO_AXES = "a number without axes"
+LONE = "a single number that multiplies"
 INFINITE = "holds an infinity"
 FIRST = frozenset({"Div", "Sub"})
 ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
@@ -39,18 +40,32 @@ _GENERATED = re.compile(
 _LITERALS = re.compile(r".*/(x|y|Const(_\d+)?)(:0)?")
 """What tf2onnx calls tensors that are no variables of the model."""
 _VARIABLE = "ReadVariableOp"
+_LEARNED = re.compile(
+    r"(.*[./_:])?(alpha|beta|coef\w*|factor|gain|gamma|heat|kernel|lambda\w*|scale|slope"
+    r"|temperature|theta|weights?|batchnorm)([./:_].*)?",
+    re.IGNORECASE,
+)
 _SPECTRAL = re.compile(r"(.*\.)?(weight_[uv]|parametrizations\.\w+\.\d+\._[uv])")
 """Estimates of a spectral norm; their parameter has the same name but the ending."""
 _BUFFER_NAMES = (
     "adj adjacency anchor_grid anchors attn_mask basis causal_mask cos_cached dct "
     "default_boxes fb fbank filterbank freqs freqs_cis inv_freq mask mean mel_basis "
-    "mel_fb pe pixel_mean pixel_std priors sin_cached slopes std tril window"
+    "mel_fb pe pixel_mean pixel_std priors sin_cached slopes std tril var variance "
+    "window"
 )
 _BUFFERS = frozenset(_BUFFER_NAMES.split())
 """Last parts of names that people give to buffers."""
 _BUFFER_ENDING = re.compile(r"\w+_(mask|mean|window)|(?!log_)\w+_(std|var)")
 _RUNNING = re.compile(r"(.*[./])?(running|moving)_(mean|var|variance|std)(/.*|:0)?")
 """Statistics that normalisations keep, by whatever exporter."""
+_MOVED = re.compile(
+    r"(.*[./])?((running|moving|ema|avg|pop|population)_(mean|avg|average|var|variance"
+    r"|std|stddev|min|max|norm|count|sum|weight|w)"
+    r"|\w+_(ema|moving_average|running_mean|running_var)|(mean|var|variance|std)_avg"
+    r"|(\w+_)?momentum_buffer|exp_avg(_sq)?|(ema_)?cluster_size|embed_avg"
+    r"|num_batches_tracked|(min|max)_(val|observed))(/.*|:0)?"
+)
+"""Averages and counts that a program keeps beside its training."""
 
 
 def alike(value: Array) -> bool:
@@ -98,7 +113,9 @@ def by_name(name: str, value: Array, *, named: bool) -> str:
     last = name.rpartition(".")[2]
     if named and (last in _BUFFERS or _BUFFER_ENDING.fullmatch(last)):
         return "named like a buffer"
-    return "statistics of a normalisation" if _RUNNING.fullmatch(name) else ""
+    if _RUNNING.fullmatch(name):
+        return "statistics of a normalisation"
+    return "a moving average" if _MOVED.fullmatch(name) else ""
 
 
 def by_value(
@@ -228,6 +245,11 @@ def generated(name: str) -> bool:
     return bool(_GENERATED.fullmatch(name))
 
 
+def learned_by_name(name: str) -> bool:
+    """True if a name says that a number is learned, by whatever exporter."""
+    return bool(_LEARNED.fullmatch(name))
+
+
 def literals(names: Collection[str]) -> frozenset[str]:
     """Names of what a Keras program writes as a number, where others are variables."""
     if not any(_VARIABLE in name for name in names):
@@ -266,9 +288,10 @@ def around_input(
             continue
         operand = node.inputs[1] if len(node.inputs) == 2 else ""
         if operand in tensors:
-            began = source in raw | front and node.kind in first
-            goes_on = source in shifted and node.kind in ARITHMETIC
             value = tensors[operand]
+            lone = value.size == 1 and value.ndim > 0 and node.kind in ARITHMETIC
+            began = source in raw | front and (node.kind in first or lone)
+            goes_on = source in shifted and node.kind in ARITHMETIC
             line = source in front | shifted and value.size == max(
                 value.shape, default=1
             )

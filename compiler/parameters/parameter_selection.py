@@ -24,6 +24,7 @@ from starling.compiler.parameters.exporter_fixups import (
     written,
 )
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata, origin
+from starling.compiler.parameters.module_names import module_names
 from starling.compiler.parameters.parameter_survey import (
     SurveyedModel,
     WeightSurvey,
@@ -123,7 +124,7 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
             "does not share them, the exporter joined what had equal values: --untie "
             "parts them, as exporting with optimize=False does",
         )
-    aliases = _aliases(found.weights, told)
+    aliases = _aliases(proto, found.weights, told)
     chosen, fixed = _chosen(found, asked.train, aliases)
     if asked.freeze:
         kept = set(matching(chosen, asked.freeze, "--freeze", aliases))
@@ -188,10 +189,15 @@ def _surveyed(proto: onnx.ModelProto, told: ExporterMetadata | None) -> WeightSu
     return survey(sheet, told)
 
 
-def _aliases(weights: Sequence[str], told: ExporterMetadata | None) -> dict[str, str]:
+def _aliases(
+    proto: onnx.ModelProto, weights: Sequence[str], told: ExporterMetadata | None
+) -> dict[str, str]:
     """Names of the program for tensors that the exporter only numbered."""
     if told is None:
-        return {}
+        nodes = [node_of(item) for item in proto.graph.node]
+        taken = {item.name for item in proto.graph.initializer}
+        torch = proto.producer_name == _TORCH
+        return module_names(nodes, weights, taken) if torch else {}
     parents = {name: told.parents(name) for name in weights}
     return {
         name: "+".join(found) for name, found in parents.items() if found != (name,)

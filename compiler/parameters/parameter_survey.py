@@ -21,6 +21,7 @@ from starling.compiler.rewrite.lowering import estimated
 _STATISTICS = "statistics of a normalisation"
 _NUMBER = "a number of the exporter's"
 _BUFFER = "a buffer"
+_SINGLE = (constant_tensors.NO_AXES, constant_tensors.LONE)
 _ELSEWHERE = "not where a weight stands"
 _NORMALISED = ("/batchnorm/add", "/batchnorm/mul", "/batchnorm/sub", "/FusedBatchNorm")
 """In names of what TensorFlow computed from gains and statistics."""
@@ -115,7 +116,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         weights = ()
     notes = told_apart(told, weights, sheet.tensors) if told else ()
     if told is None:
-        numbers = [n for n, why in reasons.items() if why == constant_tensors.NO_AXES]
+        numbers = [n for n, why in reasons.items() if why in _SINGLE]
         notes = (*_judged(reasons, sheet), *_numbers(numbers), *_fused(weights))
         if sheet.named:
             notes += _out_of_place(reasons) + _numbered(sheet, weights)
@@ -147,7 +148,7 @@ def _behind(sheet: SurveyedModel, places: set[str]) -> set[str]:
             static.update(node.outputs)
     found: set[str] = set()
     for node in reversed(sheet.nodes):
-        wanted = (places | found).intersection(node.outputs)
+        wanted = {name for name in node.outputs if name in places or name in found}
         known = node.kind in REWRITTEN or (node.kind in RULES and not steps(node))
         if wanted and known and static.issuperset(wanted):
             found.update(node.inputs)
@@ -226,6 +227,8 @@ class _Judge:
         by_name = ""
         if name not in self._lone_biases:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
+        if not by_name and self._lone(name, value):
+            by_name = constant_tensors.LONE
         if by_name or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases
@@ -242,6 +245,12 @@ class _Judge:
             or (lone and not estimated(name))
             or exporters_own(name, value, self._sheet.nodes)
         )
+
+    def _lone(self, name: str, value: Array) -> bool:
+        """True for one number with axes that only multiplies, and that nobody names."""
+        factor = value.size == 1 and name in self._factors and not self._sheet.named
+        known = estimated(name) or constant_tensors.learned_by_name(name)
+        return factor and not known
 
     def _literal(self, name: str, value: Array) -> bool:
         """True if a tensor is a literal number of the program and no weight."""
@@ -309,7 +318,7 @@ def _owner(name: str) -> str:
 
 def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:
     """A line for what values, places and names say, as the file does not."""
-    certain = (_NUMBER, _STATISTICS, _ELSEWHERE, constant_tensors.NO_AXES)
+    certain = (_NUMBER, _STATISTICS, _ELSEWHERE, *_SINGLE)
     shown = [
         f"{name} ({why})"
         for name, why in reasons.items()
@@ -378,6 +387,6 @@ def _numbers(names: Sequence[str]) -> tuple[str, ...]:
     if not names:
         return ()
     return (
-        f"numbers without axes are no weights unless --train names them: "
+        f"single numbers are no weights unless --train names them: "
         f"{', '.join(names)[:300]}",
     )

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from starling.compiler.ir.network import Array
 from starling.compiler.parameters.constant_tensors import alike
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata
+from starling.compiler.parameters.weight_blocks import parts
 from starling.protocol.errors import ConfigError
 
 _Floats = NDArray[np.float32]
@@ -91,6 +92,7 @@ def tied(
     )
     known = {*found, *parted}
     apart = (*_twins(tensors, known), *_rearranged(tensors, known))
+    apart += tuple(_within({k: v for k, v in tensors.items() if k not in known}))
     return _without(proto, found), (*lines, *apart)
 
 
@@ -235,6 +237,17 @@ def _rearranged(tensors: Mapping[str, Array], known: Collection[str]) -> Iterabl
             f"weights of the same values in another order, sign or scale, trained "
             f"apart: {', '.join(pairs)[:400]}; where the model has one weight, compute "
             "the one from the other in it"
+        )
+
+
+def _within(tensors: Mapping[str, Array]) -> Iterable[str]:
+    """A line for weights that are a part of others, if there are any."""
+    pairs = [f"{name} in {model}" for name, model in parts(tensors)]
+    if pairs:
+        yield (
+            f"weights whose values are a part of another, trained apart: "
+            f"{', '.join(pairs)[:400]}; where the model has one weight, take the part "
+            "of it in the model (export with optimize=False)"
         )
 
 

@@ -22,7 +22,7 @@ from starling.coordinator.aggregation.robust.robust_filter import memory_words, 
 from starling.coordinator.aggregation.strategy import Aggregator
 from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, Strategy
 from starling.protocol.privacy.aggregation_terms import ADAPTIVE, update_variance
-from starling.protocol.privacy.mechanisms import NONE
+from starling.protocol.privacy.mechanisms import UNNOISED
 
 AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
     Strategy.FEDBUFF: fedbuff,
@@ -41,7 +41,7 @@ def aggregator_of(
 ) -> Aggregator:
     """The strategy of a task, with its robust filter."""
     strategy = AGGREGATORS[policy.strategy](policy, update_variance(privacy, codec))
-    return robust(strategy, policy.robust, noised=privacy.mechanism != NONE)
+    return robust(strategy, policy.robust, noised=privacy.mechanism not in UNNOISED)
 
 
 def memory_words_max(policy: AggregationPolicy, dimension: int) -> int:

@@ -4,13 +4,21 @@ import math
 from dataclasses import dataclass
 
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import E12, MICRO, Q24, PrivacyPolicy
+from starling.protocol.learning.task import (
+    E12,
+    LABEL_RESPONSE,
+    MICRO,
+    Q24,
+    PrivacyPolicy,
+)
+from starling.protocol.model.label_classes import classes_of
 from starling.protocol.model.training_bundle import BundleManifest
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.privacy.gaussian_dp import Budget
 from starling.protocol.privacy.mechanisms import (
     GAUSSIAN,
     MECHANISMS,
+    NONE,
     RECORD_DPSGD,
     RECORD_GAUSSIAN,
     calibrate,
@@ -27,7 +35,8 @@ class PrivacySection:
     mechanism: str = setting(
         "record-gaussian",
         "Noise that hides each record, or (device-*) all that a board holds, at the"
-        " price of most accuracy; record-dpsgd noises every local step.",
+        " price of most accuracy; record-dpsgd noises every local step; label-response"
+        " draws each label once, of boards that declare their inputs public.",
         choices=tuple(MECHANISMS),
     )
     clip: float = setting(
@@ -45,11 +54,17 @@ class PrivacySection:
     )
     epsilon: float = setting(
         8.0,
-        "Total epsilon that the task spends on one board's data, over all releases.",
+        "Total epsilon that the task spends on one board's data, over all releases;"
+        " label-response: on each label, once.",
         least=1e-3,
         most=1000.0,
     )
-    delta: float = setting(1e-5, "Delta of that epsilon.", least=1e-12, most=0.1)
+    delta: float = setting(
+        1e-5,
+        "Delta of that epsilon; label-response has none.",
+        least=1e-12,
+        most=0.1,
+    )
     releases: int = setting(
         15, "Updates planned for one board within that epsilon.", least=1, most=1 << 20
     )
@@ -71,8 +86,11 @@ def privacy_policy(section: PrivacySection) -> PrivacyPolicy:
       ConfigError: If no noise keeps its budget.
     """
     number = MECHANISMS[section.mechanism]
-    if number == 0:
+    if number == NONE:
         return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
+    if number == LABEL_RESPONSE:
+        epsilon_micro = math.floor(section.epsilon * MICRO)
+        return PrivacyPolicy(number, 0, 0, epsilon_micro, 0, section.releases)
     budget = Budget(section.epsilon, section.delta)
     samples = number == RECORD_DPSGD
     sampling_micro = round(section.sampling * MICRO) if samples else MICRO
@@ -106,3 +124,13 @@ def check_clipping(section: PrivacySection, manifest: BundleManifest) -> None:
         raise ConfigError(
             f"the bundle's is {manifest.clipping!r}", key="privacy.clipping"
         )
+
+
+def check_labels(section: PrivacySection, manifest: BundleManifest) -> None:
+    """Refuses a bundle whose labels cannot be drawn.
+
+    Raises:
+      ConfigError: If it has no classes, or another loss than plain cross-entropy.
+    """
+    if MECHANISMS[section.mechanism] == LABEL_RESPONSE:
+        classes_of(manifest)

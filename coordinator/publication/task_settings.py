@@ -22,6 +22,7 @@ from starling.coordinator.publication.optimiser_settings import (
 from starling.coordinator.publication.privacy_settings import (
     PrivacySection,
     check_clipping,
+    check_labels,
     privacy_policy,
 )
 from starling.coordinator.publication.reward_settings import (
@@ -70,6 +71,7 @@ from starling.protocol.privacy.mechanisms import (
     DEVICE_GAUSSIAN,
     DEVICE_LAPLACE,
     RECORD_DPSGD,
+    UNNOISED,
     check_mode,
     update_radius,
 )
@@ -239,6 +241,7 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
     try:
         opened = open_packed(bundle)
         check_clipping(settings.privacy, opened.manifest)
+        check_labels(settings.privacy, opened.manifest)
         codec = codec_number(settings.codec)
         _check_codec(codec, opened.manifest)
         theta = opened.theta
@@ -282,7 +285,7 @@ def _spec(
     )
     aggregation = _aggregation(settings, dimension)
     check_strategy(aggregation, _training(training), privacy, dimension)
-    scores = score_policy(settings.scores, noised=privacy.mechanism != 0)
+    scores = score_policy(settings.scores, noised=privacy.mechanism not in UNNOISED)
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),
@@ -336,7 +339,7 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
     if settings.norm_max:
         return max(1, round(settings.norm_max * Q24))
     privacy = privacy_policy(settings.privacy)
-    if privacy.mechanism:
+    if privacy.mechanism not in UNNOISED:
         most = _pledges(settings)[-1]
         training = _training(settings.training)
         codec = codec_number(settings.codec)

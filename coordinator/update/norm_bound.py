@@ -13,7 +13,7 @@ import numpy as np
 from starling.protocol.errors import NormExceeded
 from starling.protocol.learning.task import PrivacyPolicy, TaskSpec, TrainingPolicy
 from starling.protocol.learning.vector_codecs import Grid, norm_squared
-from starling.protocol.privacy.mechanisms import update_radius
+from starling.protocol.privacy.mechanisms import UNNOISED, update_radius
 
 _TOGETHER = 1 << 16
 """Values that are widened at once."""
@@ -21,7 +21,7 @@ _TOGETHER = 1 << 16
 
 def norm_bound(spec: TaskSpec, pledge: int) -> int:
     """The largest norm of an honest update of a pledged size, in units of 2^-24."""
-    if spec.privacy.mechanism == 0:
+    if spec.privacy.mechanism in UNNOISED:
         return spec.aggregation.norm_max
     radius = _radius(spec.privacy, spec.training, spec.dimension, pledge, spec.codec)
     return min(spec.aggregation.norm_max, radius)

@@ -253,6 +253,9 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # To look for a value's place among those that others left takes time that grows
+    # with the square of a graph's nodes; plans of a run find such places as well.
+    options.enable_mem_reuse = False
     options.log_severity_level = _SEVERITY_FATAL
     for name, value in _ENTRIES.items():
         options.add_session_config_entry(name, value)

@@ -42,7 +42,7 @@ from starling.protocol.learning.vector_codecs import (
     GridVector,
     to_grid,
 )
-from starling.protocol.privacy.mechanisms import NONE, update_radius
+from starling.protocol.privacy.mechanisms import NONE, UNNOISED, update_radius
 
 MARGIN = 0.98
 """Of the bound: rounding to the wire's steps makes a vector longer."""
@@ -80,7 +80,7 @@ def falsified(
     if kind is AttackKind.FLIP_LABELS:
         classes = trainer.manifest.output.shape[-1]
         return honest(evolve(work, y=flipped_labels(work.y, classes)))
-    if kind is AttackKind.RIDE_FREE and order.privacy.mechanism != NONE:
+    if kind is AttackKind.RIDE_FREE and order.privacy.mechanism not in UNNOISED:
         return honest(evolve(work, x=work.x[:0], y=work.y[:0]))
     if kind is AttackKind.FLIP_SIGNS:
         update = flipped_signs(_mean(honest(work), order), attack.amount)
@@ -135,7 +135,7 @@ def collusion(
 
 def _reach(order: TrainingOrder, own: Real) -> float:
     """Largest norm of a mean over examples that passes for honest."""
-    if order.privacy.mechanism == NONE:
+    if order.privacy.mechanism in UNNOISED:
         return STRETCH * float(np.linalg.norm(own))
     radius = update_radius(
         order.privacy, order.training, order.dimension, order.pledge, order.codec

@@ -147,7 +147,8 @@ class PrivacyTerms:
       adjacency: How two data sets differ that must look alike.
       epsilon_cap: A board's data pays at most this.
       delta: Of that epsilon.
-      noise_multiplier: Deviation of the noise over charged sensitivity.
+      noise_multiplier: Deviation of the noise over charged sensitivity; 0 where it is
+        in the labels.
       clip: Norm to which each example's gradient is clipped.
       releases: Updates that the cap allows a board.
     """
@@ -159,6 +160,25 @@ class PrivacyTerms:
     noise_multiplier: float
     clip: float
     releases: int
+
+    @property
+    def delta_text(self) -> str:
+        """Delta, for people."""
+        return f"{self.delta:g}"
+
+    @property
+    def drawn_text(self) -> str:
+        """Draws of noise or labels and their place, for people."""
+        if not self.noise_multiplier:
+            return "each label drawn once on its board, inputs public"
+        return "noise drawn on the board"
+
+    @property
+    def noise_text(self) -> str:
+        """Place and size of the noise, for people."""
+        if not self.noise_multiplier:
+            return "in the labels, drawn once"
+        return f"{self.noise_multiplier:.2f} x clip {self.clip:g}"
 
 
 @dataclass(frozen=True)

@@ -241,10 +241,10 @@ def _privacy(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
     spent.append(f" of {terms.epsilon_cap:g} at most", style="dim")
     rows: list[tuple[str, RenderableType]] = [
         ("epsilon", spent),
-        ("delta", f"{terms.delta:.0e}"),
+        ("delta", terms.delta_text),
         ("unit", terms.unit),
         ("adjacency", terms.adjacency),
-        ("noise", f"{terms.noise_multiplier:.2f} x clip {terms.clip:g}"),
+        ("noise", terms.noise_text),
     ]
     return Panel(_facts(rows), title="privacy", title_align="left")
 

@@ -315,8 +315,8 @@ def _privacy_text(heading: RunHeading, last: RunSnapshot) -> str:
         return "none: updates were not noised"
     return (
         f"epsilon {last.epsilon_max:.2f} of {terms.epsilon_cap:g} at most, delta "
-        f"{terms.delta:.0e}, for {terms.unit} ({terms.adjacency}), noise drawn on the "
-        "board"
+        f"{terms.delta_text}, for {terms.unit} ({terms.adjacency}), "
+        f"{terms.drawn_text}"
     )
 
 

@@ -20,12 +20,14 @@ _TITLES = {
     "laplace": "Laplace",
     "gaussian": "Gaussian",
     "record": "a record's",
+    "labels": "labels drawn",
 }
 _COLOURS = {
     "none": "#333333",
     "laplace": "#D55E00",
     "gaussian": "#0072B2",
     "record": "#009E73",
+    "labels": "#CC79A7",
 }
 _GREY = "#999999"
 _SIZE_IN = (7.2, 4.0)
@@ -40,7 +42,7 @@ def budget_text(document: Mapping[str, Any]) -> str:
         return "none"
     return (
         f"{document['epsilon']:.2f} of {privacy['epsilon_cap']:g} for "
-        f"{privacy['unit']}, delta {privacy['delta']:.0e}"
+        f"{privacy['unit']}, delta {privacy['delta']:g}"
     )
 
 

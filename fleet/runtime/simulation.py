@@ -90,7 +90,7 @@ class PlanOptions(TypedDict, total=False):
     Attributes:
       split: How boards share a tuple of arrays: iid, dirichlet:ALPHA or shards:S.
       privacy: As `fleet run --privacy`: record, record-dpsgd, device-gaussian,
-        device-laplace or none.
+        device-laplace, labels or none.
       epsilon: Total that a board's data may pay; 8 by default.
       delta: Of that epsilon; 1e-5 by default.
       releases: Updates of one board that the epsilon is planned for.

@@ -4,13 +4,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
 
+from starling.agent.privacy.label_ledger import LabelLedger, LabelTerms
+from starling.agent.trainer.dataset import BoardDataSet, Complaints
 from starling.agent.trainer.engines.engine_registry import open_trainer
+from starling.agent.trainer.label_drawing import answer_labels, inputs_digest
 from starling.agent.training.local_descent import gradient, personal_steps
 from starling.agent.training.local_training import train
 from starling.agent.training.personal_layers import merged
@@ -40,6 +44,8 @@ from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.fleet.virtual.workload import Result, Score
 from starling.protocol.errors import NonFinite
 from starling.protocol.learning.metrics import Metrics, measured
+from starling.protocol.learning.task import LABEL_RESPONSE
+from starling.protocol.model.label_classes import classes_of
 from starling.protocol.model.parameter_layout import local_slices
 from starling.protocol.model.training_bundle import BundleManifest
 from starling.records.record_set import AS_IT_STANDS, LABELS
@@ -202,6 +208,9 @@ class TrainingPool:
         self._own: dict[int, NDArray[np.float32]] = {}
         self._own_tests = [as_fed(test, manifest) for test in material.own_tests]
         self.personal: dict[int, NDArray[np.float32]] = {}
+        self._manifest = manifest
+        # Labels as they were drawn, once, by board and epsilon.
+        self._answered: dict[tuple[int, int], Examples] = {}
         self._attacks = tuple(attacks)
         self._known: deque[tuple[int, Future[_Trained], TrainingOrder]] = deque(
             maxlen=known
@@ -223,16 +232,21 @@ class TrainingPool:
         colludes = attack is not None and attack.kind in COLLUDING
         carried_out = train if attack is None else partial(falsified, attack)
 
+        data, answered = self._data(board, order), _draws_labels(order)
+
         def carry_out() -> _Trained:
-            data = self._boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
             trainer = self.trainer()
             places = local_slices(trainer.manifest.parameters)
             parameters = merged(np.frombuffer(theta, "<f4"), before, places)
-            work = TrainingInputs(parameters, data.x, data.y, order, _MICRO_BATCH)
+            work = TrainingInputs(
+                parameters, data.x, data.y, order, _MICRO_BATCH, answered=answered
+            )
             kept: list[NDArray[np.float32]] = []
             payload = carried_out(trainer, work, rng.bytes, rng, keep=kept.append)
-            return payload, kept, _personal(trainer, work, mine, rng)
+            exact = self._boards[board]
+            own = replace(work, x=exact.x, y=exact.y)
+            return payload, kept, _personal(trainer, own, mine, rng)
 
         done = self._pool.submit(carry_out)
         if attack is None and self._attacks:
@@ -250,6 +264,30 @@ class TrainingPool:
             return payload
 
         return result
+
+    def _data(self, board: int, order: TrainingOrder) -> Examples:
+        """The board's examples, or what was drawn for their labels."""
+        exact = self._boards[board]
+        if not _draws_labels(order):
+            return exact
+        epsilon_micro = order.privacy.epsilon_micro
+        key = board, epsilon_micro
+        if key not in self._answered:
+            terms = LabelTerms(
+                inputs_digest(self._manifest),
+                classes_of(self._manifest),
+                epsilon_micro,
+                epsilon_micro,
+            )
+            found = answer_labels(
+                BoardDataSet(exact.x, exact.y, Complaints()),
+                self._manifest,
+                LabelLedger(),
+                terms,
+                np.random.default_rng((self._seed, *key)).bytes,
+            )
+            self._answered[key] = Examples(found.data.x, found.data.y)
+        return self._answered[key]
 
     def _honest(self) -> list[tuple[bytes, TrainingOrder]]:
         """Updates that colluders know, in the order of the boards."""
@@ -339,6 +377,10 @@ class TrainingPool:
             self._loaded.trainer = open_trainer(self._bundle)
         trainer: Trainer = self._loaded.trainer
         return trainer
+
+
+def _draws_labels(order: TrainingOrder) -> bool:
+    return order.privacy.mechanism == LABEL_RESPONSE
 
 
 def _personal(

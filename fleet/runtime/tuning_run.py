@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from starling.fleet.plan import FleetPlan
+from starling.fleet.plan import NOISELESS, FleetPlan
 from starling.fleet.presets import releases, task_settings
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
@@ -61,7 +61,7 @@ def tuned(plan: FleetPlan, pace: Pace, say: Say) -> list[TuningTrial]:
     whole = replace(plan, releases=releases(plan), guard_patience=0, patience=None)
     material = prepare(whole)
     settings = task_settings(whole, material.shares, in_step=pace.in_step)
-    private = whole.privacy != "none"
+    private = whole.privacy not in NOISELESS
     rate = settings.learning_rate if private else settings.training.learning_rate
     going = list(candidates(settings.privacy.clip, rate, private))
     trials: list[TuningTrial] = []

@@ -38,7 +38,7 @@ from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import DeviceId, TaskId, Version
-from starling.protocol.learning.task import TASK
+from starling.protocol.learning.task import LABEL_RESPONSE, TASK
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
@@ -318,6 +318,8 @@ class VirtualFleet:
         self.agenda.soon(lambda: self._wake(version_began=False))
 
     def _make(self, number: int) -> VirtualBoard:
+        privacy = self.task.spec.privacy
+        draws = privacy.mechanism == LABEL_RESPONSE
         settings = AgentSettings(
             key=self._keys[number],
             topics=self._topics,
@@ -326,6 +328,7 @@ class VirtualFleet:
             seed=self.draw(32),
             pledge=self.labour.examples(number),
             windows=self.shape.windows,
+            labels_micro=privacy.epsilon_micro if draws else 0,
             infer=False,
             pace=self.shape.waits,
         )

@@ -48,6 +48,8 @@ BUFFER_MAX = 1 << 10
 STALENESS_MAX = 63
 PLEDGE_MAX = 1 << 20
 TASK_BYTES_MAX = 8 * 1024
+LABEL_RESPONSE = 5
+"""The mechanism whose noise is in the labels; see `protocol.privacy.mechanisms`."""
 
 
 class TrainingMode(IntEnum):
@@ -138,7 +140,8 @@ class PrivacyPolicy(Structure, frozen=True):
       steps: Noised steps that an update consists of.
       charge: Least charge that an update states; 0 where it follows from sigma.
 
-    Without a mechanism the first four may be 0; with one they must not.
+    Without a mechanism the first four may be 0; with one they must not. That of labels
+    has an epsilon, of each label, and neither sigma nor delta.
     """
 
     mechanism: Byte
@@ -153,6 +156,10 @@ class PrivacyPolicy(Structure, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuses a mechanism that would protect nothing."""
+        if self.mechanism == LABEL_RESPONSE:
+            if not self.epsilon_micro or self.sigma_micro or self.delta_e12:
+                raise DecodeError("labels need an epsilon, no sigma and no delta")
+            return
         needed = (self.clip_q24, self.sigma_micro, self.epsilon_micro, self.delta_e12)
         if self.mechanism != 0 and 0 in needed:
             raise DecodeError("a mechanism needs clip, sigma, epsilon and delta")

@@ -14,7 +14,7 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.privacy.mechanisms import NONE, RECORD_GAUSSIAN
+from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN, UNNOISED
 
 ADAPTIVE = (Strategy.FEDADAM, Strategy.FEDYOGI, Strategy.FEDADAGRAD)
 """That have a second moment."""
@@ -60,7 +60,8 @@ def check_strategy(
         _check_models(policy, training, name)
     if policy.strategy == Strategy.CA2FL:
         _check_cache(policy, privacy, dimension)
-    if policy.strategy in ADAPTIVE and privacy.mechanism not in (NONE, RECORD_GAUSSIAN):
+    known = (*UNNOISED, RECORD_GAUSSIAN)
+    if policy.strategy in ADAPTIVE and privacy.mechanism not in known:
         detail = f"{name} knows the noise of record-gaussian and none alone"
         raise ConfigError(detail, key="privacy.mechanism")
     if policy.strategy == Strategy.PROJECTED and policy.learning_rate_q16 == 0:
@@ -91,7 +92,7 @@ def _check_models(
 def _check_cache(
     policy: AggregationPolicy, privacy: PrivacyPolicy, dimension: int
 ) -> None:
-    if privacy.mechanism != NONE:
+    if privacy.mechanism not in UNNOISED:
         detail = "ca2fl doubles the variance of noise: take fedbuff, or none"
         raise ConfigError(detail, key="privacy.mechanism")
     boards = boards_cached(dimension)

@@ -6,10 +6,16 @@
 | `record-dpsgd` | a record | such sums of Poisson samples, at every local step |
 | `device-gaussian` | all of a board's data | the whole update, clipped in L2 |
 | `device-laplace` | all of a board's data | the whole update, clipped in L1 |
+| `label-response` | a label, where inputs are public | the label, once |
 
 Gaussian ones add up on one exact curve (`protocol.privacy.gaussian_dp`); whatever mixes
 with or consists of others adds up at Renyi orders (`protocol.privacy.renyi_dp`). What
 the chain checks is computed from integers alone.
+
+A label's epsilon is spent when it is drawn and not when an update is made of it, so
+that releases cost nothing: boards keep accounts of labels
+(`agent.privacy.label_ledger`) beside the ledger of releases, and neither adds to the
+other.
 """
 
 import math
@@ -19,6 +25,7 @@ from functools import lru_cache
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import (
     E12,
+    LABEL_RESPONSE,
     MICRO,
     PrivacyPolicy,
     TrainingMode,
@@ -40,6 +47,7 @@ from starling.protocol.privacy.noise_grid import (
     norm_radius,
     sampled_radius,
 )
+from starling.protocol.privacy.randomised_response import keep_threshold
 from starling.protocol.privacy.renyi_dp import (
     COST_MAX,
     ORDERS,
@@ -67,12 +75,15 @@ MECHANISMS = {
     "record-dpsgd": RECORD_DPSGD,
     "device-gaussian": DEVICE_GAUSSIAN,
     "device-laplace": DEVICE_LAPLACE,
+    "label-response": LABEL_RESPONSE,
 }
 """Numbers by name; they stand on the wire and in ledgers and never change."""
 GAUSSIAN = frozenset({RECORD_GAUSSIAN, DEVICE_GAUSSIAN})
 """Those whose releases add up on the exact Gaussian curve."""
 DEVICE_LEVEL = frozenset({DEVICE_GAUSSIAN, DEVICE_LAPLACE})
 """Those that protect everything that a board holds."""
+UNNOISED = frozenset({NONE, LABEL_RESPONSE})
+"""Those whose updates carry no noise."""
 _BOTH = frozenset({TrainingMode.GRADIENT, TrainingMode.LOCAL})
 MODES = {
     NONE: _BOTH,
@@ -80,6 +91,7 @@ MODES = {
     RECORD_DPSGD: frozenset({TrainingMode.LOCAL}),
     DEVICE_GAUSSIAN: _BOTH,
     DEVICE_LAPLACE: _BOTH,
+    LABEL_RESPONSE: _BOTH,
 }
 """Training modes that each mechanism can protect."""
 
@@ -103,7 +115,8 @@ def check_policy(policy: PrivacyPolicy) -> None:
     number = policy.mechanism
     if number not in MODES:
         raise ConfigError(f"{number} is not known here", key="mechanism")
-    if number == NONE:
+    if number in UNNOISED:
+        _check_unnoised(policy)
         return
     check_sigma(policy.sigma_micro)
     check_sampling(policy.sampling_micro, policy.steps)
@@ -116,13 +129,22 @@ def check_policy(policy: PrivacyPolicy) -> None:
         raise ConfigError("is stated where sigma does not tell it", key="charge")
 
 
+def _check_unnoised(policy: PrivacyPolicy) -> None:
+    """Refuses an epsilon of labels that no draw can have."""
+    if policy.mechanism == LABEL_RESPONSE:
+        keep_threshold(policy.epsilon_micro, 2)
+        plain = (policy.sampling_micro, policy.steps, policy.charge)
+        if plain != (MICRO, 1, 0):
+            raise ConfigError("labels are drawn once, at no charge", key="charge")
+
+
 def stated_charge(policy: PrivacyPolicy) -> int:
     """The least charge that a contribution states under a policy; exact on integers.
 
     Raises:
       ConfigError: If sigma is out of bounds.
     """
-    if policy.mechanism == NONE:
+    if policy.mechanism in UNNOISED:
         return 0
     return policy.charge or charge_from_sigma(policy.sigma_micro)
 
@@ -183,6 +205,8 @@ def release_costs(
     Raises:
       ConfigError: If an argument is out of bounds.
     """
+    if mechanism == LABEL_RESPONSE:
+        return (0,) * len(ORDERS)
     if mechanism == RECORD_GAUSSIAN:
         return gaussian_costs(charge_from_sigma(sigma_micro, windows))
     if mechanism == DEVICE_GAUSSIAN:
@@ -202,14 +226,19 @@ def epsilon_shown(units: int, policies: Iterable[PrivacyPolicy], delta: float) -
     what it costs at most under any of the policies, order by order.
 
     Args:
-      units: All that a board stated, under these policies alone.
+      units: All that a board stated, under these policies alone. Where they are for
+        labels, each label's epsilon is returned, which is spent once.
       policies: Of all tasks that it may have taken part in.
       delta: At which epsilon is shown.
 
     Raises:
       ConfigError: If delta or a policy is out of bounds.
     """
-    noised = {policy for policy in policies if policy.mechanism != NONE}
+    known = tuple(policies)
+    noised = {policy for policy in known if policy.mechanism not in UNNOISED}
+    drawn = [each for each in known if each.mechanism == LABEL_RESPONSE]
+    if drawn and not noised:
+        return max(policy.epsilon_micro for policy in drawn) / MICRO
     if all(policy.mechanism in GAUSSIAN for policy in noised):
         return epsilon_from_charge(units, delta)
     tables = [(_costs(policy), stated_charge(policy)) for policy in noised]
@@ -235,7 +264,7 @@ def calibrate(
     A ledger that is capped at the same budget pays for all of them, and for no more.
 
     Args:
-      mechanism: Not NONE.
+      mechanism: Not one of `UNNOISED`.
       budget: For all of the releases together.
       releases: How many; at least 1.
       sampling_micro: Share of the records in a step, `record-dpsgd` only.
@@ -306,7 +335,7 @@ def update_radius(
     """The norm that an honest decoded update exceeds less than once in 10^9 times.
 
     Args:
-      privacy: With a mechanism.
+      privacy: With a mechanism that adds noise.
       training: Its learning rate counts where the board takes noised steps.
       dimension: Number of parameters.
       pledge: Most records that the update may have been trained on.

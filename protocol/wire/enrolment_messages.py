@@ -144,7 +144,7 @@ class EnrolmentOutcome(Structure, frozen=True):
 
     Attributes:
       state: `EnrolmentState`.
-      detail: Of a refusal, for people.
+      detail: Of a refusal, or of what is waited for, for people.
       document: Of an admission, as JSON, or a founder's answer; else empty.
       signature: SCRAM's ServerSignature over transcript and answer; empty where there
         is no token that both know, so that it proves nothing.

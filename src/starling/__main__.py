@@ -222,19 +222,30 @@ def _run(words: list[str]) -> int:
         )
         return EXIT_FAILED
     except ConfigError as error:
-        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        _complain(words[0], str(error))
         return EXIT_CONFIG
     except FederationError as error:
-        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        _complain(words[0], str(error))
         return EXIT_FAILED
     except BrokenPipeError:
         raise
     except OSError as error:
         # What no part expected of the system is still no bug of ours.
         place = "" if error.filename is None else f"{os.fspath(error.filename)}: "
-        sys.stderr.write(f"starling {words[0]}: {place}{refusal(error)}\n")
+        _complain(words[0], f"{place}{refusal(error)}")
         return EXIT_FAILED
     return code
+
+
+def _complain(command: str, text: str) -> None:
+    """Says why a command ends: as an error where the journal takes levels."""
+    from logging import ERROR
+
+    from starling.service.log_lines import is_journal, level_prefix
+
+    prefix = level_prefix(ERROR) if is_journal(2, os.environ) else ""
+    lines = f"starling {command}: {text}".splitlines()
+    sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ DOOR = (
     Mutant(
         "a field may stand twice",
         "engine/protobuf_wire.py",
-        "if field.name in found.values and not field.repeated:",
-        "if field.name == '':",
+        "if known.name in found.values and not known.repeated:",
+        "if known.name == '':",
         _READING,
     ),
     Mutant(

@@ -20,6 +20,7 @@ _LIGHT = ("tests/unit/protocol/chain/test_light_client.py",)
 _NOISE = ("tests/contract/trainer/test_trainer_noise.py",)
 _CONFINED = ("tests/contract/trainer/test_sandbox.py", "tests/unit/sandbox")
 _JOURNAL = ("tests/unit/durable",)
+_RESPONSES = ("tests/unit/agent/privacy/test_label_ledger.py",)
 
 _LAW = (
     Mutant(
@@ -279,4 +280,63 @@ _SANDBOX = (
     ),
 )
 
-PRIVACY = (*_LAW, *_COSTS, *_SECRECY, *_DISK, *_PROCESS, *_SANDBOX)
+_LABELS = (
+    Mutant(
+        "a label that was drawn is drawn again",
+        "agent/privacy/label_ledger.py",
+        "                if label not in answers and paid",
+        "                if paid",
+        _RESPONSES,
+    ),
+    Mutant(
+        "a changed label pays nothing more",
+        "agent/privacy/label_ledger.py",
+        "        paid[drawn.twin] += epsilon_micro",
+        "        paid[drawn.twin] = epsilon_micro",
+        _RESPONSES,
+    ),
+    Mutant(
+        "labels of other inputs are not counted",
+        "agent/privacy/label_ledger.py",
+        "return sum(self._most_micro(inputs) for inputs in others) + lost_micro",
+        "return lost_micro",
+        _RESPONSES,
+    ),
+    Mutant(
+        "records stand in the order of their files",
+        "agent/privacy/label_ledger.py",
+        "        for record in sorted(groups):",
+        "        for record in groups:",
+        _RESPONSES,
+    ),
+    Mutant(
+        "a label is kept too often",
+        "protocol/privacy/randomised_response.py",
+        "    return int(kept.to_integral_value(ROUND_FLOOR)) - 1",
+        "    return int(kept.to_integral_value(ROUND_FLOOR)) + 1",
+        ("tests/unit/protocol/privacy/test_randomised_response.py",),
+    ),
+    Mutant(
+        "the trainer goes on before labels are kept",
+        "agent/round/label_draws.py",
+        "    turn.emit(KeepLabels(batches), ResumeTraining())",
+        "    turn.emit(ResumeTraining(), KeepLabels(batches))",
+        ("tests/unit/agent/round/test_label_draws.py",),
+    ),
+    Mutant(
+        "labels are drawn whatever the owner declared",
+        "agent/privacy/release_cost.py",
+        "    if policy.epsilon_micro > allowed_micro:",
+        "    if policy.epsilon_micro > allowed_micro and allowed_micro:",
+        ("tests/unit/agent/round/test_label_draws.py",),
+    ),
+    Mutant(
+        "exact labels are trained on",
+        "agent/training/local_training.py",
+        "    if not work.answered:",
+        "    if False:",
+        ("tests/unit/agent/training/test_label_correction.py",),
+    ),
+)
+
+PRIVACY = (*_LAW, *_COSTS, *_SECRECY, *_DISK, *_PROCESS, *_SANDBOX, *_LABELS)

@@ -27,6 +27,7 @@ from starling.agent.privacy.ledger_entries import (
     read_entry,
 )
 from starling.agent.runtime.privacy_ledger import dataset_claim
+from starling.agent.runtime.privacy_ledger.label_journal import carry_labels
 from starling.agent.runtime.privacy_ledger.ledger_integrity import (
     base_of,
     journal_file,
@@ -45,6 +46,7 @@ from starling.durable.journal import JOURNAL_BYTES_MAX, Journal
 from starling.durable.journal_frames import FRAME_BYTES_MIN, JournalSalvage, salvage
 from starling.protocol.errors import ConfigError, DecodeError, LimitError, StorageError
 from starling.protocol.ids import ChainId, TaskId, Version
+from starling.protocol.learning.task import LABEL_RESPONSE
 from starling.protocol.privacy.mechanisms import NONE
 
 _CHARGE_BYTES_MIN = 44
@@ -138,7 +140,9 @@ def recount(
         if theirs is not None:
             stack.enter_context(theirs)
         aside = _write(path, book, None if lost else kept)
-        if theirs is not None:
+        if theirs is not None and claim is not None:
+            count = carry_labels(AgentHome(origin or Path(claim.home)), home)
+            book.added += [f"{count} batches of drawn labels"] if count else []
             why = f"its data set was moved to {home.path.absolute()}"
             theirs.append(SPENT.pack(BudgetSpent(6, why[:200])))
     ours = dataset_claim.DataSetClaim(
@@ -176,7 +180,8 @@ def _count(
 ) -> None:
     """Counts releases of the dearest kind, and uses up all versions up to the last."""
     charges = list(book.ledger.charges.values())
-    dearest = max(charges, key=lambda charge: charge.units, default=None)
+    priced = [charge for charge in charges if charge.mechanism != LABEL_RESPONSE]
+    dearest = max(priced, key=lambda charge: charge.units, default=None)
     if dearest is None:
         book.spend(f"{why} are lost and no charge is known to measure them by")
         return

@@ -9,6 +9,7 @@ data/                     the data set, unless agent.toml says otherwise
 models/                   bundles, models, `current.json`, the board's own parameters
 spool/                    updates that wait for their proof
 proofs/                   of updates that are final
+labels/                   drawn labels, of tasks that have labels drawn
 state/                    trust, privacy journal, index, lock
 status.json               for `starling agent status`
 """
@@ -53,7 +54,7 @@ from starling.protocol.schema.toml_settings import (
 )
 
 CONFIG_BYTES_MAX = 1 << 20
-_FOLDERS = ("keys", "tls", "models", "spool", "state")
+_FOLDERS = ("keys", "tls", "models", "spool", "state", "labels")
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class AgentHome:
     def state(self) -> Path:
         """Folder of the agent's durable state."""
         return self.path / "state"
+
+    @property
+    def labels_file(self) -> Path:
+        """The label journal; a trainer may read its folder, so that it lies apart."""
+        return self.path / "labels" / "labels.journal"
 
     def head(self, bundle: Digest) -> Path:
         """Path for a bundle's personal parameters."""

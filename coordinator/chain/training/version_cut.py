@@ -44,7 +44,7 @@ from starling.protocol.errors import (
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
-from starling.protocol.privacy.mechanisms import stated_charge
+from starling.protocol.privacy.mechanisms import UNNOISED, stated_charge
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import FORFEIT, Contribution, Forfeit
 
@@ -161,7 +161,7 @@ def _check_policy(spec: TaskSpec, body: Contribution) -> None:
     if body.mechanism != spec.privacy.mechanism or body.pledge not in spec.pledges:
         raise InvalidUpdate("mechanism or pledge differ", Reason.POLICY_MISMATCH)
     least = stated_charge(spec.privacy)
-    if body.charge < least or (body.charge and not body.mechanism):
+    if body.charge < least or (body.charge and body.mechanism in UNNOISED):
         raise InvalidUpdate(
             f"charge {body.charge}, the task's noise costs {least}",
             Reason.POLICY_MISMATCH,

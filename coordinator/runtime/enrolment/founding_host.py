@@ -179,7 +179,9 @@ def _all_agreed(
 ) -> FoundedChain:
     until_s, said = time.monotonic() + wait_s, ""
     while (record := founder.own_record()) is None:
-        text = founder.progress().text()
+        progress = founder.progress()
+        assert progress is not None, "begun"
+        text = progress.text()
         if text != said:
             say(text)
             said = text

@@ -54,6 +54,13 @@ class Newcomers(Protocol):
           ProtocolError: If it is malformed or not signed by its own key.
         """
 
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """Text for those who wait; empty if there is nothing to say.
+
+        Raises:
+          ConfigError: If a file of the home is damaged.
+        """
+
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """Admits a newcomer.
 
@@ -76,6 +83,10 @@ class _Boards:
         """See `Newcomers`."""
         return device_name(request_from_json(document).device)
 
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: the operator's word, which needs no text."""
+        return ""
+
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`: what `starling coordinator admit` does."""
         request = request_from_json(document)
@@ -97,6 +108,10 @@ class _Coordinators:
         # Its name for people has to fit the chain.
         LEARNER.pack(LearnerChange(1, identity.public, identity.name))
         return _name(identity)
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: the operator's word, which needs no text."""
+        return ""
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`; a validator of the genesis needs no word of the chain."""
@@ -125,6 +140,11 @@ class _Parties:
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
         return device_name(device_id(party_of(document)))
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        """See `Newcomers`: who is in, and who agreed."""
+        progress = Founder(home).progress()
+        return "" if progress is None else progress.text()
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`: a roster once all entries are in, a record once all agree.

@@ -311,11 +311,14 @@ class RegistrarDesk:
     def _answer(self, listener: _Listener, claim: StoredClaim) -> MqttMessage:
         if claim.state in {ClaimState.REJECTED, ClaimState.REFUSED}:
             return self._refusal(listener, claim.detail)
-        state, document = EnrolmentState.PENDING, b""
+        said, keys = listener.transcript, listener.keys
         if claim.state is ClaimState.ADMITTED:
-            state, document = EnrolmentState.ADMITTED, self._store.admission(claim)
-        said = listener.transcript
-        outcome = sign_outcome(listener.keys, said, state, document=document)
+            admission = self._store.admission(claim)
+            admitted = EnrolmentState.ADMITTED
+            outcome = sign_outcome(keys, said, admitted, document=admission)
+        else:
+            text = self._newcomers[claim.kind].waiting_text(self._home)
+            outcome = sign_outcome(keys, said, EnrolmentState.PENDING, printable(text))
         return self._outcome(listener.client, outcome)
 
     def _refusal(self, listener: _Listener, detail: str) -> MqttMessage:

@@ -120,11 +120,11 @@ class Founder:
             None if record is None else document(RECORD_FORMAT, FOUNDING_RECORD, record)
         )
 
-    def progress(self) -> FoundingProgress:
-        """Parties that are in, and that agreed."""
+    def progress(self) -> FoundingProgress | None:
+        """Parties that are in, and that agreed; None if no chain is founded here."""
         terms, own = self._store.terms(), self._store.own()
-        assert terms is not None, "begun"
-        assert own is not None, "begun"
+        if terms is None or own is None:
+            return None
         present = [own, *self._store.entries()]
         agreed = [
             entry.name

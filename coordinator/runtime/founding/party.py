@@ -101,7 +101,8 @@ def join_founding(
     def ask(content: bytes) -> bytes:
         left_s = max(0.0, until_s - time.monotonic())
         kind = EnrolmentKind.PARTY
-        return answer_by_token(token, kind, content, left_s, lambda _code: None)[0]
+        answer, _ = answer_by_token(token, kind, content, left_s, _no_code, say)
+        return answer
 
     store = FoundingStore(home.founding)
     with store.begin():
@@ -146,6 +147,11 @@ def agree(
             check_certificates(roster, record, entry)
         store.put_record(record)
     return FoundedChain(roster, record)
+
+
+def _no_code(code: str) -> None:
+    """An enrolment's code is of no use here: the founding has its own."""
+    del code
 
 
 @contextmanager

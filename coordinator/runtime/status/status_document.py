@@ -39,8 +39,8 @@ from starling.durable.files import replace_unsynced
 from starling.protocol.errors import StorageError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.reward_policy import RewardRule
-from starling.protocol.learning.task import E12, PrivacyPolicy
-from starling.protocol.privacy.mechanisms import epsilon_shown
+from starling.protocol.learning.task import E12, LABEL_RESPONSE, PrivacyPolicy
+from starling.protocol.privacy.mechanisms import NONE, epsilon_shown
 
 log = logging.getLogger("starling.coordinator")
 
@@ -202,7 +202,7 @@ class StatusFile:
             "privacy": {
                 "epsilon_max": self._epsilon(policies, state.charge_max, delta),
                 "delta": delta,
-                "unit": "record, noise added on the board",
+                "unit": _unit(policies),
             },
         }
 
@@ -213,6 +213,9 @@ class StatusFile:
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
+        if task.spec.privacy.mechanism == LABEL_RESPONSE:
+            # Labels have an account of their own, which releases do not add to.
+            policies = frozenset({task.spec.privacy})
         ended = closure_records.closure(state.ledger.tree, task.number)
         by_loss = self._rankings.by_loss(task.spec.bundle)
         return {
@@ -231,6 +234,7 @@ class StatusFile:
             "waiting": len(task.leases.waiting),
             "closed": ended.text if ended else None,
             "held_out": held_out_losses.shown(state.ledger.tree, task),
+            "evaluators": held_out_losses.evaluators(state.ledger, task),
             "rewards": _rewards(state, task),
             "ended": task_end.ended(state.ledger.tree, task.number, _time_ms(state)),
             "ranked_by": "loss" if by_loss else "accuracy",
@@ -312,6 +316,14 @@ def _diverged(found: StateDiverged | None) -> dict[str, Any] | None:
 
 def _policies(state: CoordinatorState) -> frozenset[PrivacyPolicy]:
     return frozenset(task.spec.privacy for task in state.tasks.values())
+
+
+def _unit(policies: frozenset[PrivacyPolicy]) -> str:
+    """Unit of the shown epsilon."""
+    mechanisms = {policy.mechanism for policy in policies} - {NONE}
+    if mechanisms == {LABEL_RESPONSE}:
+        return "label, drawn once on the board; inputs are public"
+    return "record, noise added on the board"
 
 
 def _delta(state: CoordinatorState) -> float:

@@ -230,6 +230,7 @@ def found_with_cuts(machines: Machines) -> str:
     machines.join("east", line, "--broker", "broker")
     machines.until_said("east", "waits until all parties are in")
     machines.until_said("west", "2 of 4 parties are in: west, east")
+    machines.until_said("east", "2 of 4 parties are in: west, east")
     machines.kill("east")
     machines.kill("west")
     assert half_founded(machines, "east")

@@ -4,7 +4,7 @@ The ports are memory that outlives a power cut, a trainer that takes its time, a
 simulated broker. Each call of one is an instant at which the power may go.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -173,6 +173,9 @@ class _CrashingStore:
 
     def spend(self, entry: bytes) -> None:
         self._disk("spend").spend(entry)
+
+    def keep_labels(self, batches: Sequence[bytes]) -> None:
+        self._disk("keep_labels").keep_labels(batches)
 
     def advance_boot(self, boot: int) -> None:
         self._disk("advance_boot").advance_boot(boot)

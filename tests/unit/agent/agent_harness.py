@@ -50,6 +50,7 @@ class Disk:
       progress: The newest manifest and whom to trust.
       boot: Starts.
       proofs: Of final uploads, by base version.
+      labels: The label journal's.
     """
 
     journal: list[bytes] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Disk:
     progress: f.PersistTrust | None = None
     boot: int = 0
     proofs: dict[int, bytes] = field(default_factory=dict)
+    labels: list[bytes] = field(default_factory=list)
 
     def charged(self) -> set[int]:
         """Base versions that were paid for."""

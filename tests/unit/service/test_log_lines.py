@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import EXIT_CONFIG, ConfigError
 from starling.service.log_lines import VARIABLE, formatter, is_journal, level_prefix
 
 
@@ -109,3 +109,19 @@ def test_process_under_the_journal_writes_its_form(tmp_path: Path) -> None:
         )
 
         assert (tmp_path / "journal").read_text() == "<6>x: first\n<3>x: second\n"
+
+
+def test_reason_why_a_service_ends_is_an_error_in_the_journal(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "starling", "agent", "run"]
+    with (tmp_path / "journal").open("w+") as file:
+        environment = {**os.environ, **stream_of(file.fileno())}
+        ended = subprocess.run(
+            [*command, "--home", str(tmp_path / "nowhere")],
+            stderr=file,
+            env=environment,
+            check=False,
+        )
+
+    said = (tmp_path / "journal").read_text()
+    assert ended.returncode == EXIT_CONFIG
+    assert said.startswith("<3>starling agent: ")

@@ -193,6 +193,7 @@ def test_entry_bytes_and_mechanism_numbers_do_not_change() -> None:
         "record-dpsgd": 2,
         "device-gaussian": 3,
         "device-laplace": 4,
+        "label-response": 5,
     }
 
 

@@ -55,9 +55,11 @@ def store(tmp_path: Path, waits: list[str]) -> Iterator[HomeStore]:
     home = AgentHome(tmp_path / "home")
     home.begin({})
     journal, _ = Journal.open(home.state / "privacy.journal")
+    labels, _ = Journal.open(home.labels_file)
     found = HomeStore(
         home,
         journal,
+        labels,
         Spool(home.spool),
         SpoolIndex(home.state / "index.json", pytest.fail),
         ProofFolder(home.proofs),

@@ -35,9 +35,11 @@ class Bench:
         self.posted: list[e.Event] = []
         self.reports: queue.SimpleQueue[TrainerReported] = queue.SimpleQueue()
         journal, _ = Journal.open(home.state / "privacy.journal")
+        labels, _ = Journal.open(home.labels_file)
         self.store = HomeStore(
             home,
             journal,
+            labels,
             Spool(home.spool),
             SpoolIndex(home.state / "index.json", pytest.fail),
             ProofFolder(home.proofs),

@@ -68,7 +68,7 @@ def test_board_that_rests_says_why_and_until_when() -> None:
 
     assert paced["condition"] == "rests between two updates"
     assert paced["why"] == "pace.between_s = 0"
-    assert resting["why"] == "2 trainings failed in a row"
+    assert resting["why"] == "2 tries in a row failed"
     left_s = datetime.fromisoformat(paced["until"]).timestamp() - time.time()
     assert 3500.0 < left_s < 3601.0
     assert (at_work["why"], at_work["until"]) == (None, None)

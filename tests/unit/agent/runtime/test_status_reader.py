@@ -232,6 +232,20 @@ def test_group_sees_the_service_without_its_home(tmp_path: Path) -> None:
     assert read_shared(shared)["condition"] == "not running"
 
 
+def test_group_sees_at_once_that_the_service_is_halted(
+    home: AgentHome, tmp_path: Path
+) -> None:
+    shared = tmp_path / "status.json"
+    with lock_holder(home) as child:
+        shared.write_text(json.dumps({**SHOWN, "pid": child.pid}))
+        assert read_shared(shared)["hung"] is False
+        halt(child)
+
+        document = read_shared(shared)
+
+    assert (document["running"], document["hung"]) == (True, True)
+
+
 def test_service_that_is_not_there_asks_for_a_home() -> None:
     with pytest.raises(ConfigError, match="--home"):
         read_shared(NOWHERE)

@@ -123,6 +123,22 @@ def test_bundle_that_fails_to_load_leaves_the_older_model_in_use() -> None:
     assert H(BUNDLE) in board.state.refused
 
 
+def test_load_test_that_fails_for_want_of_memory_is_a_rest_and_no_loading() -> None:
+    board = connected(BoardHarness(Disk(), FakeCoordinator(last=0)))
+    board.run(
+        lambda: is_condition(board, ReadinessCondition.TOOK_PART) and not board.inbox
+    )
+    board.state = replace(board.state, loaded=None, refusal=None)
+    board.step(e.WakeTimeReached())
+    board.inbox.clear()
+    assert is_condition(board, ReadinessCondition.LOADING)
+
+    board.step(e.LoadFailed(H(BUNDLE), e.FailureStage.TRAINING, "killed"))
+
+    assert is_condition(board, ReadinessCondition.RESTING)
+    assert board.state.fault == "load test failed: killed"
+
+
 def test_version_that_fails_in_training_is_rolled_back_for_inference() -> None:
     board = connected(fresh())
     board.run(lambda: board.meadow.head == 1 and board.state.training is not None)

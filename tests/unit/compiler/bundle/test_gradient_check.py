@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from starling.compiler import Bundle, cli, compile_model
+from starling.compiler.bundle import gradient_check
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.engine.onnx_graph import GraphNode
 from starling.engine.opened_bundle import open_files
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import H
@@ -153,3 +155,103 @@ def test_command_says_what_no_example_moves(
     cli.main([str(path), "--loss", "mse", "--check"])
 
     assert ("warning: the gradient" in capsys.readouterr().err) == bool(said)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_model_that_overflows_is_not_called_wrong() -> None:
+    nodes = [
+        node("MatMul", ["x", "a"], ["h"]),
+        node("Exp", ["h"], ["e"]),
+        node("Exp", ["e"], ["f"]),
+        node("MatMul", ["f", "b"], ["out"]),
+    ]
+    weights = {"a": 90 * np.ones((4, 5), np.float32), "b": weight(RNG, 5, 3)}
+    bundle = compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+    with pytest.raises(OperationError, match="the model overflows"):
+        check_bundle(bundle, np.random.default_rng(0))
+
+
+def _looked_up(rows: int) -> onnx.ModelProto:
+    """Tokens name rows of a table, and places of what a row holds, too."""
+    nodes = [
+        node("Cast", ["x"], ["k"], to=onnx.TensorProto.INT64),
+        node("Gather", ["table", "k"], ["e"]),
+        node("ReduceMean", ["e"], ["p"], axes=[1], keepdims=0),
+        node("GatherElements", ["p", "k"], ["g"], axis=1),
+        node("MatMul", ["g", "w"], ["out"]),
+    ]
+    weights = {"table": weight(RNG, rows, 5), "w": weight(RNG, 4, 3)}
+    return build(nodes, weights, (4,), (3,))
+
+
+def test_examples_that_name_no_place_are_drawn_again() -> None:
+    # Tokens of a table of 60 rows are places of a row of 5 hardly ever.
+    bundle = compile_model(_looked_up(60), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
+    assert errors.idle == ()
+
+
+def test_bundle_that_runs_on_no_examples_is_one_line() -> None:
+    bundle = compile_model(_looked_up(60), loss="mse")
+    far = replace(bundle.opened.graphs[GRADIENT], nodes=_shifted(bundle))
+    graphs = {**bundle.opened.graphs, GRADIENT: far}
+    broken = replace(bundle, opened=replace(bundle.opened, graphs=graphs))
+
+    with pytest.raises(OperationError, match="cannot be checked") as caught:
+        check_bundle(broken, np.random.default_rng(0))
+
+    assert "\n" not in str(caught.value)
+
+
+def _shifted(bundle: Bundle) -> tuple[GraphNode, ...]:
+    """The nodes of its gradient, which look places up in what has fewer axes."""
+    return tuple(
+        [
+            replace(made, attributes={**made.attributes, "axis": 7})
+            if made.operator == "GatherElements"
+            else made
+            for made in bundle.opened.graphs[GRADIENT].nodes
+        ]
+    )
+
+
+def _deep(depth: int) -> onnx.ModelProto:
+    """Two linear layers with so many elementwise nodes between them."""
+    nodes = [node("MatMul", ["x", "a"], ["v0"])]
+    for index in range(depth):
+        source, earlier = f"v{index}", f"v{max(0, index - 2)}"
+        inputs = [source, earlier] if index % 2 else [source]
+        nodes.append(node("Add" if index % 2 else "Tanh", inputs, [f"v{index + 1}"]))
+    nodes.append(node("MatMul", [f"v{depth}", "b"], ["out"]))
+    weights: dict[str, NDArray[np.generic]] = {
+        "a": weight(RNG, 4, 5),
+        "b": weight(RNG, 5, 3),
+    }
+    return build(nodes, weights, (4,), (3,))
+
+
+def test_graph_too_large_to_be_optimised_is_judged_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gradient_check, "OPTIMISED_NODES_MAX", 0)
+    bundle = compile_model(_deep(6), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
+    with pytest.raises(OperationError, match="the gradients are wrong"):
+        check_bundle(_spoilt(bundle, 1.003), np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_graph_of_thousands_of_nodes_is_checked() -> None:
+    bundle = compile_model(_deep(2_000), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE

@@ -202,6 +202,43 @@ def _node(kind: str, *names: str) -> NetworkNode:
     return NetworkNode(kind, names[-1], names[:-1], names[-1:], {})
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "norm.ema_mean",
+        "stats/avg_var:0",
+        "bn.population_mean",
+        "layer.mean_ema",
+        "codebook.ema_w",
+        "codebook.cluster_size",
+        "momentum_buffer",
+        "fc.weight_momentum_buffer",
+        "opt.exp_avg",
+        "opt.exp_avg_sq",
+        "bn.num_batches_tracked",
+        "observer.min_val",
+        "wn.moving_avg",
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_average_that_a_program_keeps_is_a_constant(name: str, *, named: bool) -> None:
+    value = np.array([0.4, 1.7, 0.9], np.float32)
+
+    reason = constant_tensors.by_name(name, value, named=named)
+
+    assert reason in ("a moving average", "named like a buffer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fc.weight", "head.bias", "emanation", "maximum.weight", "attn.scale", "log_var"],
+)
+def test_weight_with_a_name_like_an_average_stays_a_weight(name: str) -> None:
+    value = np.array([0.4, 1.7, 0.9], np.float32)
+
+    assert constant_tensors.by_name(name, value, named=True) == ""
+
+
 def test_shift_and_scale_of_the_input_are_found_through_movers() -> None:
     nodes = [
         _node("Cast", "x", "f"),

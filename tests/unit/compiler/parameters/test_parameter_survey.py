@@ -382,6 +382,55 @@ def test_number_that_a_module_owns_is_trained(*, declares: bool) -> None:
     assert bundle.notes == ()
 
 
+def _one_factor(
+    name: str, kind: str = "Mul", *, first: bool = False
+) -> onnx.ModelProto:
+    """A linear layer with one number, which has an axis, before or behind it."""
+    weights: Tensors = {"w": weight(RNG, 4, 3), name: np.array([0.3], np.float32)}
+    layer = ["s", "w"] if first else ["x", "w"]
+    nodes = [node("MatMul", layer, ["out" if first else "h"])]
+    scaled = node(kind, ["x" if first else "h", name], ["s" if first else "out"])
+    nodes.insert(0 if first else 1, scaled)
+    return build(nodes, weights, (4,), (3,))
+
+
+@pytest.mark.parametrize("kind", ["Mul", "Div"])
+@pytest.mark.parametrize("name", ["t", "sqrt_dim", "rescaling/Cast"])
+def test_single_factor_that_nobody_names_is_told_and_trained_by_name(
+    name: str, kind: str
+) -> None:
+    told = compile_model(_one_factor(name, kind), loss="mse")
+    named = compile_model(_one_factor(name, kind), loss="mse", train=["w", name])
+
+    assert _trained(told) == ["w"]
+    assert any("single numbers are no weights" in line for line in told.notes)
+    assert {*_trained(named)} == {"w", name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layer.gamma", "scale/Read", "log_scale:0", "block_1/batchnorm/mul", "heat"],
+)
+def test_single_factor_with_the_name_of_a_weight_is_trained(name: str) -> None:
+    bundle = compile_model(_one_factor(name), loss="mse")
+
+    assert {*_trained(bundle)} == {"w", name}
+
+
+@pytest.mark.parametrize("kind", ["Mul", "Add", "Sub", "Div"])
+@pytest.mark.parametrize("producer", ["pytorch", ""])
+def test_single_number_on_the_input_itself_is_a_constant(
+    kind: str, producer: str
+) -> None:
+    proto = _one_factor("scale", kind, first=True)
+    proto.producer_name = producer
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w"]
+    assert any("scale (shift or scale of the input)" in line for line in bundle.notes)
+
+
 _KINDS = {
     "float16": TensorProto.FLOAT16,
     "float64": TensorProto.DOUBLE,

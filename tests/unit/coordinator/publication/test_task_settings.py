@@ -25,7 +25,7 @@ from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.local_optimiser import NO_PERSONAL, PersonalPolicy
 from starling.protocol.learning.task import Q24, TASK
 from starling.protocol.learning.vector_codecs import from_grid
-from starling.protocol.model.training_bundle import THETA
+from starling.protocol.model.training_bundle import THETA, LossSettings
 from starling.protocol.privacy.gaussian_dp import (
     Budget,
     charge_from_sigma,
@@ -253,3 +253,53 @@ def test_publication_of_a_bundle_that_clips_otherwise_is_refused() -> None:
 
     agreed = replace(SETTINGS, privacy=PrivacySection(clipping="automatic"))
     assert publication(agreed, packed, "task.toml").spec.privacy.mechanism == 1
+
+
+LABELS = PrivacySection("label-response", epsilon=2.0, clip=0.01)
+
+
+@pytest.mark.parametrize("mode", ["gradient", "local"])
+def test_publication_of_drawn_labels_has_an_epsilon_and_no_noise(
+    bundle: bytes, mode: str
+) -> None:
+    training = TrainingSection(mode=mode)
+    settings = replace(SMALL, privacy=LABELS, training=training)
+    spec = publication(settings, bundle, "task.toml").spec
+
+    assert spec.privacy.epsilon_micro == 2 * 10**6
+    assert (spec.privacy.sigma_micro, spec.privacy.delta_e12) == (0, 0)
+    assert stated_charge(spec.privacy) == 0
+    assert TASK.unpack(TASK.pack(spec)) == spec
+
+
+def test_promise_of_drawn_labels_says_what_is_hidden_and_what_is_not(
+    bundle: bytes,
+) -> None:
+    made = promise(publication(replace(SMALL, privacy=LABELS), bundle, "task").spec)
+    text = "\n".join(made.lines())
+
+    assert (made.epsilon, made.delta, made.noise_multiplier) == (2.0, 0.0, 0.0)
+    assert made.unit == "one label"
+    assert "label-response hides one label; another of the classes in its place" in text
+    assert "epsilon 2 for each label, spent once and whatever the releases" in text
+    assert "inputs, and which records there are, count as public" in text
+    assert "privacy.label_epsilon of at least 2" in text
+    assert made.expected in text
+
+
+def test_publication_of_drawn_labels_of_a_regression_is_refused() -> None:
+    model = build_model("softmax", (4,), 3, np.random.default_rng(1))
+    regression = compile_model(model, loss="mse").packed
+
+    with pytest.raises(ConfigError, match="is for classes") as caught:
+        publication(replace(SMALL, privacy=LABELS), regression, "task.toml")
+    assert caught.value.key == "privacy.mechanism"
+
+
+def test_publication_of_drawn_labels_corrects_no_smoothed_loss() -> None:
+    model = build_model("softmax", (4,), 3, np.random.default_rng(1))
+    smoothed = LossSettings(label_smoothing=0.1)
+    packed = compile_model(model, loss="cross-entropy", settings=smoothed).packed
+
+    with pytest.raises(ConfigError, match="no class weights, no smoothing"):
+        publication(replace(SMALL, privacy=LABELS), packed, "task.toml")

@@ -40,6 +40,18 @@ def test_session_runs_a_checked_graph() -> None:
     assert list(session.outputs) == ["out"]
 
 
+@pytest.mark.parametrize("optimised", [True, False])
+def test_session_looks_for_no_place_among_those_that_others_left(
+    optimised: bool,
+) -> None:
+    # The runtime takes time for that which grows with the square of the nodes.
+    graph = session_of([node("Add", ["x", "theta"], ["out"])])
+
+    session = open_session(graph, optimised=optimised)._session
+
+    assert not session.get_session_options().enable_mem_reuse
+
+
 def test_session_of_a_graph_that_is_not_run_is_refused() -> None:
     # Read, so in order, and never checked by whoever hands it over.
     model = made([node("RandomNormalLike", ["x"], ["out"])])

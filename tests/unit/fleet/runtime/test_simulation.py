@@ -193,3 +193,31 @@ def test_arrays_that_do_not_fit_are_named(data: Any, said: str) -> None:  # noqa
 def test_arguments_out_of_bounds_are_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         quick(**changes)
+
+
+def test_labels_are_drawn_once_and_the_fleet_learns_from_what_was_drawn() -> None:
+    run = quick(privacy="labels", epsilon=4.0, versions=12)
+    again = quick(privacy="labels", epsilon=4.0, versions=12)
+
+    shown = [point.accuracy for point in run.history]
+    assert shown == [point.accuracy for point in again.history]
+    assert shown[-1] is not None
+    assert shown[-1] > 0.8
+    privacy = run.report["privacy"]
+    assert (privacy["unit"], privacy["delta"]) == ("one label", 0.0)
+    assert [point.epsilon_max for point in run.history] == [4.0] * 13
+    assert {device["epsilon"] for device in run.report["devices"]} == {4.0}
+
+
+def test_labels_at_a_tiny_epsilon_say_nothing() -> None:
+    run = quick(privacy="labels", epsilon=0.001, versions=12)
+
+    assert run.history[-1].accuracy is not None
+    assert run.history[-1].accuracy < 0.75
+
+
+def test_labels_of_a_regression_are_refused() -> None:
+    content = build_model("mlp", (6,), 1, np.random.default_rng(1)).SerializeToString()
+
+    with pytest.raises(ConfigError, match="is for classes"):
+        simulate(content, (X, X[:, :1]), loss="mse", boards=4, privacy="labels")

@@ -52,6 +52,10 @@ class Gate:
     asked: list[str] = field(default_factory=list)
     retry_s: float = RETRY_S
     hears_again: bool = False
+    waits_for: str = ""
+
+    def waiting_text(self, home: CoordinatorHome) -> str:
+        return self.waits_for
 
     def name(self, document: bytes) -> str:
         if not document.isalnum():
@@ -338,6 +342,16 @@ def test_trouble_of_the_registrars_own_is_told_once_and_not_each_time(
 
     assert len(world.gate.asked) == 3
     assert caplog.text.count("no authority.key here") == 1
+
+
+def test_newcomer_that_waits_is_told_for_what(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.gate.waits_for = "2 of 4 are\nin"
+
+    assert world.pass_on(talk) is None
+
+    assert talk.waiting == "2 of 4 are in"
 
 
 @pytest.mark.parametrize("says", [None, ConfigError("no authority.key here")])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from starling.coordinator.runtime.founding.founder import party_of
+from starling.coordinator.runtime.founding.founder import FoundingProgress, party_of
 from starling.coordinator.runtime.founding.founding_store import FoundingStore
 from starling.coordinator.runtime.founding.party_home import own_confirmation
 from starling.protocol.chain.founding import (
@@ -37,6 +37,12 @@ def roster(parties: Parties) -> FoundingRoster:
     return read_document(ROSTER_FORMAT, FOUNDING_ROSTER, answer)
 
 
+def progress(parties: Parties) -> FoundingProgress:
+    found = parties.founder.progress()
+    assert found is not None
+    return found
+
+
 def consent(parties: Parties, name: str, broker: str = "") -> FoundingConfirmation:
     home = parties.home(name)
     found = FoundingStore(parties.home("north").founding).roster()
@@ -49,7 +55,7 @@ def test_roster_is_told_once_all_are_in_and_stays_the_same(three: Parties) -> No
     asked = three.options("south", broker="east")
     assert three.enter("south", asked) is None
     assert three.enter("south", asked) is None
-    assert three.founder.progress().text() == "2 of 3 parties are in: north, south"
+    assert progress(three).text() == "2 of 3 parties are in: north, south"
 
     last = three.enter("three", three.options("three"))
 
@@ -63,11 +69,11 @@ def test_record_is_told_once_all_agree_to_each_with_its_certificates(
     found = roster(three)
 
     first = three.confirm(consent(three, "south", "east"))
-    progress = three.founder.progress().text()
+    said = progress(three).text()
     last = three.confirm(consent(three, "three"))
 
     assert first is None
-    assert progress == "all 3 parties are in; agreed: north, south"
+    assert said == "all 3 parties are in; agreed: north, south"
     assert last is not None
     record = read_document(RECORD_FORMAT, FOUNDING_RECORD, last)
     hosts = {each.public for each in found.entries if each.broker}
@@ -138,7 +144,7 @@ def test_party_may_change_its_entry_until_all_are_in(three: Parties) -> None:
     three.enter("south", three.options("south"))
     three.enter("south", three.options("renamed"))
 
-    assert three.founder.progress().present == ("north", "renamed")
+    assert progress(three).present == ("north", "renamed")
 
 
 def test_consent_of_a_stranger_is_refused(two: Parties) -> None:

@@ -1,0 +1,57 @@
+"""Names of PyTorch modules for weights that the older exporter only numbered.
+
+`torch.onnx.export(..., dynamo=False)` turns the weight of a linear layer round, or
+computes a normalisation into that of a convolution, and writes what comes out as
+`onnx::MatMul_123`. The node that reads it still has the module's path in its name
+(`/head/proj/MatMul`), which says whose weight it was.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from starling.compiler.ir.network import NetworkNode
+
+_NUMBERED = re.compile(r"onnx::\w+_[0-9]+")
+_PATH = re.compile(r"/(?P<path>[^/].*)/(?P<kind>[A-Za-z]+)(_(?P<index>[0-9]+))?")
+_PARTS: Mapping[str, Mapping[int, str]] = {
+    "MatMul": {1: "weight"},
+    "Gemm": {1: "weight", 2: "bias"},
+    "Conv": {1: "weight", 2: "bias"},
+    "ConvTranspose": {1: "weight", 2: "bias"},
+    "GRU": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
+    "LSTM": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
+    "RNN": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
+}
+"""Operator to position of an input to the end of a parameter's name."""
+
+
+def module_names(
+    nodes: Sequence[NetworkNode], weights: Collection[str], taken: Collection[str]
+) -> dict[str, str]:
+    """Names of parameters for the weights that have only a number.
+
+    Args:
+      nodes: Of the model.
+      weights: Names of what may be trained.
+      taken: Names of all tensors, none of which is given away again.
+
+    Returns:
+      Number to name, where one weight alone can have it.
+    """
+    found: dict[str, str] = {}
+    for node in nodes:
+        place = _PATH.fullmatch(node.name)
+        if place is None or place["kind"] != node.kind:
+            continue
+        for position, end in _PARTS.get(node.kind, {}).items():
+            name = node.inputs[position] if position < len(node.inputs) else ""
+            if name in weights and _NUMBERED.fullmatch(name) and name not in found:
+                layer = (place["index"] or "0") if end.endswith("_l") else ""
+                found[name] = f"{place['path'].replace('/', '.')}.{end}{layer}"
+    counts = Counter(found.values())
+    return {
+        name: alias
+        for name, alias in found.items()
+        if counts[alias] == 1 and alias not in taken
+    }
