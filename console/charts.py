@@ -60,7 +60,7 @@ def line_chart(title: str, points: Sequence[Point], x_label: str) -> Html:
         parts.append(_label(number(x), across(x), _HEIGHT - _BOTTOM + 15, anchor))
     parts.append(_label(x_label, (_LEFT + _WIDTH) / 2, _HEIGHT - 4, "middle"))
     path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in drawn)
-    parts.append(element("polyline", points=path))
+    parts.append(element("polyline", points=Html(path)))
     x, y = drawn[-1]
     parts.append(element("circle", cx=f"{across(x):.1f}", cy=f"{down(y):.1f}", r=3))
     told = (

@@ -65,8 +65,9 @@ def element(name: str, /, *children: Child, **attributes: Attribute) -> Html:
     Args:
       name: Of the element; ours, never from outside.
       children: Texts, which are escaped, and `Html`.
-      attributes: Their values are escaped. `class_` is `class`, and other underlines
-        are hyphens. True gives the name alone; None and False leave it out.
+      attributes: Their values are escaped and bounded; `Html` is neither. `class_` is
+        `class`, and other underlines are hyphens. True gives the name alone; None and
+        False leave it out.
     """
     words = [name]
     for key, value in attributes.items():
@@ -76,7 +77,8 @@ def element(name: str, /, *children: Child, **attributes: Attribute) -> Html:
         if value is True:
             words.append(word)
         else:
-            words.append(f'{word}="{html.escape(shown(str(value)))}"')
+            text = value if isinstance(value, str) else str(value)
+            words.append(f'{word}="{escaped(text)}"')
     opening = f"<{' '.join(words)}>"
     if name in _VOID:
         return Html(opening)

@@ -58,8 +58,8 @@ class JournalScan:
       payloads: In the order in which they were appended.
       sound_bytes: Where the last sound frame ends; all behind it is a torn tail.
       torn_bytes: Length of that tail; 0 after a clean stop.
-      nulled: Whether the tail ends in zeros: a disk that lost its content without a
-        power cut would leave the same.
+      nulled: Whether the tail is as long as its frame and ends in zeros: a disk that
+        lost its content without a power cut would leave the same.
     """
 
     payloads: tuple[bytes, ...]
@@ -139,7 +139,7 @@ def scan(content: bytes) -> JournalScan:
         payloads.extend(_payloads(content, position, end))
         position = end
     torn = len(content) - position
-    nulled = torn > 0 and not content[-1]
+    nulled = torn > 0 and not content[-1] and not _is_cut(content, position, salt)
     return JournalScan(tuple(payloads), position, torn, nulled)
 
 

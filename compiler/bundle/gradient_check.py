@@ -92,6 +92,12 @@ def check_bundle(bundle: Bundle, rng: np.random.Generator) -> GradientErrors:
         checker.drawn(theta + size * rng.standard_normal(theta.shape, np.float32), rng)
         for _ in range(DRAWS - 1)
     ]
+    if not any(np.isfinite(errors.worst) for errors in (first, *others)):
+        raise OperationError(
+            "nothing can be compared: on standard normal examples the loss or its "
+            "gradient is no finite number; the model overflows, so scale its weights "
+            "or what it is fed"
+        )
     sound = [errors for errors in others if errors.worst <= TOLERANCE]
     if len(sound) < len(others):
         raise OperationError(f"the gradients are wrong: {first}")

@@ -5,6 +5,7 @@ are trained, is chosen before (`parameter_selection`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -85,7 +86,7 @@ def _read(choice: WeightSelection) -> Network:
     extents = _extents(found, constants)
     rewriter = Rewriter(extents, constants, entry.name, found.repeated)
     for node in nodes:
-        rewriter.add(_sized(node, found))
+        rewriter.add(_sized(_copied(node, found, extents), found))
     sizes = {name: extent.values for name, extent in found.extents.items()}
     return _network(rewriter, entry, choice, sizes)
 
@@ -179,6 +180,19 @@ def _without_constants(
         elif first not in found.constants and first not in found.sizes:
             kept.append(node)
     return kept
+
+
+def _copied(
+    node: NetworkNode, found: InferredShapes, extents: Mapping[str, Extent]
+) -> NetworkNode:
+    """A weight that is written once for each example, as what its shape says."""
+    if node.kind != "Tile" or node.inputs[1] not in found.sizes:
+        return node
+    source, made = extents.get(node.inputs[0]), extents.get(node.outputs[0])
+    static = source is not None and source.batch is None
+    if source is None or made is None or not static or source.sizes != made.sizes:
+        return node
+    return replace(node, kind="Expand", inputs=node.inputs[:1], attributes={})
 
 
 def _sized(node: NetworkNode, found: InferredShapes) -> NetworkNode:

@@ -253,15 +253,29 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
             lease_grants.release(turn, device, task)
 
 
-def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
+def _exclusion(
+    turn: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
+) -> SignatureError | None:
+    """Reason that keeps a board, or one of its keys, out; None if there is none."""
     board = board_records.board(turn.state.ledger.tree, device)
     if board is None:
-        raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+        return SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
     if board.revoked:
         detail = f"the board was revoked at height {board.revoked}"
-        raise SignatureError(detail, Reason.NOT_ENROLLED)
+        return SignatureError(detail, Reason.NOT_ENROLLED)
     if turn.state.ledger.tip.is_jailed(board):
-        raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
+        return SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
+    if signer not in (None, board.public):
+        return SignatureError("the board has another key now", Reason.NOT_ENROLLED)
+    return None
+
+
+def _require_enrolled(
+    turn: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
+) -> None:
+    excluded = _exclusion(turn, device, signer)
+    if excluded is not None:
+        raise excluded
 
 
 def _require_signer(
@@ -270,9 +284,7 @@ def _require_signer(
     tree = turn.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    _require_enrolled(turn, device)
-    if board_records.signer(tree, envelope.sender) is None:
-        raise SignatureError("the board has another key now", Reason.NOT_ENROLLED)
+    _require_enrolled(turn, device, envelope.sender)
 
 
 def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:
@@ -310,7 +322,7 @@ def _standing(
     return SenderRecord(
         turn.state.ledger.party.roster.validators,
         device,
-        board is not None and not turn.state.ledger.tip.is_jailed(board),
+        _exclusion(turn, device, sender),
         known,
         turn.session(device).updates,
         None if grant is None else grant.envelope,

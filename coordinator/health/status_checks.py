@@ -194,12 +194,30 @@ def _progress(document: dict[str, Any]) -> HealthCheck:
     losses = [(task["task"], task.get("held_out")) for task in document["tasks"]]
     found = [(number, loss) for number, loss in losses if loss and loss["text"]]
     if not found:
-        return HealthCheck(name, Verdict.OK, "no held-out loss got worse")
+        return _watched(name, document)
     text = "; ".join(f"task {number} {loss['text']}" for number, loss in found)
     if any(loss["paused"] for _, loss in found):
         fix = "publish a task with smaller steps, or: starling coordinator resume-task"
         return HealthCheck(name, Verdict.FAIL, text, fix)
     fix = "publish a task with a smaller learning_rate or momentum"
+    return HealthCheck(name, Verdict.WARN, text, fix)
+
+
+def _watched(name: str, document: dict[str, Any]) -> HealthCheck:
+    """Of tasks of which no loss got worse: whether anybody would know it if one did."""
+    # A status that an earlier release wrote says nothing of evaluators.
+    known = [
+        (t["task"], t["evaluators"]) for t in document["tasks"] if "evaluators" in t
+    ]
+    unwatched = [
+        f"task {number}: {who['found']} of {who['needed']} coordinators"
+        for number, who in known
+        if who["found"] < who["needed"] and (who["found"] or who["relied_on"])
+    ]
+    if not unwatched:
+        return HealthCheck(name, Verdict.OK, "no held-out loss got worse")
+    text = f"nobody sees if a version gets worse: {'; '.join(unwatched)} that evaluate"
+    fix = "set evaluation.data at as many coordinators as decide"
     return HealthCheck(name, Verdict.WARN, text, fix)
 
 

@@ -7,6 +7,7 @@ loss becomes our statement, and what a quorum's median means is said to people.
 from typing import Any
 
 from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.chain_step import ChainState
 from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
 from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.chain.training import evaluations
@@ -68,6 +69,21 @@ def task_resumed(turn: CoordinatorStep, resumed: TaskResumed) -> None:
     if task is not None:
         turn.report(f"task {task.number} goes on: an operator resumed it")
         lease_grants.grant_free(turn, task)
+
+
+def evaluators(ledger: ChainState, task: TaskState) -> dict[str, Any]:
+    """Coordinators that watch a task, for status.
+
+    Returns:
+      `found`, how many coordinators stated losses of its last versions; `needed`, how
+      many make a quorum; `relied_on`, whether the task pauses or ends by their losses.
+    """
+    spec = task.spec
+    return {
+        "found": evaluations.evaluators(ledger.tree, task.number),
+        "needed": ledger.party.quorum,
+        "relied_on": spec.guard.patience > 0 or spec.end.loss_micro > 0,
+    }
 
 
 def shown(tree: StateReader, task: TaskState) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ class SenderRecord:
     Attributes:
       coordinators: Whose leases count.
       device: Whose key signed it.
-      enrolled: The chain knows the board, with this key, and has not revoked it.
+      excluded: Why the board may not take part with this key; None if it may.
       known: Id of its update for this base version, if there is one.
       window: Counters of its updates so far.
       lease: The lease that we granted it last, if it is in force: it needs no
@@ -93,7 +93,7 @@ class SenderRecord:
 
     coordinators: ValidatorSet
     device: DeviceId
-    enrolled: bool
+    excluded: SignatureError | None
     known: Digest | None
     window: CounterWindow
     lease: Envelope | None
@@ -153,9 +153,8 @@ def admit(
     standing = lookup(update.sender, contribution)
     if standing.device != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    if not standing.enrolled:
-        detail = "the board may not take part: unknown, revoked or jailed"
-        raise SignatureError(detail, Reason.NOT_ENROLLED)
+    if standing.excluded is not None:
+        raise standing.excluded
     transaction = H(signed)
     if standing.known is not None:
         if standing.known != transaction:

@@ -55,6 +55,15 @@ class ContainerVerb(Enum):
     ORDER = "order"
 
 
+_TAKE_ORDERS = f"""\
+set -e
+mkdir -p {ORDERS_FOLDER}
+cd {ORDERS_FOLDER}
+while read -r service orders; do
+    printf %s "$orders" >"$service.new"
+    mv "$service.new" "$service"
+done"""
+"""Puts each line of its input in place as one coordinator's orders."""
 _NEEDLESS = {
     ContainerVerb.KILL: "is not running",
     ContainerVerb.PAUSE: "is already paused",
@@ -73,21 +82,21 @@ class ContainerAction:
 
     Attributes:
       deed: What.
-      service: To which service's container.
+      service: To which service's container; of orders, to any coordinator's.
       number: Which of that service, from 1.
-      standing: The orders to hand over; None for any other deed.
+      standing: Orders to hand over, by service; none for any other deed.
     """
 
     deed: ContainerVerb
     service: str
     number: int = 1
-    standing: FaultOrders | None = None
+    standing: tuple[tuple[str, FaultOrders], ...] = ()
 
     def words(self, container: str, project: str) -> tuple[str, ...]:
         """Words after `docker`; an order's text goes to standard input.
 
         Args:
-          container: Name of the container that it is done to; of an order, of any that
+          container: Name of the container that it is done to; of orders, of any that
             has the volume.
           project: Name of the fleet.
         """
@@ -98,17 +107,17 @@ class ContainerAction:
             case ContainerVerb.CONNECT:
                 return ("network", "connect", network, container)
             case ContainerVerb.ORDER:
-                path = f"{ORDERS_FOLDER}/{self.service}"
-                written = f"cat >{path}.new && mv {path}.new {path}"
-                script = f"mkdir -p {ORDERS_FOLDER} && {written}"
-                return ("exec", "--interactive", container, "sh", "-c", script)
+                return ("exec", "--interactive", container, "sh", "-c", _TAKE_ORDERS)
             case _:
                 return (self.deed.value, container)
 
     @property
     def input(self) -> str:
         """Text for docker's standard input; empty for none."""
-        return "" if self.standing is None else json.dumps(asdict(self.standing))
+        return "".join(
+            f"{service} {json.dumps(asdict(given))}\n"
+            for service, given in self.standing
+        )
 
     def is_needless(self, refusal: str) -> bool:
         """True if docker refused since the container is so already."""
@@ -154,12 +163,10 @@ class ChaosPlan:
         if all(fault.deed in _BY_DOCKER for fault in self.faults):
             return ()
         services = [coordinator_service(n) for n in range(1, self.coordinators + 1)]
-        given = [
-            ContainerAction(ContainerVerb.ORDER, each, standing=FaultOrders())
-            for each in services
-        ]
+        nothing = tuple((each, FaultOrders()) for each in services)
+        given = ContainerAction(ContainerVerb.ORDER, services[0], standing=nothing)
         restarts = [ContainerAction(ContainerVerb.RESTART, each) for each in services]
-        return (*given, *restarts)
+        return (given, *restarts)
 
     def actions(
         self, moment: FaultTransition[AnyContainerFault]
@@ -180,14 +187,12 @@ class ChaosPlan:
             return (ContainerAction(ContainerVerb.KILL, service),)
         if fault.deed is FaultKind.RESTART:
             return (ContainerAction(ContainerVerb.START, service),)
-        return tuple(
-            ContainerAction(
-                ContainerVerb.ORDER,
-                coordinator_service(number),
-                standing=orders(self.faults, moment.at_s, number),
-            )
+        standing = tuple(
+            (coordinator_service(number), orders(self.faults, moment.at_s, number))
             for number in range(1, self.coordinators + 1)
         )
+        first = coordinator_service(1)
+        return (ContainerAction(ContainerVerb.ORDER, first, standing=standing),)
 
     def _to_device(
         self,

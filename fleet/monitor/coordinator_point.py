@@ -15,8 +15,8 @@ def validator_name(number: int) -> str:
 
 
 def number_of(name: str) -> int:
-    """A coordinator's number, from what the genesis calls it."""
-    return int(name.rpartition(" ")[2])
+    """A coordinator's number, from what the genesis calls it: `coordinator[ -]N`."""
+    return int(name.replace("-", " ").rpartition(" ")[2])
 
 
 def coordinator_point(

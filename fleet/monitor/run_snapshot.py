@@ -164,7 +164,7 @@ class PrivacyTerms:
     @property
     def delta_text(self) -> str:
         """Delta, for people."""
-        return f"{self.delta:.0e}" if self.delta else "0"
+        return f"{self.delta:g}"
 
     @property
     def drawn_text(self) -> str:

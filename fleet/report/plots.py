@@ -43,7 +43,7 @@ def _about(report: Report) -> str:
         return f"{text}, no privacy"
     return (
         f"{text}, epsilon at most {privacy['epsilon_cap']:g} per {privacy['unit']} "
-        f"(delta {privacy['delta'] or 0:.0e})"
+        f"(delta {privacy['delta']:g})"
     )
 
 

@@ -42,7 +42,7 @@ def budget_text(document: Mapping[str, Any]) -> str:
         return "none"
     return (
         f"{document['epsilon']:.2f} of {privacy['epsilon_cap']:g} for "
-        f"{privacy['unit']}, delta {privacy['delta'] or 0:.0e}"
+        f"{privacy['unit']}, delta {privacy['delta']:g}"
     )
 
 

@@ -94,10 +94,11 @@ class FleetUnderTest:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def up(self, *more: str) -> dict[str, Any]:
+    def up(self, between_s: float = 2.0) -> dict[str, Any]:
         sizes = ["--devices", str(self.devices)]
         sizes += ["--coordinators", str(self.coordinators), "--timeout", "600"]
-        return self.document("up", *sizes, "--image", IMAGE, "--between", "2", *more)
+        sizes += ["--image", IMAGE, "--between", str(between_s)]
+        return self.document("up", *sizes)
 
     def device(self, number: int) -> ContainerRow:
         return devices_of(self.fleet.rows())[number - 1]

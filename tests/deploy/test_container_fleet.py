@@ -144,7 +144,7 @@ def test_twenty_devices_with_four_coordinators_learn_through_faults(
 ) -> None:
     fleet = FleetUnderTest(docker, devices=20, coordinators=4)
     try:
-        begun = fleet.up()
+        begun = fleet.up(between_s=10.0)
         outcome = fleet.document(
             "chaos",
             "kill coordinator 2 at 1s; restart coordinator 2 at 6s; "

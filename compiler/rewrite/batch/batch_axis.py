@@ -116,6 +116,14 @@ def _broadcasting(kept: RewrittenGraph, node: NetworkNode) -> None:
             raise refuse(node)
         kept.keep(node)
         return
+    copied = node.kind == "Expand" and not batched and extent.sizes[extent.batch] > 1
+    if copied and kept.shape(node.inputs[0]) == extent.sizes:
+        # Rows that are written once for each example: all of them stand in its own.
+        source = kept.reshaped(node.inputs[0], (1, *extent.sizes))
+        kept.keep(
+            replace(node, inputs=(source,)), BatchLayout(extent.sizes, extent.batch)
+        )
+        return
     layout = BatchLayout(extent.sizes, extent.batch, kept.before(node, batched))
     names = [kept.aligned(node, name, layout) for name in node.inputs if name]
     kept.keep(replace(node, inputs=tuple(names)), layout)

@@ -47,6 +47,8 @@ from starling.protocol.wire.envelope import Envelope
 
 KEPT = 64
 """Versions for which a loss may come after the version was final."""
+WATCHED = 8
+"""Versions in a row of which a validator that evaluates has stated a loss of some."""
 
 
 class StatedLoss(Structure, frozen=True):
@@ -77,6 +79,16 @@ GUARDS = Table(b"guard/", by_number, TASK_LOSS)
 def task_loss(tree: StateReader, number: int) -> TaskLoss | None:
     """A task's best and newest median; None before the first one."""
     return GUARDS.get(tree, number)
+
+
+def evaluators(tree: StateReader, number: int) -> int:
+    """Number of validators that stated a loss of the last `WATCHED` versions."""
+    head = task_records.head(tree, number) or 0
+    known = (
+        LOSSES.get(tree, number, version)
+        for version in range(max(0, head - WATCHED + 1), head + 1)
+    )
+    return len({each.validator for one in known if one for each in one.stated})
 
 
 def paused(tree: StateReader, number: int) -> bool:

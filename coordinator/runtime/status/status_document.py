@@ -234,6 +234,7 @@ class StatusFile:
             "waiting": len(task.leases.waiting),
             "closed": ended.text if ended else None,
             "held_out": held_out_losses.shown(state.ledger.tree, task),
+            "evaluators": held_out_losses.evaluators(state.ledger, task),
             "rewards": _rewards(state, task),
             "ended": task_end.ended(state.ledger.tree, task.number, _time_ms(state)),
             "ranked_by": "loss" if by_loss else "accuracy",

@@ -27,11 +27,11 @@ class DockerRefusal(OperationError):
       words: What it wrote on standard error.
     """
 
-    def __init__(self, asked: str, words: str) -> None:
+    def __init__(self, asked: str, words: str, status: int) -> None:
         """Keeps docker's words, and adds advice where there is some."""
         self.words = words
         advice = advice_on(words)
-        said = words.strip()[-_WORDS_CHARS:] or "it says nothing"
+        said = words.strip()[-_WORDS_CHARS:] or f"exit status {status}, without a word"
         super().__init__(f"docker {asked}: {said}" + (f"; {advice}" if advice else ""))
 
 
@@ -112,7 +112,7 @@ class DockerEngine:
         asked = " ".join(words[:2])
         done = self._run(words, asked, given, environment, timeout_s)
         if done.returncode != 0:
-            raise DockerRefusal(asked, done.stderr or done.stdout)
+            raise DockerRefusal(asked, done.stderr or done.stdout, done.returncode)
         return done.stdout
 
     def document(self, *words: str) -> dict[str, Any] | None:

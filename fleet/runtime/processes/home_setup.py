@@ -41,6 +41,7 @@ from starling.fleet.runtime.processes.supervisor import (
     starling_command,
 )
 from starling.fleet.runtime.training_material import TrainingMaterial
+from starling.protocol.chain.genesis import FaultModel, quorum
 from starling.protocol.errors import ConfigError, OperationError
 from starling.protocol.model.training_bundle import unpack_bundle
 from starling.protocol.schema.toml_settings import sample
@@ -51,8 +52,6 @@ TIER_BROKER, TIER_COORDINATOR, TIER_BOARDS = 0, 1, 2
 MARK = "starling-fleet"
 """A file in every home that this command made, and may remove."""
 HEARTBEAT_S = 2
-EVALUATORS = 2
-"""Coordinators that try each version; one may be down, and more cost time."""
 _TRAINER_BYTES = 100 << 20
 """Of a loaded trainer; half of the memory may be spent on saving their start."""
 _TRAINER_KEPT_S = 20.0
@@ -266,9 +265,13 @@ def _set_up_coordinators(
         broker = str(homes.broker_at(broker_of(number, plan)))
         place = ("--home", str(homes.coordinator_at(number)), "--broker", broker)
         command(coordinator_cli.main, "init", *place, *joins, *beats)
-        _give_data(
-            homes.coordinator_at(number), material, evaluates=number <= EVALUATORS
-        )
+        evaluates = number <= evaluators(plan.coordinators)
+        _give_data(homes.coordinator_at(number), material, evaluates=evaluates)
+
+
+def evaluators(coordinators: int) -> int:
+    """Coordinators that try each version: a quorum, of which one more may be down."""
+    return min(coordinators, quorum(coordinators, FaultModel.BYZANTINE) + 1)
 
 
 def broker_of(number: int, plan: FleetPlan) -> int:

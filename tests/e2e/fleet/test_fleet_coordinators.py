@@ -202,6 +202,13 @@ def test_fleet_every_coordinator_s_chain_is_the_same_and_verified(
     assert course.report["receipts"]["forked"] == []
 
 
+def test_fleet_losses_of_a_quorum_are_on_every_chain(course: Course) -> None:
+    found = course.report["held_out"]
+    assert found is not None
+    assert 0 <= found["best"] <= found["newest"]
+    assert found["best_loss"] <= found["newest_loss"]
+
+
 def test_fleet_every_receipt_of_the_boards_verifies_on_every_chain(
     course: Course,
 ) -> None:

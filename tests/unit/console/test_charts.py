@@ -25,6 +25,18 @@ def test_every_point_is_inside_of_the_frame(points: list[tuple[float, float]]) -
     assert all(0 <= float(x) <= 360 and 0 <= float(y) <= 190 for x, y in pairs)
 
 
+def test_long_line_is_drawn_whole() -> None:
+    points = [(float(x), x % 7 / 7) for x in range(POINTS_MAX)]
+
+    figure = ET.fromstring(line_chart("loss", points, "version"))  # noqa: S314
+
+    drawn = figure.find(".//polyline")
+    assert drawn is not None
+    pairs = drawn.attrib["points"].split(" ")
+    assert len(pairs) == POINTS_MAX
+    assert all(re.fullmatch(r"[\d.]+,[\d.]+", pair) for pair in pairs)
+
+
 def test_chart_says_in_words_what_it_shows() -> None:
     made = line_chart("accuracy", [(0, 0.1), (1, 0.9), (2, 0.8)], "version")
 

@@ -53,6 +53,7 @@ def test_characters_that_hide_are_seen(hidden: str) -> None:
 
 def test_markup_of_ours_stays_and_long_text_ends() -> None:
     assert element("p", Html("<b>x</b>")) == "<p><b>x</b></p>"
+    assert element("p", title=Html("x" * 3000)) == f'<p title="{"x" * 3000}"></p>'
     assert len(escaped("x" * 10 * TEXT_CHARS_MAX)) == TEXT_CHARS_MAX + 1
 
 

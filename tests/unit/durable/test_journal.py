@@ -113,15 +113,36 @@ def test_journal_with_a_tail_of_zeros_is_torn_unless_it_is_strict(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, sound = two_entries(tmp_path)
-    nulled = path.read_bytes()[: sound + 9] + bytes(5)
+    whole = path.read_bytes()
+    nulled = whole[: sound + 9] + bytes(len(whole) - sound - 9)
     path.write_bytes(nulled)
 
     with pytest.raises(DamagedJournal, match="votes: ends in zeros"):
         Journal.open(path, strict=True)
     assert path.read_bytes() == nulled
     assert reread(path) == [b"a"]
-    assert ": 14 bytes of an entry" in caplog.text
+    assert f": {len(whole) - sound} bytes of an entry" in caplog.text
     assert path.stat().st_size == sound
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_journal_whose_last_write_was_cut_off_anywhere_opens(
+    tmp_path: Path, strict: bool
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    journal.append(b"a")
+    sound = journal.size_bytes
+    journal.append(bytes(40))
+    journal.close()
+    content = path.read_bytes()
+
+    for end in range(sound, len(content)):
+        path.write_bytes(content[:end])
+        journal, payloads = Journal.open(path, strict=strict)
+        journal.close()
+        assert payloads == [b"a"], end
+        assert path.stat().st_size == sound
 
 
 def test_journal_open_twice_is_refused_until_closed(tmp_path: Path) -> None:

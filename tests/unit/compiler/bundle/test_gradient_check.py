@@ -157,6 +157,22 @@ def test_command_says_what_no_example_moves(
     assert ("warning: the gradient" in capsys.readouterr().err) == bool(said)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_model_that_overflows_is_not_called_wrong() -> None:
+    nodes = [
+        node("MatMul", ["x", "a"], ["h"]),
+        node("Exp", ["h"], ["e"]),
+        node("Exp", ["e"], ["f"]),
+        node("MatMul", ["f", "b"], ["out"]),
+    ]
+    weights = {"a": 90 * np.ones((4, 5), np.float32), "b": weight(RNG, 5, 3)}
+    bundle = compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+    with pytest.raises(OperationError, match="the model overflows"):
+        check_bundle(bundle, np.random.default_rng(0))
+
+
 def _looked_up(rows: int) -> onnx.ModelProto:
     """Tokens name rows of a table, and places of what a row holds, too."""
     nodes = [

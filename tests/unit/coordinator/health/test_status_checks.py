@@ -100,6 +100,23 @@ def _held_out(*, paused: bool) -> Callable[[Document], None]:
     return change
 
 
+def _evaluators(*, found: int, relied_on: bool) -> Callable[[Document], None]:
+    who = {"found": found, "needed": 3, "relied_on": relied_on}
+
+    def change(document: Document) -> None:
+        document["tasks"][0]["evaluators"] = who
+
+    return change
+
+
+def test_task_that_nobody_evaluates_is_well_if_nothing_relies_on_it(
+    document: Document,
+) -> None:
+    _evaluators(found=0, relied_on=False)(document)
+
+    assert verdicts(document)["tasks.progress"] == Verdict.OK
+
+
 def _stalled(document: Document) -> None:
     document["stall"].update(
         stalled=True, block_age_s=200.0, why=["x"], missing_prevotes=["member 2"]
@@ -170,6 +187,8 @@ CASES: list[tuple[str, Callable[[Document], None], Verdict]] = [
     ("tasks.evaluation", _untried, Verdict.WARN),
     ("tasks.evaluation", _failed, Verdict.WARN),
     ("tasks.progress", _held_out(paused=False), Verdict.WARN),
+    ("tasks.progress", _evaluators(found=2, relied_on=False), Verdict.WARN),
+    ("tasks.progress", _evaluators(found=0, relied_on=True), Verdict.WARN),
     ("tasks.progress", _held_out(paused=True), Verdict.FAIL),
     ("tasks.dissent", _split, Verdict.FAIL),
     ("tasks.dissent", _set("consensus", "outvoted", to={"a": 1}), Verdict.WARN),

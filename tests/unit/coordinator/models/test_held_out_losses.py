@@ -162,3 +162,14 @@ def test_four_coordinators_pause_alike_though_one_of_them_lies() -> None:
     assert found is not None
     assert (found.best, found.newest) == (0, 2)
     assert fleet.check_in(boards[2], 2) == []
+
+
+def test_status_says_how_many_watch_a_task_and_whether_it_relies_on_them(
+    world: SingleCoordinator,
+) -> None:
+    def who() -> dict[str, object]:
+        return held_out_losses.evaluators(world.state.ledger, world.state.tasks[TASK])
+
+    assert who() == {"found": 0, "needed": 1, "relied_on": True}
+    evaluated(world, 2, 0.5)
+    assert who() == {"found": 1, "needed": 1, "relied_on": True}

@@ -244,7 +244,24 @@ def test_upload_of_a_revoked_board_is_refused(world: SingleCoordinator) -> None:
 
     effects = world.upload(sender, sender.upload(lease_for(sender.device)))
 
-    assert refusals(effects, sender.device)[0].reason == Reason.NOT_ENROLLED
+    refused = refusals(effects, sender.device)[0]
+    assert refused.reason == Reason.NOT_ENROLLED
+    assert refused.detail.startswith("the board was revoked at height ")
+
+
+def test_upload_of_a_jailed_board_is_refused_as_one(world: SingleCoordinator) -> None:
+    sender = board(2)
+    lease = world.check_in(sender)
+    assert lease is not None
+    world.upload(sender, sender.upload(lease, [1.0, 0, 0, 0]))
+    world.upload(sender, sender.upload(lease, [2.0, 0, 0, 0]))
+    world.tick()
+
+    effects = world.upload(sender, sender.upload(lease_for(sender.device)))
+
+    refused = refusals(effects, sender.device)[0]
+    assert refused.reason == Reason.JAILED
+    assert refused.detail.startswith("jailed until height ")
 
 
 def test_upload_of_a_board_that_the_chain_does_not_know_is_refused_in_silence(

@@ -1,14 +1,18 @@
 """A timeline becomes what docker is to do, or is refused with the reason."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from starling.fleet.containers.compose_plan import ORDERS_FOLDER
 from starling.fleet.containers.container_chaos import (
     ContainerAction,
     ContainerVerb,
     chaos_plan,
 )
+from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
 from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.protocol.errors import ConfigError
 
@@ -72,17 +76,15 @@ def test_board_that_left_does_not_start_when_it_loses_power() -> None:
 def test_what_coordinators_do_wrong_becomes_orders_for_each_of_them() -> None:
     text = "partition 1 2 | 3 4 from 1s to 9s; coordinator 4 lies from 5s"
     plan = chaos_plan(text, 4, 1)
-    parted, lying, healed = map(plan.actions, plan.moments())
+    given = [
+        dict(action.standing) for m in plan.moments() for action in plan.actions(m)
+    ]
+    parted, lying, healed = given
 
-    assert [action.service for action in parted] == [
-        f"coordinator-{n}" for n in range(1, 5)
-    ]
-    assert parted[0].standing == FaultOrders(deaf_to=(3, 4))
-    assert lying[3].standing == FaultOrders(deaf_to=(1, 2), lies=True)
-    assert [action.standing for action in healed] == [
-        *[FaultOrders()] * 3,
-        FaultOrders(lies=True),
-    ]
+    assert list(parted) == [f"coordinator-{n}" for n in range(1, 5)]
+    assert parted["coordinator-1"] == FaultOrders(deaf_to=(3, 4))
+    assert lying["coordinator-4"] == FaultOrders(deaf_to=(1, 2), lies=True)
+    assert list(healed.values()) == [*[FaultOrders()] * 3, FaultOrders(lies=True)]
 
 
 def test_coordinators_start_again_before_their_first_orders_alone() -> None:
@@ -90,7 +92,8 @@ def test_coordinators_start_again_before_their_first_orders_alone() -> None:
     kills = chaos_plan("kill coordinator 1 at 1s", 1, 1)
 
     order, restart = lies.first_actions()
-    assert (order.deed, order.standing) == (ContainerVerb.ORDER, FaultOrders())
+    assert order.deed is ContainerVerb.ORDER
+    assert order.standing == (("coordinator-1", FaultOrders()),)
     assert restart == ContainerAction(ContainerVerb.RESTART, "coordinator-1")
     assert kills.first_actions() == ()
 
@@ -98,16 +101,27 @@ def test_coordinators_start_again_before_their_first_orders_alone() -> None:
 def test_action_in_words_of_docker() -> None:
     cut = ContainerAction(ContainerVerb.DISCONNECT, "device", 4)
     healed = ContainerAction(ContainerVerb.CONNECT, "device", 4)
-    told = ContainerAction(
-        ContainerVerb.ORDER, "coordinator-2", standing=FaultOrders(lies=True)
-    )
+    standing = (("coordinator-2", FaultOrders(lies=True)),)
+    told = ContainerAction(ContainerVerb.ORDER, "coordinator-1", standing=standing)
 
     assert cut.words("c", "p") == ("network", "disconnect", "--force", "p_default", "c")
     assert healed.words("c", "p") == ("network", "connect", "p_default", "c")
     assert told.words("c", "p")[:5] == ("exec", "--interactive", "c", "sh", "-c")
-    assert "/srv/fleet/orders/coordinator-2" in told.words("c", "p")[5]
-    assert json.loads(told.input)["lies"] is True
+    service, _, given = told.input.partition(" ")
+    assert (service, json.loads(given)["lies"]) == ("coordinator-2", True)
     assert cut.input == ""
+
+
+def test_orders_are_put_in_place_by_the_script_that_takes_them(tmp_path: Path) -> None:
+    lies, well = FaultOrders(lies=True), FaultOrders()
+    standing = (("coordinator-1", well), ("coordinator-2", lies))
+    told = ContainerAction(ContainerVerb.ORDER, "coordinator-1", standing=standing)
+    script = told.words("c", "p")[-1].replace(ORDERS_FOLDER, str(tmp_path / "orders"))
+
+    subprocess.run(["/bin/sh", "-c", script], input=told.input, text=True, check=True)
+
+    assert FaultOrderFile(tmp_path / "orders" / "coordinator-1").now() == well
+    assert FaultOrderFile(tmp_path / "orders" / "coordinator-2").now() == lies
 
 
 def test_refusal_is_needless_only_where_the_container_is_so_already() -> None:

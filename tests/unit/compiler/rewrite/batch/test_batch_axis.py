@@ -4,11 +4,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from starling.compiler import CompileError, compile_model
+from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.engine.runtime.onnxruntime_session import open_session
 from starling.protocol.errors import DecodeError
+from starling.protocol.model.training_bundle import INFER
 from tests.unit.compiler.small_models import build, node, weight
 
 
@@ -74,6 +78,57 @@ REFUSED: Mapping[str, onnx.ModelProto] = {
 def test_model_that_mixes_examples_is_refused(case: str) -> None:
     with pytest.raises(CompileError):
         compile_model(REFUSED[case], loss="mse")
+
+
+def _copied(first: int) -> onnx.ModelProto:
+    """A weight of (2, 3, 4), written once for each example along an axis."""
+    rng = np.random.default_rng(first)
+    flat = [-1, 2, 3, 4] if first == 0 else [2, -1, 3, 4]
+    weights: dict[str, NDArray[np.generic]] = {
+        "rows": weight(rng, 2, 3, 4),
+        "one": np.array([1], np.int64),
+        "flat": np.array(flat, np.int64),
+        "row": np.array([-1, 24], np.int64),
+        "head": weight(rng, 24, 5),
+        "mix": weight(rng, 4, 4),
+    }
+    counts = ["one", "one", "one"]
+    counts[first] = "n"
+    nodes = [
+        node("Shape", ["x"], ["n"], start=0, end=1),
+        node("Concat", counts, ["counts"], axis=0),
+        node("Tile", ["rows", "counts"], ["many"]),
+        node("MatMul", ["many", "mix"], ["mixed"]),
+        node("Tanh", ["mixed"], ["h"]),
+        node("Reshape", ["h", "flat"], ["g"]),
+    ]
+    if first:
+        nodes.append(node("Transpose", ["g"], ["t"], perm=[1, 0, 2, 3]))
+    nodes += [
+        node("Add", ["t" if first else "g", "x"], ["sum"]),
+        node("Sigmoid", ["sum"], ["bent"]),
+        node("Reshape", ["bent", "row"], ["line"]),
+        node("MatMul", ["line", "head"], ["out"]),
+    ]
+    return build(nodes, weights, (2, 3, 4), (5,))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_weight_that_is_written_once_for_each_example_is_trained_once(
+    first: int,
+) -> None:
+    proto = _copied(first)
+
+    bundle = compile_model(proto, loss="mse")
+
+    x = np.random.default_rng(9).standard_normal((3, 2, 3, 4)).astype(np.float32)
+    feeds = {"theta": bundle.theta, "x": x}
+    (found,) = open_session(bundle.opened.graphs[INFER]).run(feeds)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (expected,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert bundle.manifest.dimension == 2 * 3 * 4 + 24 * 5 + 4 * 4
+    assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
 
 def test_size_of_the_batch_as_a_number_is_refused() -> None:

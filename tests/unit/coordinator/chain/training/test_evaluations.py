@@ -8,7 +8,13 @@ import pytest
 from starling.coordinator.chain.execution.state_machine import execute
 from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
 from starling.coordinator.chain.training import evaluations
-from starling.coordinator.chain.training.evaluations import KEPT, LOSSES, task_loss
+from starling.coordinator.chain.training.evaluations import (
+    KEPT,
+    LOSSES,
+    WATCHED,
+    evaluators,
+    task_loss,
+)
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.progress_guard import GuardPolicy, TaskLoss
@@ -45,6 +51,16 @@ def happenings(world: SmallChain, *envelopes: Envelope) -> tuple[object, ...]:
 def median(world: SmallChain, version: int) -> int | None:
     found = LOSSES.get(world.tree, 0, version)
     return None if found is None else found.median
+
+
+def test_evaluators_are_who_stated_losses_of_the_last_versions() -> None:
+    world = evaluated(WATCHED)
+    world.must(world.evaluation(0, 70, 3))
+    assert evaluators(world.tree, 0) == 0
+    world.must(world.evaluation(1, 70, 0), world.evaluation(WATCHED, 70, 0))
+    assert evaluators(world.tree, 0) == 1
+    world.must(world.evaluation(2, 70, 1))
+    assert evaluators(world.tree, 0) == 2
 
 
 def falls_no_more(world: SmallChain) -> None:
