@@ -14,7 +14,7 @@ from tests.deploy.emulated_arm64 import emulated_python, install_agent
 from tests.e2e.agent.test_agent_process import RealCoordinator
 from tests.e2e.required_mosquitto import require_mosquitto
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.machine
 REPLAY = Path(__file__).parent / "replayed_versions.py"
 BOARD = "board1"
 DEADLINE_S = 600.0

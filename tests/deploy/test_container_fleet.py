@@ -17,7 +17,7 @@ from tests.deploy.container_engine import (
     require_image,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("containers")]
+pytestmark = pytest.mark.machine
 
 
 @pytest.fixture(scope="module")
