@@ -138,7 +138,7 @@ def _verbs(
 def _examples(parser: argparse.ArgumentParser) -> list[str]:
     """The examples of a parser's epilogue, as they stand there."""
     _, found, rest = (parser.epilog or "").partition("examples:\n")
-    text = rest.partition("\n\n")[0]
+    text = rest.partition("\n\n")[0].rstrip("\n")
     if not found:
         return []
     return [".SS Examples", ".nf", *(escaped(line) for line in text.split("\n")), ".fi"]
