@@ -4,16 +4,16 @@ No chroot and no registration with the kernel: qemu looks paths up below the sys
 root first, and the interpreter is a script that starts qemu, for its children as well.
 """
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.deploy.packaging_scripts import packaging_script
 
 ROOT = Path(__file__).parents[2]
 QEMU_LEAST = 10
@@ -43,7 +43,7 @@ def emulated_python(folder: Path) -> Path:
 
 def install_agent(folder: Path, python: str) -> Path:
     """Our wheel and the agent's locked ones for arm64, as a folder of packages."""
-    build = _deb_build()
+    build = packaging_script("deb/build.py")
     target = build.Target("arm64", python)
     wheels, site, wanted = folder / "wheels", folder / "site", folder / "agent.txt"
     locked = (ROOT / "requirements" / "agent.txt").read_text("utf-8")
@@ -109,14 +109,3 @@ def _root(folder: Path) -> Path:
     for package in (root / "var" / "cache" / "apt" / "archives").glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     return root
-
-
-def _deb_build() -> ModuleType:
-    path = ROOT / "packaging" / "deb" / "build.py"
-    spec = importlib.util.spec_from_file_location("deb_build", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

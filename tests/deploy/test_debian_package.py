@@ -5,16 +5,16 @@ they can be run by anybody; what would change this system is on the PATH as prog
 that write down how they were called.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.deploy.packaging_scripts import packaging_script
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
@@ -32,17 +32,7 @@ esac
 """
 
 
-def _builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("deb_build", PACKAGING / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-build = _builder()
+build = packaging_script("deb/build.py")
 
 
 def small_wheel(folder: Path, version: str) -> None:

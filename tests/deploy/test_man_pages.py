@@ -1,34 +1,21 @@
 """Manual pages: every verb and option stands there, and roff takes them as text."""
 
 import importlib
-import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from starling.__main__ import COMMANDS
 from starling.service.completion import words_of
+from tests.deploy.packaging_scripts import packaging_script
 from tests.reference_pages import command_parts
 
-WRITER = Path(__file__).parents[2] / "packaging" / "man" / "man_pages.py"
 REQUESTS = {".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi"}
 
 
-def _writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("man_pages", WRITER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-writer = _writer()
+writer = packaging_script("man/man_pages.py")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
