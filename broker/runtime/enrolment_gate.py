@@ -160,8 +160,11 @@ class EnrolmentGate:
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            await _close(inner_writer)
+            try:
+                await asyncio.gather(*ways, return_exceptions=True)
+            finally:
+                # Also if all ends, or the time is over, while one side was just gone.
+                await _close(inner_writer)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

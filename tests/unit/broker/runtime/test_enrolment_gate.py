@@ -160,6 +160,43 @@ def test_gate_whose_thread_ended_stops_and_starts_again(
     gate.stop()
 
 
+def test_gate_that_ends_while_one_side_was_just_gone_closes_the_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[asyncio.StreamWriter] = []
+    connect, gather = asyncio.open_connection, asyncio.gather
+
+    async def recorded(
+        host: str, port: int, limit: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await connect(host, port, limit=limit)
+        opened.append(writer)
+        return reader, writer
+
+    def ended(
+        *ways: asyncio.Task[None], return_exceptions: bool
+    ) -> asyncio.Future[list[BaseException | None]]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        assert return_exceptions
+        return gather(*ways, return_exceptions=True)
+
+    async def hand_on() -> bool:
+        gate = EnrolmentGate(HOST, 0, world.inner)
+        gone = asyncio.StreamReader()
+        gone.feed_eof()
+        _, outside = await connect(HOST, world.inner)
+        monkeypatch.setattr(asyncio, "open_connection", recorded)
+        monkeypatch.setattr(asyncio, "gather", ended)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(gate._hand_on(gone, outside))
+        outside.transport.abort()
+        return opened[0].transport.is_closing()
+
+    assert asyncio.run(hand_on())
+
+
 def test_listener_that_is_away_ends_the_connection(world: World) -> None:
     port = free_port()
     gate = EnrolmentGate(HOST, port, free_port())
