@@ -9,10 +9,10 @@ from pathlib import Path
 from starling.console import status_facts
 from starling.console.event_log import EVENTS_MAX, ConsoleEvent, differences
 from starling.console.status_facts import StatusFacts
+from starling.coordinator.runtime.status.status_reader import STATUS_BYTES_MAX
 from starling.durable.files import read_if_present
 from starling.protocol.errors import FederationError, OperationError
 
-STATUS_BYTES_MAX = 64 << 20
 RATE_WINDOW_S = 60.0
 _SAMPLES_MAX = 120
 

@@ -312,7 +312,7 @@ def _standing(
 ) -> SenderRecord:
     tree = turn.state.ledger.tree
     device = board_records.owner(tree, sender)
-    board = board_records.signer(tree, sender)
+    board = board_records.board(tree, device)
     held = turn.state.held.get(admitted_key(device, body.task, body.version))
     known = held.transaction if held is not None else None
     task = turn.state.tasks.get(body.task)

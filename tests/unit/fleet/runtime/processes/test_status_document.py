@@ -12,6 +12,9 @@ def test_read_status_is_none_without_a_whole_document(tmp_path: Path) -> None:
     assert read_status(path) is None
     path.write_text('{"state": "run')
     assert read_status(path) is None
+    for other in ("[]", "[" * 100_000):
+        path.write_text(other)
+        assert read_status(path) is None
     path.write_text('{"state": "running"}')
     assert read_status(path) == {"state": "running"}
 
