@@ -20,7 +20,7 @@ from starling.agent import open_trainer
 from starling.agent.trainer.client import TrainerProcess, TrainerReported
 from starling.agent.trainer.dataset import records_max
 from starling.agent.trainer.engines.ort_training_engine import is_available
-from starling.agent.trainer.worker import DATA_SHARE
+from starling.agent.trainer.job_data import DATA_SHARE
 from starling.agent.training.trainer_messages import (
     TrainerJob,
     TrainerJobKind,
