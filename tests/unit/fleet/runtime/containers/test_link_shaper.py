@@ -1,4 +1,4 @@
-"""The shaper passes bytes on in their order, both ways, and holds them up as ordered."""
+"""Bytes come through the shaper in their order, both ways, held up as ordered."""
 
 import asyncio
 import json
