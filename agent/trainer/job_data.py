@@ -1,4 +1,4 @@
-"""What a job of the trainer refers to by path: parameters, and the board's records."""
+"""Parameters and records that a job of the trainer names by path."""
 
 from pathlib import Path
 
