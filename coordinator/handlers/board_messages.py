@@ -22,6 +22,7 @@ from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import update_receipts
 from starling.coordinator.membership import responder_selection
+from starling.coordinator.models import model_versions
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import (
     DeferredAnswer,
@@ -392,7 +393,17 @@ def _serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> No
     turn.put_session(
         device, evolve(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
     )
-    turn.emit(PublishChunks(device, request.digest, request.indices))
+    base = _base(turn, request)
+    turn.emit(PublishChunks(device, request.digest, request.indices, base))
+
+
+def _base(turn: CoordinatorStep, request: ChunkRequest) -> Digest | None:
+    """The version that a board has, if it is one of the last before the asked one."""
+    for task in turn.state.tasks.values():
+        for wanted, older in model_versions.lineages(task):
+            if wanted == request.digest and not older.isdisjoint(request.held):
+                return request.held[0]
+    return None
 
 
 def _offers(task: TaskState, digest: Digest) -> bool:

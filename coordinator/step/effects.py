@@ -289,11 +289,20 @@ class SendMessage:
 
 @dataclass(frozen=True, slots=True)
 class PublishChunks:
-    """Send chunks of a stored whole to one board."""
+    """Send chunks of a stored whole to one board.
+
+    Attributes:
+      device: To which board.
+      digest: Of the whole.
+      indices: Which chunks.
+      base: An older model that the board has: chunks go as differences from it, as far
+        as that is shorter. None for whole ones.
+    """
 
     device: DeviceId
     digest: Digest
     indices: tuple[int, ...]
+    base: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
