@@ -42,6 +42,7 @@ class AgentLoop:
       settings: Of the core.
       state: Of the core.
       bytes_down: Received since the start.
+      bytes_saved: By which chunks that came as differences were shorter.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class AgentLoop:
         """
         self.settings = settings
         self.state = state
-        self.bytes_down = 0
+        self.bytes_down = self.bytes_saved = 0
         self._ports = ports
         self._hands = AgentEffectExecutor(ports, settings.topics.up(settings.device))
 
@@ -152,10 +153,12 @@ class AgentLoop:
                 return b""
             store = self._ports.store
             piece = store.blob_piece(delta.base, delta.start, CHUNK_BYTES)
-            return CHUNK.pack(delta.chunk(piece))
+            chunk = CHUNK.pack(delta.chunk(piece))
         except ProtocolError as error:
             self._ports.monitor.note(str(error), warns=True)
             return b""
+        self.bytes_saved += len(chunk) - len(payload)
+        return chunk
 
     def _delivered(self, publish_id: int, reason_code: int) -> None:
         code = reason_code if reason_code >= REFUSED_FROM else 0

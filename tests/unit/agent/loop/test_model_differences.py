@@ -125,6 +125,10 @@ def test_newest_version_comes_as_differences(board: tuple[World, AgentLoop]) -> 
     ]
     assert world.store.blobs[H(theta(1))] == theta(1)
     assert world.store.blobs[H(average(1))] == average(1)
+    # Of four values a difference is longer than they are.
+    sent = [len(right(each)) for each in asked]
+    chunks = [len(whole(each, 1)) for each in asked]
+    assert loop.bytes_saved == sum(chunks) - sum(sent)
 
 
 def test_older_version_is_kept_until_the_newest_is_whole(
