@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from starling.protocol.ids import Digest
+from starling.protocol.ids import DIGEST_BYTES, Digest
 from starling.protocol.wire.chunk_deltas import CHUNK_DELTA, ChunkDelta, difference
 from starling.protocol.wire.chunks import CHUNK_BYTES
 
@@ -44,6 +44,6 @@ def _payload(base: _Model, newer: _Model, index: int) -> bytes:
     part = slice(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)
     digest, whole = newer
     change = difference(base[1][part], whole[part])
-    if change is None:
+    if change is None or len(change) + DIGEST_BYTES >= len(whole[part]):
         return b""
     return CHUNK_DELTA.pack(ChunkDelta(digest, len(whole), index, change, base[0]))
