@@ -55,7 +55,7 @@ class ChunkDelta(Structure, frozen=True):
 
     @property
     def start(self) -> int:
-        """Where the piece begins, in both models."""
+        """First byte of the piece, in both models."""
         return self.index * CHUNK_BYTES
 
     def chunk(self, piece: bytes) -> Chunk:
@@ -74,12 +74,12 @@ CHUNK_DELTA = structure(ChunkDelta, CHUNK_MESSAGE_BYTES_MAX)
 
 
 def is_delta(payload: bytes) -> bool:
-    """Whether a message about a model is a `ChunkDelta`, if it is anything."""
+    """True if a message about a model is a `ChunkDelta`, if it is anything."""
     return payload[:1] == _HEAD
 
 
 def difference(older: bytes, newer: bytes) -> bytes | None:
-    """What `patched` makes `newer` out of `older` with.
+    """The difference with which `patched` makes `newer` out of `older`.
 
     Args:
       older: A piece, little-endian float32.
