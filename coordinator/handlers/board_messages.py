@@ -11,6 +11,7 @@ from starling.coordinator.boards import (
     board_refusals,
     health_requests,
     lease_grants,
+    whole_service,
 )
 from starling.coordinator.chain.state import (
     board_records,
@@ -22,7 +23,6 @@ from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import update_receipts
 from starling.coordinator.membership import responder_selection
-from starling.coordinator.models import model_versions
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import (
     DeferredAnswer,
@@ -30,12 +30,11 @@ from starling.coordinator.step.deferred_replies import (
     DeferredRefusal,
 )
 from starling.coordinator.step.effects import (
-    PublishChunks,
     RecordAcceptance,
     RecordRefusal,
     StoreUpload,
 )
-from starling.coordinator.step.state import AdmittedUpdate, TaskState, admitted_key
+from starling.coordinator.step.state import AdmittedUpdate, admitted_key
 from starling.coordinator.update.admission_checks import (
     AdmittedUpload,
     SenderRecord,
@@ -56,7 +55,7 @@ from starling.protocol.errors import (
     SignatureError,
     StaleUpdate,
 )
-from starling.protocol.ids import DeviceId, Digest, PublicKey
+from starling.protocol.ids import DeviceId, PublicKey
 from starling.protocol.wire.chunks import CHUNK, Chunk, ChunkAssembly, chunk_count
 from starling.protocol.wire.envelope import (
     ENVELOPE,
@@ -70,7 +69,6 @@ from starling.protocol.wire.message_bodies import (
     DEVICE_STATE,
     FORFEIT,
     UPLOAD,
-    ChunkRequest,
     Contribution,
     DevicePhase,
 )
@@ -202,7 +200,7 @@ def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
                 lease_grants.state(turn, device, body, asked)
             lease_grants.check_in(turn, device, body, said.counter)
         else:
-            _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+            whole_service.serve(turn, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
         board_refusals.refuse(turn, device, asked, error, answers=True)
 
@@ -379,33 +377,3 @@ def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> 
     window = session.said.get(envelope.kind, CounterWindow())
     said = {**session.said, envelope.kind: window.admit(envelope.counter)}
     turn.put_session(device, evolve(session, said=said))
-
-
-def _serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> None:
-    if not any(_offers(task, request.digest) for task in turn.state.tasks.values()):
-        raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
-    settings, session = turn.settings, turn.session(device)
-    earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
-    chunks = min(float(settings.chunks_burst), session.chunks + earned)
-    wanted = len(request.indices)
-    if wanted > chunks:
-        raise InvalidUpdate("asks for chunks too fast", Reason.BUSY)
-    turn.put_session(
-        device, evolve(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
-    )
-    base = _base(turn, request)
-    turn.emit(PublishChunks(device, request.digest, request.indices, base))
-
-
-def _base(turn: CoordinatorStep, request: ChunkRequest) -> Digest | None:
-    """The version that a board has, if it is one of the last before the asked one."""
-    for task in turn.state.tasks.values():
-        for wanted, older in model_versions.lineages(task):
-            if wanted == request.digest and not older.isdisjoint(request.held):
-                return request.held[0]
-    return None
-
-
-def _offers(task: TaskState, digest: Digest) -> bool:
-    # While a task is being opened its bytes may be at another one of us only.
-    return digest in task.wholes and not task.opening

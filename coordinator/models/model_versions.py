@@ -43,8 +43,6 @@ from starling.protocol.wire.message_bodies import Attest
 
 WHOLES_MAX = 8
 """How many digests of older versions stay on offer for boards in mid-pull."""
-DELTA_DIMENSION_MAX = 1 << 20
-"""Of models whose chunks go as differences: one takes some 30 ms the first time."""
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0
 """A vector may be missing here until another coordinator's copy has come."""
@@ -393,20 +391,6 @@ def _forget_stale(turn: CoordinatorStep, task: TaskState) -> None:
     for key, held in list(turn.state.held.items()):
         if held.task == task.number and held.base < oldest:
             turn.state = evolve(turn.state, held=turn.state.held.without(key))
-
-
-def lineages(task: TaskState) -> tuple[tuple[Digest, frozenset[Digest]], ...]:
-    """Both parts of the newest version that boards pull, each with its older ones.
-
-    Empty for models so large that their differences would hold us up.
-    """
-    if task.spec.dimension > DELTA_DIMENSION_MAX:
-        return ()
-    older = task.wholes[1:-2]
-    return (
-        (task.model.training, frozenset(older[::2])),
-        (task.model.inference, frozenset(older[1::2])),
-    )
 
 
 def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:

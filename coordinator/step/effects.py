@@ -264,7 +264,6 @@ class SendContentKey:
 
     Attributes:
       to: Who asked.
-      update: Id of the update.
       box_for: X25519 key of who asked.
       content_key: If our own box does not give it.
       pieces: As in `SendAnswer`.
@@ -289,15 +288,7 @@ class SendMessage:
 
 @dataclass(frozen=True, slots=True)
 class PublishChunks:
-    """Send chunks of a stored whole to one board.
-
-    Attributes:
-      device: To which board.
-      digest: Of the whole.
-      indices: Which chunks.
-      base: An older model that the board has: chunks go as differences from it, as far
-        as that is shorter. None for whole ones.
-    """
+    """Send chunks of a stored whole to one board, as differences if it has a `base`."""
 
     device: DeviceId
     digest: Digest
