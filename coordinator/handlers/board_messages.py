@@ -8,10 +8,10 @@ from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.boards import (
+    blob_service,
     board_refusals,
     health_requests,
     lease_grants,
-    whole_service,
 )
 from starling.coordinator.chain.state import (
     board_records,
@@ -200,7 +200,7 @@ def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
                 lease_grants.state(turn, device, body, asked)
             lease_grants.check_in(turn, device, body, said.counter)
         else:
-            whole_service.serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+            blob_service.serve(turn, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
         board_refusals.refuse(turn, device, asked, error, answers=True)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from starling.coordinator.boards import whole_service
+from starling.coordinator.boards import blob_service
 from starling.coordinator.chain.node.node import StoreBlock
 from starling.coordinator.machine import RestoredState
 from starling.coordinator.step.effects import (
@@ -375,7 +375,7 @@ def test_chunk_request_for_a_large_model_is_served_whole(
     boards: list[FixtureBoard],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(whole_service, "DELTA_DIMENSION_MAX", 3)
+    monkeypatch.setattr(blob_service, "DELTA_DIMENSION_MAX", 3)
     with_version_1(world, boards)
     wanted, held = (world.models[version].digests().training for version in (1, 0))
 
