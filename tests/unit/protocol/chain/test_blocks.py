@@ -181,13 +181,16 @@ def test_signature_of_one_kind_never_passes_for_another() -> None:
     ],
 )
 def test_certificates_extras_come_back(extras: tuple[int, ...]) -> None:
-    certificate = replace(CERTIFICATE, extras=extras)
+    signatures, voters = (bytes(64),) * len(extras), (1 << len(extras)) - 1
+    certificate = replace(
+        CERTIFICATE, voters=voters, signatures=signatures, extras=extras
+    )
     assert (
         blocks.CERTIFICATE.unpack(blocks.CERTIFICATE.pack(certificate)) == certificate
     )
 
 
-@pytest.mark.parametrize("extras", [[3, -4], [UINT_MAX, 1], [], [-1]])
+@pytest.mark.parametrize("extras", [[3, -4, 0], [UINT_MAX, 1, 0], [], [-1, 1, 1]])
 def test_certificate_with_an_extra_out_of_range_is_refused(extras: list[int]) -> None:
     fields = msgpack.unpackb(blocks.CERTIFICATE.pack(CERTIFICATE))
     with pytest.raises((DecodeError, LimitError)):
