@@ -76,6 +76,7 @@ def test_statuses_in_another_name_cost_who_says_them_what_votes_cost(
     member, now_s = council.members[0], council.now_s + 60.0
     said = member.state.ledger.heard[KEYS[1].public]
     member.effects.clear()
+    payload = b""
     for number in range(int(peer_quota.SIGNATURES_BURST) + 10):
         forged = replace(said, counter=said.counter + 1 + number)
         payload = gossip_messages.wrap_status(forged)
