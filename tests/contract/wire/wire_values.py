@@ -193,14 +193,18 @@ _headers = st.builds(
     *(5 * [digests]),
     upto(genesis.VALIDATORS_MAX - 1),
 )
-_certificates = st.builds(
-    blocks.Certificate,
-    heights,
-    upto(blocks.ROUND_MAX),
-    digests,
-    upto((1 << genesis.VALIDATORS_MAX) - 1),
-    tuples(signatures, 4, 1),
-    tuples(counts, 4, 1),
+_certificates = st.sets(
+    upto(genesis.VALIDATORS_MAX - 1), min_size=1, max_size=4
+).flatmap(
+    lambda voters: st.builds(
+        blocks.Certificate,
+        heights,
+        upto(blocks.ROUND_MAX),
+        digests,
+        st.just(sum(1 << voter for voter in voters)),
+        tuples(signatures, len(voters), len(voters)),
+        tuples(counts, len(voters), len(voters)),
+    )
 )
 _ppm = upto(message_bodies.PPM, -message_bodies.PPM)
 _scores = tuples(st.builds(update_scores.UpdateScore, _ppm, _ppm), 12, 1)
