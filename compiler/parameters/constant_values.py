@@ -18,6 +18,8 @@ _CLOSE = 1e-4
 _EQUATIONS_MIN = 4
 """Beyond the numbers that are fitted; each holds by chance once in ten thousand."""
 _WINDOW_MIN = 8
+_DEGREES_MAX, _PLACES_MAX = 32, 4096
+"""Of a basis of polynomials."""
 _SAMPLE = 64
 """Columns that are looked at before all are."""
 _SPREAD_MAX = 16
@@ -68,6 +70,27 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     if not ramps and straight[telling].all():
         return False
     return bool((len(middle) - 1) * int(telling.sum()) >= _EQUATIONS_MIN)
+
+
+def polynomials(value: Array) -> bool:
+    """Powers or other polynomials of evenly spaced places, as many as they are high.
+
+    Places beyond the degrees are what tells: a trend of N-BEATS, a Legendre basis.
+    """
+    if value.ndim != 2:
+        return False
+    lines = value.astype(np.float64)
+    tall = lines if len(lines) > lines.shape[1] else lines.T
+    places, degrees = tall.shape
+    spare = (places - degrees) * degrees
+    if degrees < 2 or degrees > _DEGREES_MAX or spare < _EQUATIONS_MIN:
+        return False
+    if places > _PLACES_MAX or np.linalg.matrix_rank(tall) < degrees:
+        return False
+    grid = np.linspace(-1.0, 1.0, places)
+    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(grid, degrees - 1))
+    off = np.abs(tall - basis @ (basis.T @ tall)).max(axis=0)
+    return bool((off <= _CLOSE * np.abs(tall).max(axis=0)).all())
 
 
 def window(value: Array) -> bool:
