@@ -46,6 +46,8 @@ _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _FACTORS = frozenset({"Div", "Mul"})
 _OWNED = frozenset({"Pow", "Where"})
 """Operators of which every input may be a parameter that a module names."""
+_PROBES = 8
+"""Values of a tensor that are looked for a second time."""
 _JOINING = frozenset({"Concat", "Max", "Min", "Sum"})
 """Operators whose constants may be weights, but are often numbers, too."""
 
@@ -286,7 +288,11 @@ def told_apart(
       tensors: Name to value of each tensor of the file.
     """
     lines = []
-    computed = [name for name in weights if not told.moved(name)]
+    computed = [
+        name
+        for name in weights
+        if not told.moved(name) or _doubled(name, told, tensors[name])
+    ]
     if computed:
         each = [f"{', '.join(told.parents(name))} (now {name})" for name in computed]
         lines.append(
@@ -310,6 +316,17 @@ def told_apart(
             "away (export with optimize=False to see them)"
         )
     return tuple(lines)
+
+
+def _doubled(name: str, told: ExporterMetadata, value: Array) -> bool:
+    """True if the values of one parameter were joined with themselves."""
+    if name in told.kinds or len(told.parents(name)) != 1:
+        return False
+    numbers = value[value != 0.0]
+    if constant_tensors.alike(numbers):
+        return False
+    probes = numbers[:: max(1, numbers.size // _PROBES)]
+    return all(np.count_nonzero(numbers == probe) > 1 for probe in probes)
 
 
 def _owner(name: str) -> str:

@@ -278,6 +278,20 @@ def test_parameter_that_was_computed_away_is_named() -> None:
     assert "conv.weight (now w)" in line
 
 
+@pytest.mark.parametrize("steps", [["cat"], ["expand", "view"]], ids=str)
+def test_parameter_whose_values_stand_more_than_once_is_named(steps: list[str]) -> None:
+    kinds = {"table": "PARAMETER", "mean": "BUFFER"}
+    proto = declared(_scaled(), kinds, {"w": ["table", *steps]})
+    twice = np.tile(weight(RNG, 2, 3), (2, 1))
+    for tensor in proto.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(twice, "w"))
+
+    notes = compile_model(proto, loss="mse").notes
+
+    assert any("table (now w) in advance" in line for line in notes)
+
+
 def test_parameter_that_was_turned_round_keeps_its_name_for_patterns() -> None:
     proto = declared(
         _scaled(b=weight(RNG, 3)),
