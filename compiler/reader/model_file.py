@@ -26,6 +26,7 @@ from starling.compiler.rewrite.frontends.distance_scans import unrolled
 from starling.compiler.rewrite.frontends.function_inlining import inlined
 from starling.compiler.rewrite.frontends.quantised_models import dequantised
 from starling.compiler.rewrite.frontends.sequences import without_sequences
+from starling.compiler.rewrite.frontends.unpooling import unpooled
 from starling.compiler.rewrite.lowering import lowered
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
 
@@ -58,7 +59,7 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
         proto = with_external_tensors(proto, model.parent, MODEL_BYTES_MAX)
     proto = unrolled(inlined(_with_shapes(proto), NODES_MAX))
     _check_form(proto, branches=True)
-    proto = without_sequences(decided(proto))
+    proto = unpooled(without_sequences(decided(proto)))
     _check_form(proto)
     proto = hoisted(shortened(proto))
     names = written(proto)
