@@ -12,7 +12,11 @@ import numpy as np
 
 from starling.compiler.autodiff.rules import RULES, steps
 from starling.compiler.ir.network import Array, NetworkNode
-from starling.compiler.parameters import constant_tensors, survey_notes
+from starling.compiler.parameters import (
+    constant_tensors,
+    constant_values,
+    survey_notes,
+)
 from starling.compiler.parameters.exporter_fixups import exporters_own
 from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
@@ -181,7 +185,7 @@ class _Judge:
         self._sheet = sheet
         self._told = told
         self._layers = _at_layers(sheet)
-        self._around = constant_tensors.around_input(
+        around = constant_tensors.around_input(
             sheet.nodes,
             sheet.tensors,
             sheet.entry,
@@ -190,6 +194,10 @@ class _Judge:
         )
         read = [n for n in sheet.nodes if n.kind in _RECURRENT]
         self._recurrent = {name for node in read for name in node.inputs}
+        floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
+        turning = constant_values.rotations(floats) if told is None else ()
+        self._placed = dict.fromkeys(turning, "a rotation")
+        self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
@@ -222,8 +230,8 @@ class _Judge:
             return self._declared(name, self._told)
         if self._number(name, value):
             return _NUMBER
-        if name in self._around:
-            return constant_tensors.AROUND_INPUT
+        if name in self._placed:
+            return self._placed[name]
         by_name = ""
         if name not in self._lone_biases:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)

@@ -266,6 +266,31 @@ def test_tensor_that_no_parameter_was_made_into_is_a_filler() -> None:
     assert bundle.notes == ()
 
 
+@pytest.mark.parametrize("turned", [True, False])
+def test_cosines_and_sines_of_the_same_angles_are_constants(*, turned: bool) -> None:
+    angles = RNG.random((3, 4)).astype(np.float32)
+    tensors = {
+        "c": np.cos(angles),
+        "s": np.sin(angles if turned else angles + 0.1),
+        "gain": np.ones((3, 4), np.float32),
+        "offset": np.zeros((3, 4), np.float32),
+        "w": weight(RNG, 4, 4),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["q"]),
+        node("Mul", ["q", "c"], ["a"]),
+        node("Mul", ["q", "s"], ["b"]),
+        node("Add", ["a", "b"], ["r"]),
+        node("Mul", ["r", "gain"], ["g"]),
+        node("Add", ["g", "offset"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, tensors, (3, 4), (3, 4)), loss="mse")
+
+    kept = [] if turned else ["c", "s"]
+    assert _trained(bundle) == [*kept, "gain", "offset", "w"]
+
+
 def test_parameter_that_was_computed_away_is_named() -> None:
     proto = declared(
         _scaled(),
