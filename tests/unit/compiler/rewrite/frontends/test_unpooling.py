@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from starling.compiler import compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.rewrite.frontends.unpooling import unpooled
 from starling.protocol.model.training_bundle import INFER
 from tests.unit.compiler.small_models import build, node, weight
@@ -39,7 +40,7 @@ def _written_out(**changes: list[int]) -> onnx.ModelProto:
     for name, values in _WHOLE.items():
         found = np.array(changes.get(name, values), np.int64)
         tensors[name] = found[0] if name in ("area", "channels") else found
-    tile = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    tile: dict[str, Attribute] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
         node("Shape", ["x"], ["batch"], end=1, start=0),
         node("Squeeze", ["batch"], ["n"]),
