@@ -46,7 +46,7 @@ def _written_out(**changes: list[int]) -> onnx.ModelProto:
         node("Squeeze", ["batch"], ["n"]),
         node("Conv", ["x", "w"], ["c"]),
         node("Relu", ["c"], ["r"]),
-        node("MaxPool", ["r"], ["p", "i"], **tile),
+        node("MaxPool", ["r"], ["p", "i"], "", **tile),
         node("MaxPool", ["r"], ["q", "all"], kernel_shape=[1, 1], strides=[1, 1]),
         node("Slice", ["all", "starts", "ends", "axes"], ["first"]),
         node("Sub", ["i", "first"], ["inside"]),
