@@ -204,7 +204,7 @@ class _Paths:
         return list(dict.fromkeys(found))
 
     def _low_rank(self, name: str) -> str | None:
-        """What two thin matrices in turn are applied to; "" for nothing but them."""
+        """Value to which two thin matrices are applied; "" if they stand alone."""
         inner, second = self._products.get(name, ("", None))
         source, first = self._products.get(inner, ("", None))
         if inner in self._weights:

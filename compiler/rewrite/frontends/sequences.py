@@ -51,7 +51,7 @@ def without_sequences(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Followed:
-    """What every sequence of a model holds, node after node."""
+    """Contents of every sequence of a model, node after node."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self._graph = proto.graph
