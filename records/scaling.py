@@ -28,6 +28,8 @@ _SPREADS = 2.0
 _SCALE_MAX = 1e8
 REACH_MAX = 100.0
 """Of an input as the model is fed it; beyond, steps that fit the others overshoot."""
+REACH_MIN = 1e-3
+"""Of the largest input; below, a model stays where it began."""
 _PIECE_ROWS = 4096
 Bounds = tuple[float, float]
 
@@ -73,17 +75,19 @@ def with_scales(
 
 
 def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
-    """Notes about inputs that are far from 1 as the model is fed them: one at most."""
+    """Notes about inputs that are far from 1 as fed, or all the same: one at most."""
     if records.x.ndim != 2 or records.x.dtype.kind != "f" or not len(training):
         return []
     reach = np.zeros(records.x.shape[1])
+    differs = False
     for start in range(0, len(training), _PIECE_ROWS):
         rows = records.x[training[start : start + _PIECE_ROWS]]
         fed = np.abs(scaled_inputs(rows, records.preprocessing))
         reach = np.fmax(reach, fed.max(axis=0))
+        differs = differs or bool((rows != records.x[training[0]]).any())
     place = int(reach.argmax())
     if not reach[place] > REACH_MAX:
-        return []
+        return _too_little(float(reach[place]), differs=differs)
     name, table = f"input {place + 1}", records.table
     if table is not None and table.columns:
         name = _numbered(table)[place][1]
@@ -93,6 +97,18 @@ def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
         f"{shown} {reach[place]:.4g}, the least of the inputs {reach.min():.4g}: "
         "training may diverge, and pay a budget for nothing; declare --bounds, or "
         "scale the data to about 1"
+    ]
+
+
+def _too_little(reach: float, *, differs: bool) -> list[str]:
+    if not differs:
+        return ["no input differs between records: there is nothing to learn from"]
+    if reach >= REACH_MIN:
+        return []
+    return [
+        f"no input reaches more than {reach:.3g}: steps of the usual size learn "
+        "nothing from it, and pay a budget all the same; declare --bounds, or scale "
+        "the data to about 1"
     ]
 
 

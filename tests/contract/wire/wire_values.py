@@ -30,6 +30,7 @@ from starling.protocol.learning import (
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import (
+    chunk_deltas,
     chunks,
     enrolment_messages,
     envelope,
@@ -280,6 +281,14 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "ENVELOPE": _envelopes,
     "SEALED": _sealed,
     "CHUNK": _chunks,
+    "CHUNK_DELTA": st.builds(
+        chunk_deltas.ChunkDelta,
+        digests,
+        st.integers(1, 1 << 28),
+        upto(4096),
+        st.binary(min_size=1, max_size=80),
+        digests,
+    ),
     "MODEL_DIGESTS": _models,
     "TASK": _tasks,
     "DEVICE_STATE": st.builds(
@@ -327,6 +336,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         message_bodies.ChunkRequest,
         digests,
         tuples(upto(1 << 20), message_bodies.CHUNK_REQUEST_MAX, 1),
+        tuples(digests, 1),
     ),
     "HEALTH_REQUEST": st.builds(health_messages.HealthRequest, _devices),
     "HEALTH_REPORT": st.builds(
