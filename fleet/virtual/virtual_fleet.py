@@ -17,10 +17,10 @@ from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.coordinator_point import held_out_loss
 from starling.fleet.monitor.run_snapshot import DevicePoint, RunEvent, RunSnapshot
 from starling.fleet.virtual import fleet_snapshot
-from starling.fleet.virtual.board_population import BoardPopulation
 from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.fleet_boards import FleetBoards
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.stored_blobs import StoredBlobs
 from starling.fleet.virtual.version_log import Metrics, VersionLog
@@ -96,7 +96,7 @@ class VirtualFleet:
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)
         self.blobs = StoredBlobs(self.coordinators)
-        self.boards = BoardPopulation(
+        self.boards = FleetBoards(
             self.shape,
             roster,
             self.agenda,

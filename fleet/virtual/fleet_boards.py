@@ -25,7 +25,7 @@ _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 
 @dataclass
-class BoardPopulation:
+class FleetBoards:
     """All boards; each is made when it first wakes.
 
     Attributes:
