@@ -47,9 +47,10 @@ def found_in(root: Path) -> Iterator[MediaFile]:
     """Pictures and WAV files, one or two folders deep, in order of name."""
     known = (*pictures.SUFFIXES, *sound.SUFFIXES)
     for folder, below, names in os.walk(root):
-        below.sort()
         parts = Path(folder).relative_to(root).parts
-        if len(parts) not in (1, 2) or any(part.startswith(".") for part in parts):
+        # Nothing deeper is looked at, however much there is.
+        below[:] = sorted(name for name in below if name[0] != "." and len(parts) < 2)
+        if not parts:
             continue
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in known:

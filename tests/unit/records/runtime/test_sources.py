@@ -1,9 +1,11 @@
 """What a path holds, and what is wrong with it."""
 
+import os
 import wave
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.runtime import pictures
+from starling.records.runtime.media_files import found_in
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import BLOCK_BYTES, read_source
 
@@ -102,6 +105,26 @@ def test_pictures_two_folders_deep_belong_to_boards(tmp_path: Path) -> None:
 
     assert found.boards is not None
     assert found.boards.names == ("hall", "yard")
+
+
+def test_what_lies_deeper_than_two_folders_is_not_walked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pgm(tmp_path / "north/fox/a.pgm")
+    pgm(tmp_path / "north/fox/deep/deeper/b.pgm")
+    walked = list[str]()
+
+    def listed(folder: str) -> Any:  # noqa: ANN401 - os.scandir's own iterator
+        walked.append(Path(folder).name)
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", listed)
+
+    found = [file.shown for file in found_in(tmp_path)]
+
+    assert found == ["fox/a.pgm"]
+    assert walked[-1] == "fox"
 
 
 def test_png_in_colours_has_three_channels(tmp_path: Path) -> None:
