@@ -17,7 +17,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records import sound
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError, refuse_unprintable
+from starling.records.errors import DataError, counted, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
 from starling.records.runtime.pictures import HEAD_BYTES_MAX, file_start
@@ -84,7 +84,7 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
 
 def _size(record: NDArray[Any]) -> str:
     if record.ndim == 2:
-        return f"{record.shape[1]:,} samples on {record.shape[0]} channels"
+        return f"{record.shape[1]:,} samples on {counted(record.shape[0], 'channel')}"
     channels, height, width = record.shape
     kind = "grey" if channels == 1 else "in colours"
     return f"{width} x {height} pixels {kind}"
