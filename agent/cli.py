@@ -19,7 +19,12 @@ from starling.protocol.learning.local_optimiser import (
 )
 from starling.service import install_verb
 from starling.service.arguments import HOME_VARIABLE, command, home_of
-from starling.service.log_lines import add_log_format, use_log_format
+from starling.service.log_lines import (
+    add_log_format,
+    add_verbosity,
+    use_log_format,
+    use_verbosity,
+)
 from starling.service.span_file import add_spans, use_spans
 from starling.service.unit_files import ServiceKind, is_installed
 
@@ -76,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     running = _verb(verbs, "run", _run, "take part, until stopped")
     add_log_format(running)
+    add_verbosity(running)
     add_spans(running)
     counting = _verb(
         verbs, "recount", _recount, "count all that is known, after a loss or a move"
@@ -261,6 +267,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
     use_log_format(arguments)
+    use_verbosity(arguments)
     use_spans(arguments)
     return run(AgentHome(home_of(arguments)))
 

@@ -1,12 +1,12 @@
 """The peer of `own_data`: Flower's scikit-learn quickstart on the same table.
 
-Its environment (`pip install 'flwr[simulation]' scikit-learn`) is one of its own, so its
-interpreter runs this file. The apps are the quickstart's in shape: each client fits a
-linear model for one epoch a round (here of numbers, `SGDRegressor`), the server takes the
-mean (FedAvg), and `run_simulation` has Ray run the clients. What the table needs beyond
-it is the same as at Starling: a tenth is held out, the rest dealt out over the clients,
-and scales are measured over all of it. There is no privacy, no signature and no proof, and
-the weights are written as `.npz`.
+Its environment (`pip install 'flwr[simulation]' scikit-learn`) is one of its own, so
+its interpreter runs this file. The apps are the quickstart's in shape: each client fits
+a linear model for one epoch a round (here of numbers, `SGDRegressor`), the server takes
+the mean (FedAvg), and `run_simulation` has Ray run the clients. What the table needs
+beyond it is the same as at Starling: a tenth is held out, the rest dealt out over the
+clients, and scales are measured over all of it. There is no privacy, no signature and
+no proof, and the weights are written as `.npz`.
 """
 
 import importlib
@@ -54,7 +54,7 @@ def regressor(weights: list[Reals]) -> SGDRegressor:
     return model
 
 
-@client_app.train()
+@client_app.train()  # type: ignore[untyped-decorator] # flwr is not installed here
 def train(message: Message, context: Context) -> Message:
     """One epoch on the client's part."""
     place = int(context.node_config["partition-id"])
@@ -72,7 +72,7 @@ def server(path: str, rounds: int, out: str) -> ServerApp:
     """Leaves the weights and their R2 on the records that were held out."""
     app = ServerApp()
 
-    @app.main()
+    @app.main()  # type: ignore[untyped-decorator] # as above
     def main(grid: Grid, context: Context) -> None:
         x, y = standardised(path)[2:]
         start = ArrayRecord([np.zeros(x.shape[1]), np.zeros(1)])

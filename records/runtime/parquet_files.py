@@ -167,8 +167,8 @@ class ParquetTable:
         raise DataError(_OTHER.format(kind=kind), file=self._file, column=name)
 
     def _text_types(self) -> list[Any]:
-        known = ("string", "large_string", "string_view")
-        return [make() for name in known if (make := getattr(self._pyarrow, name, 0))]
+        library = self._pyarrow
+        return [library.string(), library.large_string(), library.string_view()]
 
     def _column(self, batch: Any, name: str) -> Any:  # noqa: ANN401 - as above
         found = batch.column(batch.schema.get_field_index(name))
