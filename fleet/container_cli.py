@@ -4,13 +4,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from starling.firmware_profiles.board_detection import AUTO, choose
 from starling.fleet.containers.compose_plan import (
     DEFAULT_IMAGE,
     DEFAULT_PROJECT,
     ContainerPlan,
     check_project,
+    limits_of,
     logs_words,
 )
 from starling.protocol.errors import (
@@ -36,6 +39,7 @@ there are, and waits until every device is enrolled and new versions become fina
 _UP_EXAMPLES = """\
   starling fleet up
   starling fleet up --devices 20 --coordinators 4
+  starling fleet up --devices 4 --boards-per-device 5 --board zero2w
   starling fleet up --devices 20 --no-wait --json
 """
 _DOWN = """\
@@ -61,6 +65,7 @@ _CHAOS_EXAMPLES = """\
   starling fleet chaos 'board 3 loses power at 10s; boards 20 % leave from 10s to 30s'
   starling fleet chaos 'board 2 pauses from 5s to 60s'
   starling fleet chaos 'link of board 4 drops 100 % from 5s to 65s'
+  starling fleet chaos 'link of board 2 carries 64 kbit/s; link of board 3 drops 5 %'
   starling fleet chaos 'kill coordinator 2 at 5s; restart coordinator 2 at 20s'
   starling fleet chaos 'partition 1 2 | 3 4 from 5s to 20s; coordinator 4 lies from 25s'
 """
@@ -104,11 +109,24 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         help=f"on this machine (default {DEFAULT_IMAGE})",
     )
     up.add_argument(
+        "--boards-per-device",
+        type=int,
+        default=plan.boards,
+        metavar="N",
+        help=f"boards in each container, each with a home and data of its own (default "
+        f"{plan.boards})",
+    )
+    up.add_argument(
+        "--board",
+        default=AUTO,
+        metavar="PROFILE",
+        help="have each board the memory and processors of a profile, such as zero2w",
+    )
+    up.add_argument(
         "--memory",
         type=int,
-        default=plan.memory_mb,
         metavar="MIB",
-        help=f"limit of each device (default {plan.memory_mb})",
+        help=f"limit of each board (default the profile's, else {plan.memory_mb})",
     )
     up.add_argument(
         "--between",
@@ -135,7 +153,7 @@ def _add_logs(logs: argparse.ArgumentParser) -> None:
         "services",
         nargs="*",
         metavar="SERVICE",
-        help="setup, server, broker, coordinator-N, device",
+        help="setup, server, links, broker, coordinator-N, device",
     )
     logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     logs.add_argument(
@@ -192,16 +210,10 @@ def _up(options: argparse.Namespace) -> int:
     )
     from starling.fleet.runtime.containers.docker_engine import DockerEngine
 
-    plan = ContainerPlan(
-        options.devices,
-        options.coordinators,
-        options.project,
-        options.image,
-        options.memory,
-        options.between,
-    )
+    plan = asked_plan(options)
     fleet = ContainerFleet(DockerEngine(), plan.project)
-    _say(f"starting {plan.devices} devices; coordinators: {plan.coordinators}")
+    each = f" of {plan.boards} boards each" if plan.boards > 1 else ""
+    _say(f"starting {plan.devices} devices{each}; coordinators: {plan.coordinators}")
     start(fleet, plan)
     if options.no_wait:
         now = fleet.progress(fleet.rows())
@@ -211,6 +223,30 @@ def _up(options: argparse.Namespace) -> int:
     said = "started" if options.no_wait else "it learns"
     _show(options, document | now.document(), f"{said}: {now.text}")
     return EXIT_DONE
+
+
+def asked_plan(options: argparse.Namespace) -> ContainerPlan:
+    """The fleet that is asked for.
+
+    Raises:
+      ConfigError: If docker would not take it, or there is no such profile.
+    """
+    from starling.firmware_profiles.catalog import catalog
+
+    plan = ContainerPlan(
+        options.devices,
+        options.coordinators,
+        options.project,
+        options.image,
+        between_s=options.between,
+        boards=options.boards_per_device,
+    )
+    if options.board != AUTO:
+        profile = choose(catalog(), options.board, "", 1, 1)
+        memory_mb, cpus = limits_of(profile)
+        plan = replace(plan, memory_mb=memory_mb, cpus=cpus, profile=profile.name)
+    memory_mb = plan.memory_mb if options.memory is None else options.memory
+    return replace(plan, memory_mb=memory_mb)
 
 
 def _down(options: argparse.Namespace) -> int:

@@ -11,13 +11,6 @@ import struct
 import time
 from collections.abc import Callable
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from starling.broker.link_events import (
     AckToken,
     Delivered,
@@ -28,8 +21,17 @@ from starling.broker.link_events import (
     ServerTls,
     TlsFiles,
 )
+from starling.broker.module_stand_in import stand_in
 from starling.broker.publish_packet import PublishPacket, read_publish
 from starling.protocol.wire.trace_context import TRACEPARENT
+
+with stand_in("urllib.request", unless="socks"):
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+    from paho.mqtt.subscribeoptions import SubscribeOptions
 
 CONNECT_ERRORS = (OSError, ValueError)
 """What an attempt to connect can raise: network, name resolution, TLS, files."""

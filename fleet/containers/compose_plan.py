@@ -6,8 +6,10 @@ that they speak of is `compose.yaml` beside this module.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from starling.firmware_profiles.board_detection import AUTO
+from starling.firmware_profiles.board_profile import Profile
 from starling.protocol.errors import ConfigError
 
 DEVICES_MAX = 500
@@ -20,11 +22,17 @@ DEFAULT_PROJECT = "starling"
 DEFAULT_IMAGE = "starling:dev"
 BROKER = "broker"
 DEVICE = "device"
-DEVICE_HOME = "/var/lib/starling/home"
-"""Of the agent, in each device's own volume."""
+LINKS = "links"
+"""Service between devices and the broker."""
+NETWORK = "boards"
+"""Of the devices."""
+BOARDS_PER_DEVICE_MAX = 50
+AGENT_MB = 64
+"""Memory of an agent beside its trainer's, in MiB: twice what one at rest has."""
+_DEVICE_HOME = "/var/lib/starling/home"
 ORDERS_FOLDER = "/srv/fleet/orders"
 """Of coordinators that do wrong as they are ordered, in the volume that they share."""
-_SERVERS = ("setup", "server", BROKER)
+_SERVERS = ("setup", "server", LINKS, BROKER)
 _PROFILE = "four"
 _PROJECT_FORM = r"[a-z0-9][a-z0-9_-]{0,62}"
 _IMAGE_FORM = r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}"
@@ -40,8 +48,11 @@ class ContainerPlan:
       coordinators: 1, or 4 of which three decide.
       project: Compose's name for the fleet; containers and volumes begin with it.
       image: Name of the image, which is on this machine.
-      memory_mb: Limit of each device's memory in MiB.
+      memory_mb: Limit of each board's memory in MiB; a device has it once for each.
       between_s: Least time between two updates of a device, in s.
+      boards: How many boards run in each device, in [1, `BOARDS_PER_DEVICE_MAX`].
+      cpus: Processors that each board may use.
+      profile: The boards' profile, or auto.
     """
 
     devices: int = 5
@@ -50,6 +61,9 @@ class ContainerPlan:
     image: str = DEFAULT_IMAGE
     memory_mb: int = 256
     between_s: float = 5.0
+    boards: int = 1
+    cpus: float = 0.5
+    profile: str = AUTO
 
     def __post_init__(self) -> None:
         """Refuses what docker would not take, or take for something else.
@@ -70,6 +84,9 @@ class ContainerPlan:
             raise ConfigError(detail, key="--between")
         if re.fullmatch(_IMAGE_FORM, self.image) is None:
             raise ConfigError("is no name of an image", key="--image")
+        if not 1 <= self.boards <= BOARDS_PER_DEVICE_MAX:
+            detail = f"takes 1 to {BOARDS_PER_DEVICE_MAX}"
+            raise ConfigError(detail, key="--boards-per-device")
         check_project(self.project)
 
     @property
@@ -78,9 +95,17 @@ class ContainerPlan:
         return {
             "COORDINATORS": str(self.coordinators),
             "STARLING_IMAGE": self.image,
-            "DEVICE_MEMORY": f"{self.memory_mb}m",
+            "DEVICE_MEMORY": f"{self.memory_mb * self.boards}m",
+            "DEVICE_CPUS": f"{self.cpus * self.boards:g}",
             "BETWEEN_S": f"{self.between_s:g}",
+            "BOARDS_PER_DEVICE": str(self.boards),
+            "BOARD_PROFILE": self.profile,
         }
+
+    @property
+    def boards_in_all(self) -> int:
+        """Number of boards that the fleet is to have."""
+        return self.devices * self.boards
 
 
 def check_project(name: str) -> None:
@@ -143,6 +168,24 @@ def logs_words(
     words = (*_compose(project, file, four=True), "logs", "--no-color")
     ended = (*words, "--tail", str(tail), *(["--follow"] if follow else []))
     return (*ended, *services)
+
+
+def limits_of(profile: Profile) -> tuple[int, float]:
+    """Memory in MiB and processors that a board of some profile gets.
+
+    The trainer has what the profile lets it have, and the agent its own beside it.
+    """
+    return profile.trainer_memory_mb + AGENT_MB, float(profile.threads)
+
+
+def within(plan: ContainerPlan, processors: int) -> ContainerPlan:
+    """The same plan on a machine with so many processors; docker refuses more."""
+    return replace(plan, cpus=min(plan.cpus, processors / plan.boards))
+
+
+def device_home(board: int) -> str:
+    """Home of one of a device's boards, by its number from 1, in its own volume."""
+    return _DEVICE_HOME if board == 1 else f"{_DEVICE_HOME}-{board}"
 
 
 def coordinator_service(number: int) -> str:

@@ -5,7 +5,8 @@ one machine or virtual boards can do is refused with the reason, before it begin
 
 Coordinators that lie, speak late or are cut off from each other do so as they are
 ordered: their containers run `fleet.runtime.faults.byzantine_coordinator`, and an order
-is a file in the volume that they share.
+is a file in the volume that they share. Links are made late, narrow or lossy by the
+service that stands between devices and broker, in the same way.
 """
 
 import json
@@ -16,10 +17,13 @@ from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.containers.compose_plan import (
     BROKER,
     DEVICE,
+    LINKS,
+    NETWORK,
     ORDERS_FOLDER,
     coordinator_service,
 )
 from starling.fleet.timeline.board_faults import (
+    LINK_KINDS,
     BoardFault,
     BoardFaultKind,
     board_faults,
@@ -35,6 +39,7 @@ from starling.fleet.timeline.fault_timeline import (
     timeline,
     transitions,
 )
+from starling.fleet.timeline.link_shape import LinkOrders, link_orders
 from starling.protocol.errors import ConfigError
 
 _BY_DOCKER = frozenset({FaultKind.KILL, FaultKind.RESTART})
@@ -82,7 +87,7 @@ class ContainerAction:
 
     Attributes:
       deed: What.
-      service: To which service's container; of orders, to any coordinator's.
+      service: To which service's container; of a coordinator's orders, to any of them.
       number: Which of that service, from 1.
       standing: Orders to hand over, by service; none for any other deed.
     """
@@ -90,7 +95,7 @@ class ContainerAction:
     deed: ContainerVerb
     service: str
     number: int = 1
-    standing: tuple[tuple[str, FaultOrders], ...] = ()
+    standing: tuple[tuple[str, FaultOrders | LinkOrders], ...] = ()
 
     def words(self, container: str, project: str) -> tuple[str, ...]:
         """Words after `docker`; an order's text goes to standard input.
@@ -100,7 +105,7 @@ class ContainerAction:
             has the volume.
           project: Name of the fleet.
         """
-        network = f"{project}_default"
+        network = f"{project}_{NETWORK}"
         match self.deed:
             case ContainerVerb.DISCONNECT:
                 return ("network", "disconnect", "--force", network, container)
@@ -177,6 +182,10 @@ class ChaosPlan:
             deed = ContainerVerb.KILL if fault.kills else ContainerVerb.RESTART
             return (ContainerAction(deed, BROKER),)
         if isinstance(fault, BoardFault):
+            if fault.kind in LINK_KINDS and not _is_cut(fault):
+                shapes = link_orders(self.board_faults, moment.at_s)
+                given = ((LINKS, shapes),)
+                return (ContainerAction(ContainerVerb.ORDER, LINKS, standing=given),)
             return tuple(
                 ContainerAction(deed, DEVICE, board)
                 for board in fault.boards
@@ -211,6 +220,11 @@ class ChaosPlan:
         return (*found, ContainerVerb.START)
 
 
+def _is_cut(fault: BoardFault) -> bool:
+    """True for a link that drops all, which docker does."""
+    return fault.kind is BoardFaultKind.DROP and fault.amount >= 1.0
+
+
 def chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
     """Reads a timeline for a fleet in containers.
 
@@ -241,12 +255,6 @@ def _chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
         board_faults(text, devices),
         broker_faults(text, 1),
     )
-    for fault in found.board_faults:
-        if fault.kind is BoardFaultKind.DROP and fault.share < 1.0:
-            raise ConfigError(
-                "a container's link is one encrypted stream, of which no share can be "
-                "lost: cut it with 'drops 100 %', or take starling fleet run --virtual"
-            )
     if not found.moments():
         raise ConfigError("has no entry")
     return found

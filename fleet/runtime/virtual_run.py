@@ -23,6 +23,8 @@ from starling.fleet.runtime.processes.home_setup import occupied
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.timeline.board_faults import (
+    LINK_KINDS,
+    LINKS_IN_CONTAINERS,
     BoardFault,
     BoardFaultKind,
     board_faults,
@@ -250,13 +252,16 @@ def _refuse_process_faults(plan: FleetPlan, faults: Sequence[BoardFault]) -> Non
     """Refuses what goes wrong with processes alone.
 
     Raises:
-      ConfigError: If a broker or a board's process is to stop.
+      ConfigError: If a broker or a board's process is to stop, or a link is to be late
+        or narrow.
     """
     if broker_faults(plan.fault, plan.brokers):
         raise ConfigError("a virtual fleet has no broker's process", key="--fault")
     if any(each.kind is BoardFaultKind.PAUSE for each in faults):
         detail = "a virtual board has no process that could pause; let it leave"
         raise ConfigError(detail, key="--fault")
+    if any(each.kind in LINK_KINDS - {BoardFaultKind.DROP} for each in faults):
+        raise ConfigError(LINKS_IN_CONTAINERS, key="--fault")
 
 
 def _settings(

@@ -3,7 +3,7 @@
 Times count from when the task is open. A board that loses power starts again at once
 from what its disk holds; one that leaves does so when it comes back; one that pauses
 stands still, with all that it has in memory. What a link drops is gone on its way, as
-behind a broker whose queue is full.
+behind a broker whose queue is full; a link may also be late, or narrow.
 """
 
 import re
@@ -31,6 +31,17 @@ class BoardFaultKind(Enum):
     LEAVE = "leave"
     PAUSE = "pause"
     DROP = "drop"
+    DELAY = "delay"
+    CARRY = "carry"
+
+
+LINK_KINDS = frozenset(
+    {BoardFaultKind.DROP, BoardFaultKind.DELAY, BoardFaultKind.CARRY}
+)
+LINK_DELAY_S_MAX = 60.0
+LINKS_IN_CONTAINERS = (
+    "a link is late or narrow between containers alone: starling fleet chaos"
+)
 
 
 _FORMS = {
@@ -47,8 +58,16 @@ _FORMS = {
         "boards A-B pause from Ts [to Ts]",
     ),
     BoardFaultKind.DROP: (
-        rf"links? of {_WHO} drops? (?P<share>\d{{1,3}}) ?%(?:{SPAN})?",
+        rf"links? of {_WHO} drops? (?P<amount>\d{{1,3}}) ?%(?:{SPAN})?",
         "link of board N drops P % [from Ts [to Ts]]",
+    ),
+    BoardFaultKind.DELAY: (
+        rf"links? of {_WHO} delays? (?P<amount>\d{{1,5}}) ?ms(?:{SPAN})?",
+        "link of board N delays Dms [from Ts [to Ts]]",
+    ),
+    BoardFaultKind.CARRY: (
+        rf"links? of {_WHO} carr(?:y|ies) (?P<amount>\d{{1,7}}) ?kbit/s(?:{SPAN})?",
+        "link of board N carries K kbit/s [from Ts [to Ts]]",
     ),
 }
 _VERBS = {
@@ -60,6 +79,10 @@ _VERBS = {
     "pauses": BoardFaultKind.PAUSE,
     "drop": BoardFaultKind.DROP,
     "drops": BoardFaultKind.DROP,
+    "delay": BoardFaultKind.DELAY,
+    "delays": BoardFaultKind.DELAY,
+    "carry": BoardFaultKind.CARRY,
+    "carries": BoardFaultKind.CARRY,
 }
 
 
@@ -72,7 +95,8 @@ class BoardFault:
       kind: What happens.
       boards: To whom, by number from 1, rising.
       until_s: When it ends; None for never, or for what has no end.
-      share: Of the messages that a link drops, in (0, 1].
+      amount: Of a link: the share of messages that it drops, in (0, 1]; how late it
+        is each way, in s; or how much it carries each way, in bit/s.
       who: Whom, as the timeline has it.
     """
 
@@ -80,7 +104,7 @@ class BoardFault:
     kind: BoardFaultKind
     boards: tuple[int, ...]
     until_s: float | None = None
-    share: float = 0.0
+    amount: float = 0.0
     who: str = ""
 
     def is_on(self, board: int, time_s: float) -> bool:
@@ -97,14 +121,22 @@ class BoardFault:
             BoardFaultKind.POWER: f"{self.who} lost power",
             BoardFaultKind.LEAVE: f"{self.who} {'leave' if many else 'leaves'}",
             BoardFaultKind.PAUSE: f"{self.who} {'pause' if many else 'pauses'}",
-            BoardFaultKind.DROP: f"the link of {self.who} drops {self.share:.0%}",
+            BoardFaultKind.DROP: f"the link of {self.who} drops {self.amount:.0%}",
+            BoardFaultKind.DELAY: f"the link of {self.who} is "
+            f"{1000 * self.amount:.0f} ms late",
+            BoardFaultKind.CARRY: f"the link of {self.who} carries "
+            f"{self.amount / 1000:.0f} kbit/s",
         }[self.kind]
 
     @property
     def end_text(self) -> str:
         """For people, as it ends."""
-        if self.kind is BoardFaultKind.DROP:
-            return f"the link of {self.who} drops nothing any more"
+        if self.kind in LINK_KINDS:
+            well = {
+                BoardFaultKind.DROP: "drops nothing any more",
+                BoardFaultKind.DELAY: "is in time again",
+            }.get(self.kind, "is as wide as before")
+            return f"the link of {self.who} {well}"
         if self.kind is BoardFaultKind.PAUSE:
             return f"{self.who} {'go' if len(self.boards) > 1 else 'goes'} on"
         return f"{self.who} {'are' if len(self.boards) > 1 else 'is'} back"
@@ -142,9 +174,8 @@ def _fault(entry: str, boards: int) -> BoardFault:
     if found is None:
         raise ValueError(f"expected '{shown}'")
     first, last, percent = found.groups()[:3]
-    since, until = (
-        found.groups()[-2:] if kind is BoardFaultKind.DROP else (found.groups()[3:5])
-    )
+    of_link = kind in LINK_KINDS
+    since, until = found.groups()[-2:] if of_link else found.groups()[3:5]
     named = (
         _share(int(percent), boards) if percent else board_range(first, last, boards)
     )
@@ -153,15 +184,28 @@ def _fault(entry: str, boards: int) -> BoardFault:
         kind,
         named,
         float(until) if until else None,
-        int(found["share"]) / 100 if kind is BoardFaultKind.DROP else 0.0,
+        _amount(kind, int(found["amount"])) if of_link else 0.0,
         f"{percent} % of the boards"
         if percent and len(named) > 1
         else boards_text(named),
     )
     check_end(fault)
-    if kind is BoardFaultKind.DROP and not 0.0 < fault.share <= 1.0:
-        raise ValueError("a link drops 1 to 100 %")
     return fault
+
+
+def _amount(kind: BoardFaultKind, number: int) -> float:
+    """The `amount` of a link's fault, from the number in the entry."""
+    if kind is BoardFaultKind.DROP:
+        if not 1 <= number <= 100:
+            raise ValueError("a link drops 1 to 100 %")
+        return number / 100
+    if kind is BoardFaultKind.DELAY:
+        if not 1 <= number <= 1000 * LINK_DELAY_S_MAX:
+            raise ValueError(f"a link is 1 to {1000 * LINK_DELAY_S_MAX:.0f} ms late")
+        return number / 1000
+    if not number:
+        raise ValueError("a link carries at least 1 kbit/s; 'drops 100 %' cuts it")
+    return 1000.0 * number
 
 
 def board_range(first: str, last: str | None, boards: int) -> tuple[int, ...]:
@@ -205,6 +249,24 @@ def is_away(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:
 
 def dropped_share(faults: Sequence[BoardFault], board: int, time_s: float) -> float:
     """Share of messages that a board's link loses, each way; of several the most."""
-    return max(
-        (each.share for each in faults if each.is_on(board, time_s)), default=0.0
-    )
+    return max(_amounts(faults, BoardFaultKind.DROP, board, time_s), default=0.0)
+
+
+def link_delay_s(faults: Sequence[BoardFault], board: int, time_s: float) -> float:
+    """Delay of a board's link each way, in s; of several the most."""
+    return max(_amounts(faults, BoardFaultKind.DELAY, board, time_s), default=0.0)
+
+
+def link_bit_s(faults: Sequence[BoardFault], board: int, time_s: float) -> float:
+    """Width of a board's link each way, in bit/s; of several the least, 0 for any."""
+    return min(_amounts(faults, BoardFaultKind.CARRY, board, time_s), default=0.0)
+
+
+def _amounts(
+    faults: Sequence[BoardFault], kind: BoardFaultKind, board: int, time_s: float
+) -> list[float]:
+    return [
+        each.amount
+        for each in faults
+        if each.kind is kind and each.is_on(board, time_s)
+    ]

@@ -24,6 +24,8 @@ BOARD_FORMS = (
     "boards P % leave from Ts [to Ts]",
     "boards A-B pause from Ts [to Ts]",
     "link of board N drops P % [from Ts [to Ts]]",
+    "link of board N delays Dms [from Ts [to Ts]]",
+    "link of board N carries K kbit/s [from Ts [to Ts]]",
     "boards A-B ATTACK from version V [to version W]",
 )
 """Of what `fleet.timeline.board_faults` and `fleet.attacks` read."""

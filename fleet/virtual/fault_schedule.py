@@ -129,7 +129,7 @@ class FaultSchedule:
                 (self._fleet.leave if away else self._fleet.come_back)(board - 1)
             case BoardFaultKind.DROP:
                 pass
-            case BoardFaultKind.PAUSE:
-                raise AssertionError("a virtual board has no process that could pause")
+            case BoardFaultKind.PAUSE | BoardFaultKind.DELAY | BoardFaultKind.CARRY:
+                raise AssertionError(f"a virtual board does not {kind.value}")
             case _:
                 assert_never(kind)

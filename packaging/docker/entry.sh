@@ -1,4 +1,4 @@
-# The parts of a fleet in containers: setup | server | broker | coordinator N | device
+# The parts of a fleet in containers: setup | server | links | broker | coordinator N | device
 set -eu
 FLEET=${FLEET_DIR:-/srv/fleet}
 ENROLMENT=${ENROLMENT_DIR:-/srv/enrolment}
@@ -8,6 +8,7 @@ BROKER_HOST=${BROKER_HOST:-broker}
 BROKER_PORT=${BROKER_PORT:-8883}
 ENROL_PORT=${ENROL_PORT:-8884}
 COORDINATORS=${COORDINATORS:-1}
+BOARDS=${BOARDS:-1}
 PYTHON=${PYTHON:-/usr/lib/starling/bin/python}
 
 setup() {
@@ -77,31 +78,83 @@ coordinator() {
     exec starling coordinator run --home "$FLEET/coordinator-$1"
 }
 
-device() {
-    until [ -f "$HOME_DIR/admission.json" ]; do
+home_of() {
+    # The first board's home has no number.
+    if [ "$1" = 1 ]; then echo "$HOME_DIR"; else echo "$HOME_DIR-$1"; fi
+}
+
+prepare() {
+    home=$1
+    until [ -f "$home/admission.json" ]; do
         # A coordinator that is about to start answers soon.
-        starling agent enrol --home "$HOME_DIR" --wait 60 --token - \
+        starling agent enrol --home "$home" --wait 60 --token - \
             <"$ENROLMENT/token" || sleep 2
     done
     # A demonstration learns now, and does not spread its budget over a month.
     sed -i -e 's/^period_days = .*/period_days = 0.0/' \
-        -e "s/^between_s = .*/between_s = ${BETWEEN_S:-0}/" "$HOME_DIR/agent.toml"
-    if [ ! -f "$HOME_DIR/data/shard.npz" ]; then
-        # Each device takes the first shard that nobody has.
+        -e "s/^between_s = .*/between_s = ${BETWEEN_S:-0}/" \
+        -e "s/^board = .*/board = \"${BOARD_PROFILE:-auto}\"/" "$home/agent.toml"
+    if [ ! -f "$home/data/shard.npz" ]; then
+        # Each board takes the first shard that nobody has.
         shard=0
         until mkdir "$ENROLMENT/shard-$shard" 2>/dev/null; do shard=$((shard + 1)); done
         count=$(ls "$TASK/shards" | wc -l)
-        cp "$TASK/shards/$((shard % count)).npz" "$HOME_DIR/data/shard.tmp"
-        mv "$HOME_DIR/data/shard.tmp" "$HOME_DIR/data/shard.npz"
+        cp "$TASK/shards/$((shard % count)).npz" "$home/data/shard.tmp"
+        mv "$home/data/shard.tmp" "$home/data/shard.npz"
     fi
-    exec starling agent run --home "$HOME_DIR"
+}
+
+board() {
+    # One of several: started again by this shell, as docker would.
+    prepare "$1"
+    stopping=
+    trap 'stopping=1; kill "$agent" 2>/dev/null || :' TERM
+    while :; do
+        starling agent run --home "$1" &
+        agent=$!
+        ended=0
+        wait "$agent" || ended=$?
+        if [ -n "$stopping" ]; then
+            wait "$agent" || :
+            exit 0
+        fi
+        # Wrong settings are not tried again.
+        [ "$ended" != 78 ] || exit 78
+        sleep 5
+    done
+}
+
+device() {
+    if [ "$BOARDS" = 1 ]; then
+        prepare "$HOME_DIR"
+        exec starling agent run --home "$HOME_DIR"
+    fi
+    running=
+    trap 'kill $running 2>/dev/null || :' TERM
+    for n in $(seq "$BOARDS"); do
+        board "$(home_of "$n")" &
+        running="$running $!"
+    done
+    # A signal ends one wait, and the next goes on until all boards have stopped.
+    until wait; do :; done
+}
+
+well() {
+    for n in $(seq "$BOARDS"); do
+        starling agent status --quiet --home "$(home_of "$n")"
+    done
 }
 
 case "$1" in
 setup) setup ;;
 server) server ;;
+links)
+    exec "$PYTHON" -m starling.fleet.runtime.containers.link_shaper \
+        "$FLEET/orders/links" "${SERVER_HOST:-server}" "$BROKER_PORT" "$ENROL_PORT"
+    ;;
 broker) exec starling broker run --home "$FLEET/broker" ;;
 coordinator) coordinator "$2" ;;
 device) device ;;
+well) well ;;
 *) exec starling "$@" ;;
 esac

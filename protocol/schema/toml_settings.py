@@ -10,7 +10,6 @@ know there it leaves out, and `ignored_keys` names it. In a table that is `stric
 nothing is left out: a limit that is not kept is worse than a board that does not start.
 """
 
-import difflib
 import json
 import math
 import tomllib
@@ -168,9 +167,8 @@ def _build(cls: type[_T], document: dict[str, Any], file: str, prefix: str) -> _
     known = [entry.name for entry in _entries(cls)]
     for key in document:
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"keys: {known}"
-            raise ConfigError(f"unknown key; {hint}", file=file, key=prefix + key)
+            detail = f"unknown key; {_hint(key, known)}"
+            raise ConfigError(detail, file=file, key=prefix + key)
     values: dict[str, Any] = {}
     for entry in _entries(cls):
         key = prefix + entry.name
@@ -187,6 +185,14 @@ def _build(cls: type[_T], document: dict[str, Any], file: str, prefix: str) -> _
         elif entry.default is MISSING and entry.default_factory is MISSING:
             raise ConfigError("missing; it has no default", file=file, key=key)
     return cls(**values)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    # Imported where it is needed, which is on no board that runs.
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"keys: {known}"
 
 
 def _class(kind: Any) -> type[Any]:

@@ -94,11 +94,11 @@ class FleetUnderTest:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def up(self, between_s: float = 2.0) -> dict[str, Any]:
+    def up(self, *more: str, between_s: float = 2.0) -> dict[str, Any]:
         sizes = ["--devices", str(self.devices)]
         sizes += ["--coordinators", str(self.coordinators), "--timeout", "600"]
         sizes += ["--image", IMAGE, "--between", str(between_s)]
-        return self.document("up", *sizes)
+        return self.document("up", *sizes, *more)
 
     def device(self, number: int) -> ContainerRow:
         return devices_of(self.fleet.rows())[number - 1]

@@ -36,7 +36,10 @@ def services() -> dict[str, Any]:
 
 def test_compose_file_has_a_fleet_of_one_or_four(services: dict[str, Any]) -> None:
     coordinators = {f"coordinator-{n}" for n in range(1, 5)}
-    assert set(services) == {"setup", "server", "broker", "device", *coordinators}
+    assert set(services) == {
+        *("setup", "server", "links", "broker", "device"),
+        *coordinators,
+    }
     in_profile = {name for name, row in services.items() if row.get("profiles")}
     assert in_profile == coordinators - {"coordinator-1"}
     assert services["setup"]["environment"] == {"COORDINATORS": "4"}
@@ -69,3 +72,19 @@ def test_devices_wait_for_a_broker_that_enforces_what_it_must(
 
     assert broker["healthcheck"]["test"][:4] == ["CMD", "starling", "broker", "check"]
     assert first["condition"] == "service_healthy"
+
+
+def test_devices_reach_the_broker_only_past_who_shapes_their_links(
+    services: dict[str, Any],
+) -> None:
+    at_server = services["server"]["networks"]["default"]["aliases"]
+    at_links = services["links"]["networks"]["boards"]["aliases"]
+
+    assert list(services["device"]["networks"]) == ["boards"]
+    assert at_server == at_links == ["broker"]
+    assert [
+        name for name in services if "boards" in services[name].get("networks", {})
+    ] == [
+        "device",
+        "links",
+    ]

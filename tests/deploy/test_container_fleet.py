@@ -4,6 +4,7 @@ The tests with five share a fleet and follow each other; the last one stops it a
 whether anything was lost.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,50 @@ def test_five_devices_take_a_timeline_of_faults(five: FleetUnderTest) -> None:
     )
 
 
+def test_links_that_are_late_narrow_and_lossy_hold_updates_up_and_lose_none(
+    five: FleetUnderTest,
+) -> None:
+    before = five.status(1)["outcomes"]["final"]
+    outcome = five.document(
+        "chaos",
+        "link of board 1 delays 300ms from 0s to 20s; link of board 2 carries 64 "
+        "kbit/s from 0s to 20s; link of board 3 drops 5 % from 0s to 20s",
+        "--watch",
+        "1",
+    )
+
+    assert outcome["sound"]
+    assert [event["text"] for event in outcome["events"]][:3] == [
+        "the link of board 1 is 300 ms late",
+        "the link of board 2 carries 64 kbit/s",
+        "the link of board 3 drops 5%",
+    ]
+    five.wait(
+        lambda: five.status(1)["outcomes"]["final"] > before,
+        "an update over a link that is late",
+    )
+    assert all(five.status(number)["connected"] for number in (1, 2, 3))
+
+
+def test_late_link_is_late_both_ways(five: FleetUnderTest) -> None:
+    name = five.device(1).name
+    probe = (
+        "import socket, time; a = time.monotonic(); "
+        "s = socket.create_connection(('broker', 8884)); s.sendall(b'x' * 8); "
+        "s.recv(9); print(time.monotonic() - a)"
+    )
+    words = ("exec", name, "/usr/lib/starling/bin/python", "-c", probe)
+    orders = '{"shapes": [[1, {"delay_s": 1.5, "bit_s": 0, "lost": 0}]]}'
+    script = "mkdir -p /srv/fleet/orders; cat >/srv/fleet/orders/links"
+    links = f"{five.project}-links-1"
+
+    five.docker.ask("exec", "--interactive", links, "sh", "-c", script, given=orders)
+    five.wait(lambda: float(five.docker.ask(*words)) >= 3.0, "the delay is in force")
+    five.docker.ask("exec", links, "rm", "/srv/fleet/orders/links")
+
+
 def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> None:
-    name, network = five.device(4).name, f"{five.project}_default"
+    name, network = five.device(4).name, f"{five.project}_boards"
     five.docker.ask("network", "disconnect", network, name)
     five.wait(lambda: not five.status(4)["connected"], "the cut is noticed")
     cut = five.status(4)
@@ -165,3 +208,36 @@ def test_twenty_devices_with_four_coordinators_learn_through_faults(
     assert found.hold, found.wrong
     assert found.forked == ()
     assert found.verified > 10
+
+
+def test_several_boards_in_one_device_have_homes_and_shards_of_their_own(
+    docker: DockerEngine,
+) -> None:
+    fleet = FleetUnderTest(docker, devices=2, coordinators=1)
+    try:
+        begun = fleet.up("--boards-per-device", "3", "--board", "zero2w")
+        row = fleet.device(2)
+        statuses = [fleet.fleet.device_status(row, board) for board in (1, 2, 3)]
+        homes = "/var/lib/starling/home*/data/shard.npz"
+        sums = docker.ask("exec", row.name, "sh", "-c", f"sha256sum {homes}").split()
+        limits = json.loads(docker.ask("inspect", row.name))[0]["HostConfig"]
+        pid = statuses[1]["pid"]
+        docker.ask("exec", row.name, "sh", "-c", f"kill -9 {pid}")
+        fleet.wait(
+            lambda: fleet.fleet.device_status(row, 2).get("pid") not in (None, pid),
+            "the killed one is started again",
+        )
+        well = docker.ask("exec", row.name, "sh", "/usr/lib/starling/entry.sh", "well")
+        docker.ask("stop", "--time", "60", row.name, timeout_s=120)
+        (stopped,) = json.loads(docker.ask("inspect", row.name))
+    finally:
+        fleet.remove()
+
+    assert begun["boards"] == 6
+    assert len({status["device"] for status in statuses}) == 3
+    assert len(set(sums[::2])) == 3
+    assert [status["board"] for status in statuses] == ["zero2w"] * 3
+    assert limits["Memory"] == 3 * (192 + 64) << 20
+    assert limits["NanoCpus"] == min(6, docker.processors()) * 10**9
+    assert well == ""
+    assert stopped["State"]["ExitCode"] == 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from starling.fleet.containers.compose_plan import LINKS
 from starling.fleet.containers.container_chaos import (
     AnyContainerFault,
     ChaosPlan,
@@ -146,7 +147,7 @@ class ChaosRun:
     def _act(self, actions: Sequence[ContainerAction]) -> None:
         for action in actions:
             container = named(self._rows, action.service, action.number).name
-            if action.deed is ContainerVerb.ORDER:
+            if action.deed is ContainerVerb.ORDER and action.service != LINKS:
                 container = self._one_with_orders()
             for last in (*[False] * _TRIES_MORE, True):
                 if self._is_done(action, container, last=last):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from starling.fleet.containers.compose_plan import (
-    DEVICE_HOME,
     ContainerPlan,
     coordinator_home,
+    device_home,
     down_words,
     up_words,
+    within,
 )
 from starling.fleet.containers.container_list import (
     ContainerRow,
@@ -85,9 +86,15 @@ class ContainerFleet:
                 found.append(self.docker.document("exec", row.name, "cat", path))
         return progress_of([status for status in found if status is not None])
 
-    def device_status(self, row: ContainerRow) -> dict[str, Any]:
-        """The document of `starling agent status` in a device; empty if it is down."""
-        words = ("starling", "agent", "status", "--json", "--home", DEVICE_HOME)
+    def device_status(self, row: ContainerRow, board: int = 1) -> dict[str, Any]:
+        """The document of `starling agent status` in a device; empty if it is down.
+
+        Args:
+          row: The device.
+          board: Which of its boards, from 1.
+        """
+        home = device_home(board)
+        words = ("starling", "agent", "status", "--json", "--home", home)
         if row.state != "running":
             return {}
         return self.docker.document("exec", row.name, *words) or {}
@@ -118,8 +125,9 @@ def start(fleet: ContainerFleet, plan: ContainerPlan) -> None:
     fleet.docker.require_compose()
     fleet.docker.require_image(plan.image)
     words = up_words(plan, str(COMPOSE_FILE))
+    limited = within(plan, fleet.docker.processors()).environment
     try:
-        fleet.docker.ask(*words, environment=plan.environment, timeout_s=LONG_S)
+        fleet.docker.ask(*words, environment=limited, timeout_s=LONG_S)
     except DockerRefusal as error:
         raise OperationError(f"{error}{_last_words(fleet)}") from error
 
@@ -143,11 +151,11 @@ def wait_until_it_learns(
     while True:
         rows = fleet.rows()
         now = fleet.progress(rows)
-        if learns(before, now, plan.devices):
+        if learns(before, now, plan.boards_in_all):
             return now
         passed_s = time.monotonic() - begun_s
         if passed_s > timeout_s:
-            raise OperationError(_why(fleet, rows, now, timeout_s))
+            raise OperationError(_why(fleet, plan.boards, now, timeout_s))
         if time.monotonic() - said_s >= _SAY_EVERY_S:
             said_s = time.monotonic()
             say(f"{clock(passed_s)}  {now.text}")
@@ -191,13 +199,17 @@ def _last_words(fleet: ContainerFleet) -> str:
 
 
 def _why(
-    fleet: ContainerFleet,
-    rows: Sequence[ContainerRow],
-    now: FleetProgress,
-    timeout_s: float,
+    fleet: ContainerFleet, boards: int, now: FleetProgress, timeout_s: float
 ) -> str:
-    """Reasons for which a fleet does not learn, for people."""
-    statuses = {row.name: fleet.device_status(row) for row in devices_of(rows)}
+    """Reasons for which a fleet with so many boards a device does not learn."""
+    rows = fleet.rows()
+    statuses = {
+        row.name if boards == 1 else f"{row.name}, board {board}": fleet.device_status(
+            row, board
+        )
+        for row in devices_of(rows)
+        for board in range(1, boards + 1)
+    }
     conditions = [str(each.get("condition")) for each in statuses.values()]
     if is_spent(conditions):
         return (

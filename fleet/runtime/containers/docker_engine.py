@@ -70,6 +70,15 @@ class DockerEngine:
             detail = f"compose is {version or 'of no version'}; it has to be 2 or later"
             raise ConfigError(detail, key=PROGRAM)
 
+    def processors(self) -> int:
+        """Number of processors of the daemon's machine; at least 1.
+
+        Raises:
+          OperationError: If it does not say.
+        """
+        said = self.ask("info", "--format", "{{.NCPU}}").strip()
+        return max(1, int(said)) if said.isdecimal() else 1
+
     def require_image(self, name: str) -> None:
         """Makes sure that an image is on this machine.
 

@@ -14,7 +14,13 @@ from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
 )
-from starling.fleet.timeline.board_faults import BoardFaultKind, board_faults, is_away
+from starling.fleet.timeline.board_faults import (
+    LINK_KINDS,
+    LINKS_IN_CONTAINERS,
+    BoardFaultKind,
+    board_faults,
+    is_away,
+)
 from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import (
     FaultKind,
@@ -33,7 +39,7 @@ def refuse_virtual_faults(plan: FleetPlan) -> None:
     """Refuses what can go wrong in a virtual fleet alone.
 
     Raises:
-      ConfigError: If boards are to collude, or a link is to drop messages: nobody
+      ConfigError: If boards are to collude, or a link is to do anything: nobody
         stands between a process and its broker to do that.
     """
     for attack in board_attacks(plan.fault, plan.devices):
@@ -49,6 +55,8 @@ def refuse_virtual_faults(plan: FleetPlan) -> None:
             "links of boards drop messages in a virtual fleet alone; add --virtual",
             key="--fault",
         )
+    if any(each.kind in LINK_KINDS for each in faults):
+        raise ConfigError(LINKS_IN_CONTAINERS, key="--fault")
 
 
 class FaultInjector:

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.e2e.deadline import DEADLINE_S
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_VALUES = {"PATH": _PATH, "TERM": "dumb", "HOME": "/root", "LANG": "C.UTF-8"}
 _NAMESPACES = ("-m", "-u", "-i", "-n", "-p", "-r", "-w")
 _CONTROLLERS = ("memory", "cpu", "pids", "cpuacct")
 STEP_S = 0.1
@@ -88,16 +89,28 @@ class NspawnMachine:
         self, *words: str | Path, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command as root in the machine, with an environment of its own."""
-        enter = ["nsenter", "-t", str(self._leader), *_NAMESPACES, "--"]
-        values = {"PATH": _PATH, "TERM": "dumb", "HOME": "/root", "LANG": "C.UTF-8"}
         return subprocess.run(
-            [*enter, *map(str, words)],
-            env=values,
+            [*self._enter(), *map(str, words)],
+            env=_VALUES,
             input=given,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def begin(self, line: str, out: Path) -> subprocess.Popen[bytes]:
+        """Starts a line as somebody types it; what it writes goes into a file here."""
+        with out.open("wb") as written:
+            return subprocess.Popen(
+                [*self._enter(), "bash", "-c", f"cd /root && {line}"],
+                env=_VALUES,
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=written,
+            )
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "-t", str(self._leader), *_NAMESPACES, "--"]
 
     def run(self, *words: str | Path, given: str = "") -> str:
         """Runs a command that has to succeed; returns what it wrote."""

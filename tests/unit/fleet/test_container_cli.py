@@ -1,13 +1,16 @@
 """`starling fleet up | down | logs | chaos` as a user types them."""
 
+import argparse
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from starling.firmware_profiles.catalog import catalog
 from starling.fleet.cli import main
-from starling.fleet.container_cli import VERBS
+from starling.fleet.container_cli import VERBS, add_verbs, asked_plan
+from starling.fleet.containers.compose_plan import limits_of
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from tests.unit.fleet.containers.listed_rows import listed
 from tests.unit.fleet.containers.test_fleet_progress import status
@@ -46,6 +49,29 @@ def test_up_without_waiting_says_what_there_is(
         False,
     )
     assert any(" up --detach " in asked for asked in docker.asked)
+
+
+def test_up_takes_the_limits_of_a_profile_unless_told_otherwise() -> None:
+    profile = catalog()["zero2w"]
+    options = add_verbs_to_a_parser().parse_args(["up", "--board", "zero2w"])
+    own = add_verbs_to_a_parser().parse_args(
+        ["up", "--board", "zero2w", "--memory", "99", "--boards-per-device", "3"]
+    )
+    unknown = add_verbs_to_a_parser().parse_args(["up", "--board", "abacus"])
+
+    plan, other = asked_plan(options), asked_plan(own)
+
+    assert (plan.memory_mb, plan.cpus) == limits_of(profile)
+    assert plan.environment["BOARD_PROFILE"] == "zero2w"
+    assert (other.memory_mb, other.boards) == (99, 3)
+    with pytest.raises(ConfigError, match="abacus"):
+        asked_plan(unknown)
+
+
+def add_verbs_to_a_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    add_verbs(parser.add_subparsers())
+    return parser
 
 
 def test_down_says_that_volumes_stay(
@@ -96,7 +122,9 @@ def test_chaos_with_a_broken_chain_fails(
         (["up", "--project", "A"], "--project"),
         (["logs", "registrar"], "no service 'registrar'"),
         (["chaos", "board 2 loses power at 1s"], "TIMELINE: .*no board 2"),
-        (["chaos", "link of board 1 drops 5 %"], "TIMELINE: .*drops 100 %"),
+        (["chaos", "boards 1-1 flip signs from version 0"], "TIMELINE: .*trainer"),
+        (["up", "--boards-per-device", "51"], "--boards-per-device"),
+        (["up", "--board", "abacus"], "no board profile 'abacus'"),
     ],
 )
 @pytest.mark.usefixtures("docker")

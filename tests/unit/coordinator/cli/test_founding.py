@@ -1,6 +1,7 @@
 """Arguments of a founding: what they refuse, and what a party is called."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -246,18 +247,13 @@ def test_token_of_a_founder_stands_apart_from_the_document(
         json.loads(shown.out)
 
 
-PAGE = Path(__file__).parents[4] / "docs" / "servers.md"
-HEADING = "## Four coordinators on two brokers\n"
+PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "found-by-token.md"
 
 
 def documented() -> list[list[list[str]]]:
     """Commands of the page, by party."""
-    section = PAGE.read_text("utf-8").split(HEADING)[1].split("\n## ")[0]
-    blocks = [
-        [shlex.split(line) for line in block.splitlines() if line.startswith("    ")]
-        for block in section.split("\n\n")
-    ]
-    return [block for block in blocks if block]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+    return [[shlex.split(line) for line in block.splitlines()] for block in blocks]
 
 
 def test_page_has_each_party_run_at_most_four_commands_and_all_are_taken() -> None:

@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
+from starling.firmware_profiles.catalog import catalog
 from starling.fleet.containers.compose_plan import (
     ContainerPlan,
     advice_on,
     check_project,
+    device_home,
     down_words,
+    limits_of,
     logs_words,
     up_words,
+    within,
 )
 from starling.protocol.errors import ConfigError
 
@@ -33,8 +37,37 @@ def test_environment_is_what_the_compose_file_reads() -> None:
         "COORDINATORS": "4",
         "STARLING_IMAGE": "i:1",
         "DEVICE_MEMORY": "64m",
+        "DEVICE_CPUS": "0.5",
         "BETWEEN_S": "0.5",
+        "BOARDS_PER_DEVICE": "1",
+        "BOARD_PROFILE": "auto",
     }
+
+
+def test_device_of_several_boards_has_the_limits_of_them_all() -> None:
+    plan = ContainerPlan(devices=4, boards=5, memory_mb=100, cpus=0.25)
+
+    assert plan.environment["DEVICE_MEMORY"] == "500m"
+    assert plan.environment["DEVICE_CPUS"] == "1.25"
+    assert plan.boards_in_all == 20
+    homes = {device_home(board) for board in range(1, 6)}
+    assert len(homes) == 5
+
+
+def test_limit_is_no_more_than_the_machine_has() -> None:
+    plan = ContainerPlan(boards=5, cpus=2.0)
+
+    assert within(plan, 4).environment["DEVICE_CPUS"] == "4"
+    assert within(plan, 16).environment["DEVICE_CPUS"] == "10"
+
+
+@pytest.mark.parametrize("name", sorted(catalog()))
+def test_limits_of_a_profile_hold_its_trainer_and_an_agent(name: str) -> None:
+    profile = catalog()[name]
+    memory_mb, cpus = limits_of(profile)
+
+    assert memory_mb >= profile.trainer_memory_mb + 28
+    assert cpus == profile.threads
 
 
 def test_down_words_name_every_coordinator_and_keep_volumes_unless_asked() -> None:

@@ -12,8 +12,10 @@ from starling.fleet.containers.container_chaos import (
     ContainerVerb,
     chaos_plan,
 )
+from starling.fleet.runtime.containers.link_shaper import read_orders
 from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
 from starling.fleet.timeline.fault_timeline import FaultOrders
+from starling.fleet.timeline.link_shape import LinkOrders, LinkShape
 from starling.protocol.errors import ConfigError
 
 
@@ -87,6 +89,43 @@ def test_what_coordinators_do_wrong_becomes_orders_for_each_of_them() -> None:
     assert list(healed.values()) == [*[FaultOrders()] * 3, FaultOrders(lies=True)]
 
 
+def test_shapes_of_links_become_orders_for_who_stands_between() -> None:
+    plan = chaos_plan(
+        "link of board 2 delays 100ms from 1s to 5s; links of boards 2-3 carry 8 "
+        "kbit/s from 2s; link of board 3 drops 30 % from 3s; link of board 4 drops "
+        "100 % from 4s",
+        1,
+        10,
+    )
+    given = [
+        (action.service, dict(action.standing))
+        for moment in plan.moments()
+        for action in plan.actions(moment)
+        if action.deed is ContainerVerb.ORDER
+    ]
+    late, narrow = LinkShape(delay_s=0.1), LinkShape(bit_s=8000.0)
+    both, lossy = LinkShape(0.1, 8000.0), LinkShape(0.0, 8000.0, 0.3)
+
+    assert plan.first_actions() == ()
+    assert given == [
+        ("links", {"links": LinkOrders(((2, late),))}),
+        ("links", {"links": LinkOrders(((2, both), (3, narrow)))}),
+        ("links", {"links": LinkOrders(((2, both), (3, lossy)))}),
+        ("links", {"links": LinkOrders(((2, narrow), (3, lossy)))}),
+    ]
+    assert deeds("link of board 4 drops 100 % from 4s")[0][1] == "disconnect"
+
+
+def test_orders_of_links_are_read_by_who_stands_between(tmp_path: Path) -> None:
+    orders = LinkOrders(((2, LinkShape(0.1, 8000.0, 0.3)),))
+    told = ContainerAction(ContainerVerb.ORDER, "links", standing=(("links", orders),))
+    script = told.words("c", "p")[-1].replace(ORDERS_FOLDER, str(tmp_path))
+
+    subprocess.run(["/bin/sh", "-c", script], input=told.input, text=True, check=True)
+
+    assert read_orders((tmp_path / "links").read_bytes()) == orders
+
+
 def test_coordinators_start_again_before_their_first_orders_alone() -> None:
     lies = chaos_plan("coordinator 1 lies from 1s", 1, 1)
     kills = chaos_plan("kill coordinator 1 at 1s", 1, 1)
@@ -104,8 +143,8 @@ def test_action_in_words_of_docker() -> None:
     standing = (("coordinator-2", FaultOrders(lies=True)),)
     told = ContainerAction(ContainerVerb.ORDER, "coordinator-1", standing=standing)
 
-    assert cut.words("c", "p") == ("network", "disconnect", "--force", "p_default", "c")
-    assert healed.words("c", "p") == ("network", "connect", "p_default", "c")
+    assert cut.words("c", "p") == ("network", "disconnect", "--force", "p_boards", "c")
+    assert healed.words("c", "p") == ("network", "connect", "p_boards", "c")
     assert told.words("c", "p")[:5] == ("exec", "--interactive", "c", "sh", "-c")
     service, _, given = told.input.partition(" ")
     assert (service, json.loads(given)["lies"]) == ("coordinator-2", True)
@@ -137,7 +176,6 @@ def test_refusal_is_needless_only_where_the_container_is_so_already() -> None:
     ("text", "said"),
     [
         ("boards 1-2 flip signs from version 0", "starling fleet run"),
-        ("link of board 1 drops 30 %", "drops 100 %"),
         ("kill broker 2 at 1s", "no broker 2"),
         ("kill coordinator 2 at 1s", "no coordinator 2"),
         ("board 11 leaves from 1s", "no board 11"),

@@ -13,7 +13,7 @@ from starling.fleet.timeline.board_faults import (
 from starling.fleet.timeline.fault_timeline import lasts_s, timeline, transitions
 from starling.protocol.errors import ConfigError
 
-POWER, LEAVE, PAUSE, DROP = BoardFaultKind
+POWER, LEAVE, PAUSE, DROP, DELAY, CARRY = BoardFaultKind
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,14 @@ POWER, LEAVE, PAUSE, DROP = BoardFaultKind
         (
             "links of boards 25% drop 100 % from 3s",
             BoardFault(3.0, DROP, (1, 4, 7), None, 1.0, "25 % of the boards"),
+        ),
+        (
+            "link of board 5 delays 250ms from 1s",
+            BoardFault(1.0, DELAY, (5,), None, 0.25, "board 5"),
+        ),
+        (
+            "links of boards 1-2 carry 64 kbit/s from 3s to 4s",
+            BoardFault(3.0, CARRY, (1, 2), 4.0, 64_000.0, "boards 1-2"),
         ),
     ],
 )
@@ -85,6 +93,11 @@ def test_each_reader_of_a_timeline_takes_its_own_entries() -> None:
         ("board 1 pauses at 3s", r"expected 'boards A-B pause from Ts \[to Ts\]'"),
         ("link of board 1 drops 0 %", "a link drops 1 to 100 %"),
         ("link of board 1 drops 101 %", "a link drops 1 to 100 %"),
+        ("link of board 1 delays 0 ms", "a link is 1 to 60000 ms late"),
+        ("link of board 1 delays 60001 ms", "a link is 1 to 60000 ms late"),
+        ("link of board 1 delays 3 s", "expected 'link of board N delays Dms"),
+        ("link of board 1 carries 0 kbit/s", "'drops 100 %' cuts it"),
+        ("link of board 1 carries 3 kB", "expected 'link of board N carries K kbit/s"),
         ("link of board 1 drops", "expected 'link of board N drops P %"),
         ("link of coordinator 1 drops 3 %", "expected 'link of board N drops P %"),
         ("link of board 1 is cut", "expected 'link of board N drops P %"),

@@ -11,6 +11,7 @@ from starling.fleet.runtime.containers.docker_engine import (
     DockerEngine,
     DockerRefusal,
 )
+from starling.protocol.errors import OperationError
 from tests.unit.fleet.containers.listed_rows import listed
 from tests.unit.fleet.containers.test_fleet_progress import status
 from tests.unit.fleet.runtime.containers.fake_docker import FakeDocker
@@ -106,6 +107,31 @@ def test_refusal_ends_the_run_and_what_was_to_end_later(docker: FakeDocker) -> N
     assert done(docker)[-1] == "unpause starling-device-1"
 
 
+def test_shape_of_a_link_is_told_to_who_stands_between(docker: FakeDocker) -> None:
+    docker.answer("ps ", out=f"{ROWS}\n{listed('links')}")
+    text = "link of board 1 delays 100ms from 0s to 1s"
+
+    outcome = run(text, []).carry_out(0.0)
+
+    orders = [json.loads(line.partition(" ")[2]) for line in docker.given]
+    told = [words for words in docker.asked if " --interactive " in words]
+    assert [words.split()[2] for words in told] == ["starling-links-1"] * 2
+    shape = {"delay_s": 0.1, "bit_s": 0.0, "lost": 0.0}
+    assert orders == [{"shapes": [[1, shape]]}, {"shapes": []}]
+    assert [text for _, text in outcome.events] == [
+        "the link of board 1 is 100 ms late",
+        "the link of board 1 is in time again",
+    ]
+
+
+def test_fleet_of_before_that_has_no_links_is_named(docker: FakeDocker) -> None:
+    assert listed("links") not in ROWS
+
+    with pytest.raises(OperationError, match=r"no container 1 of links.*fleet up"):
+        run("link of board 1 delays 100ms from 0s", []).carry_out(0.0)
+    assert docker.given == []
+
+
 def test_interrupted_run_ends_what_was_to_end_later(docker: FakeDocker) -> None:
     def interrupt(_line: str) -> None:
         raise KeyboardInterrupt
@@ -123,8 +149,8 @@ def test_interrupted_run_ends_what_was_to_end_later(docker: FakeDocker) -> None:
 
     assert outcome.interrupted
     assert done(docker)[:2] == [
-        "network disconnect --force starling_default starling-device-1",
-        "network connect starling_default starling-device-1",
+        "network disconnect --force starling_boards starling-device-1",
+        "network connect starling_boards starling-device-1",
     ]
     assert not any("device-2" in each for each in done(docker))
 
