@@ -141,7 +141,7 @@ def table(heads: tuple[Child, ...], rows: list[tuple[Child, ...]], text: str) ->
 
 
 def _text(child: Child) -> str:
-    """What is read of a child, without its markup."""
+    """Text of a child, without its markup."""
     if isinstance(child, Html):
         return html.unescape(_TAG.sub("", child)).strip()
     return "" if child is None else str(child)

@@ -97,7 +97,7 @@ def known_head(first: str, wanted: Sequence[str], width: int) -> CsvHead:
 
 
 def comma_in_number(cell: str) -> str:
-    """What is wrong with a number that has commas in it; empty if it is none."""
+    """Complaint about a number that has commas in it; empty if it is none."""
     if is_numeric([cell.replace(",", ".")]):
         return "has a decimal comma: write a point, and nothing between thousands"
     if "," in cell and is_numeric([cell.replace(",", "")]):
