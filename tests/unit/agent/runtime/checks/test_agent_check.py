@@ -10,7 +10,7 @@ import pytest
 from starling import __main__ as starling
 from starling.agent.runtime.checks import agent_check
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]
