@@ -121,8 +121,9 @@ def formatter(
     return logging.Formatter(_PLAIN, _DATE)
 
 
-def add_log_format(verb: argparse.ArgumentParser) -> None:
-    """Adds `--log-format`."""
+def add_log_options(verb: argparse.ArgumentParser) -> None:
+    """Adds `--log-format`, `--quiet` and `--verbose`."""
+    add_verbosity(verb)
     verb.add_argument(
         "--log-format",
         choices=(TEXT, JSON),
@@ -130,8 +131,9 @@ def add_log_format(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def use_log_format(options: argparse.Namespace) -> None:
-    """Has this process, and those that it starts, log as the option says."""
+def use_log_options(options: argparse.Namespace) -> None:
+    """Has this process, and those that it starts, log as the options say."""
+    use_verbosity(options)
     if options.log_format is not None:
         os.environ[VARIABLE] = options.log_format
 
