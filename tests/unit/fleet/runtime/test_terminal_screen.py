@@ -1,4 +1,4 @@
-"""Lines of a run where there is no terminal: a few, all, or none."""
+"""Lines of a run where there is no terminal, and what they say first."""
 
 from dataclasses import replace
 
@@ -32,3 +32,18 @@ def test_screen_says_as_much_as_it_was_asked_for(
     shown(TerminalScreen(quiet=quiet, verbose=verbose))
 
     assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_notes_about_the_data_come_first_and_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    heading = RunHeading("own", 4, None, notes=("a column is large", "classes are few"))
+
+    with TerminalScreen() as screen:
+        screen.note(heading.notes[:1])
+        screen.show(heading, RunSnapshot(0.0))
+        screen.show(heading, RunSnapshot(0.0), is_last=True)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["note: a column is large", "note: classes are few"]
+    assert sum(line.startswith("note: ") for line in lines) == 2
