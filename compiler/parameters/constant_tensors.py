@@ -237,6 +237,7 @@ _TESTS = (
     ("wavelets", lambda value, _: constant_values.wavelets(value)),
     ("distances between places", lambda value, _: constant_values.distances(value)),
     ("a table of waves", lambda value, _: constant_values.waves(value)),
+    ("a basis of polynomials", lambda value, _: constant_values.polynomials(value)),
 )
 
 

@@ -90,6 +90,12 @@ NO_WEIGHTS: dict[str, Values] = {
     "wavelets": _haar(),
     "cosine transform": _cosines(6),
     "cosine transform, turned": _cosines(6).T.copy(),
+    "trend of N-BEATS, powers of time": np.vander(
+        np.linspace(0, 1, 12), 5, increasing=True
+    ).T.astype(np.float32),
+    "Legendre polynomials": np.polynomial.legendre.legvander(
+        np.linspace(-1, 1, 9), 3
+    ).astype(np.float32),
 }
 
 
@@ -144,6 +150,8 @@ WEIGHTS: dict[str, Values] = {
         RNG.standard_normal((8, 8)) * (RNG.random((8, 8)) > 0.6)
     ).astype(np.float32),
     "signs": np.sign(RNG.standard_normal((6, 8))).astype(np.float32),
+    "two lines of few places": np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2),
+    "constant columns": np.tile([[0.5, 2.0]], (9, 1)).astype(np.float32),
     "forget gates": np.repeat([[0.0, 1.0, 0.0, 0.0]], 3, axis=1)[0].astype(np.float32),
     "embedding of unit rows": (
         lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
