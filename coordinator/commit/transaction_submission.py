@@ -7,10 +7,11 @@ from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit import block_commit
 from starling.coordinator.health import progress_monitor
-from starling.coordinator.membership import repeat_charges
+from starling.coordinator.membership import repeat_charges, transaction_debts
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import Reason
 from starling.protocol.ids import device_id
 from starling.protocol.wire.envelope import Envelope
 
@@ -36,6 +37,7 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
         turn.settings.ledger, turn.state.ledger, event, turn.now_s, turn.now_ms
     )
     progress_monitor.note(turn, ledger)
+    waited = turn.state.ledger.mempool
     turn.state = evolve(turn.state, ledger=ledger)
     for effect in effects:
         match effect:
@@ -43,12 +45,10 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
                 turn.emit(effect)
                 block_commit.block_decided(turn, effect)
             case node.RefuseTransaction(identity, reason, detail):
+                transaction_debts.refused(turn, waited, identity)
                 block_commit.transaction_refused(turn, identity, reason, detail)
-            case node.BlamePeer(reason, detail, signer):
-                # At another broker nothing shows that it is who its topic says.
-                speaker = None if turn.broker else turn.speaker
-                whose = speaker if signer is None else device_id(signer)
-                turn.emit(RecordRefusal(None, reason, detail, whose))
+            case node.BlamePeer():
+                _blame(turn, event, effect)
             case node.StateDiverged():
                 progress_monitor.diverged(turn, effect)
             case node.StoreFork(payload):
@@ -63,6 +63,21 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
                 turn.emit(effect)
             case _:
                 assert_never(effect)
+
+
+def _blame(turn: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> None:
+    """Names whose message was refused; for a forged transaction it is charged."""
+    # At another broker nothing shows that it is who its topic says.
+    speaker = None if turn.broker else turn.speaker
+    whose = speaker if blame.signer is None else device_id(blame.signer)
+    turn.emit(RecordRefusal(None, blame.reason, blame.detail, whose))
+    if (
+        isinstance(event, node.PeerMessage)
+        and isinstance(event.said, Envelope)
+        # For want of room it is refused before its signature is looked at.
+        and blame.reason is not Reason.BUSY
+    ):
+        transaction_debts.charge(turn, event.source)
 
 
 def _about(turn: CoordinatorStep, payload: bytes) -> str:

@@ -18,11 +18,12 @@ from starling.coordinator.chain.gossip_messages import (
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.handlers import deferred_proposals
-from starling.coordinator.membership import peer_liveness
+from starling.coordinator.membership import peer_liveness, transaction_debts
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.sync import block_sync
 from starling.protocol.chain.blocks import Proposal, Vote
 from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.envelope import Envelope, MessageKind
 
@@ -34,12 +35,8 @@ def hear(
     subject: FrameSubject, turn: CoordinatorStep, who: DeviceId, said: ChainMessage
 ) -> None:
     """Lets the chain's core hear what a peer said."""
-    advance(turn, node.PeerMessage(subject, said, _source(turn, who)))
-
-
-def _source(turn: CoordinatorStep, who: DeviceId) -> bytes:
-    """Whose share something fills: a name's at one broker, as with its quota."""
-    return who + turn.broker.to_bytes(2) if turn.broker else who
+    source = transaction_debts.source_of(who, turn.broker)
+    advance(turn, node.PeerMessage(subject, said, source))
 
 
 def proposal_came(turn: CoordinatorStep, who: DeviceId, proposal: Proposal) -> None:
@@ -83,12 +80,18 @@ def transaction_came(turn: CoordinatorStep, who: DeviceId, told: Envelope) -> No
     Raises:
       ProtocolError: If nobody may send it.
     """
-    if told.kind == MessageKind.UPDATE:
-        announced(turn, who, told)
-    elif told.kind != MessageKind.TASK or not bundle_examination.task_announced(
-        turn, who, told
-    ):
-        hear(FrameSubject.TRANSACTION, turn, who, told)
+    try:
+        if told.kind == MessageKind.UPDATE:
+            announced(turn, who, told)
+            return
+        if told.kind == MessageKind.TASK and bundle_examination.task_announced(
+            turn, who, told
+        ):
+            return
+    except ProtocolError:
+        transaction_debts.charge(turn, transaction_debts.source_of(who, turn.broker))
+        raise
+    hear(FrameSubject.TRANSACTION, turn, who, told)
 
 
 def repeat_waiting_transactions(turn: CoordinatorStep) -> None:

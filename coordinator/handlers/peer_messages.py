@@ -77,6 +77,8 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame) -> MessageCost:
         raise ProtocolError("a learner only asks", Reason.NOT_AUTHORISED)
     if rule.cost is MessageCost.SIGNATURE:
         _pay_for_signature(turn, who)
+    if rule.cost is MessageCost.USE:
+        _check_debt(turn, who)
     rule.handle(turn, who, rule.read(frame.content))
     return rule.cost
 
@@ -112,6 +114,16 @@ def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
     if line.signatures < 1.0:
         raise _too_much(turn, who, "says too much that is signed")
     _put_line(turn, who, replace(line, signatures=line.signatures - 1.0))
+
+
+def _check_debt(turn: CoordinatorStep, who: DeviceId) -> None:
+    """Refuses what comes from who owes for transactions; see `transaction_debts`.
+
+    Raises:
+      LimitError: If too many of those that it told us of entered no block.
+    """
+    if turn.state.peers[who].lines[turn.broker].void < 1.0:
+        raise _too_much(turn, who, "tells of too many transactions that are void")
 
 
 def _too_much(turn: CoordinatorStep, who: DeviceId, what: str) -> LimitError:
@@ -175,7 +187,7 @@ _CHAIN: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.TRANSACTION: SubjectRule(
         transaction_codec.unpack,
         chain_messages.transaction_came,
-        MessageCost.SHARE,
+        MessageCost.USE,
         PriorityLane.CONTROL,
     ),
     FrameSubject.DECISION: _heard(FrameSubject.DECISION, gossip_messages.DECISION),

@@ -18,8 +18,11 @@ class MessageCost(Enum):
     SIGNATURE = auto()
     """One of the signatures that its line may have checked: its maker signed it, or a
     quorum did, or whoever asks."""
+    USE = auto()
+    """Part of the room that its sender may fill, and a debt if it enters no block; it
+    is signed by whoever made it."""
     SHARE = auto()
-    """Part of the room that its sender may fill; it is signed by whoever made it."""
+    """Part of the room that its sender may fill: it is a part of something else."""
     ASKED = auto()
     """Nothing, not even its bytes, if we asked for it: its digest proves it, or a
     signature within it, or the chain."""

@@ -23,6 +23,10 @@ SIGNATURES_PER_S = 256.0
 each of which costs a signature or several: more than heights can follow each other,
 with repair beside."""
 SIGNATURES_BURST = 1024.0
+VOID_PER_S = 128.0
+"""Transactions that enter no block, of those that one peer tells us of: honest ones
+repeat 64 a second, which may be decided here, and attest what others attested."""
+VOID_BURST = 1024.0
 ASKS_PER_S = 256.0
 ASKS_BURST = 1024.0
 ANSWERS_PER_S = 6e6
@@ -37,13 +41,16 @@ class LineQuota:
     Attributes:
       allowance: Bytes that it may say unasked now.
       signatures: Messages that it may have checked now.
-      at_s: When these two were true.
+      void: Transactions that enter no block which it may tell us of now; below 0 if it
+        told us of more before the first of them was looked at.
+      at_s: When these three were true.
       assemblies: Long frames that are coming in, the one that grew last at the end; at
         most `ASSEMBLIES_MAX`.
     """
 
     allowance: float = 0.0
     signatures: float = 0.0
+    void: float = 0.0
     at_s: float = -math.inf
     assemblies: tuple[ChunkAssembly, ...] = ()
 
@@ -53,7 +60,10 @@ class LineQuota:
         allowance = min(BYTES_BURST, self.allowance + gone_s * BYTES_PER_S)
         signatures = self.signatures + gone_s * SIGNATURES_PER_S
         signatures = min(SIGNATURES_BURST, signatures)
-        return replace(self, allowance=allowance, signatures=signatures, at_s=now_s)
+        void = min(VOID_BURST, self.void + gone_s * VOID_PER_S)
+        return replace(
+            self, allowance=allowance, signatures=signatures, void=void, at_s=now_s
+        )
 
 
 @dataclass(frozen=True)

@@ -316,9 +316,10 @@ def _hear_transaction(turn: ChainStep, envelope: Envelope, source: bytes) -> Non
         height.raise_unknown_kind(envelope)
     if turn.state.mempool.get(identity) is not None:
         return
-    envelope.check(turn.settings.chain_id)
     packed, most = transaction_codec.pack(envelope), turn.settings.waiting_max
+    # Room first: who has none is not to have signatures checked for ever.
     mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
+    envelope.check(turn.settings.chain_id)
     turn.state = evolve(turn.state, mempool=mempool)
 
 

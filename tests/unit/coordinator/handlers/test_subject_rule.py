@@ -14,6 +14,7 @@ ROW = re.compile(
 _PAID = {
     "signature": MessageCost.SIGNATURE,
     "share": MessageCost.SHARE,
+    "use": MessageCost.USE,
     "nothing": MessageCost.ASKED,
 }
 
