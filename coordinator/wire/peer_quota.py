@@ -24,7 +24,7 @@ each of which costs a signature or several: more than heights can follow each ot
 with repair beside."""
 SIGNATURES_BURST = 1024.0
 VOID_PER_S = 128.0
-"""Transactions that enter no block, of those that one peer tells us of: honest ones
+"""Transactions that enter no block, of those that one peer tells us of. Honest ones
 repeat 64 a second, which may be decided here, and attest what others attested."""
 VOID_BURST = 1024.0
 ASKS_PER_S = 256.0
