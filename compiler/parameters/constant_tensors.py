@@ -307,6 +307,30 @@ def around_input(
     return frozenset(found)
 
 
+def links(nodes: Sequence[NetworkNode], tensors: Mapping[str, Array]) -> frozenset[str]:
+    """Square matrices without a negative value that multiply from the left.
+
+    Layers multiply from the right, and their values are drawn around 0; what one
+    place takes from others (a graph's links) is not.
+
+    Args:
+      nodes: Of the model.
+      tensors: Name to value of each initialiser.
+    """
+    left = {node.inputs[0] for node in nodes if node.kind == "MatMul"}
+    left -= {name for node in nodes for name in node.inputs[node.kind == "MatMul" :]}
+    return frozenset(
+        [
+            name
+            for name in left & tensors.keys()
+            if tensors[name].shape[-2:-1] == tensors[name].shape[-1:]
+            and tensors[name].ndim >= 2
+            and not alike(tensors[name])
+            and tensors[name].min() >= 0.0
+        ]
+    )
+
+
 def lone_biases(
     nodes: Sequence[NetworkNode], tensors: Mapping[str, Array], layers: Collection[str]
 ) -> frozenset[str]:

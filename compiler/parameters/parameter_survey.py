@@ -197,6 +197,8 @@ class _Judge:
         floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
         turning = constant_values.rotations(floats) if told is None else ()
         self._placed = dict.fromkeys(turning, "a rotation")
+        links = constant_tensors.links(sheet.nodes, floats)
+        self._placed |= dict.fromkeys(links, "an adjacency matrix")
         self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {

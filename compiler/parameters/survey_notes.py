@@ -16,6 +16,8 @@ _PROBES = 8
 """Values of a tensor that are looked for a second time."""
 _NORMALISED = ("/batchnorm/add", "/batchnorm/mul", "/batchnorm/sub", "/FusedBatchNorm")
 """In names of what TensorFlow computed from gains and statistics."""
+_ZEROS_MIN = 0.1
+"""Share of a matrix that is left out on purpose; a row for padding is less."""
 _CARRYING = frozenset(
     {
         "Dropout",
@@ -139,6 +141,11 @@ def hints(
     """
     paths = _Paths(nodes, tensors, weights)
     lines = []
+    if names := [name for name in weights if _thinned(tensors[name])]:
+        lines.append(
+            f"{', '.join(names)[:300]}: holds many zeros, which are trained like the "
+            "rest; a mask that the exporter multiplied in, or pruning, is not kept"
+        )
     if names := paths.adapted():
         lines.append(
             f"{', '.join(names)[:300]}: a product of low rank is added to what it "
@@ -151,6 +158,15 @@ def hints(
             "alone; if it was drawn once (random features), leave it out with --freeze"
         )
     return tuple(lines)
+
+
+def _thinned(value: Array) -> bool:
+    """True if a share of a matrix is zero, and the rest is not all equal."""
+    if value.ndim < 2:
+        return False
+    others = value[value != 0.0]
+    zeros = value.size - others.size
+    return zeros >= _ZEROS_MIN * value.size and not constant_tensors.alike(others)
 
 
 class _Paths:

@@ -280,6 +280,27 @@ def test_shift_behind_a_front_of_fixed_functions_is_found() -> None:
     assert found == {"mean", "spread"}
 
 
+@pytest.mark.parametrize(
+    ("value", "inputs", "known"),
+    [
+        (RNG.random((4, 4)), ("a", "x"), True),
+        (RNG.random((4, 4)) - 0.2, ("a", "x"), False),
+        (RNG.random((4, 4)), ("x", "a"), False),
+        (RNG.random((3, 4)), ("a", "x"), False),
+        (np.ones((4, 4)), ("a", "x"), False),
+    ],
+    ids=["links", "a negative value", "from the right", "not square", "fresh"],
+)
+def test_links_of_a_graph_multiply_from_the_left(
+    value: NDArray[np.float64], inputs: tuple[str, str], *, known: bool
+) -> None:
+    nodes = [NetworkNode("MatMul", "m", inputs, ("out",), {})]
+
+    found = constant_tensors.links(nodes, {"a": value.astype(np.float32)})
+
+    assert found == ({"a"} if known else frozenset())
+
+
 def test_bias_behind_a_vector_of_weights_is_no_shift_of_the_input() -> None:
     nodes = [
         _node("Unsqueeze", "w", "axes", "column"),

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from starling.compiler import compile_model
 from tests.unit.compiler.parameters.declared import declared
@@ -109,6 +110,16 @@ def test_features_that_may_have_been_drawn_are_told_unless_the_file_says() -> No
 
     assert first.startswith("a: makes of the input what goes through sines")
     assert compile_model(declared(_model(*FEATURES), kinds), loss="mse").notes == ()
+
+
+def test_weight_with_many_zeros_is_told_as_its_mask_is_not_kept() -> None:
+    proto = _model(_BASE, node("Identity", ["full"], ["out"]))
+    masked = np.tril(weight(np.random.default_rng(1), 8, 6))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(masked, "w"))
+
+    (line,) = compile_model(proto, loss="mse").notes
+
+    assert line.startswith("w: holds many zeros")
 
 
 def test_weight_of_a_layer_under_a_number_was_computed() -> None:
