@@ -232,7 +232,7 @@ def _start(home: Path) -> str:
 def _rotate(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.key_rotation import finish, prepare
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.durable.files import lock
+    from starling.durable.locks import lock
 
     home = AgentHome(home_of(arguments))
     name = device_name(home.identity())
@@ -283,7 +283,7 @@ def _install(arguments: argparse.Namespace) -> int:
 def _recount(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.privacy_ledger.ledger_recount import recount
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.durable.files import lock
+    from starling.durable.locks import lock
 
     home = AgentHome(home_of(arguments))
     data = home.data(home.config())

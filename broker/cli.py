@@ -23,7 +23,7 @@ from starling.broker.runtime.installation.included_listener import (
     IncludedListener,
 )
 from starling.broker.runtime.mosquitto_process import MosquittoProcess
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
 from starling.service.arguments import PORT_MAX, command, whole_number

@@ -1,15 +1,15 @@
 """Small files that survive a power cut, and the checks around them.
 
 A file is replaced whole or not at all: new file, fsync, rename, fsync of the folder.
-One process writes a given file; whoever needs that enforced takes `lock` first. What
-the operating system refuses becomes a `StorageError` that names the file.
+One process writes a given file; whoever needs that enforced takes a lock first
+(`durable.locks`). What the operating system refuses becomes a `StorageError` that names
+the file.
 
 Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014 (why each of
 the four steps is needed).
 """
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -100,7 +100,7 @@ def write_temporary(
     try:
         # Neither the umask nor an older temporary file may decide the mode.
         os.fchmod(descriptor, mode)
-        _give_to_owner_of(path.parent, descriptor)
+        give_to_owner_of(path.parent, descriptor)
         write_all(descriptor, content)
         if sync:
             os.fsync(descriptor)
@@ -303,76 +303,7 @@ def free_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-class FileLock:
-    """A held lock; the system drops it when the process ends, however it ends."""
-
-    def __init__(self, descriptor: int) -> None:
-        """Takes over an open and locked file."""
-        self._descriptor: int | None = descriptor
-
-    def release(self) -> None:
-        """Gives the lock back; a second call does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> "FileLock":
-        """Holds the lock for a `with` block."""
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """Gives the lock back."""
-        self.release()
-
-
-def lock(path: Path) -> FileLock:
-    """Takes the exclusive lock that makes this process the only one of its kind.
-
-    Args:
-      path: The lock file; created if missing, holds the owner's process id.
-
-    Raises:
-      ConfigError: If another process holds it; names its process id.
-      StorageError: If the file cannot be made.
-    """
-    with storage_errors(path):
-        descriptor = _open_lock(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, b"%d\n" % os.getpid())
-        except BlockingIOError as error:
-            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise ConfigError(
-                f"already running as pid {owner or 'unknown'}", file=str(path)
-            ) from error
-        except OSError:
-            os.close(descriptor)
-            raise
-    return FileLock(descriptor)
-
-
-def wait_for_lock(path: Path) -> FileLock:
-    """Takes an exclusive lock once whoever holds it has given it back.
-
-    Args:
-      path: The lock file; created if missing.
-
-    Raises:
-      StorageError: If the file cannot be made.
-    """
-    with storage_errors(path):
-        descriptor = _open_lock(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            os.close(descriptor)
-            raise
-    return FileLock(descriptor)
-
-
-def _give_to_owner_of(folder: Path, descriptor: int) -> None:
+def give_to_owner_of(folder: Path, descriptor: int) -> None:
     """Gives a file that root makes in another user's folder to that user.
 
     A command run as root would otherwise keep the service of that folder out. A file
@@ -386,15 +317,3 @@ def _give_to_owner_of(folder: Path, descriptor: int) -> None:
         # Root of a container may not, where the owner has no number inside.
         with suppress(OSError):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def _open_lock(path: Path) -> int:
-    """Opens a lock file; links are not followed, as they could lead root anywhere."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, PRIVATE_MODE)
-    try:
-        _give_to_owner_of(path.parent, descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -28,6 +28,8 @@ _SPREADS = 2.0
 _SCALE_MAX = 1e8
 REACH_MAX = 100.0
 """Of an input as the model is fed it; beyond, steps that fit the others overshoot."""
+REACH_MIN = 1e-3
+"""Of the largest input; below, a model stays where it began."""
 _PIECE_ROWS = 4096
 Bounds = tuple[float, float]
 
@@ -73,14 +75,24 @@ def with_scales(
 
 
 def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
-    """Notes about inputs that are far from 1 as the model is fed them: one at most."""
+    """Notes about inputs that are far from 1 as fed, or all the same: one at most."""
     if records.x.ndim != 2 or records.x.dtype.kind != "f" or not len(training):
         return []
     reach = np.zeros(records.x.shape[1])
+    differs = False
     for start in range(0, len(training), _PIECE_ROWS):
         rows = records.x[training[start : start + _PIECE_ROWS]]
         fed = np.abs(scaled_inputs(rows, records.preprocessing))
         reach = np.fmax(reach, fed.max(axis=0))
+        differs = differs or bool((rows != records.x[training[0]]).any())
+    if not differs:
+        return ["no input differs between records: there is nothing to learn from"]
+    if reach.max() < REACH_MIN:
+        return [
+            f"no input reaches more than {reach.max():.3g}: steps of the usual size "
+            "learn nothing from it, and pay a budget all the same; declare --bounds, "
+            "or scale the data to about 1"
+        ]
     place = int(reach.argmax())
     if not reach[place] > REACH_MAX:
         return []

@@ -21,7 +21,9 @@ from starling.broker.link_events import (
     MessageArrived,
     MqttMessage,
 )
-from starling.protocol.errors import DecodeError
+from starling.protocol.errors import DecodeError, ProtocolError
+from starling.protocol.wire.chunk_deltas import CHUNK_DELTA, is_delta
+from starling.protocol.wire.chunks import CHUNK, CHUNK_BYTES
 from starling.protocol.wire.message_bodies import DevicePhase
 
 _MESSAGES: dict[tuple[str, str], Callable[[bytes], e.Event]] = {
@@ -40,6 +42,7 @@ class AgentLoop:
       settings: Of the core.
       state: Of the core.
       bytes_down: Received since the start.
+      bytes_saved: By which chunks that came as differences were shorter.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class AgentLoop:
         """
         self.settings = settings
         self.state = state
-        self.bytes_down = 0
+        self.bytes_down = self.bytes_saved = 0
         self._ports = ports
         self._hands = AgentEffectExecutor(ports, settings.topics.up(settings.device))
 
@@ -127,9 +130,35 @@ class AgentLoop:
             self._ports.monitor.note(str(error), warns=True)
         else:
             maker = _MESSAGES.get((branch, leaf))
-            if maker is not None:
-                self._step(maker(message.payload), message.traceparent)
+            payload = (
+                self._plain(message.payload) if leaf == "model" else message.payload
+            )
+            if maker is not None and payload:
+                self._step(maker(payload), message.traceparent)
         self._ports.bus.acknowledge(message.token)
+
+    def _plain(self, payload: bytes) -> bytes:
+        """A chunk of a model, made out of its difference from what is stored here.
+
+        Returns:
+          Nothing for a difference that is of no use; its chunk is asked for again.
+        """
+        fetch = self.state.fetch
+        if not is_delta(payload):
+            return payload
+        try:
+            delta = CHUNK_DELTA.unpack(payload)
+            is_wanted = fetch is not None and fetch.assembly.digest == delta.digest
+            if not is_wanted or delta.base not in self.state.blobs:
+                return b""
+            store = self._ports.store
+            piece = store.blob_piece(delta.base, delta.start, CHUNK_BYTES)
+            chunk = CHUNK.pack(delta.chunk(piece))
+        except ProtocolError as error:
+            self._ports.monitor.note(str(error), warns=True)
+            return b""
+        self.bytes_saved += len(chunk) - len(payload)
+        return chunk
 
     def _delivered(self, publish_id: int, reason_code: int) -> None:
         code = reason_code if reason_code >= REFUSED_FROM else 0

@@ -103,6 +103,10 @@ class MemoryAgentStore:
         """See `AgentStore`."""
         self.blobs[digest] = content
 
+    def blob_piece(self, digest: Digest, start: int, length: int) -> bytes:
+        """See `AgentStore`."""
+        return self.blobs[digest][start : start + length]
+
     def keep_blobs(self, digests: frozenset[Digest]) -> None:
         """See `AgentStore`."""
         self.blobs = {key: self.blobs[key] for key in self.blobs if key in digests}

@@ -63,6 +63,9 @@ class AgentStore(Protocol):
     def put_blob(self, digest: Digest, content: bytes) -> None:
         """Keeps a bundle or a model."""
 
+    def blob_piece(self, digest: Digest, start: int, length: int) -> bytes:
+        """At most `length` bytes of a blob that is kept, from `start` on."""
+
     def keep_blobs(self, digests: frozenset[Digest]) -> None:
         """Removes every blob but these."""
 

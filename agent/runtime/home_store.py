@@ -115,6 +115,10 @@ class HomeStore:
         """See `AgentStore`."""
         self.until_done(partial(self.blobs.write, digest, content))
 
+    def blob_piece(self, digest: Digest, start: int, length: int) -> bytes:
+        """See `AgentStore`."""
+        return self.blobs.piece(digest, start, length)
+
     def keep_blobs(self, digests: frozenset[Digest]) -> None:
         """See `AgentStore`."""
         self.until_done(partial(self.blobs.keep, digests))

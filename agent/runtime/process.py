@@ -11,11 +11,8 @@ from starling.agent.runtime.process_loop import AgentProcessLoop, QueuedItem
 from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
-from starling.durable.files import (
-    lock,
-    private_files,
-    replace_unsynced,
-)
+from starling.durable.files import private_files, replace_unsynced
+from starling.durable.locks import lock
 from starling.protocol.errors import FederationError, StorageError
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr

@@ -227,6 +227,7 @@ class AgentProcessLoop:
             store.last_update,
             self._changes.certificate_days,
             trainer.labels,
+            loop.bytes_saved,
         )
         self._monitor.write(loop, around)
 

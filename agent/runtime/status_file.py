@@ -71,6 +71,7 @@ class RuntimeFacts:
         was since the start.
       certificate_days: Until the board's certificate ends; None if that is not known.
       labels: Of the labels that the last trainer drew; None before there were any.
+      bytes_saved: By which models that came as differences were shorter.
     """
 
     broker: str
@@ -87,6 +88,7 @@ class RuntimeFacts:
     last_update: dict[str, Any] | None = None
     certificate_days: float | None = None
     labels: LabelFacts | None = None
+    bytes_saved: int = 0
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:

@@ -20,6 +20,8 @@ class BlobDownload:
       again_at_s: When to ask again for what is missing.
       attempt: How often nothing useful came.
       envelope: Id of the last CHUNK_REQUEST; None before.
+      base: An older version, from which chunks may come as differences; None where
+        they are to come whole.
     """
 
     assembly: ChunkAssembly
@@ -27,6 +29,7 @@ class BlobDownload:
     again_at_s: float
     attempt: int
     envelope: Digest | None = None
+    base: Digest | None = None
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,8 @@ class AgentState:
       serial: Envelopes signed since the start; low half of their counters.
       draws: Jitter draws since the start.
       offer: The newest proven version.
+      older: What was pulled last before `offer`, each part by itself; None before the
+        second version.
       others: Tasks that were announced and are not ours; the first few.
       open: Other tasks that were proven to us, and of which no end was.
       over: Tasks, ours among them, that were proven to grant no more leases.
@@ -304,6 +306,7 @@ class AgentState:
     serial: int = 0
     draws: int = 0
     offer: ProvenVersion | None = None
+    older: ModelDigests | None = None
     others: frozenset[int] = frozenset()
     open: frozenset[TaskId] = frozenset()
     over: frozenset[TaskId] = frozenset()

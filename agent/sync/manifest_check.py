@@ -17,7 +17,7 @@ from starling.agent.step.state import (
     ReadinessCondition,
     slot_of,
 )
-from starling.agent.sync import validator_set_changes
+from starling.agent.sync import model_download, validator_set_changes
 from starling.protocol.chain.light_client import MANIFEST, ModelManifest
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
@@ -68,7 +68,12 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
         manifest.rolled_version,
     )
     turn.state = evolve(
-        turn.state, trusted=trusted, offer=offer, asking=None, swapped=False
+        turn.state,
+        trusted=trusted,
+        offer=offer,
+        older=model_download.pulled_last(turn.state),
+        asking=None,
+        swapped=False,
     )
     turn.emit(PersistTrust(trusted, payload))
     if known is None or known.rolled < manifest.rolled_version:

@@ -4,6 +4,9 @@ Bytes are kept only if they have the digest that a manifest proves; see
 `agent.sync.manifest_check`. A bundle is used only after a subprocess has loaded it.
 Chunks are pulled a few at a time, so that a slow board is never flooded, and whatever
 is missing after a while is asked for again.
+
+Of a board that has an older version they may come as differences from it
+(`protocol.wire.chunk_deltas`). Once anything is amiss they are asked for whole.
 """
 
 import array
@@ -31,6 +34,7 @@ from starling.protocol.errors import (
     DecodeError,
 )
 from starling.protocol.ids import Digest
+from starling.protocol.learning.task import ModelDigests
 from starling.protocol.wire.chunks import CHUNK, ChunkAssembly
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import (
@@ -60,6 +64,37 @@ def _wanted(turn: AgentStep) -> tuple[tuple[Digest, int], ...]:
     return tuple([(digest, size) for digest, size in wants if digest not in have])
 
 
+def pulled_last(state: AgentState) -> ModelDigests | None:
+    """The newest parts of a model that were pulled, as a newer version is offered."""
+    offer, older = state.offer, state.older
+    if offer is None or older is None:
+        return None if offer is None else offer.model
+    whole = state.blobs
+    training, inference = offer.model.training, offer.model.inference
+    return evolve(
+        offer.model,
+        training=training if training in whole else older.training,
+        inference=inference if inference in whole else older.inference,
+    )
+
+
+def _bases(state: AgentState) -> dict[Digest, Digest]:
+    """From which stored version each part that is still to come may be a difference."""
+    offer, older = state.offer, state.older
+    if offer is None or older is None:
+        return {}
+    pairs = (
+        (offer.model.training, older.training),
+        (offer.model.inference, older.inference),
+    )
+    lacking = {wanted for wanted, _ in pairs} - state.blobs - state.refused
+    return {
+        wanted: base
+        for wanted, base in pairs
+        if wanted in lacking and base in state.blobs - state.refused
+    }
+
+
 def rule_fetch(turn: AgentStep) -> None:
     """Pulls what is missing, one blob at a time."""
     wanted = _wanted(turn)
@@ -68,9 +103,9 @@ def rule_fetch(turn: AgentStep) -> None:
         fetch = None
     if fetch is None and wanted:
         digest, size = wanted[0]
-        fetch = BlobDownload(
-            ChunkAssembly.begin(digest, size, size), frozenset(), turn.now_s, 0
-        )
+        assembly = ChunkAssembly.begin(digest, size, size)
+        base = _bases(turn.state).get(digest)
+        fetch = BlobDownload(assembly, frozenset(), turn.now_s, 0, base=base)
     if fetch is not turn.state.fetch:
         turn.state = evolve(turn.state, fetch=fetch)
     if fetch is None or not turn.state.connected:
@@ -86,7 +121,9 @@ def rule_fetch(turn: AgentStep) -> None:
 def _ask(turn: AgentStep, fetch: BlobDownload) -> None:
     window = min(turn.settings.fetch_window, CHUNK_REQUEST_MAX)
     indices = fetch.assembly.missing[:window]
-    request = ChunkRequest(fetch.assembly.digest, indices)
+    base = None if fetch.attempt else fetch.base
+    held = () if base is None else (base,)
+    request = ChunkRequest(fetch.assembly.digest, indices, held)
     envelope = turn.say(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
     pace = turn.settings.pace
     wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
@@ -97,6 +134,7 @@ def _ask(turn: AgentStep, fetch: BlobDownload) -> None:
         again_at_s=again_at_s,
         attempt=fetch.attempt + 1,
         envelope=envelope.identity(turn.state.chain),
+        base=base,
     )
     turn.state = evolve(turn.state, fetch=asked)
 
@@ -261,4 +299,4 @@ def _used(state: AgentState) -> frozenset[Digest]:
             used |= {adopted.bundle, adopted.inference}
     if state.training is not None:
         used |= {state.training.order.bundle, state.training.order.theta}
-    return frozenset(used)
+    return frozenset(used | set(_bases(state).values()))

@@ -12,12 +12,10 @@ reads the folders of its first job and writes nothing but reports.
 import ctypes
 import os
 import signal
-import struct
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -26,40 +24,30 @@ from starling.agent.privacy.error_redaction import described
 from starling.agent.trainer.dataset import (
     BoardDataSet,
     data_files,
-    no_records,
-    read_dataset,
 )
 from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.agent.trainer.held_memory import HeldMemory, usage
+from starling.agent.trainer.job_data import data_bytes_max, data_of, theta_of
+from starling.agent.trainer.job_pipe import JobPipe, PipeClosed
 from starling.agent.trainer.label_drawing import answers_for
 from starling.agent.trainer.personal_layers_file import (
     head_bytes,
     personal_model,
-    with_head,
 )
 from starling.agent.trainer.record_marker import RecordMarker
 from starling.agent.trainer.trial_run import try_out, try_together
 from starling.agent.training.local_descent import personal_steps
 from starling.agent.training.local_training import prepare, train
 from starling.agent.training.trainer_messages import (
-    GO,
     JOB,
-    LENGTH_BYTES,
-    REPORT,
     ConfinementReport,
-    DataFacts,
-    LabelFacts,
     TrainerJob,
     TrainerJobKind,
-    TrainerLimits,
-    TrainerReport,
     TrainerReportKind,
     TrainingOrder,
-    one_line,
     readable,
 )
 from starling.agent.training.training_inputs import Real, Trainer, TrainingInputs
-from starling.durable.files import read_limited
 from starling.engine.runtime.onnxruntime_session import flush_tiny_numbers
 from starling.protocol.errors import (
     ConfigError,
@@ -87,15 +75,8 @@ Train = Callable[
 ]
 """As `agent.training.local_training.train`."""
 _PR_SET_PDEATHSIG = 1
-_FRAME_BYTES_MAX = 1 << 20
-DATA_SHARE = 4
-"""What part of the memory limit is the data set's: one of so many."""
 WORK_BYTES, DRAWN_BYTES = 128, 204
 """For each parameter, of sums and noise, and for each that noise is being drawn for."""
-
-
-class PipeClosed(Exception):
-    """The agent closed the pipe in the middle of a job."""
 
 
 def main(train_on: Train = train) -> int:
@@ -110,7 +91,7 @@ def main(train_on: Train = train) -> int:
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     mark = RecordMarker(int(sys.argv[-1]))
-    service = TrainerWorker(sys.stdin.buffer, out, mark, train_on)
+    service = TrainerWorker(JobPipe(sys.stdin.buffer, out), mark, train_on)
     try:
         while service.serve_one():
             pass
@@ -131,24 +112,20 @@ class TrainerWorker:
 
     def __init__(
         self,
-        source: BinaryIO,
-        sink: BinaryIO,
+        pipe: JobPipe,
         mark: RecordMarker,
         train_on: Train = train,
     ) -> None:
-        """Reads frames from `source`, writes frames to `sink`, notes records.
+        """Answers what comes by `pipe`, and notes records.
 
         Args:
-          source: Jobs.
-          sink: Reports.
+          pipe: To the agent.
           mark: Where it is noted which record is computed with.
           train_on: `train`; a fleet that is to see attackers puts something else here.
         """
         self._mark = mark
         self._train_on = train_on
-        self._source = source
-        self._sink = sink
-        self._confinement: ConfinementReport | None = None
+        self._pipe = pipe
         self._bundle: tuple[str, Trainer] | None = None
         self._held = HeldMemory()
         # The version of the last training, for the board's own model after it.
@@ -156,21 +133,20 @@ class TrainerWorker:
 
     def serve_one(self) -> bool:
         """Answers one job; False if there are no more."""
-        frame = self._read()
+        frame = self._pipe.read()
         if frame is None:
             return False
         job = JOB.unpack(frame)
-        if self._confinement is None:
+        if self._pipe.confinement is None:
             os.nice(job.limits.niceness)
             limit_memory(job.limits.memory_mb)
-            self._confinement = _confine(job)
+            self._pipe.confinement = _confine(job)
         try:
             self._work(job)
         except MemoryError:
-            detail = f"out of memory; the limit is {job.limits.memory_mb} MiB"
-            self._report(TrainerReportKind.FAILED_TRAINING, detail=detail)
+            self._fail(f"out of memory; the limit is {job.limits.memory_mb} MiB")
         except FederationError as error:
-            self._report(TrainerReportKind.FAILED_TRAINING, detail=described(error))
+            self._fail(described(error))
         return True
 
     def _work(self, job: TrainerJob) -> None:
@@ -182,8 +158,9 @@ class TrainerWorker:
             return
         if job.kind == TrainerJobKind.COUNT:
             self._held.give_back()
-            data, _ = _data(job, trainer)
-            self._report(TrainerReportKind.COUNTED, found=data.facts(thorough=True))
+            data, _ = data_of(job, trainer)
+            facts = data.facts(thorough=True)
+            self._pipe.report(TrainerReportKind.COUNTED, found=facts)
             return
         if job.kind == TrainerJobKind.PERSONALISE:
             self._personalise(job, trainer)
@@ -191,16 +168,19 @@ class TrainerWorker:
         try:
             data_files(Path(job.data_path))
         except ConfigError as error:
-            self._report(TrainerReportKind.FAILED_DATA, detail=str(error))
+            self._pipe.report(TrainerReportKind.FAILED_DATA, detail=str(error))
             return
-        self._report(TrainerReportKind.LOADED)
+        self._pipe.report(TrainerReportKind.LOADED)
+
+    def _fail(self, detail: str) -> None:
+        self._pipe.report(TrainerReportKind.FAILED_TRAINING, detail=detail)
 
     def _open(self, job: TrainerJob) -> Trainer | None:
         if self._bundle is not None and self._bundle[0] == job.bundle_path:
             return self._bundle[1]
         limits = job.limits
         try:
-            self._held.set_aside(_data_bytes(limits))
+            self._held.set_aside(data_bytes_max(limits))
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
             if limits.memory_mb:
                 dimension = trainer.manifest.dimension
@@ -217,14 +197,14 @@ class TrainerWorker:
         detail = str(error)
         if isinstance(error, MemoryError):
             detail = f"the model needs too much of {job.limits.memory_mb} MiB"
-        self._report(TrainerReportKind.FAILED_MODEL, detail=detail)
+        self._pipe.report(TrainerReportKind.FAILED_MODEL, detail=detail)
 
     def _train(self, job: TrainerJob, trainer: Trainer) -> None:
         order = job.order
         if order is None:
             raise OperationError("a training job without an order")
         try:
-            theta = _theta(job, trainer, order)
+            theta = theta_of(job, trainer, order)
             prepare(trainer, theta, order, trusted=bool(job.trusted))
             try_together(trainer, theta, job)
         except (EngineError, NonFinite, MemoryError) as error:
@@ -232,9 +212,8 @@ class TrainerWorker:
             return
         self._theta = job.theta_path, theta
         # From here on nothing depends on the data but what noise goes on.
-        self._report(TrainerReportKind.READY)
-        if self._read() != GO:
-            raise PipeClosed
+        self._pipe.report(TrainerReportKind.READY)
+        self._pipe.await_go()
         self._held.give_back()
         try:
             self._carry_out(job, order, trainer, theta)
@@ -243,7 +222,7 @@ class TrainerWorker:
         except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
             detail = f"no update: {described(error)}"
             if order.privacy.mechanism in UNNOISED:
-                self._report(TrainerReportKind.FAILED_TRAINING, detail=detail)
+                self._fail(detail)
                 return
             nothing = replace(job, data_path="")
             self._carry_out(nothing, order, trainer, theta, f"{detail}; noise alone")
@@ -257,7 +236,7 @@ class TrainerWorker:
         before: str = "",
     ) -> None:
         """Trains on the data, or on none, and reports the result."""
-        data, said = _data(job, trainer)
+        data, said = data_of(job, trainer)
         if order.privacy.mechanism == LABEL_RESPONSE:
             data = self._answered(job, trainer, data)
         notes = [note for note in (before, said) if note]
@@ -269,7 +248,7 @@ class TrainerWorker:
         detail = "; ".join((*notes, usage()))
         found = data.facts() if job.data_path else None
         own = b"".join(map(head_bytes, kept))
-        self._report(
+        self._pipe.report(
             TrainerReportKind.RESULT,
             detail=detail,
             payload=payload,
@@ -298,9 +277,8 @@ class TrainerWorker:
         """The data with drawn labels, once what was drawn is on the agent's disk."""
         found = answers_for(job, trainer.manifest, data)
         report = TrainerReportKind.DRAWN
-        self._report(report, batches=found.batches, labels=found.facts)
-        if self._read() != GO:
-            raise PipeClosed
+        self._pipe.report(report, batches=found.batches, labels=found.facts)
+        self._pipe.await_go()
         return found.data
 
     def _personalise(self, job: TrainerJob, trainer: Trainer) -> None:
@@ -310,83 +288,14 @@ class TrainerWorker:
         self._held.give_back()
         known, self._theta = self._theta, None
         is_known = known is not None and known[0] == job.theta_path
-        theta = known[1] if known and is_known else _theta(job, trainer, order)
+        theta = known[1] if known and is_known else theta_of(job, trainer, order)
         own = personal_model(Path(job.personal_path), theta)
-        data, why = _data(job, trainer)
+        data, why = data_of(job, trainer)
         if not len(data.x):
             raise OperationError(why or "there is no usable record")
         work = self._inputs(job, order, theta, data)
         own = personal_steps(trainer, work, own, np.random.default_rng())
-        self._report(TrainerReportKind.PERSONALISED, head=head_bytes(own))
-
-    def _read(self) -> bytes | None:
-        head = self._source.read(LENGTH_BYTES)
-        if len(head) < LENGTH_BYTES:
-            return None
-        (length,) = struct.unpack("<I", head)
-        if length > _FRAME_BYTES_MAX:
-            raise PipeClosed
-        frame = self._source.read(length)
-        return frame if len(frame) == length else None
-
-    def _report(
-        self,
-        kind: TrainerReportKind,
-        *,
-        detail: str = "",
-        payload: bytes = b"",
-        found: DataFacts | None = None,
-        head: bytes = b"",
-        batches: tuple[bytes, ...] = (),
-        labels: LabelFacts | None = None,
-    ) -> None:
-        report = TrainerReport(
-            kind,
-            one_line(detail),
-            payload,
-            found,
-            head,
-            self._confinement,
-            batches,
-            labels,
-        )
-        packed = REPORT.pack(report)
-        view = memoryview(struct.pack("<I", len(packed)) + packed)
-        while view:
-            view = view[self._sink.write(view) :]
-
-
-def _theta(job: TrainerJob, trainer: Trainer, order: TrainingOrder) -> Real:
-    """The version's parameters, with the board's own in their places.
-
-    Raises:
-      EngineError: If they are not as many as the bundle's.
-      StorageError: If they cannot be read.
-    """
-    content = read_limited(Path(job.theta_path), 4 * order.dimension)
-    theta = np.frombuffer(content, "<f4").astype(np.float32)
-    if theta.size != trainer.manifest.dimension:
-        raise EngineError(f"{theta.size} parameters for {trainer.manifest.dimension}")
-    if not job.head_path:
-        return theta
-    return with_head(Path(job.head_path), theta, trainer.manifest)
-
-
-def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
-    """Training data, and a complaint; no records where they cannot be read."""
-    manifest = trainer.manifest
-    if not job.data_path:
-        return no_records(manifest), ""
-    try:
-        most = _data_bytes(job.limits)
-        return read_dataset(Path(job.data_path), manifest, job.label, most), ""
-    except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
-        return no_records(manifest), f"no data: {described(error)}"
-
-
-def _data_bytes(limits: TrainerLimits) -> int:
-    """Limit of memory for reading the data set; 0 for no limit."""
-    return (limits.memory_mb << 20) // DATA_SHARE
+        self._pipe.report(TrainerReportKind.PERSONALISED, head=head_bytes(own))
 
 
 def _confine(job: TrainerJob) -> ConfinementReport:

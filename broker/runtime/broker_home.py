@@ -36,12 +36,12 @@ from starling.broker.runtime.mosquitto_process import (
     mosquitto_version,
 )
 from starling.durable.files import (
-    lock,
     read_configured,
     read_if_present,
     read_limited,
     write_atomic,
 )
+from starling.durable.locks import lock
 from starling.protocol.errors import ConfigError, DecodeError
 from starling.protocol.wire.topics import Topics, check_fleet_name
 

@@ -72,7 +72,16 @@ def announced(turn: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
     if known is not None or held is not None:
         evidence_submission.update_from_peer(turn, update)
         return
+    fresh = [
+        key
+        for key in request_scheduler.vectors([identity])
+        if (one := turn.state.wanted.get(key)) is not None
+        and who not in one.sources
+        and one.pull is None
+    ]
     request_later(turn, [identity], who, who)
+    # Others may have named it long before they had it.
+    request_scheduler.hasten(turn, fresh, who)
 
 
 def request_later(

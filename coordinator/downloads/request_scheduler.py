@@ -88,6 +88,32 @@ def request_blob(
             _drop_oldest(turn, source, most)
 
 
+def hasten(turn: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
+    """Has who offers a block asked next for what it names.
+
+    What was asked of others in vain for long waits ever longer, and a pull goes on as
+    long as anything comes: else a liar that names an update before it is there, or
+    gives it drop by drop, has others' blocks wait until their makers are passed over.
+
+    Args:
+      turn: The step.
+      keys: Of what the block names; what is not wanted is left alone.
+      who: Who offers the block, and so has it.
+    """
+    wanted = dict(turn.state.wanted)
+    for key in keys:
+        one = wanted.get(key)
+        if one is None or one.attempt == 0:
+            continue
+        # The second attempt is near, and whoever was not asked yet comes first there.
+        soon = one.attempt == 1 if one.pull is None else one.pull.giver == who
+        if not soon:
+            wanted[key] = replace(one, again_at_s=turn.now_s, attempt=0, first=who)
+    turn.state = evolve(
+        turn.state, wanted=wanted, ask_at_s=min(turn.state.ask_at_s, turn.now_s)
+    )
+
+
 def _drop_oldest(turn: CoordinatorStep, source: DeviceId, most: int) -> None:
     """Bounds what is wanted on one coordinator's word, and counts what goes."""
     named = [key for key, one in turn.state.wanted.items() if source in one.sources]

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.boards import (
+    blob_service,
     board_refusals,
     health_requests,
     lease_grants,
@@ -29,12 +30,11 @@ from starling.coordinator.step.deferred_replies import (
     DeferredRefusal,
 )
 from starling.coordinator.step.effects import (
-    PublishChunks,
     RecordAcceptance,
     RecordRefusal,
     StoreUpload,
 )
-from starling.coordinator.step.state import AdmittedUpdate, TaskState, admitted_key
+from starling.coordinator.step.state import AdmittedUpdate, admitted_key
 from starling.coordinator.update.admission_checks import (
     AdmittedUpload,
     SenderRecord,
@@ -55,7 +55,7 @@ from starling.protocol.errors import (
     SignatureError,
     StaleUpdate,
 )
-from starling.protocol.ids import DeviceId, Digest, PublicKey
+from starling.protocol.ids import DeviceId, PublicKey
 from starling.protocol.wire.chunks import CHUNK, Chunk, ChunkAssembly, chunk_count
 from starling.protocol.wire.envelope import (
     ENVELOPE,
@@ -69,7 +69,6 @@ from starling.protocol.wire.message_bodies import (
     DEVICE_STATE,
     FORFEIT,
     UPLOAD,
-    ChunkRequest,
     Contribution,
     DevicePhase,
 )
@@ -201,7 +200,7 @@ def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
                 lease_grants.state(turn, device, body, asked)
             lease_grants.check_in(turn, device, body, said.counter)
         else:
-            _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+            blob_service.serve(turn, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
         board_refusals.refuse(turn, device, asked, error, answers=True)
 
@@ -378,23 +377,3 @@ def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> 
     window = session.said.get(envelope.kind, CounterWindow())
     said = {**session.said, envelope.kind: window.admit(envelope.counter)}
     turn.put_session(device, evolve(session, said=said))
-
-
-def _serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> None:
-    if not any(_offers(task, request.digest) for task in turn.state.tasks.values()):
-        raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
-    settings, session = turn.settings, turn.session(device)
-    earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
-    chunks = min(float(settings.chunks_burst), session.chunks + earned)
-    wanted = len(request.indices)
-    if wanted > chunks:
-        raise InvalidUpdate("asks for chunks too fast", Reason.BUSY)
-    turn.put_session(
-        device, evolve(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
-    )
-    turn.emit(PublishChunks(device, request.digest, request.indices))
-
-
-def _offers(task: TaskState, digest: Digest) -> bool:
-    # While a task is being opened its bytes may be at another one of us only.
-    return digest in task.wholes and not task.opening

@@ -67,7 +67,8 @@ def defer(
     known = turn.state.parked.get(who)
     if known is not None and known.proposal.block_id != proposal.block_id:
         over = tuple(each for each in known.lacks if each not in lacks)
-        _give_back(turn, who, replace(known, lacks=over))
+        keys = _keys(replace(known, lacks=over))
+        request_scheduler.withdraw_requests(turn, keys, who)
     parked = DeferredProposal(proposal, lacks)
     turn.state = evolve(turn.state, parked={**turn.state.parked, who: parked})
     absent = [
@@ -78,13 +79,13 @@ def defer(
     # Whoever offers a block, or passes it on, has what it names.
     request_later(turn, absent, first=who, source=who)
     bundle_examination.parked_too(turn, who, parked)
+    request_scheduler.hasten(turn, _keys(parked), who)
 
 
-def _give_back(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
-    """Cancels requests that only this proposal needed."""
+def _keys(parked: DeferredProposal) -> list[bytes]:
+    """Everything that may be asked for on account of a proposal."""
     keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
-    keys += request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
-    request_scheduler.withdraw_requests(turn, keys, who)
+    return keys + request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
 
 
 def release_deferred_proposals(turn: CoordinatorStep) -> None:
@@ -99,7 +100,7 @@ def release_deferred_proposals(turn: CoordinatorStep) -> None:
             parked={at: one for at, one in turn.state.parked.items() if at != who},
         )
         if not current and not _decided(turn, parked):
-            _give_back(turn, who, parked)
+            request_scheduler.withdraw_requests(turn, _keys(parked), who)
         if current:
             turn.speaker = who
             advance(turn, node.PeerMessage(FrameSubject.PROPOSAL, parked.proposal))

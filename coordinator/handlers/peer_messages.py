@@ -168,7 +168,7 @@ _CHAIN: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.STATUS: SubjectRule(
         gossip_messages.STATUS.unpack,
         chain_messages.status_came,
-        MessageCost.COUNTED,
+        MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
         learners=True,
     ),

@@ -18,8 +18,6 @@ class MessageCost(Enum):
     SIGNATURE = auto()
     """One of the signatures that its line may have checked: its maker signed it, or a
     quorum did, or whoever asks."""
-    COUNTED = auto()
-    """Nothing: its maker signed it under a counter, and older ones are ignored."""
     SHARE = auto()
     """Part of the room that its sender may fill; it is signed by whoever made it."""
     ASKED = auto()

@@ -9,7 +9,7 @@ who is behind knows the set of its own height; both hear whoever still belongs t
 nobody does, a pinned header names who did lately (`ChainHead.pinned`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from starling.coordinator.chain.chain_step import ChainState
@@ -77,10 +77,12 @@ def asked(ledger: ChainState) -> tuple[PublicKey, ...]:
     return tuple(sorted({one.public for each in sets for one in each.members}))
 
 
-def _sets(ledger: ChainState) -> tuple[ValidatorSet, ...]:
+def _sets(ledger: ChainState) -> Iterator[ValidatorSet]:
+    """This height's set first: of most peers nothing else needs to be looked up."""
+    yield ledger.party.roster.validators
     tip = ledger.tip
-    following = validator_records.validators(tip.tree, tip.genesis, tip.height + 2)
-    return (ledger.party.roster.validators, following, *_pinned(ledger))
+    yield validator_records.validators(tip.tree, tip.genesis, tip.height + 2)
+    yield from _pinned(ledger)
 
 
 def _pinned(ledger: ChainState) -> tuple[ValidatorSet, ...]:

@@ -264,7 +264,6 @@ class SendContentKey:
 
     Attributes:
       to: Who asked.
-      update: Id of the update.
       box_for: X25519 key of who asked.
       content_key: If our own box does not give it.
       pieces: As in `SendAnswer`.
@@ -289,11 +288,12 @@ class SendMessage:
 
 @dataclass(frozen=True, slots=True)
 class PublishChunks:
-    """Send chunks of a stored whole to one board."""
+    """Send chunks of a stored whole to one board, as differences if it has a `base`."""
 
     device: DeviceId
     digest: Digest
     indices: tuple[int, ...]
+    base: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

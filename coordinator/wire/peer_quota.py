@@ -19,9 +19,9 @@ BYTES_PER_S = 8e6
 """That one peer may say unasked in the long run."""
 BYTES_BURST = 32e6
 SIGNATURES_PER_S = 256.0
-"""Votes, proposals, certificates and requests of one peer in the long run, each of
-which costs a signature or several: more than heights can follow each other, with repair
-beside."""
+"""Votes, proposals, certificates, statuses and requests of one peer in the long run,
+each of which costs a signature or several: more than heights can follow each other,
+with repair beside."""
 SIGNATURES_BURST = 1024.0
 ASKS_PER_S = 256.0
 ASKS_BURST = 1024.0

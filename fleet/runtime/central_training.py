@@ -7,10 +7,10 @@ from starling.agent.training.local_descent import local_steps
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import TrainingInputs
 from starling.fleet.datasets.partition import Examples
+from starling.fleet.report.model_evaluation import as_fed, metrics_of, score
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.pooled_baseline import PooledBaseline, compared
 from starling.fleet.runtime.training_material import TrainingMaterial
-from starling.fleet.runtime.training_pool import as_fed, metrics_of, score
 from starling.protocol.errors import NonFinite
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.local_optimiser import DescentPolicy, OptimiserKind

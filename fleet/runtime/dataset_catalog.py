@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from starling.protocol.errors import ConfigError, StorageError
 from starling.protocol.model.table_schema import TableSchema
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records.data_options import DEFAULT_OPTIONS, DataOptions
-from starling.records.record_set import AS_IT_STANDS, LABELS, Division
+from starling.records.record_set import AS_IT_STANDS, LABELS, Division, RecordSet
 from starling.records.runtime.sources import read_source
 from starling.records.scaling import with_scales
 
@@ -110,6 +110,7 @@ def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataS
         )
     learned, tested = held_out_rows(records, rng)
     records = with_scales(records, asked, learned)
+    records = replace(records, notes=(*records.notes, *_one_class(records, learned)))
     owners = records.boards or records.groups
     whole = Examples(records.x, records.y)
     return FleetDataSet(
@@ -126,6 +127,12 @@ def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataS
         records.reuse,
         records.notes,
     )
+
+
+def _one_class(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
+    if records.loss != LABELS or len(np.unique(records.y[training])) > 1:
+        return []
+    return ["all records are of one class: every accuracy is 100 %, and says nothing"]
 
 
 def public_digits() -> Examples:

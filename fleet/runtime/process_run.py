@@ -92,7 +92,8 @@ def _run(
 ) -> FleetRun:
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
-    screen.say("\n".join([f"setting up: {shown.title}", *data.notes]))
+    screen.say(f"setting up: {shown.title}")
+    screen.note(data.notes)
     spec = publication(
         task_settings(plan, material.shares), material.bundle, "task"
     ).spec

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
@@ -42,6 +42,7 @@ class TerminalScreen:
         self._said_s = float("-inf")
         self._version = -1
         self._events = 0
+        self._noted: set[str] = set()
 
     def __enter__(self) -> "TerminalScreen":
         """Takes the screen, if there is one."""
@@ -59,6 +60,13 @@ class TerminalScreen:
         """Says what is being done, before there is anything to see."""
         self._console.print(text, markup=False, soft_wrap=True)
 
+    def note(self, notes: Iterable[str]) -> None:
+        """Says what people should know of the data, each once and before it costs."""
+        for each in notes:
+            if each not in self._noted:
+                self._noted.add(each)
+                self.say(f"note: {each}")
+
     def show(
         self, heading: RunHeading, snapshot: RunSnapshot, *, is_last: bool = False
     ) -> None:
@@ -71,6 +79,7 @@ class TerminalScreen:
         """
         for other in self._others:
             other.look(heading, snapshot, is_last=is_last)
+        self.note(heading.notes)
         if self._live is not None:
             self._live.update(render(heading, snapshot), refresh=True)
             return

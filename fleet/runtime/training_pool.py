@@ -35,6 +35,12 @@ from starling.fleet.attacks.attack_schedule import (
 from starling.fleet.attacks.falsified_training import collusion, falsified
 from starling.fleet.attacks.update_attacks import backdoor_success, stamped
 from starling.fleet.datasets.partition import Examples, Indices
+from starling.fleet.report.model_evaluation import (
+    as_fed,
+    metrics_of,
+    predictions,
+    score,
+)
 from starling.fleet.report.model_metrics import (
     ModelMetrics,
     PersonalMetrics,
@@ -43,97 +49,14 @@ from starling.fleet.report.model_metrics import (
 from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.fleet.virtual.workload import Result, Score
 from starling.protocol.errors import NonFinite
-from starling.protocol.learning.metrics import Metrics, measured
+from starling.protocol.learning.metrics import Metrics
 from starling.protocol.learning.task import LABEL_RESPONSE
 from starling.protocol.model.label_classes import classes_of
 from starling.protocol.model.parameter_layout import local_slices
-from starling.protocol.model.training_bundle import BundleManifest
-from starling.records.record_set import AS_IT_STANDS, LABELS
-from starling.records.scaling import raw_targets, scaled_inputs, scaled_targets
 
 _MICRO_BATCH = 32
 _Trained = tuple[bytes, list[NDArray[np.float32]], list[NDArray[np.float32]]]
 """The update, what a board keeps of it, and its own model; the last two if any."""
-_EVALUATION_BATCH = 500
-
-
-def score(
-    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
-) -> tuple[float | None, float]:
-    """Accuracy, where targets are labels, and mean loss.
-
-    Args:
-      trainer: The bundle.
-      theta: (d,).
-      examples: At least one, as the graphs take them.
-    """
-    labels = trainer.manifest.loss == LABELS
-    correct, loss_sum = 0, 0.0
-    for start in range(0, len(examples), _EVALUATION_BATCH):
-        rows = slice(start, start + _EVALUATION_BATCH)
-        y = examples.y[rows]
-        loss, output = trainer.evaluate(theta, examples.x[rows], y)
-        if labels:
-            correct += int((output.argmax(axis=-1) == y).sum())
-        loss_sum += float(loss.sum(dtype=np.float64))
-    return correct / examples.y.size if labels else None, loss_sum / len(examples)
-
-
-def metrics_of(
-    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
-) -> Metrics:
-    """The metrics that fit the bundle's loss.
-
-    Args:
-      trainer: The bundle.
-      theta: (d,).
-      examples: At least one, as the graphs take them.
-
-    Returns:
-      Those of a regression in the data's own units.
-
-    Raises:
-      NonFinite: If the model returns what is no finite number.
-    """
-    rows = [
-        slice(start, start + _EVALUATION_BATCH)
-        for start in range(0, len(examples), _EVALUATION_BATCH)
-    ]
-    found = [trainer.evaluate(theta, examples.x[row], examples.y[row]) for row in rows]
-    losses, outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    table = trainer.manifest.table
-    return measured(
-        trainer.manifest.loss,
-        raw_targets(outputs, table),
-        raw_targets(examples.y, table),
-        losses,
-    )
-
-
-def predictions(
-    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
-) -> NDArray[np.int64]:
-    """The class of each example, (n,).
-
-    Args:
-      trainer: The bundle.
-      theta: (d,).
-      examples: At least one.
-    """
-    found = []
-    for start in range(0, len(examples), _EVALUATION_BATCH):
-        rows = slice(start, start + _EVALUATION_BATCH)
-        _, output = trainer.evaluate(theta, examples.x[rows], examples.y[rows])
-        found.append(output.argmax(axis=1))
-    return np.concatenate(found)
-
-
-def as_fed(examples: Examples, manifest: BundleManifest) -> Examples:
-    """Examples in the data's own units as the graphs take them."""
-    if manifest.preprocessing == AS_IT_STANDS and manifest.table is None:
-        return examples
-    x = scaled_inputs(examples.x, manifest.preprocessing)
-    return Examples(x, scaled_targets(examples.y, manifest.table))
 
 
 class _PoolRoot:

@@ -93,7 +93,7 @@ class VirtualBoard:
     duration_s: Callable[[], float]
     up: bool = False
     loop: AgentLoop = field(init=False)
-    disk: MemoryAgentStore = field(default_factory=lambda: _SharedBlobs())
+    disk: MemoryAgentStore = field(init=False)
     trained: int = 0
     failed: int = 0
     failure: str = ""
@@ -103,6 +103,7 @@ class VirtualBoard:
 
     def __post_init__(self) -> None:
         """Starts with an empty disk."""
+        self.disk = _SharedBlobs(self.sea.blobs)
         self.start()
 
     def start(self) -> None:
@@ -212,6 +213,18 @@ class VirtualBoard:
 
 class _SharedBlobs(MemoryAgentStore):
     """A disk that holds no second copy of what coordinators hold as well."""
+
+    def __init__(self, shared: BlobLookup) -> None:
+        """Starts empty; `shared` is what coordinators hold."""
+        super().__init__()
+        self._shared = shared
+
+    def blob_piece(self, digest: Digest, start: int, length: int) -> bytes:
+        """See `AgentStore`; nothing of what no coordinator holds any more."""
+        try:
+            return self._shared[digest][start : start + length]
+        except KeyError:
+            return b""
 
     def put_blob(self, digest: Digest, content: bytes) -> None:
         del content

@@ -206,6 +206,12 @@ class Certificate(Structure, frozen=True):
     ]
     extras: Annotated[tuple[Difference, ...], from_first(VALIDATORS_MAX)]
 
+    def __post_init__(self) -> None:
+        """Refuses another number of signatures or extras than of voters."""
+        count = self.voters.bit_count()
+        if not count == len(self.signatures) == len(self.extras):
+            raise DecodeError("certificate's voters and signatures differ in number")
+
     def members(self) -> tuple[int, ...]:
         """The indices of the voters, rising and distinct by construction."""
         return tuple(i for i in range(VALIDATORS_MAX) if self.voters >> i & 1)
@@ -229,8 +235,6 @@ def check_certificate(
     """
     voters = certificate.members()
     count = len(validators.members)
-    if not len(voters) == len(certificate.signatures) == len(certificate.extras):
-        raise ProofError("certificate's voters and signatures differ in number")
     if len(voters) < (needed := quorum(count, fault_model)):
         raise ProofError(f"{len(voters)} votes, {needed} of {count} needed")
     if voters[-1] >= count:

@@ -238,15 +238,18 @@ class ChunkRequest(Structure, frozen=True):
     Attributes:
       digest: Which whole.
       indices: Which chunks.
+      held: An older version of that model that the board has, from which chunks may
+        come as differences; left out where it has none.
     """
 
     digest: Digest
     indices: Annotated[
         tuple[Annotated[int, uint(1 << 20)], ...], many(CHUNK_REQUEST_MAX, 1)
     ]
+    held: Annotated[tuple[Digest, ...], many(1)] = ()
 
 
-CHUNK_REQUEST = structure(ChunkRequest, 256)
+CHUNK_REQUEST = structure(ChunkRequest, 256, short=True)
 
 
 class Register(Structure, frozen=True):

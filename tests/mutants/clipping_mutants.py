@@ -72,10 +72,10 @@ CLIPPING = (
     Mutant(
         "data are read before they are paid for",
         "agent/trainer/worker.py",
-        "        self._report(TrainerReportKind.READY)\n",
-        "        early = _data(job, trainer)\n"
-        "        globals()['_data'] = lambda job, trainer: early\n"
-        "        self._report(TrainerReportKind.READY)\n",
+        "        self._pipe.report(TrainerReportKind.READY)\n",
+        "        early = data_of(job, trainer)\n"
+        "        globals()['data_of'] = lambda job, trainer: early\n"
+        "        self._pipe.report(TrainerReportKind.READY)\n",
         _TRAINER,
     ),
     Mutant(
@@ -130,15 +130,15 @@ CLIPPING = (
     Mutant(
         "the number of records is told before the charge",
         "agent/trainer/worker.py",
-        "        self._report(TrainerReportKind.LOADED)",
-        "        self._report(TrainerReportKind.LOADED, found=_data(job, trainer)[0].facts())",
+        "        self._pipe.report(TrainerReportKind.LOADED)",
+        "        self._pipe.report(TrainerReportKind.LOADED, found=data_of(job, trainer)[0].facts())",
         _TRAINER,
     ),
     Mutant(
         "a class that the model lacks stops the board",
         "agent/trainer/worker.py",
-        "        data, said = _data(job, trainer)\n",
-        "        data, said = _data(job, trainer)\n"
+        "        data, said = data_of(job, trainer)\n",
+        "        data, said = data_of(job, trainer)\n"
         "        if data.complaints.unusable:\n"
         "            raise SystemExit(1)\n",
         _ALIKE,

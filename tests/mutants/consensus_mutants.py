@@ -218,7 +218,7 @@ _LIVENESS = (
         "coordinator/runtime/storage/sqlite_chain.py",
         "        for end in ends:\n",
         "        for end in ends[:0]:\n",
-        ("tests/contract/test_chain_store.py",),
+        ("tests/contract/storage/test_chain_store.py",),
     ),
 )
 

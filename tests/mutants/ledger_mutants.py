@@ -91,7 +91,7 @@ _ORDER = (
     Mutant(
         "the trainer reads data without leave",
         "agent/trainer/worker.py",
-        "        if self._read() != GO:\n            raise PipeClosed\n        self._held.give",
+        "        self._pipe.await_go()\n        self._held.give",
         "        self._held.give",
         ("tests/contract/trainer/test_trainer_process.py",),
     ),

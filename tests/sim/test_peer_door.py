@@ -3,10 +3,12 @@
 import pytest
 
 from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain.gossip_messages import FrameSubject, open_frame
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
+from starling.protocol.chain.blocks import VOTE, VoteType
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
 from starling.protocol.ids import DeviceId, H
@@ -101,6 +103,66 @@ def play(seed: int, messages: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_three_go_on_whatever_the_fourth_says(seed: int) -> None:
     play(seed, MESSAGES)
+
+
+def ends_a_height(payload: bytes) -> bool:
+    """True for what, passed on or altered, could decide something."""
+    found = open_frame(payload)
+    if found.subject == FrameSubject.VOTE:
+        return VOTE.unpack(found.content).vote_type == VoteType.PRECOMMIT
+    return found.subject in (FrameSubject.CERTIFICATE, FrameSubject.DECISION)
+
+
+def play_within_a_height(seed: int, messages: int) -> None:
+    """The liar speaks while quorums of prevotes stand and nothing is decided."""
+    council = FourCoordinators()
+    garbler = Garbler(seed, CHAIN_ID, KEYS[LIAR], LIAR)
+    overhear(council, garbler)
+    council.open([])
+    council.run(3.0)
+    before = min(council.heights()[:LIAR])
+    garbler.heard.clear()
+    overheard = council.cut
+
+    def cut(source: int, target: int, message: MqttMessage) -> bool:
+        return (
+            ends_a_height(message.payload)
+            or overheard(source, target, message)
+            or source == LIAR
+        )
+
+    council.cut = cut
+    council.operate(MessageKind.REGISTER, REGISTER.pack(Register(newcomer(0).public)))
+    council.run(2.0)
+    honest = council.members[:LIAR]
+    assert all(m.state.ledger.consensus.ballots.polkas_held(3) for m in honest)
+    polka = FrameSubject.POLKA
+    quorums = [said for said in garbler.heard if open_frame(said).subject == polka]
+    assert quorums, "who decides nothing is shown the prevotes"
+    garbler.heard += quorums * (len(garbler.heard) // len(quorums))
+    for number in range(messages):
+        member = honest[number % len(honest)]
+        event = PeerFrameArrived(KEYS[LIAR].identity, garbler.say(), number % 7 == 0)
+        member.step(event, council.now_s)
+        check(member)
+    assert max(council.heights()[:LIAR]) == before
+    council.cut = lambda source, target, message: source == LIAR
+    council.run(60.0)
+    assert min(council.heights()[:LIAR]) > before, seed
+    for each in honest:
+        tree = each.state.ledger.tree
+        assert board_records.board(tree, newcomer(0).identity) is not None, seed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_end_a_height_whatever_the_fourth_says_within_it(seed: int) -> None:
+    play_within_a_height(seed, MESSAGES)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_three_end_a_height_whatever_is_said_for_long(seed: int) -> None:
+    play_within_a_height(seed, SOAK_MESSAGES)
 
 
 @pytest.mark.soak

@@ -27,6 +27,7 @@ from starling.protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Versio
 from starling.protocol.learning import progress_guard, task
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire import (
+    chunk_deltas,
     chunks,
     enrolment_messages,
     envelope,
@@ -294,6 +295,14 @@ OUTCOME = enrolment_messages.sign_outcome(
     enrolment_messages.EnrolmentState.ADMITTED,
     document=b"{}",
 )
+DELTA = chunk_deltas.ChunkDelta(
+    H(bytes.fromhex("0100003f")),
+    4,
+    0,
+    # One stored block: a difference of 1 from 0.5, in four planes of one byte.
+    bytes.fromhex("01 0400 fbff 02000000"),
+    H(bytes.fromhex("0000003f")),
+)
 RENEWAL = renewal_messages.sign_renewal(VALIDATOR_KEYS[0], AUTHORITY, b"a certificate")
 RENEWED = renewal_messages.RenewalAnswer(
     renewal_messages.RenewalState.RENEWED, b"another certificate", ""
@@ -322,6 +331,7 @@ STRUCTURES = (
     Structure("ENVELOPE", envelope.ENVELOPE, UPDATE),
     Structure("SEALED", sealed_blob.SEALED, SEALED),
     Structure("CHUNK", chunks.CHUNK, chunks.split(b"a small whole")[0]),
+    Structure("CHUNK_DELTA", chunk_deltas.CHUNK_DELTA, DELTA),
     Structure("MODEL_DIGESTS", task.MODEL_DIGESTS, MODEL),
     Structure("TASK", task.TASK, SPEC),
     Structure(
@@ -371,7 +381,7 @@ STRUCTURES = (
     Structure(
         "CHUNK_REQUEST",
         message_bodies.CHUNK_REQUEST,
-        message_bodies.ChunkRequest(H(b"bundle"), (0, 1)),
+        message_bodies.ChunkRequest(H(b"newer"), (0, 1), (H(b"older"),)),
     ),
     Structure(
         "HEALTH_REQUEST",

@@ -51,6 +51,16 @@ class BlobStore:
         """
         write_atomic(self.path(digest), content)
 
+    def piece(self, digest: Digest, start: int, length: int) -> bytes:
+        """At most `length` bytes of a stored blob, from `start` on.
+
+        Raises:
+          StorageError: If the disk refuses, or has no such blob.
+        """
+        with storage_errors(self._folder), self.path(digest).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
     def keep(self, digests: Set[Digest]) -> None:
         """Removes all others."""
         with storage_errors(self._folder):

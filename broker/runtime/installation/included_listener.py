@@ -27,11 +27,11 @@ from starling.broker.runtime.mosquitto_process import (
 )
 from starling.durable.files import (
     is_there,
-    lock,
     read_configured,
     storage_errors,
     write_atomic,
 )
+from starling.durable.locks import lock
 from starling.protocol.errors import ConfigError
 
 USUAL_FILE = Path("/etc/mosquitto/mosquitto.conf")

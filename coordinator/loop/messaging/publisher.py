@@ -14,6 +14,7 @@ from starling.coordinator.loop.messaging.priority_lanes import (
 )
 from starling.coordinator.loop.ports import LoopPorts
 from starling.coordinator.loop.storage.blob_cache import BlobCache, final_of
+from starling.coordinator.loop.storage.delta_cache import DeltaCache
 from starling.coordinator.step.effects import (
     LogLine,
     PublishChunks,
@@ -76,6 +77,7 @@ class Publisher:
         self._outgoing = outgoing
         self._tally = tally
         self._wholes = wholes
+        self._deltas = DeltaCache()
         self._answers = PeerAnswers(settings, ports.store, self._wholes)
         self._everybody = settings.topics.gossip(settings.name)
 
@@ -128,9 +130,17 @@ class Publisher:
         whole = self._wholes.get(asked.digest)
         if whole is None:
             return None
-        payload = CHUNK.pack(chunk_at(whole, asked.digest, index))
+        payload = self._delta(asked, index, whole)
+        payload = payload or CHUNK.pack(chunk_at(whole, asked.digest, index))
         self._tally.device(asked.device).bytes_down += len(payload)
         return MqttMessage(topic, payload)
+
+    def _delta(self, asked: PublishChunks, index: int, whole: bytes) -> bytes:
+        """A chunk as its difference from what the board has; empty if longer."""
+        base = None if asked.base is None else self._wholes.get(asked.base)
+        if asked.base is None or base is None:
+            return b""
+        return self._deltas.get((asked.base, base), (asked.digest, whole), index)
 
     def _publish_final(self, effect: PublishFinality) -> None:
         proof = final_of(self._ports.store, effect.transaction)

@@ -39,7 +39,8 @@ from starling.coordinator.runtime.enrolment.renewal_desk import RenewalDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
 from starling.coordinator.runtime.operations.process_liveness import is_locked
-from starling.durable.files import is_there, lock
+from starling.durable.files import is_there
+from starling.durable.locks import lock
 from starling.protocol.errors import (
     ConfigError,
     FederationError,

@@ -24,14 +24,13 @@ from typing import TypeVar
 import msgspec
 
 from starling.durable.files import (
-    FileLock,
-    lock,
     read_configured,
     read_if_present,
     storage_errors,
     sync_folder,
     write_atomic,
 )
+from starling.durable.locks import FileLock, lock
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.chain.founding_messages import (
     FOUNDING_CONFIRMATION,

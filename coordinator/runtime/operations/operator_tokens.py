@@ -16,7 +16,8 @@ from pathlib import Path
 from nacl import exceptions, pwhash
 
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import read_if_present, wait_for_lock, write_atomic
+from starling.durable.files import read_if_present, write_atomic
+from starling.durable.locks import wait_for_lock
 from starling.protocol.errors import ConfigError, OperationError, StorageError
 
 FILE = "console-tokens.json"

@@ -2,7 +2,7 @@
 
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import wait_for_lock
+from starling.durable.locks import wait_for_lock
 from starling.protocol.ids import Digest
 from starling.protocol.wire.envelope import MessageKind, sign
 

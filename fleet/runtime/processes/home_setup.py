@@ -31,7 +31,8 @@ from starling.coordinator.cli import coordinator_command as coordinator_cli
 from starling.coordinator.config import FILE as COORDINATOR_FILE
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import lock, storage_errors, write_atomic
+from starling.durable.files import storage_errors, write_atomic
+from starling.durable.locks import lock
 from starling.fleet.monitor.coordinator_point import validator_name
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import between_s, task_settings

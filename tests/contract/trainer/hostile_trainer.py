@@ -182,7 +182,7 @@ class Hostile(trainer.TrainerWorker):
             found["calls"] = forbidden_calls()
         text = json.dumps(found, separators=(",", ":"))
         # A report's detail is short; the payload takes any bytes.
-        self._report(TrainerReportKind.RESULT, payload=text.encode())
+        self._pipe.report(TrainerReportKind.RESULT, payload=text.encode())
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from starling.protocol.learning.task import (
     TrainingMode,
 )
 from starling.protocol.learning.vector_codecs import CODECS
+from tests.contract.trainer.asked_trainer import DEADLINE_S, Process
 from tests.contract.trainer.test_engines import RECORDS, X, Y, order
-from tests.contract.trainer.test_trainer_process import DEADLINE_S, Process
 
 POLICY = PrivacyPolicy(LABEL_RESPONSE, 0, 0, MICRO, 0, 15)
 WANTED = replace(order(TrainingMode.LOCAL), privacy=POLICY)

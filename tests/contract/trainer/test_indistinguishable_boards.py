@@ -21,8 +21,8 @@ from starling.protocol.ids import H
 from starling.protocol.learning.task import TrainingMode
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION, UPLOAD
+from tests.contract.trainer.asked_trainer import DEADLINE_S, Process
 from tests.contract.trainer.test_engines import CLASSES, X, Y, order
-from tests.contract.trainer.test_trainer_process import DEADLINE_S, Process
 from tests.unit.agent.agent_harness import BoardHarness, Disk, connected
 from tests.unit.agent.fake_coordinator import PRIVATE, FakeCoordinator, task_spec
 

@@ -20,6 +20,7 @@ from starling.agent.training.training_inputs import TrainingInputs
 from starling.protocol.learning.local_optimiser import PersonalPolicy
 from starling.protocol.learning.task import Q24, TrainingMode
 from starling.protocol.privacy.mechanisms import NONE, RECORD_GAUSSIAN
+from tests.contract.trainer.asked_trainer import Process
 from tests.contract.trainer.test_engines import (
     PACKED,
     X,
@@ -27,9 +28,6 @@ from tests.contract.trainer.test_engines import (
     order,
     softmax_gradient,
 )
-from tests.contract.trainer.test_trainer_process import Process, process
-
-__all__ = ["process"]
 
 TRAINER = open_trainer(PACKED)
 OWN = (TRAINER.theta + np.float32(0.5)).astype(np.float32)

@@ -15,8 +15,8 @@ from starling.coordinator.publication.task_settings import TaskSettings, publica
 from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.schema.toml_settings import load_settings
+from tests.contract.trainer.asked_trainer import Process
 from tests.contract.trainer.test_engines import PACKED, RECORDS, order
-from tests.contract.trainer.test_trainer_process import Process
 
 _TASK = """
 name = "descending"

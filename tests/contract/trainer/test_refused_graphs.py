@@ -27,8 +27,8 @@ from starling.protocol.model.training_bundle import (
     manifest_from_json,
     pack_bundle,
 )
+from tests.contract.trainer.asked_trainer import Process
 from tests.contract.trainer.test_engines import FILES, order
-from tests.contract.trainer.test_trainer_process import Process
 from tests.unit.engine.small_graphs import bytes_field, number_field
 
 GRAPHS = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT)

@@ -24,8 +24,8 @@ from starling.agent.training.trainer_messages import (
 )
 from starling.sandbox import landlock, seccomp
 from starling.sandbox.child_process import empty_folder
+from tests.contract.trainer.asked_trainer import Process
 from tests.contract.trainer.test_engines import PACKED, X, Y, order
-from tests.contract.trainer.test_trainer_process import Process
 
 HOSTILE = Path(__file__).with_name("hostile_trainer.py")
 DEADLINE_S = 180.0

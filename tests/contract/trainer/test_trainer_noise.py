@@ -19,8 +19,8 @@ from starling.protocol.privacy.mechanisms import (
     RECORD_GAUSSIAN,
 )
 from starling.protocol.privacy.noise_grid import laplace_grid, noise_grid
+from tests.contract.trainer.asked_trainer import Process
 from tests.contract.trainer.test_engines import X, Y, order
-from tests.contract.trainer.test_trainer_process import Process
 
 TRAININGS = 120
 SIGMA, CLIP_Q24, STEPS = 4 * MICRO, Q24, 3

@@ -1,13 +1,11 @@
-"""The trainer's process: real, asked by the agent's side, and allowed to die."""
+"""The trainer as a process: it waits for the charge, and answers alike."""
 
 import errno
-import queue
 import resource
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +15,9 @@ import pytest
 from pyarrow import parquet
 
 from starling.agent import open_trainer
-from starling.agent.trainer.client import TrainerProcess, TrainerReported
-from starling.agent.trainer.dataset import records_max
 from starling.agent.trainer.engines.ort_training_engine import is_available
-from starling.agent.trainer.worker import DATA_SHARE
 from starling.agent.training.trainer_messages import (
-    TrainerJob,
     TrainerJobKind,
-    TrainerLimits,
     TrainerReport,
     TrainerReportKind,
     TrainingOrder,
@@ -39,6 +32,10 @@ from starling.protocol.privacy.mechanisms import (
     RECORD_DPSGD,
     RECORD_GAUSSIAN,
 )
+from tests.contract.trainer.asked_trainer import (
+    LIMITS,
+    Process,
+)
 from tests.contract.trainer.test_engines import (
     CLASSES,
     FEATURES,
@@ -50,69 +47,6 @@ from tests.contract.trainer.test_engines import (
     order,
 )
 from tests.contract.trainer.test_personal_layers import LOCAL_PACKED
-
-DEADLINE_S = 180.0
-LIMITS = TrainerLimits(1, 8, 2048, 0)
-
-
-class Process:
-    """A real trainer process and its files."""
-
-    def __init__(self, folder: Path, command: tuple[str, ...] | None = None) -> None:
-        self.folder = folder
-        self.spoken: queue.SimpleQueue[TrainerReported] = queue.SimpleQueue()
-        (folder / "data").mkdir()
-        np.savez(folder / "data" / "a.npz", x=X, y=Y)
-        (folder / "bundle").write_bytes(PACKED)
-        theta = open_trainer(PACKED).theta
-        (folder / "theta").write_bytes(theta.astype("<f4").tobytes())
-        log = folder / "trainer.log"
-        post = self.spoken.put
-        self.trainer = (
-            TrainerProcess(post, log, command) if command else TrainerProcess(post, log)
-        )
-
-    def job(
-        self, wanted: TrainingOrder | None, limits: TrainerLimits = LIMITS
-    ) -> TrainerJob:
-        kind = TrainerJobKind.LOAD if wanted is None else TrainerJobKind.TRAIN
-        return TrainerJob(
-            kind,
-            str(self.folder / "bundle"),
-            "" if wanted is None else str(self.folder / "theta"),
-            str(self.folder / "data"),
-            "",
-            limits,
-            wanted,
-        )
-
-    def report(self) -> TrainerReport:
-        """The next report of the job under way."""
-        return self.spoke().report
-
-    def spoke(self) -> TrainerReported:
-        """The same, with the record at which a trainer died."""
-        deadline_s = time.monotonic() + DEADLINE_S
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            spoke = self.spoken.get(timeout=left_s)
-            if self.trainer.is_current(spoke):
-                return spoke
-        pytest.fail("the trainer said nothing")
-
-    def answer(
-        self, wanted: TrainingOrder | None, limits: TrainerLimits = LIMITS
-    ) -> TrainerReport:
-        """The first report of a new job."""
-        self.trainer.ask(self.job(wanted, limits))
-        return self.report()
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    """A trainer that is ended with the test."""
-    found = Process(tmp_path)
-    yield found
-    found.trainer.stop()
 
 
 def no_descriptor(patch: pytest.MonkeyPatch) -> Callable[[], None]:
@@ -401,22 +335,6 @@ def test_process_says_where_there_are_no_data_files(process: Process) -> None:
     assert "has no .npz, .csv" in report.detail
 
 
-def test_data_beyond_their_share_of_memory_count_as_none(process: Process) -> None:
-    _add_many(process)
-    limits = replace(LIMITS, memory_mb=256)
-    job = replace(process.job(None, limits), kind=TrainerJobKind.COUNT)
-
-    process.trainer.ask(job)
-    found = process.report().found
-
-    most = records_max(open_trainer(PACKED).manifest, (256 << 20) // DATA_SHARE)
-    assert found is not None
-    assert found.records == most
-    assert found.complaints == (
-        f"b.npz: beyond {most} records; raise training.memory_mb",
-    )
-
-
 @pytest.mark.parametrize("memory_mb", [0, 1024])
 def test_parquet_is_read_in_the_confined_process(
     process: Process, memory_mb: int
@@ -433,50 +351,6 @@ def test_parquet_is_read_in_the_confined_process(
 
     assert found is not None
     assert (found.complaints, found.records) == ((), 2 * RECORDS)
-
-
-def test_model_is_tried_before_its_process_reads_data(process: Process) -> None:
-    counting = replace(process.job(None), kind=TrainerJobKind.COUNT)
-    process.trainer.ask(counting)
-    before = process.spoke()
-    process.trainer.answered()
-
-    process.trainer.ask(process.job(order(mechanism=RECORD_GAUSSIAN)))
-    after = process.spoke()
-
-    assert after.report.kind == TrainerReportKind.READY
-    assert after.process != before.process
-
-
-@pytest.mark.parametrize("memory_mb", [64, 80, 96, 112, 256])
-def test_memory_for_the_data_is_there_or_the_model_is_refused(
-    process: Process, memory_mb: int
-) -> None:
-    _add_many(process)
-    limits = replace(LIMITS, memory_mb=memory_mb)
-    job = replace(process.job(None, limits), kind=TrainerJobKind.COUNT)
-
-    ready = process.answer(order(mechanism=RECORD_GAUSSIAN), limits)
-    process.trainer.stop()
-    process.trainer.ask(job)
-    counted = process.report()
-
-    if ready.kind == TrainerReportKind.READY:
-        most = records_max(open_trainer(PACKED).manifest, (memory_mb << 20) // 4)
-        assert counted.found is not None
-        assert counted.found.records == most
-    else:
-        assert (ready.kind, counted.kind) == 2 * (TrainerReportKind.FAILED_MODEL,)
-        assert memory_mb < 256
-
-
-def _add_many(process: Process) -> None:
-    count = (80 << 20) // FEATURES
-    np.savez(
-        process.folder / "data" / "b.npz",
-        x=np.zeros((count, FEATURES), np.float32),
-        y=np.zeros(count, np.int64),
-    )
 
 
 @pytest.mark.parametrize(

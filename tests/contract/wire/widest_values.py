@@ -41,7 +41,13 @@ from starling.protocol.learning.local_optimiser import (
     DescentPolicy,
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
-from starling.protocol.wire import chunks, envelope, health_messages, message_bodies
+from starling.protocol.wire import (
+    chunk_deltas,
+    chunks,
+    envelope,
+    health_messages,
+    message_bodies,
+)
 from tests.contract.wire.founding_values import FOUNDING_WIDEST
 from tests.vectors import protocol_samples as samples
 
@@ -183,6 +189,13 @@ WIDEST: dict[str, Any] = {
     "CHUNK": chunks.Chunk(
         _DIGEST, chunks.WHOLE_BYTES_MAX, 4095, bytes(chunks.CHUNK_BYTES)
     ),
+    "CHUNK_DELTA": chunk_deltas.ChunkDelta(
+        _DIGEST,
+        chunks.WHOLE_BYTES_MAX,
+        4096,
+        bytes(chunks.CHUNK_BYTES),
+        _DIGEST,
+    ),
     "TASK": _spec,
     "DEVICE_STATE": message_bodies.DeviceState(5, UINT_MAX, _VERSION, UINT_MAX),
     "COORDINATOR_STATE": message_bodies.CoordinatorOnlineState(1, UINT_MAX),
@@ -221,7 +234,7 @@ WIDEST: dict[str, Any] = {
     ),
     "REFUSED": message_bodies.Refused(_DIGEST, _BYTE, 1 << 24, "n" * 200),
     "CHUNK_REQUEST": message_bodies.ChunkRequest(
-        _DIGEST, (1 << 20,) * message_bodies.CHUNK_REQUEST_MAX
+        _DIGEST, (1 << 20,) * message_bodies.CHUNK_REQUEST_MAX, (_DIGEST,)
     ),
     "HEALTH_REQUEST": health_messages.HealthRequest(DeviceId(bytes(16))),
     "HEALTH_REPORT": health_messages.HealthReport(

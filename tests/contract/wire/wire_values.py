@@ -30,6 +30,7 @@ from starling.protocol.learning import (
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import (
+    chunk_deltas,
     chunks,
     enrolment_messages,
     envelope,
@@ -192,14 +193,18 @@ _headers = st.builds(
     *(5 * [digests]),
     upto(genesis.VALIDATORS_MAX - 1),
 )
-_certificates = st.builds(
-    blocks.Certificate,
-    heights,
-    upto(blocks.ROUND_MAX),
-    digests,
-    upto((1 << genesis.VALIDATORS_MAX) - 1),
-    tuples(signatures, 4, 1),
-    tuples(counts, 4, 1),
+_certificates = st.sets(
+    upto(genesis.VALIDATORS_MAX - 1), min_size=1, max_size=4
+).flatmap(
+    lambda voters: st.builds(
+        blocks.Certificate,
+        heights,
+        upto(blocks.ROUND_MAX),
+        digests,
+        st.just(sum(1 << voter for voter in voters)),
+        tuples(signatures, len(voters), len(voters)),
+        tuples(counts, len(voters), len(voters)),
+    )
 )
 _ppm = upto(message_bodies.PPM, -message_bodies.PPM)
 _scores = tuples(st.builds(update_scores.UpdateScore, _ppm, _ppm), 12, 1)
@@ -276,6 +281,14 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "ENVELOPE": _envelopes,
     "SEALED": _sealed,
     "CHUNK": _chunks,
+    "CHUNK_DELTA": st.builds(
+        chunk_deltas.ChunkDelta,
+        digests,
+        st.integers(1, 1 << 28),
+        upto(4096),
+        st.binary(min_size=1, max_size=80),
+        digests,
+    ),
     "MODEL_DIGESTS": _models,
     "TASK": _tasks,
     "DEVICE_STATE": st.builds(
@@ -323,6 +336,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         message_bodies.ChunkRequest,
         digests,
         tuples(upto(1 << 20), message_bodies.CHUNK_REQUEST_MAX, 1),
+        tuples(digests, 1),
     ),
     "HEALTH_REQUEST": st.builds(health_messages.HealthRequest, _devices),
     "HEALTH_REPORT": st.builds(

@@ -186,6 +186,9 @@ class _CrashingStore:
     def put_blob(self, digest: Digest, content: bytes) -> None:
         self._disk("put_blob").put_blob(digest, content)
 
+    def blob_piece(self, digest: Digest, start: int, length: int) -> bytes:
+        return self._board.disk.blob_piece(digest, start, length)
+
     def keep_blobs(self, digests: frozenset[Digest]) -> None:
         self._disk("keep_blobs").keep_blobs(digests)
 

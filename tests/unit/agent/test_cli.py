@@ -12,7 +12,7 @@ import pytest
 from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.runtime.certificate_authority import CertificateAuthority
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.chain.enrolment import Admission, request_from_json
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
 from starling.protocol.ids import device_name

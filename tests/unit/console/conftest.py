@@ -15,7 +15,7 @@ import pytest
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from tests.contract.test_chain_store import fill
+from tests.contract.storage.filled_store import fill
 from tests.unit.console.status_documents import Document, document
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 

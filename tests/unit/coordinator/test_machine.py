@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from starling.coordinator.boards import blob_service
 from starling.coordinator.chain.node.node import StoreBlock
 from starling.coordinator.machine import RestoredState
 from starling.coordinator.step.effects import (
@@ -22,7 +23,7 @@ from starling.coordinator.step.events import (
 from starling.protocol.chain.light_client import FINAL, MANIFEST, pin
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
-from starling.protocol.ids import H, TaskId, Version
+from starling.protocol.ids import Digest, H, TaskId, Version
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import (
     CHUNK_REQUEST,
@@ -320,6 +321,67 @@ def test_chunk_request_offered_whole_is_served(
     effects = world.send(BoardMessageArrived(device, request(boards[0], b"bundle")))
 
     assert effects == (PublishChunks(device, H(b"bundle"), (0,)),)
+
+
+def asks_with(board: FixtureBoard, wanted: Digest, held: Digest) -> BoardMessageArrived:
+    body = CHUNK_REQUEST.pack(ChunkRequest(wanted, (0,), (held,)))
+    said = board.sign(MessageKind.CHUNK_REQUEST, body)
+    return BoardMessageArrived(board.device, ENVELOPE.pack(said))
+
+
+def with_version_1(world: SingleCoordinator, boards: list[FixtureBoard]) -> None:
+    for each in boards[:2]:
+        world.contribute(each, [16.0, 0, 0, 0])
+    world.tick()
+    world.compute()
+    assert world.state.tasks[TaskId(0)].head == 1
+
+
+def test_chunk_request_of_a_board_with_an_older_version_names_it_as_base(
+    world: SingleCoordinator, boards: list[FixtureBoard]
+) -> None:
+    with_version_1(world, boards)
+    older, newest = (world.models[version].digests() for version in (0, 1))
+    device = boards[1].device
+
+    for wanted, held in (
+        (newest.training, older.training),
+        (newest.inference, older.inference),
+    ):
+        effects = world.send(asks_with(boards[1], wanted, held))
+        assert effects == (PublishChunks(device, wanted, (0,), held),)
+
+
+def test_chunk_request_with_a_base_of_no_use_is_served_whole(
+    world: SingleCoordinator, boards: list[FixtureBoard]
+) -> None:
+    with_version_1(world, boards)
+    older, newest = (world.models[version].digests() for version in (0, 1))
+    device = boards[1].device
+
+    for wanted, held in (
+        (newest.training, H(b"something else")),
+        (newest.training, H(b"bundle")),
+        (newest.training, newest.training),
+        (older.training, newest.training),
+        (H(b"bundle"), older.training),
+    ):
+        effects = world.send(asks_with(boards[1], wanted, held))
+        assert effects == (PublishChunks(device, wanted, (0,)),)
+
+
+def test_chunk_request_for_a_large_model_is_served_whole(
+    world: SingleCoordinator,
+    boards: list[FixtureBoard],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blob_service, "DELTA_DIMENSION_MAX", 3)
+    with_version_1(world, boards)
+    wanted, held = (world.models[version].digests().training for version in (1, 0))
+
+    effects = world.send(asks_with(boards[1], wanted, held))
+
+    assert effects == (PublishChunks(boards[1].device, wanted, (0,)),)
 
 
 def test_chunk_request_too_fast_is_told_to_come_back(

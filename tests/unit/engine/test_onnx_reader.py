@@ -1,3 +1,5 @@
+"""Graphs are read whole or refused; nothing hides in a wire form."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +22,10 @@ from starling.engine.onnx_reader import (
 from starling.engine.onnx_writer import write_graph
 from starling.engine.protobuf_wire import FIELDS_MAX, TEXT_BYTES_MAX
 from starling.protocol.errors import DecodeError, LimitError, ProtocolError
-from starling.protocol.model.training_bundle import CONSTANTS
+from tests.unit.engine.reader_models import (
+    PLACE,
+    _beside,
+)
 from tests.unit.engine.small_graphs import (
     INT64,
     bytes_field,
@@ -111,6 +116,8 @@ def _dimension(**fields: object) -> Callable[[onnx.ModelProto], object]:
 
 
 A = onnx.AttributeProto
+
+
 REFUSED: dict[str, Callable[[onnx.ModelProto], object]] = {
     "other domain": lambda m: setattr(m.graph.node[1], "domain", "com.microsoft"),
     "the default domain by its other name": lambda m: setattr(
@@ -370,78 +377,6 @@ def test_noise_raises_only_protocol_errors(data: bytes) -> None:
         read_graph(data)
 
 
-BESIDE = np.arange(100, dtype=np.float32).tobytes()
-PLACE = (("location", CONSTANTS), ("offset", "8"), ("length", "32"))
-
-
-def _beside(
-    entries: tuple[tuple[str, str], ...] = PLACE,
-    location: TensorProto.DataLocation | None = TensorProto.EXTERNAL,
-    tensors: int = 1,
-    **fields: Any,  # noqa: ANN401 - whatever the message takes
-) -> bytes:
-    """Tensors of eight numbers whose bytes stand in the file beside the model."""
-    model = made([], {})
-    for count in range(tensors):
-        tensor = TensorProto(name=f"t{count}", data_type=TensorProto.FLOAT, **fields)
-        tensor.dims.append(8)
-        if location is not None:
-            tensor.data_location = location
-        for key, content in entries:
-            tensor.external_data.add(key=key, value=content)
-        model.graph.initializer.append(tensor)
-    data: bytes = model.SerializeToString()
-    return data
-
-
-def test_tensor_in_the_file_beside_the_model_is_a_view_of_it() -> None:
-    graph = read_graph(_beside(), BESIDE)
-
-    (tensor,) = graph.tensors
-    assert isinstance(tensor.raw, memoryview)
-    assert tensor.raw.obj is BESIDE
-    assert bytes(tensor.raw) == BESIDE[8:40]
-    assert read_graph(write_graph(graph)) == graph
-
-
-def _entry(key: str, value_: str) -> tuple[tuple[str, str], ...]:
-    return tuple([(k, value_ if k == key else v) for k, v in PLACE])
-
-
-OUTSIDE: dict[str, Callable[[], bytes]] = {
-    "another file": lambda: _beside(_entry("location", "weights.bin")),
-    "a path": lambda: _beside(_entry("location", "/etc/passwd")),
-    "a path up": lambda: _beside(_entry("location", f"../{CONSTANTS}")),
-    "beyond the end": lambda: _beside(_entry("offset", "372")),
-    "far beyond the end": lambda: _beside(_entry("offset", "9" * 19)),
-    "negative": lambda: _beside(_entry("offset", "-8")),
-    "a sign": lambda: _beside(_entry("offset", "+8")),
-    "a leading zero": lambda: _beside(_entry("offset", "08")),
-    "other digits": lambda: _beside(_entry("offset", "\u0668")),
-    "no number": lambda: _beside(_entry("length", "")),
-    "too short for its shape": lambda: _beside(_entry("length", "28")),
-    "no entries": lambda: _beside(()),
-    "no offset": lambda: _beside(PLACE[::2]),
-    "another order": lambda: _beside(PLACE[::-1]),
-    "an entry more": lambda: _beside((*PLACE, ("checksum", "00"))),
-    "an entry twice": lambda: _beside((*PLACE, PLACE[0])),
-    "without its location": lambda: _beside(location=None),
-    "in the model, too": lambda: _beside(raw_data=bytes(32)),
-    "said to be in the model": lambda: _beside(location=TensorProto.DEFAULT),
-}
-
-
-@pytest.mark.parametrize("case", OUTSIDE)
-def test_tensor_that_is_not_plainly_in_the_file_beside_is_refused(case: str) -> None:
-    with pytest.raises(DecodeError):
-        read_graph(OUTSIDE[case](), BESIDE)
-
-
-def test_model_whose_file_is_not_given_is_refused() -> None:
-    with pytest.raises(DecodeError, match=CONSTANTS):
-        read_graph(_beside())
-
-
 def test_truth_values_are_read_after_their_sum() -> None:
     beside = bytes([2]) * (1 << 20)
     one = (PLACE[0], ("offset", "0"), ("length", str(1 << 20)))
@@ -451,20 +386,5 @@ def test_truth_values_are_read_after_their_sum() -> None:
         tensor.data_type = TensorProto.BOOL
         tensor.dims[0] = len(beside)
 
-    with pytest.raises(LimitError, match="bytes of tensors"):
-        read_graph(data.SerializeToString(), beside)
-
-
-def test_tensors_that_share_bytes_count_each() -> None:
-    beside = bytes(1 << 20)
-    one = (PLACE[0], ("offset", "0"), ("length", str(1 << 20)))
-    data = onnx.load_from_string(_beside(one, tensors=GRAPH_BYTES_MAX // len(beside)))
-    for tensor in data.graph.initializer:
-        tensor.dims[0] = len(beside) // 4
-    assert read_graph(data.SerializeToString(), beside).tensors
-
-    more = data.graph.initializer.add()
-    more.CopyFrom(data.graph.initializer[0])
-    more.name = "more"
     with pytest.raises(LimitError, match="bytes of tensors"):
         read_graph(data.SerializeToString(), beside)

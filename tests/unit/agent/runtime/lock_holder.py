@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from starling.agent.runtime.storage.agent_home import AgentHome
 
 _CODE = (
-    "import sys; from pathlib import Path; from starling.durable.files import lock;"
+    "import sys; from pathlib import Path; from starling.durable.locks import lock;"
     "held = lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 )
 

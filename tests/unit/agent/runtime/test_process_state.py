@@ -7,7 +7,7 @@ import pytest
 
 from starling.agent.runtime.process_state import Liveness, ProcessState, look
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from tests.unit.agent.runtime.lock_holder import halt, lock_holder
 
 

@@ -14,7 +14,7 @@ from starling.broker.runtime.certificate_authority import (
     certified_hosts,
     load_certificate,
 )
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.errors import ConfigError
 
 SETTINGS = BrokerSettings("garden", hosts=("broker.example.org", "192.0.2.7"))

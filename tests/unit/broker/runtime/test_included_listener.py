@@ -9,7 +9,7 @@ import pytest
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.installation.included_listener import IncludedListener
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("fake_mosquitto")

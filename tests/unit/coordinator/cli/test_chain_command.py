@@ -18,7 +18,7 @@ from starling.protocol.ids import H, TaskId, Version, device_name
 from starling.protocol.learning.task import version_digest
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import FORFEIT, Forfeit
-from tests.contract.test_chain_store import fill
+from tests.contract.storage.filled_store import fill
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
 from tests.unit.coordinator.fixtures.small_chain import (
     MODEL,

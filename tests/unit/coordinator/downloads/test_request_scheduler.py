@@ -6,10 +6,11 @@ from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendFrame
-from starling.coordinator.step.state import OWN
+from starling.coordinator.step.state import OWN, PieceDownload
 from starling.coordinator.wire.frames import PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.ids import Digest, H
+from starling.protocol.wire.chunks import ChunkAssembly
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,
     FleetBoard,
@@ -146,3 +147,42 @@ def test_what_a_liar_names_is_asked_of_nobody_else_until_somebody_else_names_it(
         whom |= {want.asked for want in asked(turn)}
         turn.now_s = max(turn.state.ask_at_s, turn.now_s + 0.01)
     assert whom == {LIAR, HONEST}
+
+
+def test_who_offers_a_block_is_asked_at_once_for_what_a_liar_named_long_before(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    key = named(3, 1)
+    request_scheduler.request_blob(turn, key, source=LIAR)
+    for _ in range(8):
+        asked(turn)
+        turn.now_s = turn.state.wanted[key[0]].again_at_s
+    asked(turn)
+    request_scheduler.request_blob(turn, key, source=HONEST)
+    request_scheduler.hasten(turn, [*key, *named(1, 1)], HONEST)
+    assert turn.state.ask_at_s <= turn.now_s
+    assert [want.asked for want in asked(turn)] == [HONEST]
+    # Said again it is asked no sooner: the pace is not the liar's to set.
+    request_scheduler.hasten(turn, key, HONEST)
+    assert asked(turn) == []
+    assert set(turn.state.wanted) == set(key)
+
+
+def test_who_offers_a_block_takes_over_what_another_gives_drop_by_drop(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    (key,) = named(3, 1)
+    request_scheduler.request_blob(turn, [key], source=LIAR)
+    asked(turn)
+    assembly = ChunkAssembly.begin(Digest(H(b"long")), 1 << 20, 1 << 21)
+    pull = PieceDownload(LIAR, FrameSubject.UPLOAD, assembly, frozenset({1, 2}))
+    again_at_s = turn.now_s + 2.0
+    pulled = replace(turn.state.wanted[key], pull=pull, again_at_s=again_at_s)
+    turn.state = replace(turn.state, wanted={key: pulled}, pulling=(key,))
+    request_scheduler.request_blob(turn, [key], source=HONEST)
+    request_scheduler.hasten(turn, [key], LIAR)
+    assert turn.state.wanted[key].again_at_s == again_at_s
+    request_scheduler.hasten(turn, [key], HONEST)
+    assert {want.asked for want in asked(turn)} == {HONEST}

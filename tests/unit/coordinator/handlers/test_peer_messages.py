@@ -1,6 +1,7 @@
 """Long frames of one peer that come in turns, and votes that come too fast."""
 
 import itertools
+from dataclasses import replace
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import FrameSubject
@@ -66,3 +67,23 @@ def test_who_votes_too_often_is_not_heard_for_a_while(
     assert [
         each.reason for each in member.effects if isinstance(each, RecordRefusal)
     ] == [Reason.BAD_SIGNATURE]
+
+
+def test_statuses_in_another_name_cost_who_says_them_what_votes_cost(
+    council: FourCoordinators,
+) -> None:
+    council.run(2.0)
+    member, now_s = council.members[0], council.now_s + 60.0
+    said = member.state.ledger.heard[KEYS[1].public]
+    member.effects.clear()
+    payload = b""
+    for number in range(int(peer_quota.SIGNATURES_BURST) + 10):
+        forged = replace(said, counter=said.counter + 1 + number)
+        payload = gossip_messages.wrap_status(forged)
+        member.step(PeerFrameArrived(KEYS[3].identity, payload), now_s)
+    refused = member.refusals()
+    assert refused.count("BAD_SIGNATURE") == int(peer_quota.SIGNATURES_BURST)
+    assert refused.count("BUSY") == 10
+    # Whom they name is heard as ever.
+    member.step(PeerFrameArrived(KEYS[1].identity, payload), now_s)
+    assert member.refusals()[-1] == "BAD_SIGNATURE"

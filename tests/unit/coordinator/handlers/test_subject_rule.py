@@ -13,7 +13,6 @@ ROW = re.compile(
 )
 _PAID = {
     "signature": MessageCost.SIGNATURE,
-    "counter": MessageCost.COUNTED,
     "share": MessageCost.SHARE,
     "nothing": MessageCost.ASKED,
 }

@@ -5,10 +5,10 @@ import pytest
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.fleet.plan import FleetPlan
+from starling.fleet.report.model_evaluation import as_fed, metrics_of
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.training_material import prepare
-from starling.fleet.runtime.training_pool import as_fed, metrics_of
 
 
 def test_pooled_model_is_better_than_its_start_and_compared_with_it() -> None:

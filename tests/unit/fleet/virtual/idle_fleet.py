@@ -14,7 +14,7 @@ from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
-from starling.fleet.virtual.workload import ZeroWorkload
+from starling.fleet.virtual.workload import Workload, ZeroWorkload
 
 BOARDS, BUFFER, REST_S = 4, 2, 1.0
 
@@ -25,9 +25,14 @@ def _bundle() -> bytes:
 
 
 def fleet_of(
-    coordinators: int = 4, fault: str = "", *, brokers: int = 1, seed: int = 1
+    coordinators: int = 4,
+    fault: str = "",
+    *,
+    brokers: int = 1,
+    seed: int = 1,
+    labour: Workload | None = None,
 ) -> VirtualFleet:
-    """A fleet whose task is being published."""
+    """A fleet whose task is being published; `labour` in the place of zeros."""
     plan = FleetPlan(devices=BOARDS, buffer=BUFFER, privacy="none")
     task = publication(
         task_settings(plan, DataShares((64,), 143, 143)), _bundle(), "task"
@@ -45,7 +50,8 @@ def fleet_of(
         board_faults=about_boards,
     )
     rng = np.random.default_rng(seed)
-    return VirtualFleet(shape, task, ZeroWorkload(143), rng.bytes, rng)
+    work = labour or ZeroWorkload(143)
+    return VirtualFleet(shape, task, work, rng.bytes, rng)
 
 
 def drive(fleet: VirtualFleet, done: Callable[[], bool], within_s: float) -> None:

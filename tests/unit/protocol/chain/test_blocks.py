@@ -56,18 +56,31 @@ def prevotes() -> Certificate:
     return replace(CERTIFICATE, signatures=tuple(signatures))
 
 
+UNEVEN: dict[str, dict[str, object]] = {
+    "no voters": {"voters": 0},
+    "voter without a vote": {"voters": 0b1111},
+    "vote without a voter": {"voters": 0b0011},
+    "missing vote": {"signatures": CERTIFICATE.signatures[:2]},
+    "missing time": {"extras": CERTIFICATE.extras[:2]},
+}
+
+
+@pytest.mark.parametrize("fields", UNEVEN.values(), ids=UNEVEN)
+def test_certificate_of_other_voters_than_votes_is_none(
+    fields: dict[str, object],
+) -> None:
+    with pytest.raises(DecodeError):
+        replace(CERTIFICATE, **fields)  # type: ignore[arg-type]  # a table's fields
+
+
 STRANGERS = tuple(SigningKey(bytes([200 + i]) * 32) for i in range(4))
 DISPROVEN = {
     "one vote too few": certify(HEADER, voters=(0, 1)),
     "a single vote": certify(HEADER, voters=(3,)),
-    "no voters": replace(CERTIFICATE, voters=0),
-    "voter without a vote": replace(CERTIFICATE, voters=0b1111),
-    "vote without a voter": replace(CERTIFICATE, voters=0b0011),
     "one vote twice": with_votes(0, 0, 2),
     "one vote three times": with_votes(1, 1, 1),
     "votes in another order": with_votes(1, 0, 2),
     "votes under other names": with_votes(1, 2, 3),
-    "missing time": replace(CERTIFICATE, extras=CERTIFICATE.extras[:2]),
     "other time": replace(CERTIFICATE, extras=(1, 2, 3)),
     "voter beyond the set": replace(CERTIFICATE, voters=0b10011),
     "voter far beyond the set": replace(CERTIFICATE, voters=(1 << 31) | 0b11),
@@ -168,13 +181,16 @@ def test_signature_of_one_kind_never_passes_for_another() -> None:
     ],
 )
 def test_certificates_extras_come_back(extras: tuple[int, ...]) -> None:
-    certificate = replace(CERTIFICATE, extras=extras)
+    signatures, voters = (bytes(64),) * len(extras), (1 << len(extras)) - 1
+    certificate = replace(
+        CERTIFICATE, voters=voters, signatures=signatures, extras=extras
+    )
     assert (
         blocks.CERTIFICATE.unpack(blocks.CERTIFICATE.pack(certificate)) == certificate
     )
 
 
-@pytest.mark.parametrize("extras", [[3, -4], [UINT_MAX, 1], [], [-1]])
+@pytest.mark.parametrize("extras", [[3, -4, 0], [UINT_MAX, 1, 0], [], [-1, 1, 1]])
 def test_certificate_with_an_extra_out_of_range_is_refused(extras: list[int]) -> None:
     fields = msgpack.unpackb(blocks.CERTIFICATE.pack(CERTIFICATE))
     with pytest.raises((DecodeError, LimitError)):

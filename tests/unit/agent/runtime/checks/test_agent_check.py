@@ -13,7 +13,7 @@ from starling.agent.runtime.checks import agent_check, memory_room
 from starling.agent.runtime.checks.memory_room import MemoryRoom
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
-from starling.durable.files import lock
+from starling.durable.locks import lock
 from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]

@@ -118,7 +118,8 @@ def _another_root(manifest: SnapshotManifest) -> SnapshotManifest:
 
 
 def _no_votes(manifest: SnapshotManifest) -> SnapshotManifest:
-    voteless = replace(manifest.certificate, signatures=(bytes(64),))
+    nothing = (bytes(64),) * len(manifest.certificate.signatures)
+    voteless = replace(manifest.certificate, signatures=nothing)
     return replace(manifest, certificate=voteless)
 
 

@@ -1,137 +1,29 @@
-"""The desk's books: uses, decisions and admissions, across restarts and replays."""
-
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
+"""A registrar's answers to newcomers: tokens, codes, refusals."""
 
 import pytest
 
-from starling.broker.link_events import MqttMessage
 from starling.broker.runtime.enrolment_client import EnrolmentClient
-from starling.coordinator.enrolment.registrar import Registrar, TokenRecord
-from starling.coordinator.runtime.enrolment.enrolment_store import (
-    KEPT_S,
-    ClaimState,
-    EnrolmentStore,
-)
+from starling.coordinator.runtime.enrolment.enrolment_store import ClaimState
 from starling.coordinator.runtime.enrolment.newcomers import RETRY_S
-from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
-from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.setup.genesis_setup import (
-    assemble_genesis,
-    identify,
-)
-from starling.durable.files import write_atomic
-from starling.protocol.chain.genesis import GENESIS, FaultModel
-from starling.protocol.crypto.scram import scram_keys
 from starling.protocol.errors import (
     ConfigError,
-    DecodeError,
     OperationError,
 )
 from starling.protocol.wire.enrolment_messages import (
     OUTCOME,
     EnrolmentKind,
-    EnrolmentOutcome,
     EnrolmentState,
 )
-from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.topics import Topics
+from tests.unit.coordinator.runtime.enrolment.registrar_world import (
+    TOKEN,
+    Gate,
+    World,
+    told,
+)
 
-NOW_S = 1_700_000_000.0
-AUTHORITY = b"\xaa" * 32
-TOKEN = EnrolmentToken("h", 1, "meadow", AUTHORITY, b"token-01", bytes(range(20)))
 TOPICS = Topics("meadow")
-
-
-@dataclass
-class Gate:
-    """Newcomers whose document is their name; what the chain says is settable."""
-
-    says: bytes | Exception | None = b'{"admitted": 1}'
-    asked: list[str] = field(default_factory=list)
-    retry_s: float = RETRY_S
-    hears_again: bool = False
-    waits_for: str = ""
-
-    def waiting_text(self, home: CoordinatorHome) -> str:
-        return self.waits_for
-
-    def name(self, document: bytes) -> str:
-        if not document.isalnum():
-            raise DecodeError("no name")
-        return document.decode()
-
-    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
-        self.asked.append(document.decode())
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
-
-
-class World:
-    """A desk, and newcomers that talk to it."""
-
-    def __init__(self, path: Path) -> None:
-        self.home = CoordinatorHome(path)
-        genesis = assemble_genesis(
-            "meadow", [identify(self.home, "one")], FaultModel.BYZANTINE, 10
-        )
-        write_atomic(path / "genesis", GENESIS.pack(genesis))
-        self.store = EnrolmentStore(path)
-        self.store.prepare()
-        self.gate = Gate()
-        self.now_s = NOW_S
-        self.begin()
-
-    def begin(self) -> None:
-        """As after a restart: nothing but the files is left."""
-        rules = Registrar(
-            self.home.signing_key().public, AUTHORITY, str(id(object())).encode() * 2
-        )
-        gates = dict.fromkeys(EnrolmentKind, self.gate)
-        self.desk = RegistrarDesk(
-            self.home, "meadow", rules, self.store, lambda: self.now_s, gates
-        )
-
-    def token(self, uses: int = 1, *, by_hand: bool = False) -> None:
-        self.store.add_token(
-            TokenRecord(
-                TOKEN.identity,
-                EnrolmentKind.BOARD,
-                scram_keys(TOKEN.secret),
-                uses,
-                int(NOW_S) + 3600,
-                by_hand,
-            )
-        )
-
-    def newcomer(self, name: str, client: str = "") -> EnrolmentClient:
-        """One that has its challenge."""
-        talk = EnrolmentClient(
-            TOKEN, EnrolmentKind.BOARD, name.encode(), client or name, b"n" * 32
-        )
-        self.pass_on(talk)
-        return talk
-
-    def pass_on(self, talk: EnrolmentClient) -> EnrolmentOutcome | None:
-        """Sends what it has to say, and gives it the answers."""
-        decided = None
-        for answer in self.desk.hear(talk.topic, talk.payload):
-            decided = talk.hear(answer.topic, answer.payload) or decided
-        return decided
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-def told(talk: EnrolmentClient, messages: list[MqttMessage]) -> EnrolmentOutcome | None:
-    outcome = None
-    for message in messages:
-        outcome = talk.hear(message.topic, message.payload) or outcome
-    return outcome
 
 
 def states(world: World) -> list[ClaimState]:
@@ -160,18 +52,6 @@ def test_second_newcomer_with_a_token_for_one_is_refused(world: World) -> None:
     assert refused is not None
     assert refused.state == EnrolmentState.REFUSED
     assert "used" in refused.detail
-
-
-def test_uses_are_counted_across_a_restart(world: World) -> None:
-    world.token(uses=2)
-    for name in ("anna", "ben"):
-        world.pass_on(world.newcomer(name))
-    world.begin()
-
-    refused = world.pass_on(world.newcomer("carl"))
-
-    assert refused is not None
-    assert [claim.name for claim in world.store.claims()] == ["anna", "ben"]
 
 
 def test_admitted_newcomer_that_asks_again_hears_the_same_at_no_further_use(
@@ -236,17 +116,6 @@ def test_claim_replayed_over_another_connection_gets_a_challenge_alone(
     assert world.desk.refused["REPLAYED"] == 1
 
 
-def test_newcomer_goes_on_with_a_registrar_that_was_started_again(world: World) -> None:
-    world.token()
-    talk = world.newcomer("anna")
-    world.begin()
-
-    world.pass_on(talk)
-    world.pass_on(talk)
-
-    assert told(talk, world.desk.work()) is not None
-
-
 def test_revoked_token_is_refused_without_a_signature(world: World) -> None:
     world.token()
     talk = world.newcomer("anna")
@@ -284,15 +153,6 @@ def test_newcomer_that_waits_is_accepted_though_its_token_has_expired(
 
     assert outcome is not None
     assert outcome.state == EnrolmentState.ADMITTED
-
-
-def test_document_that_is_none_is_refused_and_not_stored(world: World) -> None:
-    world.token()
-    talk = world.newcomer("!")
-
-    with pytest.raises(OperationError, match="no name"):
-        world.pass_on(talk)
-    assert world.store.claims() == []
 
 
 def test_chains_refusal_is_told_and_kept(world: World) -> None:
@@ -413,35 +273,6 @@ def test_whatever_else_arrives_is_no_claim(
     assert world.store.claims() == []
 
 
-def test_tokens_file_holds_no_secret(world: World) -> None:
-    world.token()
-
-    kept = "".join(path.read_text() for path in world.store.path.rglob("*.json"))
-
-    assert TOKEN.secret.hex() not in kept
-    assert letters(TOKEN.secret) not in kept
-
-
-def test_damaged_files_are_named(world: World) -> None:
-    world.token()
-    path = next((world.store.path / "tokens").glob("*.json"))
-    path.write_text(json.dumps({"format": 1}))
-
-    with pytest.raises(ConfigError, match=path.name):
-        world.store.tokens()
-
-
-def test_what_expired_long_ago_is_forgotten(world: World) -> None:
-    world.token()
-    world.pass_on(world.newcomer("anna"))
-    world.store.forget_old(NOW_S + 3601)
-    assert len(world.store.claims()) == 1
-
-    world.store.forget_old(NOW_S + 3601 + KEPT_S)
-
-    assert (world.store.tokens(), world.store.claims()) == ({}, [])
-
-
 @pytest.mark.parametrize("document", ["anna".encode("utf-16"), b"\xed\xa0\x80"])
 def test_document_that_is_no_utf_8_is_refused_though_a_token_proves_it(
     world: World, document: bytes
@@ -455,14 +286,6 @@ def test_document_that_is_no_utf_8_is_refused_though_a_token_proves_it(
 
     assert states(world) == []
     assert world.desk.refused.total() == 1
-
-
-@pytest.mark.parametrize("content", ["", "[1]"])
-def test_damaged_count_of_refusals_is_named(world: World, content: str) -> None:
-    (world.store.path / "refused.json").write_text(content)
-
-    with pytest.raises(ConfigError, match="refused"):
-        world.store.refused()
 
 
 def test_who_is_not_admitted_yet_is_rejected_with_its_token(world: World) -> None:

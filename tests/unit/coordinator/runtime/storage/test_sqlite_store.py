@@ -13,7 +13,7 @@ from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.protocol.errors import ConfigError, StorageError
 from starling.protocol.ids import H
-from tests.contract.test_chain_store import fill
+from tests.contract.storage.filled_store import fill
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
