@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from starling import __main__ as starling
-from starling.agent.runtime.checks import agent_check, memory_room
+from starling.agent.runtime.checks import (
+    agent_check,
+    memory_room,
+    subprocess_checks,
+)
 from starling.agent.runtime.checks.memory_room import MemoryRoom
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
@@ -143,9 +147,8 @@ def test_rows_are_shown_as_they_are_found(
 ) -> None:
     def killed() -> Iterator[HealthCheck]:
         raise KeyboardInterrupt
-        yield
 
-    monkeypatch.setattr(agent_check.subprocess_checks, "engine_checks", killed)
+    monkeypatch.setattr(subprocess_checks, "engine_checks", killed)
 
     starling.main(["agent", "check", "--home", str(home.path)])
 
