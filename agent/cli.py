@@ -19,7 +19,7 @@ from starling.protocol.learning.local_optimiser import (
 )
 from starling.service import install_verb
 from starling.service.arguments import HOME_VARIABLE, command, home_of
-from starling.service.log_lines import add_log_format, use_log_format
+from starling.service.log_lines import add_log_options, use_log_options
 from starling.service.span_file import add_spans, use_spans
 from starling.service.unit_files import ServiceKind, is_installed
 
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         "--done", action="store_true", help="go over to the key that the chain knows"
     )
     running = _verb(verbs, "run", _run, "take part, until stopped")
-    add_log_format(running)
+    add_log_options(running)
     add_spans(running)
     counting = _verb(
         verbs, "recount", _recount, "count all that is known, after a loss or a move"
@@ -260,7 +260,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
 
-    use_log_format(arguments)
+    use_log_options(arguments)
     use_spans(arguments)
     return run(AgentHome(home_of(arguments)))
 

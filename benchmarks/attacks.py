@@ -96,6 +96,12 @@ SHAPES = {
     "hurry": Shape("hurry", 0.5),
     "garbage": Shape("garbage"),
     "withhold": Shape("withhold"),
+    "fickle": Shape("fickle"),
+    "root": Shape("root"),
+    "empty": Shape("empty"),
+    "ask": Shape("ask"),
+    "asked": Shape("ask", FULL_RATE, count=2000),
+    "forge": Shape("forge"),
     "board": Shape("calm", 0.5),
     "big": Shape("calm"),
 }
@@ -197,6 +203,7 @@ class Run:
             "final_per_s": feed.final(begun_s, ended_s) / lasted_s,
             "blocks_per_s": blocks / lasted_s,
             "processor_percent": used,
+            "named": self._named(),
             "load": os.getloadavg()[0],
         }
 
@@ -225,6 +232,17 @@ class Run:
             self._council.status(at)["chain"]["height"] for at in range(SIZE - 1)
         ]
         return max(int(height) for height in heights)
+
+    def _named(self) -> list[str]:
+        """What the first coordinator says of the liar: refusals, turns, convictions."""
+        status, liar = self._council.status(0), self._council.homes[-1].path.name
+        peers = [one for one in status["refused_peers"] if one["name"] == liar]
+        said = [f"{name} {n}" for one in peers for name, n in one["reasons"].items()]
+        deciding = status["consensus"]
+        if liar in deciding["passed_over"]:
+            said.append("passed over")
+        convicted = deciding["convicted"].get(liar)
+        return said if convicted is None else [*said, convicted]
 
     def _say(self, row: dict[str, Any]) -> None:
         """Tells whoever waits how it goes."""

@@ -6,7 +6,10 @@ reads them as `starling data check` does (`read`), piece by piece without keepin
 and the csv module with `float`, in turn, on a part of the file, since those take long.
 The peak of memory is of a process of its own. Then `starling fleet run --virtual`
 learns from 10,000 rows of 20 columns on 10 boards, and `starling model export` writes
-the best version, from the first command's start to the last one's end.
+the best version, from the first command's start to the last one's end. Where
+STARLING_FLOWER names an interpreter that has Flower, its quickstart learns from the
+same file in turn (`harness.flower_quickstart`), three rounds of it; `--learned` does
+that alone.
 """
 
 import argparse
@@ -41,6 +44,14 @@ GOAL_MB_S = 60
 GOAL_LEARNED_S = 10.0
 COLUMNS = 20
 OWN = ("stream", "read", "board")
+FLOWER_ROUNDS = 3
+"""As many as its quickstart has."""
+FLOWER_ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_niceness": "0",
+}
+"""Ray's workers have a niceness of 15 else, and starve where anything else runs."""
 _PEER_MB = 16
 _BLOCK = 1 << 20
 
@@ -191,6 +202,21 @@ def learned(path: Path) -> dict[str, Any]:
     }
 
 
+def flower(interpreter: str, path: Path) -> dict[str, float]:
+    """The peer's three rounds on the same file, from its start to the weights."""
+    script = Path(__file__).parent / "harness" / "flower_quickstart.py"
+    out = path.with_name("flower.npz")
+    started = time.perf_counter()
+    said = subprocess.run(
+        [interpreter, str(script), str(path), str(FLOWER_ROUNDS), str(out)],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": "", **FLOWER_ENVIRONMENT},
+    )
+    wall_s = time.perf_counter() - started
+    return {"wall_s": wall_s, "r2": json.loads(said.stdout.splitlines()[-1])["r2"]}
+
+
 def house_prices(path: Path) -> None:
     """Writes 10,000 rows of 20 columns of differing scales, and a price of them."""
     rng = np.random.default_rng(2)
@@ -209,6 +235,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mb", type=int, default=256, help="length of a file")
     parser.add_argument("--runs", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--learned", action="store_true", help="no reading")
     parser.add_argument("--one", choices=READERS, help=argparse.SUPPRESS)
     parser.add_argument("path", nargs="?", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -216,30 +243,55 @@ def main() -> int:
         one(options.one, options.path)
         return 0
     found: dict[str, Any] = {"goal_mb_s": GOAL_MB_S, "load": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory() as folder:
+        if not options.learned:
+            found["read"] = _read_all(Path(folder), options.mb, options.runs)
+            _print_read(found["read"])
+        found.update(_learn_in_turns(Path(folder) / "prices.csv", options.runs))
+    _print_learned(found)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _print_read(rows: list[dict[str, Any]]) -> None:
     table = Table(title="CSV of 20 columns of numbers: MB a processor's second")
     for name in ("file", "reader", "MB", "MB/s", "goal", "peak MB"):
         table.add_column(name, justify="right")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = _read_all(Path(folder), options.mb, options.runs)
-        for row in rows:
-            numbers = [f"{row[key]:.0f}" for key in ("mb", "mb_s", "peak_mb")]
-            goal = str(GOAL_MB_S) if row["reader"] in OWN else ""
-            table.add_row(row["file"], row["reader"], *numbers[:2], goal, numbers[2])
-        found["read"] = rows
-        prices = Path(folder) / "prices.csv"
-        house_prices(prices)
-        found["learned"] = [learned(prices) for _ in range(options.runs)]
+    for row in rows:
+        numbers = [f"{row[key]:.0f}" for key in ("mb", "mb_s", "peak_mb")]
+        goal = str(GOAL_MB_S) if row["reader"] in OWN else ""
+        table.add_row(row["file"], row["reader"], *numbers[:2], goal, numbers[2])
     Console().print(table)
+
+
+def _learn_in_turns(prices: Path, runs: int) -> dict[str, Any]:
+    """Each run of ours, and the peer's right behind it where there is one."""
+    house_prices(prices)
+    interpreter = os.environ.get("STARLING_FLOWER")
+    ours, peers = [], []
+    for _ in range(runs):
+        ours.append(learned(prices))
+        if interpreter:
+            peers.append(flower(interpreter, prices))
+    return {"learned": ours, "flower": peers}
+
+
+def _print_learned(found: dict[str, Any]) -> None:
     best = min(found["learned"], key=lambda run: run["wall_s"])
-    Console().print(
+    say = Console().print
+    say(
         f"CSV of 10,000 x 20 to an exported model of {best['boards']} boards: "
         f"{best['wall_s']:.1f} s (goal {GOAL_LEARNED_S:.0f}), of processors "
         f"{best['processor_s']:.1f} s, {best['versions']} versions, R2 "
         f"{best['r2']:.3f}, chain verified: {best['verified']}"
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
-    return 0
+    for own, peer in zip(found["learned"], found["flower"], strict=False):
+        say(
+            f"Flower, {FLOWER_ROUNDS} rounds right after: {peer['wall_s']:.1f} s, R2 "
+            f"{peer['r2']:.3f}: {peer['wall_s'] / own['wall_s']:.2f} times our "
+            f"{own['wall_s']:.1f} s"
+        )
 
 
 def _read_all(folder: Path, megabytes: int, runs: int) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.service import listener
 from starling.service.arguments import command, home_of
 from starling.service.log_lines import (
-    add_log_format,
+    add_log_options,
     log_to_stderr,
-    use_log_format,
+    use_log_options,
 )
 from starling.service.web_access import add_web_access, web_access
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="where to listen (default 127.0.0.1:8080); port 0 for any that is free",
     )
     add_web_access(run)
-    add_log_format(run)
+    add_log_options(run)
     run.add_argument("--json", action="store_true", help="print the address as JSON")
     # Of `starling coordinator run`, which listens itself and holds our standard input.
     run.add_argument("--inherited", type=int, help=argparse.SUPPRESS)
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
         serve,
     )
 
-    use_log_format(options)
+    use_log_options(options)
     log_to_stderr("info")
     host, port = listener.parse_address(options.web)
     settings = ConsoleSettings(home, host, web_access(options), inherited)

@@ -9,12 +9,14 @@ Source: html.spec.whatwg.org, section 13.3; unicode.org/reports/tr36, section 2.
 """
 
 import html
+import re
 import unicodedata
 from typing import TypeAlias
 from urllib.parse import urlencode
 
 TEXT_CHARS_MAX = 2000
 """Of one text; a longer one ends with an ellipsis."""
+_TAG = re.compile(r"<[^>]*>")
 _VOID = frozenset({"meta", "link", "input", "br"})
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _SPACES = frozenset("\n\t")
@@ -107,13 +109,26 @@ def address(path: str, **query: str | int) -> str:
 def table(heads: tuple[Child, ...], rows: list[tuple[Child, ...]], text: str) -> Html:
     """A table that can be scrolled sideways by itself, and by keyboard.
 
+    On a narrow screen the cells of a row stand below each other, each with the name of
+    its column (`assets/style.css`), which it carries for that.
+
     Args:
       heads: Of the columns.
       rows: As many cells each.
       text: Says what the table has, for readers of its name.
     """
     head = element("tr", *(element("th", cell, scope="col") for cell in heads))
-    body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    names = [_text(cell) for cell in heads]
+    body = [
+        element(
+            "tr",
+            *(
+                element("td", cell, data_head=name or None)
+                for cell, name in zip(row, names, strict=True)
+            ),
+        )
+        for row in rows
+    ]
     made = element(
         "table",
         element("caption", text, class_="unseen"),
@@ -123,3 +138,10 @@ def table(heads: tuple[Child, ...], rows: list[tuple[Child, ...]], text: str) ->
     return element(
         "div", made, class_="scroll", tabindex=0, role="region", aria_label=text
     )
+
+
+def _text(child: Child) -> str:
+    """Text of a child, without its markup."""
+    if isinstance(child, Html):
+        return html.unescape(_TAG.sub("", child)).strip()
+    return "" if child is None else str(child)

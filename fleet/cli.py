@@ -16,6 +16,7 @@ from starling.protocol.errors import (
     ConfigError,
 )
 from starling.service.arguments import EXIT_STATUS, command
+from starling.service.log_lines import add_verbosity, use_verbosity
 from starling.service.span_file import add_spans, use_spans
 
 _EXAMPLES = f"""\
@@ -64,6 +65,8 @@ def main(argv: list[str]) -> int:
                 key = f"--{flag.replace('_', '-')}"
                 raise ConfigError("only virtual fleets can; add --virtual", key=key)
     use_spans(options)
+    if options.verbose:
+        use_verbosity(options)
     return _run(options, plan)
 
 
@@ -110,6 +113,11 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         help="show the first coordinator in a browser while the fleet runs",
     )
     add_spans(group)
+    add_verbosity(
+        group,
+        "show neither view nor lines, and no summary of a run in which all went well",
+        "a line for each version in place of the view; processes log for debugging",
+    )
 
 
 def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late
@@ -131,7 +139,9 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        TerminalScreen(metric_logs(options.log)) as screen,
+        TerminalScreen(
+            metric_logs(options.log), quiet=options.quiet, verbose=options.verbose
+        ) as screen,
     ):
         if options.virtual:
             pace = pace_of(options)
@@ -153,7 +163,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         screen.say(f"report: {options.report}")
     if options.json:
         sys.stdout.write(json.dumps(made.document, indent=2) + "\n")
-    else:
+    elif not options.quiet or not made.outcome.sound:
         Console().print(summary(made.heading, made.last, made.outcome))
     if not made.outcome.sound:
         return EXIT_FAILED

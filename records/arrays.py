@@ -108,6 +108,9 @@ def _targets(
                     "number them from 0, or say --loss mse if numbers are learned",
                     file=file,
                 )
+            if y.min() == y.max():
+                detail = f"y holds {y[0]} alone: a label needs two"
+                raise DataError(detail, file=file)
             return LABELS, y.astype(np.int64), ()
     return "mse", numbers.reshape(len(y), -1), ()
 

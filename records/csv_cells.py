@@ -26,7 +26,18 @@ _FOREIGN = (
     (b"\xff\xfe", "UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "UTF-16: save it as UTF-8"),
     (b"{", "JSON: write it as CSV"),
+    (b"[{", "JSON: write it as CSV"),
+    (b"[[", "JSON: write it as CSV"),
+    (b"<!", "a page of a web server: fetch the file anew"),
+    (b"<html", "a page of a web server: fetch the file anew"),
+    (b"<?xml", "XML: save it as CSV"),
+    (b"%PDF", "PDF: save the table as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old spreadsheet: save it as CSV"),
+    (b"SQLite format 3\0", "an SQLite database: export the table as CSV"),
+    (b"version https://git-lfs", "the pointer of Git LFS: git lfs pull"),
 )
+_SEPARATOR_NOTE = "sep="
+_COMMENT = "#"
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,15 @@ def known_head(first: str, wanted: Sequence[str], width: int) -> CsvHead:
     return CsvHead((), ",", True, first)
 
 
+def comma_in_number(cell: str) -> str:
+    """Complaint about a number that has commas in it; empty if it is none."""
+    if is_numeric([cell.replace(",", ".")]):
+        return "has a decimal comma: write a point, and nothing between thousands"
+    if "," in cell and is_numeric([cell.replace(",", "")]):
+        return "has commas between thousands: write the number without"
+    return ""
+
+
 def is_missing(cell: str) -> bool:
     """Tells if a cell stands for no value."""
     return cell.strip().lower() in MISSING
@@ -118,6 +138,12 @@ def read_head(start: bytes, file: str, *, named: bool | None = None) -> CsvHead:
         raise DataError("a quote is not closed in this line", file=file, row=1)
     if len(cells) > COLUMNS_MAX:
         raise DataError(f"more than {COLUMNS_MAX} columns", file=file, row=1)
+    if first.lower().startswith(_SEPARATOR_NOTE) and len(first) <= 5:
+        detail = "is no row but a note for spreadsheets: leave this line out"
+        raise DataError(detail, file=file, row=1, cell=first)
+    if len(cells) < 2 and first.startswith(_COMMENT):
+        detail = "is a comment, which CSV does not have: leave out such lines"
+        raise DataError(detail, file=file, row=1)
     if len(cells) < 2:
         raise DataError(
             "one column only: inputs and a target need two, parted by a comma, "
@@ -131,7 +157,7 @@ def read_head(start: bytes, file: str, *, named: bool | None = None) -> CsvHead:
     names = tuple([cell.strip() for cell in cells])
     for place, name in enumerate(names):
         if not name:
-            raise DataError(f"column {place + 1} has no name", file=file, row=1)
+            raise DataError(_nameless(place, len(names)), file=file, row=1)
         if name in names[:place]:
             raise DataError(
                 "stands twice among the names: rename one",
@@ -140,6 +166,15 @@ def read_head(start: bytes, file: str, *, named: bool | None = None) -> CsvHead:
                 column=name,
             )
     return CsvHead(names, delimiter, True, first)
+
+
+def _nameless(place: int, count: int) -> str:
+    """Complaint about a column, and the likely way out."""
+    ways = {
+        0: "write one, or leave the column out (pandas: to_csv(index=False))",
+        count - 1: "write one, or leave out the delimiter at the end of each line",
+    }
+    return f"column {place + 1} has no name: {ways.get(place, 'write one')}"
 
 
 def _first_lines(start: bytes, file: str) -> tuple[str, str]:

@@ -42,7 +42,9 @@ class NpzArray:
             raise ValueError(f"an array of version {version}")
         shape, is_fortran, self.dtype = _HEADERS[version](file)
         if self.dtype.hasobject:
-            raise ValueError("objects, which are not read")
+            raise ValueError(
+                "objects, which are not read: save numbers, or texts by .astype(str)"
+            )
         self.is_scalar = not shape
         shape = shape or (1,)
         self.count, self.shape = shape[0], shape[1:]

@@ -85,17 +85,9 @@ def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
         fed = np.abs(scaled_inputs(rows, records.preprocessing))
         reach = np.fmax(reach, fed.max(axis=0))
         differs = differs or bool((rows != records.x[training[0]]).any())
-    if not differs:
-        return ["no input differs between records: there is nothing to learn from"]
-    if reach.max() < REACH_MIN:
-        return [
-            f"no input reaches more than {reach.max():.3g}: steps of the usual size "
-            "learn nothing from it, and pay a budget all the same; declare --bounds, "
-            "or scale the data to about 1"
-        ]
     place = int(reach.argmax())
     if not reach[place] > REACH_MAX:
-        return []
+        return _too_little(float(reach[place]), differs=differs)
     name, table = f"input {place + 1}", records.table
     if table is not None and table.columns:
         name = _numbered(table)[place][1]
@@ -105,6 +97,18 @@ def _far_reaching(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
         f"{shown} {reach[place]:.4g}, the least of the inputs {reach.min():.4g}: "
         "training may diverge, and pay a budget for nothing; declare --bounds, or "
         "scale the data to about 1"
+    ]
+
+
+def _too_little(reach: float, *, differs: bool) -> list[str]:
+    if not differs:
+        return ["no input differs between records: there is nothing to learn from"]
+    if reach >= REACH_MIN:
+        return []
+    return [
+        f"no input reaches more than {reach:.3g}: steps of the usual size learn "
+        "nothing from it, and pay a budget all the same; declare --bounds, or scale "
+        "the data to about 1"
     ]
 
 

@@ -31,6 +31,10 @@ def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
             rate, expected = sound.getframerate(), sound.getnframes()
             frames = sound.readframes(expected)
     except (wave.Error, EOFError) as error:
+        # The form that the file names stands there in words that tell no way out.
+        if str(error).startswith("unknown format"):
+            detail = "samples that are no plain whole numbers: convert it, as sox -b "
+            raise DataError(f"{detail}16 -e signed-integer does", file=file) from error
         raise DataError(
             f"is no WAV file: {str(error) or 'it ends at once'}", file=file
         ) from error
@@ -39,8 +43,10 @@ def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
             f"samples of {8 * width} bits: convert it to 16, as sox -b 16 does",
             file=file,
         )
+    if not expected:
+        raise DataError("holds no sample: record it anew", file=file)
     found = len(frames) // (channels * width)
-    if found < expected or not found:
+    if found < expected:
         raise DataError(
             f"is cut short: {found:,} of {expected:,} samples; copy it anew", file=file
         )

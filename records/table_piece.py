@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.records.csv_cells import is_missing, is_numeric
+from starling.records.csv_cells import comma_in_number, is_missing
 from starling.records.errors import DataError
 
 Reals = NDArray[np.float64]
@@ -97,8 +97,9 @@ def _number_of(cell: str) -> tuple[float, str]:
     except ValueError:
         if is_missing(cell):
             return math.nan, ""
-        if is_numeric([cell.replace(",", ".")]):
-            return math.nan, "has a decimal comma: write a point"
+        comma = comma_in_number(cell)
+        if comma:
+            return math.nan, comma
         return math.nan, "is no number: mend the cell, or leave its row out"
     if math.isinf(value):
         return value, "is an infinity: mend the cell, or leave its row out"

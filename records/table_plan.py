@@ -16,7 +16,7 @@ from starling.protocol.model.table_schema import (
     TableSchema,
     TargetColumn,
 )
-from starling.records.csv_cells import is_numeric
+from starling.records.csv_cells import comma_in_number
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, refuse_unprintable, shown
 from starling.records.record_set import LABELS
@@ -209,9 +209,9 @@ def _categories(table: RecordTable, name: str, asked: DataOptions) -> tuple[str,
 
 
 def _oddity(text: str) -> str:
-    if is_numeric([text.replace(",", ".")]):
-        return f"{shown(text)} has a decimal comma: write a point; or, if it is a text"
-    return f"{shown(text)} is no number"
+    comma = comma_in_number(text)
+    told = f"{comma}; or, if it is a text" if comma else "is no number"
+    return f"{shown(text)} {told}"
 
 
 def _refuse_strange(table: RecordTable, name: str, known: tuple[str, ...]) -> None:
@@ -236,7 +236,8 @@ def _target_kind(
             raise table.fault(
                 int(lacking[0]),
                 name,
-                "the target has no value: leave the row out, or give it one",
+                "the target has no value (empty, NA, none, ? and the like stand for "
+                "none): leave the row out, or give it one",
             )
     if len(targets) > 1 or asked.kind == "numbers":
         if asked.kind == "classes":

@@ -3,6 +3,7 @@
 Letters: `n` rows, `v` values of a row, `m` windows.
 """
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError
+from starling.records.errors import DataError, counted, shown
 from starling.records.record_set import Division, RecordSet, division
 from starling.records.table import RecordTable, TextColumn
 from starling.records.table_plan import none_of, plan_table
@@ -58,6 +59,7 @@ def table_records(
     notes = [
         f"column {name!r} holds one value and is left out" for name in plan.dropped
     ]
+    notes += odd_labels(plan.classes, y)
     return RecordSet(
         name,
         x,
@@ -70,6 +72,33 @@ def table_records(
         reuse=plan.schema.reuse,
         notes=tuple(notes),
     )
+
+
+def odd_labels(classes: tuple[str, ...], y: NDArray[Any]) -> list[str]:
+    """Notes on labels that are hardly meant as they stand.
+
+    Args:
+      classes: The label map; empty for numbers.
+      y: (n,) places in it.
+    """
+    notes, alike = list[str](), dict[str, list[str]]()
+    for label in classes:
+        spelled = unicodedata.normalize("NFKC", label).casefold()
+        alike.setdefault(spelled, []).append(label)
+    notes += [
+        f"labels {' and '.join(map(shown, labels[:4]))} are told apart by their "
+        "spelling alone: mend the cells, if they mean the same"
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+    single = np.count_nonzero(np.bincount(y, minlength=1) == 1) if classes else 0
+    if single:
+        notes.append(
+            f"{counted(int(single), 'label')} of {len(classes):,} with one record "
+            "alone: it is learned or tested, never both; if these are no labels, "
+            "--loss mse or another --target"
+        )
+    return notes
 
 
 def _divided(table: RecordTable, column: str, file: str) -> Division:

@@ -19,6 +19,9 @@ from starling.protocol.errors import ConfigError
 TEXT, JSON = "text", "json"
 VARIABLE = "STARLING_LOG_FORMAT"
 """Says the form to a process and those that it starts; text by default."""
+LEVEL_VARIABLE = "STARLING_LOG_LEVEL"
+"""Says the least severity to them, whatever their settings say."""
+QUIET, VERBOSE = "warning", "debug"
 
 _PREFIXES = (
     (logging.CRITICAL, "<2>"),
@@ -118,8 +121,9 @@ def formatter(
     return logging.Formatter(_PLAIN, _DATE)
 
 
-def add_log_format(verb: argparse.ArgumentParser) -> None:
-    """Adds `--log-format`."""
+def add_log_options(verb: argparse.ArgumentParser) -> None:
+    """Adds `--log-format`, `--quiet` and `--verbose`."""
+    add_verbosity(verb)
     verb.add_argument(
         "--log-format",
         choices=(TEXT, JSON),
@@ -127,10 +131,45 @@ def add_log_format(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def use_log_format(options: argparse.Namespace) -> None:
-    """Has this process, and those that it starts, log as the option says."""
+def use_log_options(options: argparse.Namespace) -> None:
+    """Has this process, and those that it starts, log as the options say."""
+    use_verbosity(options)
     if options.log_format is not None:
         os.environ[VARIABLE] = options.log_format
+
+
+def add_verbosity(
+    verb: argparse.ArgumentParser | argparse._ArgumentGroup,
+    quiet: str = "log warnings and errors alone, whatever the settings say",
+    verbose: str = "log what is of use to find a fault, too",
+) -> None:
+    """Adds `--quiet` and `--verbose`, of which one may be given."""
+    either = verb.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help=quiet)
+    either.add_argument("--verbose", action="store_true", help=verbose)
+
+
+def use_verbosity(options: argparse.Namespace) -> None:
+    """Has this process, and those that it starts, log as much as the options say."""
+    if options.quiet or options.verbose:
+        os.environ[LEVEL_VARIABLE] = QUIET if options.quiet else VERBOSE
+
+
+def least_level(asked: str, environment: Mapping[str, str] | None = None) -> str:
+    """The least severity that is logged, in capital letters.
+
+    Args:
+      asked: As in `agent.toml`.
+      environment: Of this process, by default; goes before.
+
+    Raises:
+      ConfigError: If the environment names a level that there is not.
+    """
+    given = os.environ if environment is None else environment
+    level = given.get(LEVEL_VARIABLE, asked).upper()
+    if level not in logging.getLevelNamesMapping():
+        raise ConfigError(f"{level.lower()!r} is no level of logs", key=LEVEL_VARIABLE)
+    return level
 
 
 def log_to_stderr(level: str) -> None:
@@ -138,7 +177,10 @@ def log_to_stderr(level: str) -> None:
 
     Args:
       level: The least severity, as in `agent.toml`.
+
+    Raises:
+      ConfigError: If the environment names a form or level that there is not.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(_STDERR))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.basicConfig(level=least_level(level), handlers=[handler])

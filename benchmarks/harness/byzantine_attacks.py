@@ -192,15 +192,20 @@ class Want(Attack):
 
     def _request(self) -> bytes:
         self.turn += 1
-        asked = self.ids[self.others[self.turn % len(self.others)]]
         kinds: tuple[tuple[FrameSubject, tuple[bytes, ...], tuple[int, ...]], ...] = (
             (FrameSubject.WHOLE, (self.digest, *self._any(63)), ()),
             (FrameSubject.WHOLE, (self.digest,), tuple(range(16))),
             (FrameSubject.BLOCKS, ((1 + self.turn % 50).to_bytes(8),), ()),
             (FrameSubject.UPLOAD, self._any(64), ()),
         )
-        kind, keys, pieces = kinds[self.turn // len(self.others) % len(kinds)]
-        body = REQUEST.pack(PeerRequest(asked, kind, keys, pieces))
+        return self.request(*kinds[self.turn // len(self.others) % len(kinds)])
+
+    def request(
+        self, subject: FrameSubject, keys: tuple[bytes, ...], pieces: tuple[int, ...]
+    ) -> bytes:
+        """A signed request of one of the others, each in turn."""
+        asked = self.ids[self.others[self.turn % len(self.others)]]
+        body = REQUEST.pack(PeerRequest(asked, subject, keys, pieces))
         counter = REQUESTS_FROM + self.turn
         kind_of = MessageKind.PEER_REQUEST
         signed = sign(self.key, self.chain_id, kind_of, counter, body)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.harness.byzantine_attacks import ATTACKS
+from benchmarks.harness.byzantine_variants import VARIANTS
 from benchmarks.harness.coordinator_attack import Attack
 from starling.broker.link_events import (
     AckToken,
@@ -25,6 +26,8 @@ from starling.broker.link_events import (
 )
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.consensus.round_state import RoundStep
+from starling.coordinator.chain.execution import block_builder
+from starling.coordinator.chain.execution.block_builder import ExecutedBlock
 from starling.coordinator.chain.node import height, node
 from starling.coordinator.runtime import process
 from starling.coordinator.runtime.environment import (
@@ -119,14 +122,32 @@ def begin_every_height_at_once(switch: Path) -> None:
     node._wake_at_s = wake  # noqa: SLF001 - a bug is planted
 
 
+def leave_everything_out(switch: Path) -> None:
+    """Plants a maker of blocks without transactions into this process's own core."""
+    make = height._make
+
+    def empty(turn: ChainStep) -> ExecutedBlock:
+        if not switch.exists():
+            return make(turn)
+        index = turn.party.index
+        assert index is not None
+        return block_builder.make(turn.state.tip, index, turn.state.mempool, 0)[0]
+
+    height._make = empty
+
+
 def main() -> int:
     """Runs it."""
     home, name, switch = CoordinatorHome(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
     digest = bytes.fromhex(sys.argv[4]) if len(sys.argv) > 4 else b""
     draw = random.Random(1)  # noqa: S311 - what an attack chooses
-    attack = ATTACKS[name](home.signing_key(), home.genesis(), digest, draw)
+    attack = {**ATTACKS, **VARIANTS}[name](
+        home.signing_key(), home.genesis(), digest, draw
+    )
     if name == "hurry":
         begin_every_height_at_once(Path(switch))
+    if name == "empty":
+        leave_everything_out(Path(switch))
 
     def open_bus(settings: LinkSettings, on_event: Callable[[LinkEvent], None]) -> Bus:
         return LyingBus(attack, Path(switch), settings, on_event)

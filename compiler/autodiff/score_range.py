@@ -41,8 +41,14 @@ class ScoreRange:
 
 FREE = ScoreRange()
 _FUNCTIONS: Mapping[str, tuple[float, float]] = {
+    "Abs": (0, _INF),
+    "Acos": (0, math.pi),
+    "Acosh": (0, _INF),
     "And": (0, 1),
+    "Asin": (-math.pi / 2, math.pi / 2),
+    "Atan": (-math.pi / 2, math.pi / 2),
     "Cos": (-1, 1),
+    "Cosh": (1, _INF),
     "Equal": (0, 1),
     "Erf": (-1, 1),
     "Exp": (0, _INF),
@@ -55,9 +61,13 @@ _FUNCTIONS: Mapping[str, tuple[float, float]] = {
     "Less": (0, 1),
     "LessOrEqual": (0, 1),
     "LogSoftmax": (-_INF, 0),
+    "LpNormalization": (-1, 1),
     "Not": (0, 1),
     "OneHot": (0, 1),
     "Or": (0, 1),
+    "ReduceL1": (0, _INF),
+    "ReduceL2": (0, _INF),
+    "ReduceSumSquare": (0, _INF),
     "Relu": (0, _INF),
     "Sigmoid": (0, 1),
     "Sign": (-1, 1),
@@ -65,6 +75,7 @@ _FUNCTIONS: Mapping[str, tuple[float, float]] = {
     "Softmax": (0, 1),
     "Softplus": (0, _INF),
     "Softsign": (-1, 1),
+    "Sqrt": (0, _INF),
     "Tanh": (-1, 1),
     "Xor": (0, 1),
 }
@@ -150,10 +161,25 @@ def _bounds(
         found = ScoreRange(0, 1, node)
     elif node.kind == "ReduceSum":
         found = _added_up(network, node, inputs[0])
+    elif _is_no_less_than_zero(network, node, inputs):
+        found = ScoreRange(0, _INF, node)
     elif node.kind in _ARITHMETIC:
         low, high = _ARITHMETIC[node.kind](inputs)
         found = ScoreRange(low, high, _cause(inputs) or node)
     return FREE if math.isnan(found.low) or math.isnan(found.high) else found
+
+
+def _is_no_less_than_zero(
+    network: Network, node: NetworkNode, inputs: Sequence[ScoreRange]
+) -> bool:
+    """True of squares, even powers and roots of any value, and of what has a bar."""
+    if node.kind == "Pow":
+        power = network.constants.get(node.inputs[1])
+        return power is not None and bool(((power % 2 == 0) | (power % 1 != 0)).all())
+    if node.kind == "ThresholdedRelu":
+        return float(node.attributes.get("alpha", 1.0)) >= 0.0
+    square = node.kind == "Mul" and node.inputs[0] == node.inputs[1]
+    return square and inputs[0].free
 
 
 def _values(node: NetworkNode, inputs: Sequence[ScoreRange]) -> Sequence[ScoreRange]:

@@ -237,6 +237,7 @@ _TESTS = (
     ("wavelets", lambda value, _: constant_values.wavelets(value)),
     ("distances between places", lambda value, _: constant_values.distances(value)),
     ("a table of waves", lambda value, _: constant_values.waves(value)),
+    ("a basis of polynomials", lambda value, _: constant_values.polynomials(value)),
 )
 
 
@@ -304,6 +305,30 @@ def around_input(
             computed = any(name in raw | front for name in node.inputs)
             front.update(node.outputs if computed else ())
     return frozenset(found)
+
+
+def links(nodes: Sequence[NetworkNode], tensors: Mapping[str, Array]) -> frozenset[str]:
+    """Square matrices without a negative value that multiply from the left.
+
+    Layers multiply from the right, and their values are drawn around 0; what one
+    place takes from others (a graph's links) is not.
+
+    Args:
+      nodes: Of the model.
+      tensors: Name to value of each initialiser.
+    """
+    left = {node.inputs[0] for node in nodes if node.kind == "MatMul"}
+    left -= {name for node in nodes for name in node.inputs[node.kind == "MatMul" :]}
+    return frozenset(
+        [
+            name
+            for name in left & tensors.keys()
+            if tensors[name].shape[-2:-1] == tensors[name].shape[-1:]
+            and tensors[name].ndim >= 2
+            and not alike(tensors[name])
+            and tensors[name].min() >= 0.0
+        ]
+    )
 
 
 def lone_biases(

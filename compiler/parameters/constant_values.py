@@ -8,6 +8,8 @@ Source: Su et al., arXiv:2104.09864 (rotations); Press et al., arXiv:2108.12409
 (slopes by distance); Harris 1978 (windows).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,8 @@ _CLOSE = 1e-4
 _EQUATIONS_MIN = 4
 """Beyond the numbers that are fitted; each holds by chance once in ten thousand."""
 _WINDOW_MIN = 8
+_DEGREES_MAX, _PLACES_MAX = 32, 4096
+"""Of a basis of polynomials."""
 _SAMPLE = 64
 """Columns that are looked at before all are."""
 _SPREAD_MAX = 16
@@ -68,6 +72,52 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     if not ramps and straight[telling].all():
         return False
     return bool((len(middle) - 1) * int(telling.sum()) >= _EQUATIONS_MIN)
+
+
+def polynomials(value: Array) -> bool:
+    """Powers or other polynomials of evenly spaced places, as many as they are high.
+
+    Places beyond the degrees are what tells: a trend of N-BEATS, a Legendre basis.
+    """
+    if value.ndim != 2:
+        return False
+    lines = value.astype(np.float64)
+    tall = lines if len(lines) > lines.shape[1] else lines.T
+    places, degrees = tall.shape
+    spare = (places - degrees) * degrees
+    if degrees < 2 or degrees > _DEGREES_MAX or spare < _EQUATIONS_MIN:
+        return False
+    if places > _PLACES_MAX or np.linalg.matrix_rank(tall) < degrees:
+        return False
+    grid = np.linspace(-1.0, 1.0, places)
+    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(grid, degrees - 1))
+    off = np.abs(tall - basis @ (basis.T @ tall)).max(axis=0)
+    return bool((off <= _CLOSE * np.abs(tall).max(axis=0)).all())
+
+
+def rotations(tensors: Mapping[str, Array]) -> frozenset[str]:
+    """Names of cosines and sines of the same angles: their squares sum to 1.
+
+    Args:
+      tensors: Name to value; fresh gains of 1 beside biases of 0 are none.
+    """
+    groups: dict[tuple[int, ...], list[tuple[str, _Reals]]] = {}
+    for name, value in tensors.items():
+        flat = value.reshape(-1)
+        large = value.size >= _EQUATIONS_MIN and bool((flat != flat[0]).any())
+        if large and np.abs(flat).max() <= 1.0 + _CLOSE:
+            square = np.square(flat.astype(np.float64))
+            groups.setdefault(value.shape, []).append((name, square))
+    found = set[str]()
+    for group in groups.values():
+        for index, (name, square) in enumerate(group):
+            for other, rest in group[index + 1 :]:
+                ends = square[[0, -1]] + rest[[0, -1]]
+                if np.abs(ends - 1.0).max() <= _CLOSE and bool(
+                    np.abs(square + rest - 1.0).max() <= _CLOSE
+                ):
+                    found.update((name, other))
+    return frozenset(found)
 
 
 def window(value: Array) -> bool:

@@ -23,7 +23,7 @@ PARAMETER = "PARAMETER"
 _ENTRY = re.compile(r"(PARAMETER|BUFFER|CONSTANT_TENSOR)[^\n]*?target='([^']*)'")
 """One line of a signature, as text or as the repr of older releases."""
 _MOVER_NAMES = (
-    "cat chunk clone detach expand flatten getitem mT numpy permute reshape select "
+    "cat chunk clone detach flatten getitem mT numpy permute reshape select "
     "slice split squeeze stack t transpose unbind unsqueeze val view zeros"
 )
 _MOVERS = frozenset(_MOVER_NAMES.split())
@@ -60,7 +60,7 @@ class ExporterMetadata:
         )
 
     def moved(self, name: str) -> bool:
-        """True if a tensor holds the values of its parents and nothing else.
+        """True if a tensor holds the values of its parents, each once.
 
         The exporter names an intermediate value after the function that made it, or
         numbers it where it wrote the function itself (only layouts of linear and

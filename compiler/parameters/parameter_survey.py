@@ -12,7 +12,11 @@ import numpy as np
 
 from starling.compiler.autodiff.rules import RULES, steps
 from starling.compiler.ir.network import Array, NetworkNode
-from starling.compiler.parameters import constant_tensors
+from starling.compiler.parameters import (
+    constant_tensors,
+    constant_values,
+    survey_notes,
+)
 from starling.compiler.parameters.exporter_fixups import exporters_own
 from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
@@ -23,8 +27,6 @@ _NUMBER = "a number of the exporter's"
 _BUFFER = "a buffer"
 _SINGLE = (constant_tensors.NO_AXES, constant_tensors.LONE)
 _ELSEWHERE = "not where a weight stands"
-_NORMALISED = ("/batchnorm/add", "/batchnorm/mul", "/batchnorm/sub", "/FusedBatchNorm")
-"""In names of what TensorFlow computed from gains and statistics."""
 _LAYERS = frozenset(
     {
         "BatchNormalization",
@@ -114,10 +116,12 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         # Steps around trees: an estimator has a matrix, or a name for what it learned.
         reasons |= dict.fromkeys(weights, _NUMBER)
         weights = ()
-    notes = told_apart(told, weights, sheet.tensors) if told else ()
+    notes = survey_notes.told_apart(told, weights, sheet.tensors) if told else ()
     if told is None:
         numbers = [n for n, why in reasons.items() if why in _SINGLE]
-        notes = (*_judged(reasons, sheet), *_numbers(numbers), *_fused(weights))
+        notes = (*_judged(reasons, sheet), *survey_notes.numbers(numbers))
+        notes += survey_notes.fused(weights)
+        notes += survey_notes.hints(sheet.nodes, sheet.tensors, weights, sheet.entry)
         if sheet.named:
             notes += _out_of_place(reasons) + _numbered(sheet, weights)
     return WeightSurvey(weights, reasons, notes)
@@ -181,7 +185,7 @@ class _Judge:
         self._sheet = sheet
         self._told = told
         self._layers = _at_layers(sheet)
-        self._around = constant_tensors.around_input(
+        around = constant_tensors.around_input(
             sheet.nodes,
             sheet.tensors,
             sheet.entry,
@@ -190,6 +194,12 @@ class _Judge:
         )
         read = [n for n in sheet.nodes if n.kind in _RECURRENT]
         self._recurrent = {name for node in read for name in node.inputs}
+        floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
+        turning = constant_values.rotations(floats) if told is None else ()
+        self._placed = dict.fromkeys(turning, "a rotation")
+        links = constant_tensors.links(sheet.nodes, floats)
+        self._placed |= dict.fromkeys(links, "an adjacency matrix")
+        self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
@@ -222,8 +232,8 @@ class _Judge:
             return self._declared(name, self._told)
         if self._number(name, value):
             return _NUMBER
-        if name in self._around:
-            return constant_tensors.AROUND_INPUT
+        if name in self._placed:
+            return self._placed[name]
         by_name = ""
         if name not in self._lone_biases:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
@@ -275,47 +285,6 @@ def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
     return frozenset(places & {*sheet.tensors})
 
 
-def told_apart(
-    told: ExporterMetadata, weights: Sequence[str], tensors: Mapping[str, Array]
-) -> tuple[str, ...]:
-    """Lines about parameters of the program that are not trained as such.
-
-    Args:
-      told: What the file says.
-      weights: Names of what may be trained.
-      tensors: Name to value of each tensor of the file.
-    """
-    lines = []
-    computed = [name for name in weights if not told.moved(name)]
-    if computed:
-        each = [f"{', '.join(told.parents(name))} (now {name})" for name in computed]
-        lines.append(
-            f"the exporter computed {'; '.join(each)[:400]} in advance: what was made "
-            "of these weights is trained in their place; export with optimize=False "
-            "to train the weights themselves"
-        )
-    carried = {parent for name in weights for parent in told.parents(name)}
-    gone = [p for p in told.parameters if p not in carried and p not in tensors]
-    folded = [name for name in gone if f"{_owner(name)}.running_mean" in told.kinds]
-    lost = [name for name in gone if name not in folded]
-    if folded:
-        lines.append(
-            f"{', '.join(folded)[:300]}: computed into the convolution before the "
-            "normalisation, and trained as part of it"
-        )
-    if lost:
-        lines.append(
-            f"{', '.join(lost)[:300]}: parameters of the program that the file does "
-            "not hold by themselves; shared, equal to others, unused, or computed "
-            "away (export with optimize=False to see them)"
-        )
-    return tuple(lines)
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
 def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:
     """A line for what values, places and names say, as the file does not."""
     certain = (_NUMBER, _STATISTICS, _ELSEWHERE, *_SINGLE)
@@ -330,26 +299,6 @@ def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]
     return (
         f"taken for constants: {', '.join(shown)[:400]}; --train trains what it names",
     )
-
-
-def _fused(weights: Sequence[str]) -> tuple[str, ...]:
-    """Lines for what exporters make of a normalisation, as far as names say it.
-
-    PyTorch's older one numbers a convolution that it computed anew. TensorFlow's name a
-    tensor after all operations that it was computed from.
-    """
-    lines = []
-    if names := [name for name in weights if name.startswith("onnx::Conv")]:
-        lines.append(
-            f"{', '.join(names)[:300]}: a convolution and the normalisation behind it, "
-            "which the exporter computed into one, and trained as one"
-        )
-    if names := [n for n in weights if any(part in n for part in _NORMALISED)]:
-        lines.append(
-            f"{', '.join(names)[:300]}: a normalisation that TensorFlow computed with "
-            "its statistics, into factors or the layer before it, and trained as those"
-        )
-    return tuple(lines)
 
 
 def _out_of_place(reasons: Mapping[str, str]) -> tuple[str, ...]:
@@ -380,13 +329,4 @@ def _numbered(sheet: SurveyedModel, weights: Sequence[str]) -> tuple[str, ...]:
     return (
         f"trained, though the model has no name for them: {', '.join(names)[:300]}; "
         "where they are no parameters, leave them out with --freeze",
-    )
-
-
-def _numbers(names: Sequence[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    return (
-        f"single numbers are no weights unless --train names them: "
-        f"{', '.join(names)[:300]}",
     )

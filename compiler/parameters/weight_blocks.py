@@ -48,7 +48,7 @@ def _probe(value: Array) -> Iterable[np.float32]:
     if value.dtype != np.float32 or value.size < _SIZE_MIN or alike(value):
         return
     flat: NDArray[np.float32] = value.reshape(-1).astype(np.float32)
-    telling = np.flatnonzero(np.isfinite(flat) & (np.round(flat) - flat != 0.0))
+    telling = np.flatnonzero(np.isfinite(flat) & (np.round(flat) != flat))
     yield from flat[telling[:1]]
 
 

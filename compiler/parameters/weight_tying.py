@@ -81,7 +81,8 @@ def tied(
     for group in wanted:
         for tie in _asked(group, tensors):
             found[tie.name] = tie
-    for tie in (*_turned(tensors), *_computed(tensors, told)):
+    made = (*_again(tensors, told), *_turned(tensors), *_computed(tensors, told))
+    for tie in made:
         if tie.name not in found and tie.source not in found:
             found[tie.name] = tie
     lines = tuple(
@@ -136,6 +137,25 @@ def _reshaped(name: str, source: str, shape: Sequence[int]) -> TiedWeight:
 def _telling(value: Array) -> bool:
     """True if equal values cannot be an accident of initialisation."""
     return value.size >= _SIZE_MIN and not alike(value)
+
+
+def _again(
+    tensors: Mapping[str, Array], told: ExporterMetadata | None
+) -> Iterable[TiedWeight]:
+    """Copies of a tensor that the file says were made of the same parameters.
+
+    PyTorch's newer exporter lays the weights of a recurrent layer out once for each
+    call of it.
+    """
+    if told is None:
+        return
+    seen: dict[tuple[object, ...], str] = {}
+    for name, value in tensors.items():
+        parents = told.parents(name)
+        if parents and _telling(value):
+            source = seen.setdefault((parents, value.shape, value.tobytes()), name)
+            if source != name:
+                yield TiedWeight(name, source, (_node("Identity", [source], name),))
 
 
 def _turned(tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:

@@ -20,10 +20,13 @@ from starling.compiler.parameters.exporter_fixups import (
     shortened,
     written,
 )
+from starling.compiler.reader.external_tensors import with_external_tensors
 from starling.compiler.rewrite.frontends.constant_branches import decided
 from starling.compiler.rewrite.frontends.distance_scans import unrolled
 from starling.compiler.rewrite.frontends.function_inlining import inlined
 from starling.compiler.rewrite.frontends.quantised_models import dequantised
+from starling.compiler.rewrite.frontends.sequences import without_sequences
+from starling.compiler.rewrite.frontends.unpooling import unpooled
 from starling.compiler.rewrite.lowering import lowered
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
 
@@ -47,12 +50,16 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
     Raises:
       ConfigError: If the file cannot be read.
       LimitError: If it is larger than `MODEL_BYTES_MAX` or has too many nodes.
-      DecodeError: If it is truncated, malformed, cyclic, or keeps tensors elsewhere.
+      DecodeError: If it is truncated, malformed, cyclic, or keeps tensors elsewhere
+        than in a file beside its own.
       CompileError: If its operator set or domain is not supported.
     """
-    proto = unrolled(inlined(_parse(_bytes(model)), NODES_MAX))
+    proto = _parse(_bytes(model))
+    if isinstance(model, Path):
+        proto = with_external_tensors(proto, model.parent, MODEL_BYTES_MAX)
+    proto = unrolled(inlined(_with_shapes(proto), NODES_MAX))
     _check_form(proto, branches=True)
-    proto = decided(proto)
+    proto = unpooled(without_sequences(decided(proto)))
     _check_form(proto)
     proto = hoisted(shortened(proto))
     names = written(proto)
@@ -99,6 +106,14 @@ def _parse(data: bytes) -> onnx.ModelProto:
     return proto
 
 
+def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with room for the shapes of its ends, which some leave out."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return proto
+
+
 def _bytes(model: bytes | Path | onnx.ModelProto) -> bytes:
     if isinstance(model, bytes):
         return model
@@ -142,7 +157,8 @@ def _check_form(proto: onnx.ModelProto, *, branches: bool = False) -> None:
     for tensor in tensors:
         if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
             raise DecodeError(
-                f"model: {tensor.name!r} is kept in another file; save the model as one"
+                f"model: {tensor.name!r} is kept in another file; name the model's own "
+                "file beside it, or save the model as one"
             )
 
 

@@ -86,7 +86,10 @@ def _check(entry: onnx.ValueInfoProto) -> None:
             "truth values, which the model may cast"
         )
     if not sizes:
-        raise CompileError(f"input {entry.name!r}: has no batch axis")
+        raise CompileError(
+            f"input {entry.name!r}: has no batch axis, or the file does not say its "
+            "shape; export it with one"
+        )
     for axis, size in enumerate(sizes[1:], 1):
         if not size.HasField("dim_value") or size.dim_value < 1:
             raise CompileError(

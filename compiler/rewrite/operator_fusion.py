@@ -53,6 +53,8 @@ def _relu_last(network: Network) -> Network:
             continue
         if readers[relu.outputs[0]] != 1 or readers[relu.inputs[0]] != 1:
             continue
+        if any(readers[name] for name in pool.outputs[1:]):
+            continue  # Places that a MaxUnpool reads.
         between = f"{pool.outputs[0]}/pooled"
         shapes[between] = shapes[pool.outputs[0]]
         nodes[where] = replace(pool, inputs=relu.inputs, outputs=(between,))

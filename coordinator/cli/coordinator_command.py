@@ -46,7 +46,7 @@ from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
 from starling.service.arguments import PORT_MAX, command, home_of, whole_number
-from starling.service.log_lines import add_log_format, use_log_format
+from starling.service.log_lines import add_log_options, use_log_options
 from starling.service.span_file import add_spans, use_spans
 from starling.service.unit_files import ServiceKind
 from starling.service.web_access import add_web_access, web_access
@@ -189,7 +189,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         help="show it in a browser and to Prometheus, too (default host 127.0.0.1)",
     )
     add_web_access(running)
-    add_log_format(running)
+    add_log_options(running)
     add_spans(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
@@ -328,7 +328,7 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
-    use_log_format(options)
+    use_log_options(options)
     use_spans(options)
     console = console_beside(home.path, options.web, web_access(options), _say)
     with console, registrar_beside(home):

@@ -30,13 +30,21 @@ class RunMonitor(Protocol):
 class TerminalScreen:
     """Shows snapshots on standard error; use it in a `with` block."""
 
-    def __init__(self, others: Sequence[RunMonitor] = ()) -> None:
+    def __init__(
+        self,
+        others: Sequence[RunMonitor] = (),
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
         """Looks whether standard error is a terminal.
 
         Args:
           others: Told of each snapshot, too.
+          quiet: Whether nothing is shown.
+          verbose: Whether each version has its line, also on a terminal.
         """
-        self._others = others
+        self._others, self._is_quiet, self._is_verbose = others, quiet, verbose
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._said_s = float("-inf")
@@ -46,7 +54,7 @@ class TerminalScreen:
 
     def __enter__(self) -> "TerminalScreen":
         """Takes the screen, if there is one."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not (self._is_quiet or self._is_verbose):
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         return self
@@ -58,6 +66,8 @@ class TerminalScreen:
 
     def say(self, text: str) -> None:
         """Says what is being done, before there is anything to see."""
+        if self._is_quiet:
+            return
         self._console.print(text, markup=False, soft_wrap=True)
 
     def note(self, notes: Iterable[str]) -> None:
@@ -79,6 +89,8 @@ class TerminalScreen:
         """
         for other in self._others:
             other.look(heading, snapshot, is_last=is_last)
+        if self._is_quiet:
+            return
         self.note(heading.notes)
         if self._live is not None:
             self._live.update(render(heading, snapshot), refresh=True)
@@ -88,7 +100,8 @@ class TerminalScreen:
         self._events = len(snapshot.events)
         now_s = time.monotonic()
         quiet_s = now_s - self._said_s
-        changed = snapshot.version != self._version and quiet_s >= _LINE_EVERY_S
+        is_due = self._is_verbose or quiet_s >= _LINE_EVERY_S
+        changed = snapshot.version != self._version and is_due
         if changed or is_last or quiet_s >= _QUIET_S:
             self._said_s, self._version = now_s, snapshot.version
             self.say(line(heading, snapshot))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from starling.agent.step.state import WaitTimes
 from starling.fleet.timeline.board_faults import BoardFault
 from starling.fleet.virtual.committee import (
@@ -9,6 +11,7 @@ from starling.fleet.virtual.committee import (
     STEADY_WAITS,
     CommitteeShape,
 )
+from starling.fleet.virtual.wake_schedule import WakeSchedule
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class FleetShape:
     windows: int = 1
     leave_behind: bool = False
     board_faults: tuple[BoardFault, ...] = ()
+
+    def wake_schedule(self, rng: np.random.Generator) -> WakeSchedule:
+        """Deals out turns to so many boards; `rng` decides among equals."""
+        return WakeSchedule(
+            self.boards,
+            self.awake,
+            rng,
+            waves=self.waves,
+            leave_behind=self.leave_behind,
+        )
 
     @property
     def steady(self) -> bool:

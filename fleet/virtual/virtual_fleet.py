@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from starling.agent.step.state import AgentSettings, ReadinessCondition
-from starling.broker.link_events import MessageArrived, MqttMessage
 from starling.coordinator.chain.state import (
     board_records,
     rollback_records,
@@ -22,23 +20,20 @@ from starling.fleet.virtual import fleet_snapshot
 from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.fleet_boards import FleetBoards
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.stored_blobs import StoredBlobs
 from starling.fleet.virtual.version_log import Metrics, VersionLog
-from starling.fleet.virtual.virtual_board import VirtualBoard
 from starling.fleet.virtual.virtual_coordinator import (
     CoordinatorWorld,
     VirtualCoordinator,
     holds,
 )
 from starling.fleet.virtual.virtual_network import VirtualNetwork, broker_of
-from starling.fleet.virtual.wake_schedule import WakeSchedule
 from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.chain.light_client import pin
-from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import DeviceId, TaskId, Version
-from starling.protocol.learning.task import LABEL_RESPONSE, TASK
+from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
@@ -47,7 +42,6 @@ from starling.protocol.wire.topics import Topics
 FLEET = "virtual"
 MONITOR_EVERY_S = 0.25
 _TASK = TaskId(0)
-_SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 
 @dataclass
@@ -64,6 +58,7 @@ class VirtualFleet:
         default.
       genesis: Of the chain.
       coordinators: By number.
+      boards: All of them, and whose turn it is.
       versions: Final ones.
       begun_s: Virtual time at which the task was open.
     """
@@ -80,10 +75,6 @@ class VirtualFleet:
     versions: VersionLog = field(init=False)
     blobs: StoredBlobs = field(init=False)
     begun_s: float = 0.0
-    _boards: dict[int, VirtualBoard] = field(default_factory=dict)
-    _by_name: dict[str, VirtualBoard] = field(default_factory=dict)
-    _keys: list[SigningKey] = field(default_factory=list)
-    _turn_updates: dict[int, int] = field(default_factory=dict)
     _council: ConsensusMonitor = field(default_factory=ConsensusMonitor)
     _found: list[RunEvent] = field(default_factory=list)
     _operated: int = 0
@@ -94,29 +85,39 @@ class VirtualFleet:
         keys = CommitteeKeys.make(committee.coordinators, self.draw)
         self._operator = keys.operator
         self.genesis = keys.genesis(FLEET, committee)
-        self._topics = Topics(FLEET)
-        self._roster = WakeSchedule(
-            self.shape.boards,
-            self.shape.awake,
-            self.rng,
-            waves=self.shape.waves,
-            leave_behind=self.shape.leave_behind,
-        )
+        roster = self.shape.wake_schedule(self.rng)
         self.versions = VersionLog(self.labour, self._evaluated)
-        self.network = VirtualNetwork(self._topics, self._to_board, self._to_all_boards)
+        self.network = VirtualNetwork(
+            Topics(FLEET),
+            lambda name, message: self.boards.hear(name, message),
+            lambda broker, manifest: self.boards.hear_manifest(broker, manifest),
+        )
         numbers = range(1, committee.coordinators + 1)
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)
         self.blobs = StoredBlobs(self.coordinators)
+        self.boards = FleetBoards(
+            self.shape,
+            roster,
+            self.agenda,
+            self.network,
+            self.blobs,
+            self.labour,
+            self.genesis,
+            self.task.spec.privacy,
+            self.draw,
+            self.rng,
+            lambda board: self.faults.loses(board),
+            self._is_rolled_back,
+        )
         self.faults = FaultSchedule(
             committee.faults,
             self.coordinators,
             self.shape.board_faults,
-            self,
+            self.boards,
             self.agenda,
             self.draw,
         )
-        self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
         self._admit_boards()
         self._publish_task()
 
@@ -133,7 +134,7 @@ class VirtualFleet:
     @property
     def identities(self) -> tuple[DeviceId, ...]:
         """Ids of the boards, by their number."""
-        return tuple([key.identity for key in self._keys])
+        return tuple([key.identity for key in self.boards.keys])
 
     @property
     def losses(self) -> list[float | None]:
@@ -148,7 +149,7 @@ class VirtualFleet:
     @property
     def exhausted(self) -> bool:
         """True if no board can take part again."""
-        return len(self._roster.retired) == self.shape.boards
+        return self.boards.exhausted
 
     @property
     def paused(self) -> bool:
@@ -209,10 +210,10 @@ class VirtualFleet:
         self.coordinators[0].operate(name, ENVELOPE.pack(envelope))
 
     def _admit_boards(self) -> None:
-        for key in self._keys:
+        for key in self.boards.keys:
             self._operate(MessageKind.REGISTER, REGISTER.pack(Register(key.public)))
         for each in self.coordinators:
-            while board_records.board_count(each.state.ledger.tree) < len(self._keys):
+            while board_records.board_count(each.state.ledger.tree) < self.shape.boards:
                 assert self.agenda.advance()
 
     def _publish_task(self) -> None:
@@ -222,38 +223,13 @@ class VirtualFleet:
                 store.put_blob(part)
         self._operate(MessageKind.TASK, TASK.pack(self.task.spec))
 
-    def publish(self, board: VirtualBoard, message: MqttMessage) -> None:
-        """See `fleet.virtual.virtual_board.BoardEnvironment`."""
-        # What boards show of themselves is read from memory here.
-        if not message.retain and not self.faults.loses(board.number):
-            self.network.from_board(self._broker(board.number), message)
-
-    def settled(self, board: VirtualBoard) -> None:
-        """See `BoardEnvironment`: a board that has nothing left to do rests."""
-        number, state = board.number, board.state
-        if number not in self._roster.awake or state.waiting or state.training:
-            return
-        took_part = board.trained > self._turn_updates.get(number, 0)
-        if not (took_part or state.refusal or board.turned_away):
-            return
-        spent = state.refusal in _SPENT
-        self._roster.rest(number, took_part=took_part, spent=spent)
-        if self.shape.rest_s:
-            free_s = self.agenda.now_s + self.shape.rest_s
-            self.agenda.at(free_s, lambda: self._wake(version_began=False))
-        else:
-            self.agenda.soon(lambda: self._wake(version_began=False))
-
-    def _broker(self, board: int) -> int:
-        return broker_of(board + 1, self.shape.committee.brokers)
-
     def _version_began(self) -> None:
         head = self.versions.head
         if head == 0:
             self._open()
         if self.clock:
             self.versions.times_s[head] = self.clock() + self.begun_s
-        self.agenda.soon(lambda: self._wake(version_began=True))
+        self.agenda.soon(lambda: self.boards.wake(version_began=True))
 
     def _evaluated(self, version: Version, metrics: Metrics) -> None:
         for each in self.coordinators:
@@ -278,90 +254,7 @@ class VirtualFleet:
     def _quorum(self) -> int:
         return self.coordinators[0].state.ledger.party.quorum
 
-    def _wake(self, *, version_began: bool) -> None:
-        for number in self._roster.next_boards(version_began=version_began):
-            board = self._boards.get(number) or self._make(number)
-            if not board.up:
-                board.start()
-            self._turn_updates[number] = board.trained
-            self._tell_newest(board)
-
-    def _tell_newest(self, board: VirtualBoard) -> None:
-        """Gives a board the retained manifest; its link may lose it."""
-        manifest = self.network.manifests.get(self._broker(board.number))
-        # Where none is retained yet, it comes as soon as there is one.
-        if manifest is not None and not self.faults.loses(board.number):
-            board.turn(manifest)
-
-    def lose_power(self, board: int) -> None:
-        """See `fleet.virtual.fault_schedule.BoardPower`."""
-        found = self._boards.get(board)
-        if found is None or not found.up:
-            return
-        found.lose_power()
-        # One that sleeps starts when it wakes.
-        if board in self._roster.awake:
-            found.start()
-            self._tell_newest(found)
-
-    def leave(self, board: int) -> None:
-        """See `BoardPower`; another board takes its turn."""
-        found = self._boards.get(board)
-        if found is not None and found.up:
-            found.lose_power()
-        self._roster.leave(board)
-        self.agenda.soon(lambda: self._wake(version_began=False))
-
-    def come_back(self, board: int) -> None:
-        """See `BoardPower`; it sleeps until its turn."""
-        self._roster.come_back(board)
-        self.agenda.soon(lambda: self._wake(version_began=False))
-
-    def _make(self, number: int) -> VirtualBoard:
-        privacy = self.task.spec.privacy
-        draws = privacy.mechanism == LABEL_RESPONSE
-        settings = AgentSettings(
-            key=self._keys[number],
-            topics=self._topics,
-            task=_TASK,
-            boot=1,
-            seed=self.draw(32),
-            pledge=self.labour.examples(number),
-            windows=self.shape.windows,
-            labels_micro=privacy.epsilon_micro if draws else 0,
-            infer=False,
-            pace=self.shape.waits,
-        )
-        mean_s, jitter = self.shape.durations_s[number], self.shape.jitter
-
-        def duration_s() -> float:
-            return mean_s * (1 + float(self.rng.uniform(-jitter, jitter)))
-
-        board = VirtualBoard(number, settings, self, pin(self.genesis), duration_s)
-        self._boards[number] = board
-        self._by_name[settings.device] = board
-        return board
-
-    def _to_board(self, name: str, message: MessageArrived) -> None:
-        board = self._by_name[name]
-        if board.up and not self.faults.loses(board.number):
-            board.soon(message)
-
-    def _to_all_boards(self, broker: int, manifest: MessageArrived) -> None:
-        # Who trains, or waits for its proof, hears of it at its next turn.
-        for number in sorted(self._roster.awake):
-            board = self._boards[number]
-            idle = not board.state.training and not board.state.waiting
-            # After a rollback what was trained, or waits, is worth nothing any more.
-            if (
-                (idle or self._rolled_back)
-                and self._broker(number) == broker
-                and not self.faults.loses(number)
-            ):
-                board.soon(manifest)
-
-    @property
-    def _rolled_back(self) -> bool:
+    def _is_rolled_back(self) -> bool:
         """True if the newest version came from a rollback."""
         tree = self._highest.state.ledger.tree
         newest = rollback_records.newest_rollback(tree, _TASK)
@@ -392,9 +285,9 @@ class VirtualFleet:
     def _device_point(self, number: int) -> DevicePoint:
         return fleet_snapshot.device_point(
             number + 1,
-            self._keys[number].identity,
-            self._boards.get(number),
+            self.boards.keys[number].identity,
+            self.boards.made.get(number),
             self.coordinators,
-            asleep=number not in self._roster.awake,
+            asleep=number not in self.boards.awake,
             private=bool(self.task.spec.privacy.mechanism),
         )

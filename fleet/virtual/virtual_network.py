@@ -26,6 +26,7 @@ class VirtualNetwork:
     """All brokers of a fleet.
 
     Attributes:
+      topics: Of the fleet.
       manifests: The retained manifest of each broker.
     """
 
@@ -38,7 +39,7 @@ class VirtualNetwork:
           to_all: Takes what is for all boards of a broker.
         """
         self.manifests: dict[int, MessageArrived] = {}
-        self._topics = topics
+        self.topics = topics
         self._to_board = to_board
         self._to_all = to_all
         self._coordinators: list[VirtualCoordinator] = []
@@ -51,7 +52,7 @@ class VirtualNetwork:
         self, speaker: VirtualCoordinator, message: MqttMessage
     ) -> None:
         """A coordinator published something at its broker."""
-        branch, name, leaf = self._topics.parse(message.topic)
+        branch, name, leaf = self.topics.parse(message.topic)
         event = MessageArrived(message.topic, message.payload, _NO_ANSWER)
         if branch == "d":
             self._to_board(name, event)

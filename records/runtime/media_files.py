@@ -17,7 +17,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records import sound
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError, refuse_unprintable
+from starling.records.errors import DataError, counted, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
 from starling.records.runtime.pictures import HEAD_BYTES_MAX, file_start
@@ -47,9 +47,10 @@ def found_in(root: Path) -> Iterator[MediaFile]:
     """Pictures and WAV files, one or two folders deep, in order of name."""
     known = (*pictures.SUFFIXES, *sound.SUFFIXES)
     for folder, below, names in os.walk(root):
-        below.sort()
         parts = Path(folder).relative_to(root).parts
-        if len(parts) not in (1, 2) or any(part.startswith(".") for part in parts):
+        # Nothing deeper is looked at, however much there is.
+        below[:] = sorted(name for name in below if name[0] != "." and len(parts) < 2)
+        if not parts:
             continue
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in known:
@@ -83,7 +84,7 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
 
 def _size(record: NDArray[Any]) -> str:
     if record.ndim == 2:
-        return f"{record.shape[1]:,} samples on {record.shape[0]} channels"
+        return f"{record.shape[1]:,} samples on {counted(record.shape[0], 'channel')}"
     channels, height, width = record.shape
     kind = "grey" if channels == 1 else "in colours"
     return f"{width} x {height} pixels {kind}"

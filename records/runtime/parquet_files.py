@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
 from starling.records.csv_cells import COLUMNS_MAX
-from starling.records.errors import DataError, shown
+from starling.records.errors import DataError, counted, shown
 from starling.records.table_piece import (
     Reals,
     TableColumns,
@@ -57,7 +57,8 @@ class ParquetTable:
         self._schema = parquet.schema_arrow
         self.names = tuple(self._schema.names)
         if not 2 <= len(self.names) <= COLUMNS_MAX:
-            detail = f"{len(self.names)} columns: a table has 2 to {COLUMNS_MAX}"
+            there = counted(len(self.names), "column")
+            detail = f"{there}: a table has 2 to {COLUMNS_MAX}"
             raise DataError(detail, file=file)
         for place, name in enumerate(self.names):
             if not name.strip() or name in self.names[:place]:
@@ -158,12 +159,16 @@ class ParquetTable:
             kind = kind.value_type
         if types.is_nested(kind):
             raise DataError(_NESTED, file=self._file, column=name)
-        if types.is_string(kind) or types.is_large_string(kind):
+        if kind in self._text_types():
             return True
         known = types.is_integer, types.is_floating, types.is_boolean, types.is_decimal
         if any(fits(kind) for fits in (*known, types.is_null)):
             return False
         raise DataError(_OTHER.format(kind=kind), file=self._file, column=name)
+
+    def _text_types(self) -> list[Any]:
+        library = self._pyarrow
+        return [library.string(), library.large_string(), library.string_view()]
 
     def _column(self, batch: Any, name: str) -> Any:  # noqa: ANN401 - as above
         found = batch.column(batch.schema.get_field_index(name))

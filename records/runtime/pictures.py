@@ -1,9 +1,11 @@
 """Pictures as arrays: PGM and PPM by ourselves, all others by Pillow."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ SCALE = 1.0 / 255.0
 HEAD_BYTES_MAX = 1 << 16
 """Of a file whose length is known but for what stands before its values."""
 _GREY = ("1", "L", "LA")
+_DEEP = ("I", "F")
+_DEEP_STARTS = ("I;", "RGB;", "F;")
 
 
 def read_picture(
@@ -52,7 +56,11 @@ def read_picture(
         return portable_pixmap.read_pixmap(file_start(path, most), shown)
     library = _pillow(path, shown)
     try:
-        with library.open(path) as picture:
+        with warnings.catch_warnings():
+            # Many pixels are refused below if they do not fit, and a bomb is an error.
+            warnings.simplefilter("ignore", library.DecompressionBombWarning)
+            picture = library.open(path)
+        with picture:
             if wanted is not None and picture.size[::-1] != tuple(wanted):
                 width, height = picture.size
                 raise DataError(
@@ -60,7 +68,7 @@ def read_picture(
                     f"{wanted[0]}: bring it to that size",
                     file=shown,
                 )
-            mode = "L" if picture.mode in _GREY else "RGB"
+            mode = _mode_of(picture, shown)
             pixels = np.asarray(picture.convert(mode), np.uint8)
     # Pillow raises these, and SyntaxError, for bytes that are none of its formats.
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -71,6 +79,25 @@ def read_picture(
     if mode == "L":
         return pixels[None]
     return pixels.transpose(2, 0, 1)
+
+
+def _mode_of(picture: Any, shown: str) -> str:  # noqa: ANN401 - Pillow's own
+    """As what its pixels are read, L or RGB.
+
+    Raises:
+      DataError: If that would lose what is in them.
+    """
+    if picture.mode in _DEEP or picture.mode.startswith(_DEEP_STARTS):
+        detail = (
+            "pixels of more than 8 bits, which would be cut off: scale them to 0 to "
+            "255 (16 bits: ImageMagick's -depth 8), or write arrays as .npz"
+        )
+        raise DataError(detail, file=shown)
+    # Cameras put a preview behind a picture, as MPO.
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        detail = f"{picture.n_frames} pictures in one: write each as a file of its own"
+        raise DataError(detail, file=shown)
+    return "L" if picture.mode in _GREY else "RGB"
 
 
 def file_start(path: Path, most: int | None) -> bytes:

@@ -88,6 +88,21 @@ _SAFETY = (
 
 _LIVENESS = (
     Mutant(
+        "a certificate may have another number of signatures than of voters",
+        "protocol/chain/blocks.py",
+        "        if not count == len(self.signatures) == len(self.extras):\n",
+        "        if not count:\n",
+        ("tests/unit/protocol/chain/test_blocks.py",),
+        quick=True,
+    ),
+    Mutant(
+        "who offers a block is asked no sooner for what it names",
+        "coordinator/handlers/deferred_proposals.py",
+        "    request_scheduler.hasten(turn, _keys(parked), who)\n",
+        "",
+        ("tests/sim/test_withheld_vectors.py",),
+    ),
+    Mutant(
         "quorums of prevotes are not passed on",
         "coordinator/chain/gossip/certificate_gossip.py",
         "    turn.gossip(gossip_messages.wrap_polka(polka))\n",

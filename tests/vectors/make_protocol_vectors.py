@@ -20,6 +20,7 @@ from starling.protocol.learning import vector_codecs
 from starling.protocol.learning.codec_terms import CODEC_NAMES, codec_number
 from starling.protocol.learning.task import version_digest
 from starling.protocol.learning.vector_codecs import CODECS
+from starling.protocol.privacy.randomised_response import keep_threshold
 from starling.protocol.wire import topics
 from tests.vectors import protocol_samples as samples
 
@@ -124,6 +125,19 @@ def sealing() -> dict[str, Any]:
     }
 
 
+def label_draws() -> list[dict[str, int]]:
+    """Below which draw of 64 bits a board keeps a label, by epsilon and classes."""
+    return [
+        {
+            "epsilon_micro": epsilon_micro,
+            "classes": classes,
+            "kept_below": keep_threshold(epsilon_micro, classes),
+        }
+        for epsilon_micro in (1, 500_000, 1_000_000, 2_000_000, 8_000_000, 40_000_000)
+        for classes in (2, 10, 65_536)
+    ]
+
+
 def trees() -> dict[str, Any]:
     """Merkle roots and paths, and the state tree."""
     entries = [b"", b"\x00", b"\x10", b"\x20\x21", b"0123456789abcdef", b"f", b"g"]
@@ -184,6 +198,7 @@ FILES = {
     "protocol_signatures.json": signatures,
     "protocol_sealing.json": sealing,
     "protocol_trees.json": trees,
+    "protocol_labels.json": label_draws,
     "protocol_vectors.json": block_floating_point,
 }
 

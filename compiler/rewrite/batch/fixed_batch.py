@@ -52,8 +52,9 @@ def _firsts(values: Iterable[onnx.ValueInfoProto]) -> set[int | None]:
     found = set[int | None]()
     for value in values:
         sizes = value.type.tensor_type.shape.dim
-        fixed = bool(sizes) and sizes[0].HasField("dim_value")
-        found.add(int(sizes[0].dim_value) or None if fixed else None)
+        # Some writers say -1 of an axis that is free.
+        fixed = bool(sizes) and sizes[0].dim_value > 0
+        found.add(int(sizes[0].dim_value) if fixed else None)
     return found
 
 

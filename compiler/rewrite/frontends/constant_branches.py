@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from starling.compiler.errors import CompileError
+from starling.compiler.ir.network import Array
 from starling.compiler.rewrite.model_inputs import inputs
 from starling.compiler.rewrite.shape_inference import infer
 
@@ -61,6 +62,9 @@ def _condition(
     proto: onnx.ModelProto, before: Sequence[onnx.NodeProto], branch: onnx.NodeProto
 ) -> bool | None:
     """Value of a branch's condition for any batch; None if examples decide."""
+    for tensor in proto.graph.initializer:
+        if tensor.name == branch.input[0]:
+            return _truth(numpy_helper.to_array(tensor))
     wanted, nodes = {branch.input[0]}, []
     for node in reversed(before):
         if wanted.intersection(node.output):
@@ -79,7 +83,11 @@ def _condition(
     # Whoever compiles it is told of the branch, which stays.
     except (CompileError, LookupError, TypeError, ValueError):
         return None
-    if value is None or value.dtype != np.bool_ or value.size != 1:
+    return None if value is None else _truth(value)
+
+
+def _truth(value: Array) -> bool | None:
+    if value.dtype != np.bool_ or value.size != 1:
         return None
     return bool(value.reshape(-1)[0])
 

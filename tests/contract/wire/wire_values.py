@@ -101,14 +101,25 @@ def _rollback(
 _training = st.builds(
     task.TrainingPolicy, upto(1), upto(1000, 1), upto(1 << 16, 1), upto(1 << 32)
 )
-_privacy = st.builds(
-    task.PrivacyPolicy,
-    upto(255),
-    upto(1 << 40, 1),
-    upto(1 << 40, 1),
-    upto(1 << 40, 1),
-    upto(task.E12 - 1, 1),
-    upto(1 << 20, 1),
+_privacy = st.one_of(
+    st.builds(
+        task.PrivacyPolicy,
+        upto(255).filter(lambda mechanism: mechanism != task.LABEL_RESPONSE),
+        upto(1 << 40, 1),
+        upto(1 << 40, 1),
+        upto(1 << 40, 1),
+        upto(task.E12 - 1, 1),
+        upto(1 << 20, 1),
+    ),
+    st.builds(
+        task.PrivacyPolicy,
+        st.just(task.LABEL_RESPONSE),
+        upto(1 << 40),
+        st.just(0),
+        upto(1 << 40, 1),
+        st.just(0),
+        upto(1 << 20, 1),
+    ),
 )
 _aggregation = st.builds(
     task.AggregationPolicy,

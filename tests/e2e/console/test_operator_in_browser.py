@@ -47,6 +47,10 @@ PICTURES = os.environ.get("STARLING_PICTURES")
 """Folder for pictures of the pages, for people to look at."""
 WIDE, NARROW = (1280, 900), (360, 800)
 LIVE = "document.getElementById('live')?.textContent === 'live'"
+TABLES_FIT = (
+    "[...document.querySelectorAll('.scroll')]"
+    ".every((each) => each.scrollWidth <= each.clientWidth)"
+)
 HEIGHT = (
     "Number([...document.querySelectorAll('dt')]"
     ".find((each) => each.textContent === 'height').nextSibling.textContent)"
@@ -90,6 +94,8 @@ def looked_at(window: Browser, name: str) -> None:
         window.resize(*size)
         wide = "document.documentElement.scrollWidth"
         assert window.run(f"return {wide} <= window.innerWidth"), (name, title)
+        if size == NARROW:
+            assert window.run(f"return {TABLES_FIT}"), name
         if PICTURES is not None:
             window.picture(Path(PICTURES) / f"{name}-{title}.png")
     window.resize(*WIDE)

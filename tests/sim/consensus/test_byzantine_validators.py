@@ -10,7 +10,9 @@ from starling.coordinator.chain.consensus import tendermint
 from starling.coordinator.chain.consensus.vote_set import VoteSet
 from starling.coordinator.chain.gossip import certificate_gossip
 from starling.coordinator.chain.node import message_handlers
+from starling.coordinator.chain.node.node import BlamePeer
 from starling.coordinator.chain.state import board_records
+from starling.protocol.errors import Reason
 from tests.sim.consensus.byzantine_validators import (
     Asker,
     ByzantineValidators,
@@ -22,10 +24,17 @@ from tests.sim.consensus.byzantine_validators import (
     QuietLender,
     Replayer,
 )
+from tests.sim.consensus.byzantine_variants import (
+    Driver,
+    Forger,
+    Splitter,
+    WrongRoots,
+)
 from tests.sim.consensus.validator_network import Cut, Weather, never
 from tests.sim.twins.rule_mutants import MUTANTS
 from tests.unit.coordinator.fixtures.small_chain import board_id
 
+BEATS = 6
 EVERY_S = 2.0
 COUNT = 30
 END_S = EVERY_S * COUNT
@@ -67,7 +76,7 @@ def play(made: LiedTo) -> None:
     assert max(made.rounds()) <= ROUNDS_MAX, f"seed {made.seed}: {made.rounds()}"
 
 
-LENDERS = [Leapfrogger, Lender, QuietLender, LateLender]
+LENDERS = [Leapfrogger, Lender, QuietLender, LateLender, Splitter]
 
 
 @pytest.mark.parametrize("liars", LENDERS)
@@ -166,3 +175,57 @@ def test_who_asks_all_the_time_gets_answers_at_the_pace_of_statuses() -> None:
     assert min(lied.heights()) >= min(calm.heights()) - 1
     # Each of three answers at most once per half interval, with what one height holds.
     assert lied.said <= calm.said + 3 * 2 * END_S * 12
+
+
+@pytest.mark.parametrize("validators", [4, 7])
+def test_states_that_no_block_leads_to_cost_their_makers_turn_and_name_him(
+    validators: int,
+) -> None:
+    made = world(WrongRoots, 5, validators)
+    play(made)
+    assert isinstance(made.liars, WrongRoots)
+    assert made.liars.wrong
+    keys = {key.public for key in made.liars.keys.values()}
+    for node in made.nodes:
+        blamed = [one for one in node.heard if isinstance(one, BlamePeer)]
+        invalid = [one for one in blamed if one.reason == Reason.INVALID_BLOCK]
+        assert {one.signer for one in invalid} <= keys
+    assert max(made.rounds()) <= 1 + len(keys), made.rounds()
+
+
+@pytest.mark.parametrize("validators", [4, 7])
+def test_quorums_that_are_put_together_change_nothing(validators: int) -> None:
+    made = world(Forger, 6, validators)
+    play(made)
+    # Nobody honest is named for what a liar says in his name.
+    honest = {node.settings.key.public for node in made.nodes}
+    for node in made.nodes:
+        named = {one.signer for one in node.heard if isinstance(one, BlamePeer)}
+        assert not named & honest
+        assert node.state.fork is None
+        assert not node.state.copied
+
+
+@pytest.mark.parametrize("validators", [4, 7])
+def test_what_a_validator_alone_may_sign_makes_few_heights(validators: int) -> None:
+    lying = tuple(range(validators - (validators - 1) // 3, validators))
+    weather = Weather(delay_s=0.02, calm_from_s=1e9)
+    calm, driven = (
+        LiedTo(7, validators, lying, liars, weather)
+        for liars in (ByzantineValidators, Driver)
+    )
+    until_s = BEATS * calm.world.genesis.heartbeat_s
+    for made in (calm, driven):
+        made.run(until_s + 1.0, lambda made=made: made.now_s >= until_s)  # type: ignore[misc]  # bound at once
+    assert max(calm.heights()) > BEATS // 2
+    assert max(driven.heights()) <= 2 * max(calm.heights())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("liars", [WrongRoots, Forger])
+@pytest.mark.parametrize("validators", [4, 7])
+@pytest.mark.parametrize("seed", range(20))
+def test_forged_quorums_and_states_end_no_height_later_whatever_the_seed(
+    liars: type[ByzantineValidators], validators: int, seed: int
+) -> None:
+    play(world(liars, 100 + seed, validators))

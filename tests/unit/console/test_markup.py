@@ -73,7 +73,7 @@ def test_link_escapes_its_query_and_leads_to_us_only() -> None:
 
 
 def test_table_can_be_reached_by_keyboard_and_has_a_name() -> None:
-    made = table(("a",), [("<",)], "Boards")
+    made = table((link("/", "a & b"), None), [("<", "c")], "Boards")
 
     assert 'tabindex="0" role="region" aria-label="Boards"' in made
-    assert "<td>&lt;</td>" in made
+    assert '<td data-head="a &amp; b">&lt;</td><td>c</td>' in made

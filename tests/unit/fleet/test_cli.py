@@ -44,6 +44,18 @@ def test_main_virtual_with_home_is_refused(tmp_path: Path) -> None:
         main(["run", "--virtual", "--home", str(tmp_path)])
 
 
+def test_main_quiet_run_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--devices", "4", "--buffer", "2", "--until-version", "1"]
+
+    status = main(["run", "--virtual", *sizes, "--quiet", "--report", str(tmp_path)])
+
+    assert status == EXIT_DONE
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "report.json").exists()
+
+
 def test_main_virtual_json_prints_one_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
         r"found \(8, 3\) and \(7,\)",
     ),
     "objects": ({"x": X.astype(complex), "y": np.zeros(8)}, DataOptions(), "numbers"),
+    "one label": ({"x": X, "y": np.ones(8, int)}, DataOptions(), "y holds 1 alone"),
     "no values": ({"x": X[:, :0], "y": np.arange(8) % 2}, DataOptions(), "no value"),
     "beyond float32": (
         {"x": np.where(X == 13, 1e39, X), "y": np.zeros(8)},

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records.data_options import ColumnRule, DataOptions
@@ -73,6 +74,27 @@ def test_input_that_reaches_far_is_named_where_columns_are_not(
     x = np.ones((8, 5), np.float32)
     x[3, 2] = factor
     bare = RecordSet("own", x, np.arange(8) % 2, LABELS, ("u", "v"))
+
+    notes = with_scales(bare, DataOptions(), np.arange(8)).notes
+
+    assert len(notes) == bool(said)
+    assert "".join(notes).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (np.ones((8, 5)), "no input differs between records"),
+        (np.eye(8) * 1e-12, "no input reaches more than 1e-12:"),
+        (np.eye(8) * 0.01, ""),
+    ],
+    ids=["all the same", "tiny", "small"],
+)
+def test_inputs_of_which_nothing_can_be_learned_are_noted(
+    x: NDArray[np.float64], said: str
+) -> None:
+    y = np.arange(8) % 2
+    bare = RecordSet("own", x.astype(np.float32), y, LABELS, ("u", "v"))
 
     notes = with_scales(bare, DataOptions(), np.arange(8)).notes
 

@@ -29,6 +29,31 @@ def test_rows_become_numbers_codes_and_labels() -> None:
     np.testing.assert_array_equal(found.boards.codes, [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["Yes", "yes", "no"], "labels 'Yes' and 'yes' are told apart by their"),
+        (["\u00e9", "e\u0301", "a"], "told apart by their spelling alone"),
+        (["no", "yes"], ""),
+    ],
+)
+def test_labels_that_are_hardly_meant_are_told(labels: list[str], told: str) -> None:
+    text = "a,y\n" + "".join(f"{at},{labels[at % len(labels)]}\n" for at in range(6))
+
+    found = table_records(read(text.encode()), DataOptions(), "own")
+
+    assert told in "\n".join(found.notes)
+    assert bool(found.notes) == bool(told)
+
+
+def test_labels_of_single_records_are_told() -> None:
+    text = "a,y\n" + "".join(f"{at},day {min(at, 4)}\n" for at in range(6))
+
+    found = table_records(read(text.encode()), DataOptions(), "own")
+
+    assert found.notes[0].startswith("4 labels of 5 with one record alone: it is")
+
+
 def test_several_targets_are_numbers_side_by_side() -> None:
     text = "a,y,z\n" + "\n".join(f"{at},{at}.5,{-at}" for at in range(5))
 

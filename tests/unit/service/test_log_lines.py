@@ -1,5 +1,6 @@
 """The journal's form of a line, and everybody else's."""
 
+import argparse
 import json
 import logging
 import os
@@ -11,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from starling.protocol.errors import EXIT_CONFIG, ConfigError
-from starling.service.log_lines import VARIABLE, formatter, is_journal, level_prefix
+from starling.service.log_lines import (
+    LEVEL_VARIABLE,
+    VARIABLE,
+    add_verbosity,
+    formatter,
+    is_journal,
+    least_level,
+    level_prefix,
+    use_verbosity,
+)
 
 
 def record(text: str, level: int = logging.WARNING) -> logging.LogRecord:
@@ -78,6 +88,35 @@ def test_failure_as_json_has_its_trace() -> None:
 def test_form_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError, match=f"{VARIABLE}: 'xml' is neither"):
         formatter(-1, {VARIABLE: "xml"})
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [((), "INFO"), (("--quiet",), "WARNING"), (("--verbose",), "DEBUG")],
+)
+def test_options_say_how_much_is_logged(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], level: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    parser = argparse.ArgumentParser()
+    add_verbosity(parser)
+
+    use_verbosity(parser.parse_args(words))
+
+    assert least_level("info") == level
+
+
+def test_quiet_and_verbose_are_not_asked_for_together() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_verbosity(parser)
+
+    with pytest.raises(argparse.ArgumentError, match="not allowed with"):
+        parser.parse_args(["--quiet", "--verbose"])
+
+
+def test_level_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match=f"{LEVEL_VARIABLE}: 'loud' is no level"):
+        least_level("info", {LEVEL_VARIABLE: "loud"})
 
 
 @pytest.mark.parametrize("stream", ["", "1:2", "odd"])

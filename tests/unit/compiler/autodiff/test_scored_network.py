@@ -24,6 +24,7 @@ def _model(nodes: Nodes, width: int, out: tuple[int, ...] = ()) -> onnx.ModelPro
         "low": np.array(1e-7, np.float32),
         "high": np.array(1 - 1e-7, np.float32),
         "one": np.array(1, np.float32),
+        "two": np.array(2, np.float32),
         "spots": np.array([-1, width, 1, 1], np.int64),
         "row": np.array([-1, width], np.int64),
         "last": np.array([2, 3], np.int64),
@@ -245,6 +246,49 @@ REFUSED: dict[str, tuple[str, Nodes, str]] = {
         for loss in ("bce", "cross-entropy")
     },
 }
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Atan",
+        "Cosh",
+        "LpNormalization",
+        "Sqrt",
+        "ThresholdedRelu",
+    ],
+)
+def test_ending_that_keeps_scores_to_one_side_or_near_zero_is_refused(
+    kind: str, loss: str
+) -> None:
+    proto = _model([node(kind, ["z"], ["out"], "s")], 3)
+
+    with pytest.raises(CompileError, match=rf"s \({kind}\).*keeps its output between"):
+        compile_model(proto, loss=loss)
+
+
+@pytest.mark.parametrize(
+    "squared", [node("Mul", ["z", "z"], ["out"]), node("Pow", ["z", "two"], ["out"])]
+)
+def test_squares_are_no_scores_but_squared_distances_below_zero_are(
+    squared: onnx.NodeProto,
+) -> None:
+    with pytest.raises(CompileError, match="between 0 and inf"):
+        compile_model(_model([squared], 3), loss="cross-entropy")
+    far = onnx.NodeProto()
+    far.CopyFrom(squared)
+    far.output[0] = "far"
+
+    bundle = compile_model(
+        _model([far, node("Neg", ["far"], ["out"])], 3), loss="cross-entropy"
+    )
+
+    assert check_bundle(bundle, np.random.default_rng(1)).worst <= TOLERANCE
 
 
 @pytest.mark.parametrize("case", REFUSED)

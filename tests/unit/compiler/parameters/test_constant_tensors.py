@@ -90,6 +90,12 @@ NO_WEIGHTS: dict[str, Values] = {
     "wavelets": _haar(),
     "cosine transform": _cosines(6),
     "cosine transform, turned": _cosines(6).T.copy(),
+    "trend of N-BEATS, powers of time": np.vander(
+        np.linspace(0, 1, 12), 5, increasing=True
+    ).T.astype(np.float32),
+    "Legendre polynomials": np.polynomial.legendre.legvander(
+        np.linspace(-1, 1, 9), 3
+    ).astype(np.float32),
 }
 
 
@@ -144,6 +150,8 @@ WEIGHTS: dict[str, Values] = {
         RNG.standard_normal((8, 8)) * (RNG.random((8, 8)) > 0.6)
     ).astype(np.float32),
     "signs": np.sign(RNG.standard_normal((6, 8))).astype(np.float32),
+    "two lines of few places": np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2),
+    "constant columns": np.tile([[0.5, 2.0]], (9, 1)).astype(np.float32),
     "forget gates": np.repeat([[0.0, 1.0, 0.0, 0.0]], 3, axis=1)[0].astype(np.float32),
     "embedding of unit rows": (
         lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -270,6 +278,27 @@ def test_shift_behind_a_front_of_fixed_functions_is_found() -> None:
     )
 
     assert found == {"mean", "spread"}
+
+
+@pytest.mark.parametrize(
+    ("value", "inputs", "known"),
+    [
+        (RNG.random((4, 4)), ("a", "x"), True),
+        (RNG.random((4, 4)) - 0.2, ("a", "x"), False),
+        (RNG.random((4, 4)), ("x", "a"), False),
+        (RNG.random((3, 4)), ("a", "x"), False),
+        (np.ones((4, 4)), ("a", "x"), False),
+    ],
+    ids=["links", "a negative value", "from the right", "not square", "fresh"],
+)
+def test_links_of_a_graph_multiply_from_the_left(
+    value: NDArray[np.float64], inputs: tuple[str, str], *, known: bool
+) -> None:
+    nodes = [NetworkNode("MatMul", "m", inputs, ("out",), {})]
+
+    found = constant_tensors.links(nodes, {"a": value.astype(np.float32)})
+
+    assert found == ({"a"} if known else frozenset())
 
 
 def test_bias_behind_a_vector_of_weights_is_no_shift_of_the_input() -> None:

@@ -266,6 +266,31 @@ def test_tensor_that_no_parameter_was_made_into_is_a_filler() -> None:
     assert bundle.notes == ()
 
 
+@pytest.mark.parametrize("turned", [True, False])
+def test_cosines_and_sines_of_the_same_angles_are_constants(*, turned: bool) -> None:
+    angles = RNG.random((3, 4)).astype(np.float32)
+    tensors = {
+        "c": np.cos(angles),
+        "s": np.sin(angles if turned else angles + 0.1),
+        "gain": np.ones((3, 4), np.float32),
+        "offset": np.zeros((3, 4), np.float32),
+        "w": weight(RNG, 4, 4),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["q"]),
+        node("Mul", ["q", "c"], ["a"]),
+        node("Mul", ["q", "s"], ["b"]),
+        node("Add", ["a", "b"], ["r"]),
+        node("Mul", ["r", "gain"], ["g"]),
+        node("Add", ["g", "offset"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, tensors, (3, 4), (3, 4)), loss="mse")
+
+    kept = [] if turned else ["c", "s"]
+    assert _trained(bundle) == [*kept, "gain", "offset", "w"]
+
+
 def test_parameter_that_was_computed_away_is_named() -> None:
     proto = declared(
         _scaled(),
@@ -276,6 +301,20 @@ def test_parameter_that_was_computed_away_is_named() -> None:
     (line,) = compile_model(proto, loss="mse").notes
 
     assert "conv.weight (now w)" in line
+
+
+@pytest.mark.parametrize("steps", [["cat"], ["expand", "view"]], ids=str)
+def test_parameter_whose_values_stand_more_than_once_is_named(steps: list[str]) -> None:
+    kinds = {"table": "PARAMETER", "mean": "BUFFER"}
+    proto = declared(_scaled(), kinds, {"w": ["table", *steps]})
+    twice = np.tile(weight(RNG, 2, 3), (2, 1))
+    for tensor in proto.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(twice, "w"))
+
+    notes = compile_model(proto, loss="mse").notes
+
+    assert any("table (now w) in advance" in line for line in notes)
 
 
 def test_parameter_that_was_turned_round_keeps_its_name_for_patterns() -> None:

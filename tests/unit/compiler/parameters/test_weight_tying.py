@@ -123,6 +123,23 @@ def test_square_of_a_weight_is_computed_from_it_again(*, is_told: bool) -> None:
     assert _sound(bundle)
 
 
+def test_copies_of_what_one_parameter_was_laid_out_as_are_one_weight() -> None:
+    """PyTorch's newer exporter lays a GRU's weights out for each call of it."""
+    proto = _pair(FIRST.copy(), transB=1)
+    kinds = {"cell.weight": "PARAMETER", "other": "PARAMETER"}
+    folded = {"a": ["cell.weight", "val_1"], "b": ["cell.weight", "val_2"]}
+
+    one = compile_model(declared(proto, kinds, folded), loss="mse")
+    two = compile_model(
+        declared(_pair(FIRST.copy(), transB=1), kinds, {**folded, "b": ["other"]}),
+        loss="mse",
+    )
+
+    assert _trained(one) == ["a"]
+    assert _sound(one)
+    assert _trained(two) == ["a", "b"]
+
+
 def _normalised(gain: NDArray[np.float32]) -> onnx.ModelProto:
     """Two normalisations whose gain the exporter wrote once."""
     nodes = [

@@ -57,6 +57,20 @@ def test_relu_between_moves_behind_the_pooling() -> None:
     assert _kinds(fuse(_network("Relu", "MaxPool"))) == [POOLED, "Relu", "Identity"]
 
 
+def test_relu_stays_before_a_pooling_whose_places_are_read() -> None:
+    weights = {"w": weight(np.random.default_rng(0), 4, 2, 3, 3)}
+    tile = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("MaxPool", ["r"], ["p", "places"], "", **tile),
+        node("MaxUnpool", ["p", "places"], ["out"], "", **tile),
+    ]
+    network = read_network(load(build(nodes, weights, (2, 8, 8), (4, 6, 6))))
+
+    assert fuse(network).nodes == network.nodes
+
+
 UNFUSED = {
     "read twice": _network("MaxPool", extra=True),
     "grouped": _network("MaxPool", group=2),

@@ -130,7 +130,7 @@ def test_one_board_has_its_life() -> None:
         "<dt>epsilon paid</dt><dd>3</dd>",
         "<dt>epsilon cap of the tasks</dt><dd>8</dd>",
         "<dt>updates on the chain</dt><dd>7</dd>",
-        "<td>STALE</td><td>3</td>",
+        '>STALE</td><td data-head="updates">3</td>',
         'href="/chain/9"',
         "ab" * 32,
     ):

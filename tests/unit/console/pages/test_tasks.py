@@ -10,8 +10,8 @@ def test_tasks_are_listed_with_their_newest_figures() -> None:
     page = tasks(frame())
 
     assert '<a href="/tasks/0">0: digits</a>' in page
-    assert "<td>70.0%</td>" in page
-    assert "<td>1 of 4</td>" in page
+    assert 'data-head="accuracy">70.0%</td>' in page
+    assert ">1 of 4</td>" in page
     assert "No task is published yet" in tasks(PageFrame("meadow", None))
 
 
@@ -22,7 +22,7 @@ def test_task_shows_versions_best_one_and_privacy() -> None:
 
     assert page is not None
     assert "<p>epsilon 8</p>" in page
-    assert "<td>2<strong> best</strong></td>" in page
+    assert ">2<strong> best</strong></td>" in page
     assert f"{'ab' * 6} by north" in page
     assert task(frame(), ChainFacts(), 1) is None
 

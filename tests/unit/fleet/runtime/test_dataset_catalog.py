@@ -150,6 +150,20 @@ def test_open_own_table_by_group_tests_on_nobody_that_was_learned_from(
     assert "simulation only" in opened.notes[0]
 
 
+@pytest.mark.parametrize(("classes", "noted"), [(1, 1), (2, 0)])
+def test_open_records_of_one_class_says_that_accuracy_says_nothing(
+    tmp_path: Path, classes: int, noted: int
+) -> None:
+    rows = np.random.default_rng(1).random((40, 3))
+    np.savez(tmp_path / "own.npz", x=rows, y=np.arange(40) % classes)
+
+    opened = open_data_set(str(tmp_path / "own.npz"), np.random.default_rng(0))
+
+    assert [note[:28] for note in opened.notes] == [
+        "all records are of one class"
+    ] * noted
+
+
 def test_open_single_record_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x=np.ones((1, 2)), y=np.zeros(1, int))
 

@@ -119,7 +119,7 @@ def test_timeline_of_kills_alone_is_not_byzantine(fault: str, expected: bool) ->
 def test_board_that_loses_power_goes_on_from_its_disk() -> None:
     fleet = fleet_of(1, f"boards 1-{BOARDS} lose power at 3s")
     wait(fleet, 2.0)
-    before = dict(fleet._boards)
+    before = dict(fleet.boards.made)
     journals = {number: list(each.disk.journal) for number, each in before.items()}
     boots = {number: each.disk.boot for number, each in before.items()}
     version = fleet.version
@@ -147,14 +147,14 @@ def test_boards_that_leave_are_away_until_they_come_back() -> None:
         for point in fleet.snapshot(8.0).devices
         if point.phase is DevicePhase.LOST
     ] == [1, 3]
-    trained = [fleet._boards[number].trained for number in (0, 2)]
+    trained = [fleet.boards.made[number].trained for number in (0, 2)]
     version = fleet.version
 
     wait(fleet, 9.0)
     drive(
         fleet,
         lambda: all(
-            fleet._boards[number].trained > before
+            fleet.boards.made[number].trained > before
             for number, before in zip((0, 2), trained, strict=True)
         ),
         60.0,
@@ -169,11 +169,11 @@ def test_fleet_learns_while_boards_are_away() -> None:
     fleet = fleet_of(1, "boards 1-2 leave from 2s")
     wait(fleet, 3.0)
     version = fleet.version
-    trained = [board.trained for _, board in sorted(fleet._boards.items())]
+    trained = [board.trained for _, board in sorted(fleet.boards.made.items())]
 
     drive(fleet, lambda: fleet.version >= version + 3, 60.0)
 
-    after = [board.trained for _, board in sorted(fleet._boards.items())]
+    after = [board.trained for _, board in sorted(fleet.boards.made.items())]
     assert after[:2] == trained[:2]
     assert after[2] > trained[2]
     assert after[3] > trained[3]

@@ -1,7 +1,10 @@
 """The odds of an answer never pass e^epsilon, and stay next to it."""
 
+import json
+import math
 from decimal import Context, Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from starling.protocol.privacy.randomised_response import (
 )
 
 EXACT = Context(prec=120)
+VECTORS = Path(__file__).parents[3] / "vectors"
 EPSILONS_MICRO = (1, 1000, MICRO, 2 * MICRO, 4_000_001, 8 * MICRO, 40 * MICRO)
 CLASSES = (2, 3, 10, 1000, CLASSES_MAX)
 
@@ -76,3 +80,13 @@ def test_terms_out_of_bounds_are_refused(
 
 def test_largest_epsilon_still_answers_otherwise_sometimes() -> None:
     assert keep_threshold(1000 * MICRO, 10) == (1 << DRAW_BITS) - 1
+
+
+def test_committed_draws_are_the_law_to_the_bit() -> None:
+    vectors = json.loads((VECTORS / "protocol_labels.json").read_text())
+    assert len(vectors) == 18
+
+    for vector in vectors:
+        odds_of_law = limit(vector["epsilon_micro"])
+        share = odds_of_law / (odds_of_law + vector["classes"] - 1)
+        assert vector["kept_below"] == math.floor(share * (1 << DRAW_BITS)) - 1

@@ -45,6 +45,22 @@ def write(path: Path, columns: dict[str, Any], **options: object) -> Path:
     return path
 
 
+def test_texts_of_every_layout_are_texts(tmp_path: Path) -> None:
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    found = [
+        read_source(
+            write(
+                tmp_path / f"{at}.parquet",
+                {"age": [1, 2], "kind": pa.array(["yes", "no"], kind)},
+            ),
+            DataOptions(),
+        )
+        for at, kind in enumerate(kinds)
+    ]
+
+    assert {records.classes for records in found} == {("no", "yes")}
+
+
 def test_records_are_those_of_the_same_table_as_csv(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(
         "age,city,who,kind\n30,Bern,1,yes\n,Basel,1,no\n50,,2,yes\n60,Bern,2,no\n"
@@ -216,7 +232,7 @@ BAD: dict[Callable[[Path], Path], str] = {
     damaged: "is no Parquet file, or is damaged: copy it anew",
     no_parquet: "is no Parquet file, or is damaged",
     empty: "holds no record",
-    alone: "1 columns: a table has 2",
+    alone: "1 column: a table has 2",
     named_twice: "column 2, 'a', stands twice among the names",
     no_value: "row 2, column 'a': no value",
 }

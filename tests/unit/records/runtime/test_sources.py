@@ -1,9 +1,12 @@
 """What a path holds, and what is wrong with it."""
 
+import os
+import struct
 import wave
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.runtime import pictures
+from starling.records.runtime.media_files import found_in
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import BLOCK_BYTES, read_source
+from starling.records.sound import read_wav
 
 ROWS = "a,b,y\n1,2,u\n3,4,v\n"
 
@@ -104,6 +109,26 @@ def test_pictures_two_folders_deep_belong_to_boards(tmp_path: Path) -> None:
     assert found.boards.names == ("hall", "yard")
 
 
+def test_what_lies_deeper_than_two_folders_is_not_walked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pgm(tmp_path / "north/fox/a.pgm")
+    pgm(tmp_path / "north/fox/deep/deeper/b.pgm")
+    walked = list[str]()
+
+    def listed(folder: str) -> Any:  # noqa: ANN401 - os.scandir's own iterator
+        walked.append(Path(folder).name)
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", listed)
+
+    found = [file.shown for file in found_in(tmp_path)]
+
+    assert found == ["fox/a.pgm"]
+    assert walked[-1] == "fox"
+
+
 def test_png_in_colours_has_three_channels(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
     pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
@@ -126,6 +151,21 @@ def test_sounds_are_labelled_by_their_folder(tmp_path: Path, width: int) -> None
     assert found.x.shape == (2, 1, 8)
     first = {1: -128 * 256, 2: 1 << 8}[width]
     assert found.x[0, 0, 0] == first
+
+
+@pytest.mark.parametrize(
+    ("form", "samples", "said"),
+    [(3, 8, "no plain whole numbers: convert it, as sox"), (1, 0, "holds no sample")],
+)
+def test_sound_of_another_form_is_told_with_the_way_out(
+    form: int, samples: int, said: str
+) -> None:
+    head = struct.pack("<IHHIIHH", 16, form, 1, 8000, 16000, 2, 16)
+    data = b"data" + struct.pack("<I", 2 * samples) + bytes(2 * samples)
+    body = b"WAVEfmt " + head + data
+
+    with pytest.raises(DataError, match=said):
+        read_wav(b"RIFF" + struct.pack("<I", len(body)) + body, "a.wav")
 
 
 def test_windows_of_a_sound_are_a_group(tmp_path: Path) -> None:
@@ -227,7 +267,7 @@ BAD = {
     bad_wav: r"yes/1\.wav: is cut short: 5 of 8 samples",
     no_wav: r"yes/1\.wav: is no WAV file",
     other_rate: r"yes/1\.wav: 16000 samples a second, where 1\.wav has 8000",
-    other_length: r"yes/1\.wav: 9 samples on 1 channels, where 1\.wav has 8",
+    other_length: r"yes/1\.wav: 9 samples on 1 channel, where 1\.wav has 8",
     empty_board: r"b\.csv: holds no record",
     empty_folder: r"/b: holds no table or \.npz file",
     empty_class: "/eel: holds no pictures",
@@ -286,6 +326,25 @@ def test_broken_png_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"a\.png: is no picture, or is cut short"):
         pictures.read_picture(tmp_path / "a.png", "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "frames", "said"),
+    [
+        ("a.png", "I;16", 1, "pixels of more than 8 bits, which would be cut off"),
+        ("a.tif", "F", 1, "pixels of more than 8 bits"),
+        ("a.tiff", "L", 3, "3 pictures in one"),
+    ],
+)
+def test_picture_that_would_lose_something_is_refused(
+    tmp_path: Path, name: str, mode: str, frames: int, said: str
+) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
+    pages = [image.new(mode, (4, 4), at) for at in range(frames)]
+    pages[0].save(tmp_path / name, save_all=frames > 1, append_images=pages[1:])
+
+    with pytest.raises(DataError, match=said):
+        pictures.read_picture(tmp_path / name, name)
 
 
 def test_columns_of_pictures_are_refused(tmp_path: Path) -> None:

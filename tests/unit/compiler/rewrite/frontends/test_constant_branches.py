@@ -57,6 +57,29 @@ def test_branch_that_shapes_decide_is_taken() -> None:
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_branch_that_a_constant_decides_is_taken_with_its_weights(
+    *, taken: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    inside = numpy_helper.from_array(weight(rng, 1, 4, 4), "inside")
+    branch = node("If", ["c"], ["out"], "branch")
+    for name, made in (
+        ("then_branch", node("MatMul", ["h", "inside"], ["r"])),
+        ("else_branch", node("Neg", ["h"], ["r"])),
+    ):
+        graph = _graph(name, made)
+        graph.initializer.append(inside)
+        branch.attribute.append(helper.make_attribute(name, graph))
+    tensors = {"w": weight(rng, 4, 4), "c": np.array(taken)}
+    model = build([node("MatMul", ["x", "w"], ["h"]), branch], tensors, (1, 4), (1, 4))
+
+    bundle = compile_model(model, loss="mse")
+
+    assert bundle.manifest.dimension == 16 + 16 * taken
+    assert check_bundle(bundle, rng).worst <= TOLERANCE
+
+
 def test_branch_that_examples_decide_is_refused_by_name() -> None:
     condition = [
         node("ReduceMax", ["h"], ["m"], keepdims=0),

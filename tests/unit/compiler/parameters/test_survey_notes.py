@@ -1,0 +1,132 @@
+"""Weights that models freeze or draw once are told where they stand."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from starling.compiler import compile_model
+from tests.unit.compiler.parameters.declared import declared
+from tests.unit.compiler.small_models import build, node, weight
+
+Nodes = list[onnx.NodeProto]
+_BASE = node("MatMul", ["x", "w"], ["full"])
+_THIN = node("MatMul", ["x", "a"], ["thin"])
+
+
+def _model(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    tensors = {
+        "w": weight(rng, 8, 6),
+        "a": weight(rng, 8, 2),
+        "b": weight(rng, 2, 6),
+        "wide": weight(rng, 8, 7),
+        "back": weight(rng, 7, 6),
+        "half": np.array(0.5, np.float32),
+        "bias": weight(rng, 6),
+    }
+    used = {name for made in nodes for name in made.input}
+    kept = {name: value for name, value in tensors.items() if name in used}
+    return build(list(nodes), kept, (8,), (6,))
+
+
+ADAPTED: dict[str, Nodes] = {
+    "two thin matrices added to a weight": [
+        node("MatMul", ["a", "b"], ["low"]),
+        node("Mul", ["low", "half"], ["scaled"]),
+        node("Add", ["w", "scaled"], ["sum"]),
+        node("MatMul", ["x", "sum"], ["out"]),
+    ],
+    "two thin layers beside a layer": [
+        node("Gemm", ["x", "w", "bias"], ["full"]),
+        _THIN,
+        node("MatMul", ["thin", "b"], ["low"]),
+        node("Mul", ["low", "half"], ["scaled"]),
+        node("Add", ["full", "scaled"], ["out"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", ADAPTED)
+def test_weight_under_an_adapter_is_told(case: str) -> None:
+    notes = compile_model(_model(*ADAPTED[case]), loss="mse").notes
+
+    assert any(line.startswith("w: a product of low rank") for line in notes)
+
+
+PLAIN: dict[str, Nodes] = {
+    "a function between the thin layers": [
+        _BASE,
+        _THIN,
+        node("Relu", ["thin"], ["bent"]),
+        node("MatMul", ["bent", "b"], ["low"]),
+        node("Add", ["full", "low"], ["out"]),
+    ],
+    "layers that are not thin": [
+        _BASE,
+        node("MatMul", ["x", "wide"], ["h"]),
+        node("MatMul", ["h", "back"], ["l"]),
+        node("Add", ["full", "l"], ["out"]),
+    ],
+    "thin layers of another value": [
+        _BASE,
+        node("Tanh", ["x"], ["t"]),
+        node("MatMul", ["t", "a"], ["thin"]),
+        node("MatMul", ["thin", "b"], ["low"]),
+        node("Add", ["full", "low"], ["out"]),
+    ],
+    "thin layers alone": [_THIN, node("MatMul", ["thin", "b"], ["out"])],
+    "sines of what is read elsewhere, too": [
+        _BASE,
+        node("Sin", ["full"], ["s"]),
+        node("Add", ["s", "full"], ["out"]),
+    ],
+    "sines of a hidden layer": [
+        _THIN,
+        node("MatMul", ["thin", "b"], ["h"]),
+        node("Sin", ["h"], ["out"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_other_layers_are_not_told(case: str) -> None:
+    assert compile_model(_model(*PLAIN[case]), loss="mse").notes == ()
+
+
+FEATURES: Nodes = [
+    node("MatMul", ["x", "a"], ["z"]),
+    node("Mul", ["z", "half"], ["s"]),
+    node("Cos", ["s"], ["c"]),
+    node("Sin", ["s"], ["d"]),
+    node("Mul", ["c", "d"], ["e"]),
+    node("MatMul", ["e", "b"], ["out"]),
+]
+
+
+def test_features_that_may_have_been_drawn_are_told_unless_the_file_says() -> None:
+    first = compile_model(_model(*FEATURES), loss="mse").notes[-1]
+    kinds = {"a": "PARAMETER", "b": "PARAMETER", "half": "BUFFER"}
+
+    assert first.startswith("a: makes of the input what goes through sines")
+    assert compile_model(declared(_model(*FEATURES), kinds), loss="mse").notes == ()
+
+
+def test_weight_with_many_zeros_is_told_as_its_mask_is_not_kept() -> None:
+    proto = _model(_BASE, node("Identity", ["full"], ["out"]))
+    masked = np.tril(weight(np.random.default_rng(1), 8, 6))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(masked, "w"))
+
+    (line,) = compile_model(proto, loss="mse").notes
+
+    assert line.startswith("w: holds many zeros")
+
+
+def test_weight_of_a_layer_under_a_number_was_computed() -> None:
+    proto = _model(node("Gemm", ["x", "w"], ["out"]))
+    proto.graph.node[0].input[1] = "onnx::Gemm_23"
+    proto.graph.initializer[0].name = "onnx::Gemm_23"
+
+    (line,) = compile_model(proto, loss="mse").notes
+
+    assert "computed by the exporter" in line
