@@ -324,11 +324,11 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from starling.agent.runtime.checks.memory_room import memory_room
+    from starling.agent.runtime.checks.memory_limit import memory_limit
 
     # Said first: what is imported now may be more than there is.
-    if (room := memory_room()) is not None:
-        sys.stderr.write(room.warning)
+    if (limit := memory_limit()) is not None:
+        sys.stderr.write(limit.warning)
     from starling.agent.runtime.checks.agent_check import check_agent
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.broker.health_checks import checks_json, checks_text, failed

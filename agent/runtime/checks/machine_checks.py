@@ -15,7 +15,7 @@ from pathlib import Path
 
 from starling.agent.round.readiness import DISK_BYTES_MIN
 from starling.agent.runtime.checks.check_rows import fail, ok, warn
-from starling.agent.runtime.checks.memory_room import memory_room
+from starling.agent.runtime.checks.memory_limit import memory_limit
 from starling.agent.runtime.machine_info import clock_is_plausible, space_left
 from starling.broker.health_checks import HealthCheck
 from starling.protocol.errors import StorageError
@@ -107,13 +107,13 @@ def memory_checks(paths: MachinePaths, trainer_mb: int) -> Iterator[HealthCheck]
       trainer_mb: The trainer's limit in MiB; 0 for none.
     """
     name, free_mb = "memory.available", _available_mb(paths.memory)
-    room = memory_room(paths.limits)
-    if room is not None and (free_mb is None or room.left_mb < free_mb):
-        found = f"{room.left_mb} MiB of the container's {room.limit_mb}"
-        if not trainer_mb or room.limit_mb >= trainer_mb:
+    limit = memory_limit(paths.limits)
+    if limit is not None and (free_mb is None or limit.left_mb < free_mb):
+        found = f"{limit.left_mb} MiB of the container's {limit.limit_mb}"
+        if not trainer_mb or limit.limit_mb >= trainer_mb:
             yield ok(name, found)
         else:
-            fix = f"give it more, or set training.memory_mb below {room.limit_mb}"
+            fix = f"give it more, or set training.memory_mb below {limit.limit_mb}"
             yield warn(name, f"{found}, a trainer may use {trainer_mb}", fix)
     elif free_mb is None:
         yield warn(name, f"{paths.memory} does not say", "look with: free -m")

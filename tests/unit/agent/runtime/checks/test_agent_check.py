@@ -11,10 +11,10 @@ import pytest
 from starling import __main__ as starling
 from starling.agent.runtime.checks import (
     agent_check,
-    memory_room,
+    memory_limit,
     subprocess_checks,
 )
-from starling.agent.runtime.checks.memory_room import MemoryRoom
+from starling.agent.runtime.checks.memory_limit import MemoryLimit
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
 from starling.durable.locks import lock
@@ -160,7 +160,7 @@ def test_rows_are_shown_as_they_are_found(
 def test_too_little_memory_for_the_checks_is_said_before_them(
     home: AgentHome, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(memory_room, "memory_room", lambda: MemoryRoom(40, 12))
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: MemoryLimit(40, 12))
 
     starling.main(["agent", "check", "--home", str(home.path), "--json"])
 

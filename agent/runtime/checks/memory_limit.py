@@ -1,4 +1,4 @@
-"""Room below the memory limit of the control group that a process sees as its root.
+"""Memory limit of the control group that a process sees as its root.
 
 That is the limit of a container. Page cache that the kernel takes back at once counts
 as room. Source: the kernel's admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
@@ -16,7 +16,7 @@ _UNLIMITED = 1 << 60
 
 
 @dataclass(frozen=True)
-class MemoryRoom:
+class MemoryLimit:
     """A limit, and what is left of it.
 
     Attributes:
@@ -39,8 +39,8 @@ class MemoryRoom:
         )
 
 
-def memory_room(root: Path = _ROOT) -> MemoryRoom | None:
-    """The room here; None without a limit.
+def memory_limit(root: Path = _ROOT) -> MemoryLimit | None:
+    """The limit here; None where there is none.
 
     Args:
       root: Where control groups are mounted.
@@ -57,7 +57,7 @@ def memory_room(root: Path = _ROOT) -> MemoryRoom | None:
         if limit is not None and used is not None and limit < _UNLIMITED:
             free = limit - used + _counted(folder / "memory.stat", cached)
             left = min(max(0, free), limit)
-            return MemoryRoom(limit // _MIB, left // _MIB)
+            return MemoryLimit(limit // _MIB, left // _MIB)
     return None
 
 
