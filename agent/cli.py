@@ -324,13 +324,24 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.checks.memory_limit import memory_limit
+
+    # Said first: what is imported now may be more than there is.
+    if (limit := memory_limit()) is not None:
+        sys.stderr.write(limit.warning)
     from starling.agent.runtime.checks.agent_check import check_agent
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.broker.health_checks import checks_json, checks_text, failed
 
     home = AgentHome(home_of(arguments))
-    rows = check_agent(home, with_data=not arguments.without_data)
-    sys.stdout.write(checks_json(rows) if arguments.json else checks_text(rows))
+    rows = []
+    for row in check_agent(home, with_data=not arguments.without_data):
+        rows.append(row)
+        if not arguments.json:
+            sys.stdout.write(checks_text([row]))
+            sys.stdout.flush()
+    if arguments.json:
+        sys.stdout.write(checks_json(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
 
 

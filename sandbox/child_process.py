@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = Path(__file__).parents[2]
@@ -34,6 +37,39 @@ def environment() -> dict[str, str]:
         # Read when ONNX Runtime is imported.
         "ORT_DISABLE_TELEMETRY": "1",
     }
+
+
+def run_expendable(
+    command: Sequence[str], environment: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; where memory gives out, it dies and not its parent.
+
+    Args:
+      command: Words of it.
+      environment: All its variables.
+      timeout_s: After which it is killed.
+
+    Raises:
+      OSError: If it cannot be started.
+      subprocess.TimeoutExpired: If it takes longer.
+    """
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+        list(command),
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as child:
+        with suppress(OSError):
+            Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
+        try:
+            out, errors = child.communicate(timeout=timeout_s)
+        finally:
+            child.kill()
+    return subprocess.CompletedProcess(list(command), child.returncode, out, errors)
 
 
 def empty_folder(path: Path) -> Path:

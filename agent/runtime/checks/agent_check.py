@@ -23,8 +23,11 @@ from starling.protocol.errors import FederationError
 from starling.protocol.wire.topics import Topics
 
 
-def check_agent(home: AgentHome, *, with_data: bool = True) -> list[HealthCheck]:
+def check_agent(home: AgentHome, *, with_data: bool = True) -> Iterator[HealthCheck]:
     """Checks the machine, the home, the way to the broker, and the data.
+
+    Each row comes as soon as it is found, so that whatever ends the checks leaves those
+    before it.
 
     Args:
       home: The agent's home.
@@ -55,18 +58,16 @@ def check_agent(home: AgentHome, *, with_data: bool = True) -> list[HealthCheck]
     ]
     if with_data:
         parts.append(("data", lambda: _data(home, config, trainer_mb)))
-    return [row for name, rows in parts for row in _all(name, rows)]
+    return (row for name, rows in parts for row in _all(name, rows))
 
 
-def _all(name: str, rows: Callable[[], Iterator[HealthCheck]]) -> list[HealthCheck]:
+def _all(name: str, rows: Callable[[], Iterator[HealthCheck]]) -> Iterator[HealthCheck]:
     """The rows, and what kept the rest of them from being found."""
-    found: list[HealthCheck] = []
     try:
-        found.extend(rows())
+        yield from rows()
     except (FederationError, OSError) as error:
         fix = "run this as the home's owner, or see who owns that file"
-        found.append(fail(f"{name}.looked-at", str(error), fix))
-    return found
+        yield fail(f"{name}.looked-at", str(error), fix)
 
 
 def _memory(home: AgentHome, trainer_mb: int) -> Iterator[HealthCheck]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from starling.agent.round.readiness import DISK_BYTES_MIN
 from starling.agent.runtime.checks.check_rows import fail, ok, warn
+from starling.agent.runtime.checks.memory_limit import memory_limit
 from starling.agent.runtime.machine_info import clock_is_plausible, space_left
 from starling.broker.health_checks import HealthCheck
 from starling.protocol.errors import StorageError
@@ -50,6 +51,7 @@ class MachinePaths:
       cgroups: Controllers of all cgroups.
       memory: How much memory there is.
       agent: The control groups of the agent; None while none runs.
+      limits: Where control groups are mounted.
     """
 
     thermal: Path = Path("/sys/class/thermal")
@@ -58,6 +60,7 @@ class MachinePaths:
     cgroups: Path = Path("/proc/cgroups")
     memory: Path = Path("/proc/meminfo")
     agent: Path | None = None
+    limits: Path = Path("/sys/fs/cgroup")
 
 
 def clock_checks() -> Iterator[HealthCheck]:
@@ -104,7 +107,15 @@ def memory_checks(paths: MachinePaths, trainer_mb: int) -> Iterator[HealthCheck]
       trainer_mb: The trainer's limit in MiB; 0 for none.
     """
     name, free_mb = "memory.available", _available_mb(paths.memory)
-    if free_mb is None:
+    limit = memory_limit(paths.limits)
+    if limit is not None and (free_mb is None or limit.left_mb < free_mb):
+        found = f"{limit.left_mb} MiB of the container's {limit.limit_mb}"
+        if not trainer_mb or limit.limit_mb >= trainer_mb:
+            yield ok(name, found)
+        else:
+            fix = f"give it more, or set training.memory_mb below {limit.limit_mb}"
+            yield warn(name, f"{found}, a trainer may use {trainer_mb}", fix)
+    elif free_mb is None:
         yield warn(name, f"{paths.memory} does not say", "look with: free -m")
     elif trainer_mb and free_mb < trainer_mb:
         fix = "set training.memory_mb lower, or stop other programs"
@@ -133,12 +144,10 @@ def _limit_check(trainer_mb: int) -> HealthCheck:
     most = min(64 * _MIB, trainer_mb * _MIB)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and text
+        done = child_process.run_expendable(
             [sys.executable, "-s", "-P", "-c", _ALLOCATES, str(most)],
-            env=child_process.environment(),
-            check=False,
-            timeout=_PROBE_S,
-            capture_output=True,
+            child_process.environment(),
+            _PROBE_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return warn(name, f"could not be tried: {error}", "look again later")

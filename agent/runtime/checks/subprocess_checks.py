@@ -90,15 +90,8 @@ def data_checks(folder: Path, label: str, memory_mb: int) -> Iterator[HealthChec
 def _run(words: Sequence[str], folder: str) -> subprocess.CompletedProcess[str] | None:
     """Runs Python in a folder that is its home, too; None if it takes too long."""
     environment = {**child_process.environment(), "HOME": folder}
+    command = [sys.executable, "-s", "-P", *words]
     try:
-        return subprocess.run(  # noqa: S603 - our own interpreter and modules
-            [sys.executable, "-s", "-P", *words],
-            env=environment,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT_S,
-        )
+        return child_process.run_expendable(command, environment, TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return None

@@ -2,14 +2,21 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from starling import __main__ as starling
-from starling.agent.runtime.checks import agent_check
+from starling.agent.runtime.checks import (
+    agent_check,
+    memory_limit,
+    subprocess_checks,
+)
+from starling.agent.runtime.checks.memory_limit import MemoryLimit
 from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.broker.health_checks import HealthCheck
 from starling.durable.locks import lock
 from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED
 
@@ -133,3 +140,30 @@ def test_folder_that_is_no_home_is_a_mistake_of_the_operator(
     assert starling.main(["agent", "check", "--home", str(tmp_path)]) == EXIT_CONFIG
 
     assert "agent.toml" in capsys.readouterr().err
+
+
+def test_rows_are_shown_as_they_are_found(
+    home: AgentHome, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def killed() -> Iterator[HealthCheck]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess_checks, "engine_checks", killed)
+
+    starling.main(["agent", "check", "--home", str(home.path)])
+
+    shown = capsys.readouterr().out
+    assert "clock.set" in shown
+    assert "runtime.onnxruntime" not in shown
+
+
+def test_too_little_memory_for_the_checks_is_said_before_them(
+    home: AgentHome, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: MemoryLimit(40, 12))
+
+    starling.main(["agent", "check", "--home", str(home.path), "--json"])
+
+    said = capsys.readouterr()
+    assert "of the 40 MiB that this container may have, 12 are left" in said.err
+    assert json.loads(said.out)["checks"]

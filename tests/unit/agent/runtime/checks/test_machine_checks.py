@@ -15,7 +15,7 @@ OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 @pytest.fixture
 def paths(tmp_path: Path) -> MachinePaths:
     """Files that are not there yet."""
-    names = ("thermal", "hwmon", "controllers", "cgroups", "memory")
+    names = ("thermal", "hwmon", "controllers", "cgroups", "memory", "limits")
     return MachinePaths(**{name: tmp_path / name for name in names})
 
 
@@ -183,3 +183,21 @@ def test_clock_is_set_before_it_is_kept(
     rows = list(machine_checks.clock_checks())
 
     assert [(row.name, row.verdict) for row in rows] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("limit_mb", "trainer_mb", "verdict"), [(40, 64, WARN), (256, 64, OK), (40, 0, OK)]
+)
+def test_memory_of_a_container_is_what_its_limit_leaves(
+    paths: MachinePaths, limit_mb: int, trainer_mb: int, verdict: Verdict
+) -> None:
+    paths.memory.write_text("MemAvailable:  2097152 kB\n")
+    paths.limits.mkdir()
+    (paths.limits / "memory.max").write_text(f"{limit_mb << 20}")
+    (paths.limits / "memory.current").write_text(f"{28 << 20}")
+
+    rows = {row.name: row for row in machine_checks.memory_checks(paths, trainer_mb)}
+
+    row = rows["memory.available"]
+    assert (row.verdict, bool(row.fix)) == (verdict, verdict is WARN)
+    assert f"{limit_mb - 28} MiB of the container's {limit_mb}" in row.found
