@@ -7,7 +7,7 @@ from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit import block_commit
 from starling.coordinator.health import progress_monitor
-from starling.coordinator.membership import repeat_charges, transaction_debts
+from starling.coordinator.membership import repeat_charges, transaction_charges
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.dataclass_replace import evolve
@@ -45,7 +45,7 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
                 turn.emit(effect)
                 block_commit.block_decided(turn, effect)
             case node.RefuseTransaction(identity, reason, detail):
-                transaction_debts.refused(turn, waited, identity)
+                transaction_charges.refused(turn, waited, identity)
                 block_commit.transaction_refused(turn, identity, reason, detail)
             case node.BlamePeer():
                 _blame(turn, event, effect)
@@ -77,7 +77,7 @@ def _blame(turn: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> N
         # For want of room it is refused before its signature is looked at.
         and blame.reason is not Reason.BUSY
     ):
-        transaction_debts.charge(turn, event.source)
+        transaction_charges.charge(turn, event.source)
 
 
 def _about(turn: CoordinatorStep, payload: bytes) -> str:

@@ -18,7 +18,7 @@ from starling.coordinator.chain.gossip_messages import (
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.handlers import deferred_proposals
-from starling.coordinator.membership import peer_liveness, transaction_debts
+from starling.coordinator.membership import peer_liveness, transaction_charges
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.sync import block_sync
 from starling.protocol.chain.blocks import Proposal, Vote
@@ -35,7 +35,7 @@ def hear(
     subject: FrameSubject, turn: CoordinatorStep, who: DeviceId, said: ChainMessage
 ) -> None:
     """Lets the chain's core hear what a peer said."""
-    source = transaction_debts.source_of(who, turn.broker)
+    source = transaction_charges.source_of(who, turn.broker)
     advance(turn, node.PeerMessage(subject, said, source))
 
 
@@ -89,7 +89,9 @@ def transaction_came(turn: CoordinatorStep, who: DeviceId, told: Envelope) -> No
         ):
             return
     except ProtocolError:
-        transaction_debts.charge(turn, transaction_debts.source_of(who, turn.broker))
+        transaction_charges.charge(
+            turn, transaction_charges.source_of(who, turn.broker)
+        )
         raise
     hear(FrameSubject.TRANSACTION, turn, who, told)
 

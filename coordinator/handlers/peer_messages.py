@@ -117,7 +117,7 @@ def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
 
 
 def _check_debt(turn: CoordinatorStep, who: DeviceId) -> None:
-    """Refuses what comes from who owes for transactions; see `transaction_debts`.
+    """Refuses what comes from who owes for transactions; see `transaction_charges`.
 
     Raises:
       LimitError: If too many of those that it told us of entered no block.

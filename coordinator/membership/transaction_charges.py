@@ -1,4 +1,4 @@
-"""Debts for transactions that enter no block: whoever told us of them pays.
+"""Charges for transactions that enter no block, to whoever told us of them.
 
 A signature proves nothing about use, and keys cost nothing: each transaction of a fresh
 key costs a look at its signature and one at what it would do. So what is forged, and
