@@ -132,7 +132,7 @@ def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataS
 def _one_class(records: RecordSet, training: NDArray[np.int64]) -> list[str]:
     if records.loss != LABELS or len(np.unique(records.y[training])) > 1:
         return []
-    return ["all records are of one class: every accuracy is 100 %, and says nothing"]
+    return ["all records to learn from are of one class: no other is ever answered"]
 
 
 def public_digits() -> Examples:

@@ -12,6 +12,7 @@ from random import Random
 from starling.broker.link_events import MqttMessage
 from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.ids import H, Version
+from starling.protocol.wire.chunk_deltas import CHUNK_DELTA, is_delta
 from starling.protocol.wire.chunks import CHUNK
 from tests.sim.simulator.virtual_time import Timeline
 
@@ -48,7 +49,10 @@ def lie(payload: bytes, rng: Random) -> bytes:
 
 
 def swapped(payload: bytes, rng: Random) -> bytes:
-    """A chunk under the right name with other data."""
+    """A chunk, or its difference, under the right name with other data."""
+    if is_delta(payload):
+        delta = CHUNK_DELTA.unpack(payload)
+        return CHUNK_DELTA.pack(replace(delta, data=rng.randbytes(len(delta.data))))
     chunk = CHUNK.unpack(payload)
     return CHUNK.pack(replace(chunk, data=rng.randbytes(len(chunk.data))))
 

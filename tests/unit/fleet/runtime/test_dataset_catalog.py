@@ -151,21 +151,23 @@ def test_open_own_table_by_group_tests_on_nobody_that_was_learned_from(
 
 
 @pytest.mark.parametrize(("classes", "noted"), [(1, 1), (2, 0)])
-def test_open_records_of_one_class_says_that_accuracy_says_nothing(
+def test_open_says_that_what_is_learned_from_is_of_one_class(
     tmp_path: Path, classes: int, noted: int
 ) -> None:
-    rows = np.random.default_rng(1).random((40, 3))
-    np.savez(tmp_path / "own.npz", x=rows, y=np.arange(40) % classes)
+    labels = ("no", "yes")
+    rows = [f"{n},{n % 2},{labels[(n % 2 + n // 2 % classes) % 2]}" for n in range(40)]
+    (tmp_path / "own.csv").write_text("\n".join(["x,who,label", *rows]) + "\n", "utf-8")
 
-    opened = open_data_set(str(tmp_path / "own.npz"), np.random.default_rng(0))
+    opened = open_data_set(
+        str(tmp_path / "own.csv"), np.random.default_rng(0), DataOptions(group="who")
+    )
 
-    assert [note[:28] for note in opened.notes] == [
-        "all records are of one class"
-    ] * noted
+    said = [note[:23] for note in opened.notes[1:]]
+    assert said == ["all records to learn fr"] * noted
 
 
 def test_open_single_record_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "own.npz", x=np.ones((1, 2)), y=np.zeros(1, int))
+    np.savez(tmp_path / "own.npz", x=np.ones((1, 2)), y=np.full(1, 0.5))
 
     with pytest.raises(ConfigError, match="holds one record"):
         open_data_set(str(tmp_path / "own.npz"), np.random.default_rng(0))

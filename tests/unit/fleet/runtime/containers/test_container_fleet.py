@@ -30,8 +30,9 @@ def test_start_gives_compose_the_plan(docker: FakeDocker) -> None:
     start(fleet(), ContainerPlan(devices=3))
 
     assert COMPOSE_FILE.is_file()
-    assert docker.asked[-2:] == [
+    assert docker.asked[-3:] == [
         "image inspect --format {{.Id}} starling:dev",
+        "info --format {{.NCPU}}",
         f"compose --project-name starling --file {COMPOSE_FILE} up --detach --no-build "
         "--scale device=3",
     ]
