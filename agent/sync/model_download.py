@@ -87,11 +87,9 @@ def _bases(state: AgentState) -> dict[Digest, Digest]:
         (offer.model.training, older.training),
         (offer.model.inference, older.inference),
     )
-    lacking = {wanted for wanted, _ in pairs} - state.blobs - state.refused
+    done, usable = state.blobs | state.refused, state.blobs - state.refused
     return {
-        wanted: base
-        for wanted, base in pairs
-        if wanted in lacking and base in state.blobs - state.refused
+        wanted: base for wanted, base in pairs if wanted not in done and base in usable
     }
 
 
