@@ -55,6 +55,8 @@ from starling.protocol.model.label_classes import classes_of
 from starling.protocol.model.parameter_layout import local_slices
 
 _MICRO_BATCH = 32
+_SMALL = 256
+"""Parameters up to which a step takes less time than handing the interpreter over."""
 _Trained = tuple[bytes, list[NDArray[np.float32]], list[NDArray[np.float32]]]
 """The update, what a board keeps of it, and its own model; the last two if any."""
 
@@ -114,7 +116,7 @@ class TrainingPool:
           material: What is trained.
           seed: Of local batches, noise and rounding: virtual boards are to repeat,
             and have nothing to hide.
-          threads: How many; all cores by default.
+          threads: How many; by default all cores, and one for the smallest models.
           attacks: What boards falsify.
           known: Of how many honest updates, the latest begun, colluders know.
         """
@@ -138,7 +140,7 @@ class TrainingPool:
         self._known: deque[tuple[int, Future[_Trained], TrainingOrder]] = deque(
             maxlen=known
         )
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(threads or _threads_for(manifest.dimension))
 
     def close(self) -> None:
         """Ends the threads."""
@@ -300,6 +302,10 @@ class TrainingPool:
             self._loaded.trainer = open_trainer(self._bundle)
         trainer: Trainer = self._loaded.trainer
         return trainer
+
+
+def _threads_for(dimension: int) -> int:
+    return 1 if dimension < _SMALL else os.cpu_count() or 1
 
 
 def _draws_labels(order: TrainingOrder) -> bool:

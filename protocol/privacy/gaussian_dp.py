@@ -158,6 +158,7 @@ def charge_from_sigma(sigma_micro: int, windows: int = 1) -> int:
     return -(-CHARGE_ONE * (windows * MICRO) ** 2 // sigma_micro**2)
 
 
+@lru_cache(1024)
 def epsilon_from_charge(units: int, delta: float) -> float:
     """The epsilon of everything that a total charge paid for, slack included.
 

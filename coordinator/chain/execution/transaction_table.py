@@ -94,7 +94,7 @@ class Transaction:
 
 _BOARDS = ("coordinator.runtime.operations.board_admission",)
 _TASKS = ("coordinator.runtime.operations.task_publication",)
-_CREDITS_AND_GOVERNANCE = ("coordinator.cli.credits_and_governance",)
+_CREDITS_AND_GOVERNANCE = ("coordinator.cli.verbs.credits_and_governance",)
 
 _ROWS = (
     Transaction(
@@ -227,7 +227,7 @@ _ROWS = (
         learners.change,
         Signer.OPERATOR,
         (
-            "coordinator.cli.learner_admission",
+            "coordinator.cli.verbs.learner_admission",
             "coordinator.runtime.enrolment.newcomers",
         ),
         "learners",
@@ -261,7 +261,7 @@ _ROWS = (
         MOTION,
         rollbacks.roll_back,
         Signer.QUORUM,
-        ("coordinator.cli.version_rollback",),
+        ("coordinator.cli.verbs.version_rollback",),
         "rollbacks",
     ),
     Transaction(

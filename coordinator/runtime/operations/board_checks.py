@@ -18,8 +18,6 @@ from starling.protocol.wire.health_messages import (
     HealthRequest,
 )
 
-WAIT_S = 150.0
-"""A board answers once a minute, and its checks take part of one on a slow board."""
 _POLL_S = 0.2
 
 

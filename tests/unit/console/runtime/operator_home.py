@@ -12,7 +12,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.operator_tokens import make_token
 from tests.unit.console.conftest import RunningConsole, write_status
 from tests.unit.console.status_documents import document
-from tests.unit.coordinator.cli.test_boards_and_tasks import fleet
+from tests.unit.coordinator.cli.verbs.test_boards_and_tasks import fleet
 from tests.unit.coordinator.fixtures.line_task import write_line
 
 TIMEOUT_S = 30.0

@@ -1,9 +1,13 @@
+import argparse
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from starling.coordinator.cli.coordinator_command import main
+from starling.coordinator.cli.coordinator_command import main, parser
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -176,3 +180,47 @@ def test_help_ends_well_and_shows_examples(
 
     assert ended.value.code == 0
     assert "starling coordinator" in capsys.readouterr().out
+
+
+def test_each_verb_is_found_without_the_modules_of_others() -> None:
+    every = _verbs(parser())
+
+    alone = {name: _verbs(parser(name)) for name in every}
+
+    assert len(every) == 28
+    assert all(name in found for name, found in alone.items())
+    assert max(map(len, alone.values())) < 8
+
+
+def test_unknown_verb_is_told_all_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["statis"])
+
+    said = capsys.readouterr().err
+    assert all(name in said for name in _verbs(parser()))
+
+
+def test_status_loads_nothing_that_only_a_serving_coordinator_needs(home: Path) -> None:
+    write_status(home, os.getpid())
+    code = (
+        "import sys; from starling.coordinator.cli.coordinator_command import main; "
+        f"main(['status', '--home', {str(home)!r}]); "
+        "print(*{'numpy', 'onnxruntime', 'paho', 'sqlite3'} & set(sys.modules))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def _verbs(made: argparse.ArgumentParser) -> set[str]:
+    (verbs,) = (
+        action.choices
+        for action in made._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return set(verbs)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.synthetic_chain import put
-from starling.coordinator.cli.key_retirement import still_needed
+from starling.coordinator.cli.verbs.key_retirement import still_needed
 from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
 from starling.coordinator.runtime.operations.newcomer_progress import (
     FRESH_S,
@@ -29,7 +29,7 @@ from starling.protocol.errors import ConfigError, OperationError
 from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import LEARNER
-from tests.unit.coordinator.cli.test_credits_and_governance import council, run
+from tests.unit.coordinator.cli.verbs.test_credits_and_governance import council, run
 from tests.unit.coordinator.fixtures.four_coordinators import GENESIS as MEADOW
 from tests.unit.coordinator.fixtures.small_chain import (
     OPERATOR,

@@ -6,7 +6,7 @@ from pathlib import Path
 from starling.broker.broker_settings import BrokerSettings
 from starling.coordinator.runtime.operations.submission import submit
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
-from tests.unit.coordinator.cli.test_boards_and_tasks import fleet
+from tests.unit.coordinator.cli.verbs.test_boards_and_tasks import fleet
 
 THREADS = 8
 TRANSACTIONS = 32

@@ -5,7 +5,7 @@ import sys
 from shlex import quote
 
 from starling.broker.runtime.token_exchange import WAIT_S, read_token
-from starling.coordinator.cli import founding as founding_cli
+from starling.coordinator.cli.verbs import founding as founding_cli
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.broker_joining import join_broker

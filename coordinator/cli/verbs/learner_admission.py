@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from starling.coordinator.cli.credits_and_governance import (
+from starling.coordinator.cli.verbs.credits_and_governance import (
     public_key,
 )
 from starling.coordinator.runtime.home import CoordinatorHome

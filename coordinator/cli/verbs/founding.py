@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from starling.coordinator.cli.credits_and_governance import economy
 from starling.coordinator.cli.enrolment import duration_s
+from starling.coordinator.cli.verbs.credits_and_governance import economy
 from starling.coordinator.runtime.founding.founding_store import (
     FoundingTerms,
     party_id,

@@ -247,7 +247,7 @@ def test_token_of_a_founder_stands_apart_from_the_document(
         json.loads(shown.out)
 
 
-PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "found-by-token.md"
+PAGE = Path(__file__).parents[5] / "docs" / "how-to" / "found-by-token.md"
 
 
 def documented() -> list[list[list[str]]]:

@@ -1,0 +1,1 @@
+"""The verbs of `starling coordinator`, one module for each group."""
