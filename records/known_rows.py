@@ -23,14 +23,14 @@ from starling.protocol.model.table_schema import (
     TargetColumn,
 )
 from starling.protocol.model.training_bundle import BundleManifest
-from starling.records.csv_cells import known_head
-from starling.records.csv_pieces import CsvLayout, csv_pieces, whole_lines
 from starling.records.errors import DataError
-from starling.records.npz_arrays import open_npz
+from starling.records.formats.csv_cells import known_head
+from starling.records.formats.csv_pieces import CsvLayout, csv_pieces, whole_lines
+from starling.records.formats.npz_arrays import open_npz
+from starling.records.formats.table_piece import TableColumns, TablePiece
 from starling.records.record_set import LABELS
-from starling.records.table import TableBuilder
-from starling.records.table_piece import TableColumns, TablePiece
-from starling.records.table_records import RowFaults, inputs, targets
+from starling.records.tables.table import TableBuilder
+from starling.records.tables.table_records import RowFaults, inputs, targets
 
 PIECE_BYTES = 1 << 20
 """Records are made in pieces of so many bytes, and of so many records:"""

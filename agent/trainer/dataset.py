@@ -33,8 +33,8 @@ from starling.protocol.model.training_bundle import (
     BundleManifest,
     TensorSpec,
 )
-from starling.records.csv_cells import is_numeric
 from starling.records.errors import DataError
+from starling.records.formats.csv_cells import is_numeric
 from starling.records.known_rows import KnownPiece
 from starling.records.runtime.known_files import known_pieces
 from starling.records.runtime.media_files import found_in

@@ -28,7 +28,7 @@ from starling.records.runtime.media_files import (
 from starling.records.runtime.parquet_files import SUFFIXES as PARQUET
 from starling.records.runtime.parquet_files import open_parquet
 from starling.records.runtime.sources import ARRAYS, file_blocks
-from starling.records.table_records import label_of
+from starling.records.tables.table_records import label_of
 
 _BLOCK_BYTES = 1 << 16
 """Small, since a board's memory is for records."""

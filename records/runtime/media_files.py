@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import Preprocessing
-from starling.records import sound
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, refuse_unprintable
+from starling.records.formats import sound
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
 from starling.records.runtime.pictures import HEAD_BYTES_MAX, file_start

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
-from starling.records.csv_cells import COLUMNS_MAX
 from starling.records.errors import DataError, counted, shown
-from starling.records.table_piece import (
+from starling.records.formats.csv_cells import COLUMNS_MAX
+from starling.records.formats.table_piece import (
     Reals,
     TableColumns,
     TablePiece,

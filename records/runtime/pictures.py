@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
-from starling.records import portable_pixmap
 from starling.records.errors import DataError
+from starling.records.formats import portable_pixmap
 
 SUFFIXES = (
     *portable_pixmap.SUFFIXES,

@@ -16,7 +16,7 @@ from starling.records.runtime.sources import (
     read_tables,
 )
 from starling.records.scaling import with_scales
-from starling.records.table_plan import plan_table
+from starling.records.tables.table_plan import plan_table
 
 FAULTS_MAX = 20
 

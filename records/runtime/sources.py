@@ -24,24 +24,24 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from starling.protocol.errors import ConfigError
-from starling.records import sound
 from starling.records.arrays import array_records
-from starling.records.csv_pieces import (
+from starling.records.data_options import DataOptions
+from starling.records.errors import DataError
+from starling.records.formats import sound
+from starling.records.formats.csv_pieces import (
     LINE_BYTES_MAX,
     csv_pieces,
     open_csv,
     whole_lines,
 )
-from starling.records.data_options import DataOptions
-from starling.records.errors import DataError
-from starling.records.npz_arrays import open_npz
+from starling.records.formats.npz_arrays import open_npz
+from starling.records.formats.table_piece import TableColumns, TablePiece
 from starling.records.record_set import Division, RecordSet
 from starling.records.runtime import media_files
 from starling.records.runtime.parquet_files import SUFFIXES as PARQUET
 from starling.records.runtime.parquet_files import open_parquet
-from starling.records.table import RecordTable, TableBuilder
-from starling.records.table_piece import TableColumns, TablePiece
-from starling.records.table_records import table_records
+from starling.records.tables.table import RecordTable, TableBuilder
+from starling.records.tables.table_records import table_records
 
 TEXT_TABLES = (".csv", ".tsv")
 TABLES = (*TEXT_TABLES, *PARQUET)

@@ -80,7 +80,7 @@ CLIPPING = (
     ),
     Mutant(
         "one bad line of a file spoils it",
-        "records/csv_pieces.py",
+        "records/formats/csv_pieces.py",
         "        faults.append(DataError(detail, file=file, row=number))",
         "        raise ValueError",
         _DATA,

@@ -8,8 +8,8 @@ from starling.protocol.model.training_bundle import Preprocessing
 from starling.records.data_options import ColumnRule, DataOptions
 from starling.records.record_set import LABELS, RecordSet
 from starling.records.scaling import scaled_inputs, scaled_targets, with_scales
-from starling.records.table_records import table_records
-from tests.unit.records.test_csv_pieces import read
+from starling.records.tables.table_records import table_records
+from tests.unit.records.formats.test_csv_pieces import read
 
 RULES = {"a": ColumnRule((0.0, 50.0)), "y": ColumnRule((100.0, 300.0))}
 TEXT = "a,b,city,y\n" + "\n".join(

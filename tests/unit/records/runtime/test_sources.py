@@ -14,11 +14,11 @@ import pytest
 from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
+from starling.records.formats.sound import read_wav
 from starling.records.runtime import pictures
 from starling.records.runtime.media_files import found_in
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import BLOCK_BYTES, read_source
-from starling.records.sound import read_wav
 
 ROWS = "a,b,y\n1,2,u\n3,4,v\n"
 

@@ -16,8 +16,8 @@ from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, shown
 from starling.records.record_set import Division, RecordSet, division
-from starling.records.table import RecordTable, TextColumn
-from starling.records.table_plan import none_of, plan_table
+from starling.records.tables.table import RecordTable, TextColumn
+from starling.records.tables.table_plan import none_of, plan_table
 
 
 def table_records(

@@ -7,8 +7,8 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.model.table_schema import InputColumn
 from starling.records.data_options import ColumnRule, DataOptions, column_rules
 from starling.records.errors import DataError
-from starling.records.table_plan import plan_table
-from tests.unit.records.test_csv_pieces import read
+from starling.records.tables.table_plan import plan_table
+from tests.unit.records.formats.test_csv_pieces import read
 
 PRICES = "age,city,price\n" + "\n".join(
     f"{20 + at},{'Bern' if at % 3 else 'Basel'},{1000.5 + at}" for at in range(40)

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.records.csv_cells import (
+from starling.records.errors import DataError, counted
+from starling.records.formats.csv_cells import (
     BYTE_ORDER_MARK,
     NOT_UTF_8,
     CsvHead,
@@ -24,8 +25,7 @@ from starling.records.csv_cells import (
     is_numeric,
     read_head,
 )
-from starling.records.errors import DataError, counted
-from starling.records.table_piece import (
+from starling.records.formats.table_piece import (
     Reals,
     TableColumns,
     TablePiece,

@@ -16,11 +16,11 @@ from starling.protocol.model.table_schema import (
     TableSchema,
     TargetColumn,
 )
-from starling.records.csv_cells import comma_in_number
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, refuse_unprintable, shown
+from starling.records.formats.csv_cells import comma_in_number
 from starling.records.record_set import LABELS
-from starling.records.table import RecordTable, missing_rows
+from starling.records.tables.table import RecordTable, missing_rows
 
 LABELS_MAX = 32
 """Different whole numbers that are still taken for labels, unless it is said."""

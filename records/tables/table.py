@@ -10,9 +10,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.records.csv_cells import is_missing
 from starling.records.errors import DataError
-from starling.records.table_piece import TableColumns, TablePiece
+from starling.records.formats.csv_cells import is_missing
+from starling.records.formats.table_piece import TableColumns, TablePiece
 
 TEXTS_MAX = 1 << 16
 """Different texts of one column."""

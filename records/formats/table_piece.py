@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.records.csv_cells import comma_in_number, is_missing
 from starling.records.errors import DataError
+from starling.records.formats.csv_cells import comma_in_number, is_missing
 
 Reals = NDArray[np.float64]
 

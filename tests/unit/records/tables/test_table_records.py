@@ -5,8 +5,8 @@ import pytest
 
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
-from starling.records.table_records import label_of, table_records, window_ends
-from tests.unit.records.test_csv_pieces import read
+from starling.records.tables.table_records import label_of, table_records, window_ends
+from tests.unit.records.formats.test_csv_pieces import read
 
 TEXT = (
     "age,city,who,kind\n30,Bern,ann,yes\n,Basel,ann,no\n50,?,bob,yes\n60,Bern,bob,no\n"

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starling.records import csv_pieces
-from starling.records.csv_cells import CsvHead
-from starling.records.csv_pieces import CsvLayout, open_csv, whole_lines
 from starling.records.errors import DataError
-from starling.records.table import RecordTable, TableBuilder
-from starling.records.table_piece import TableColumns
+from starling.records.formats import csv_pieces
+from starling.records.formats.csv_cells import CsvHead
+from starling.records.formats.csv_pieces import CsvLayout, open_csv, whole_lines
+from starling.records.formats.table_piece import TableColumns
+from starling.records.tables.table import RecordTable, TableBuilder
 
 
 def read(content: bytes, block: int = 7, **options: object) -> RecordTable:

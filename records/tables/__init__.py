@@ -1,0 +1,1 @@
+"""Whole tables: what is learned from their columns, and rows as records."""
