@@ -292,6 +292,30 @@ def destroy(path: Path) -> None:
         sync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder for its owner alone, and what is missing above it.
+
+    As a file, a folder that root makes in another user's belongs to that user.
+
+    Raises:
+      StorageError: If the disk refuses, or a file is in the way.
+    """
+    with storage_errors(folder):
+        above = [each for each in folder.parents if not each.exists()]
+        for each in (*reversed(above), folder):
+            if each != folder:
+                each.mkdir(exist_ok=True)
+            elif not each.is_dir():
+                each.mkdir(PRIVATE_FOLDER_MODE)
+            else:
+                continue
+            descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                give_to_owner_of(each.parent, descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this process may still write where `path` lies.
 
@@ -304,7 +328,7 @@ def free_bytes(path: Path) -> int:
 
 
 def give_to_owner_of(folder: Path, descriptor: int) -> None:
-    """Gives a file that root makes in another user's folder to that user.
+    """Gives a file or folder that root makes in another user's folder to that user.
 
     A command run as root would otherwise keep the service of that folder out. A file
     with a second name may be any file that the owner of the folder led root to.
@@ -312,8 +336,9 @@ def give_to_owner_of(folder: Path, descriptor: int) -> None:
     if os.geteuid() != 0:
         return
     found, owner = os.fstat(descriptor), folder.stat()
-    is_roots = found.st_uid == 0 and found.st_nlink == 1
-    if is_roots and owner.st_uid != 0 and stat.S_ISREG(found.st_mode):
+    is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    is_new = found.st_uid == 0 and (is_file or stat.S_ISDIR(found.st_mode))
+    if is_new and owner.st_uid != 0:
         # Root of a container may not, where the owner has no number inside.
         with suppress(OSError):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)

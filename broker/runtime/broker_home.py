@@ -36,6 +36,7 @@ from starling.broker.runtime.mosquitto_process import (
     mosquitto_version,
 )
 from starling.durable.files import (
+    make_folder,
     read_configured,
     read_if_present,
     read_limited,
@@ -144,7 +145,7 @@ class BrokerHome:
         version = mosquitto_version(find_mosquitto())
         text = listener_text(listener, version)
         text += self._local("local.conf")
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path)
         undone = self.certificates.prepare(settings).undone
         self._put("access", access)
         self._put("mosquitto.conf", text)

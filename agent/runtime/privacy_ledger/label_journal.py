@@ -11,7 +11,7 @@ from starling.agent.privacy.label_entries import BATCH
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.runtime.privacy_ledger.ledger_integrity import base_of
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.durable.files import PRIVATE_FOLDER_MODE, storage_errors
+from starling.durable.files import make_folder
 from starling.durable.journal import Journal
 from starling.durable.journal_frames import DamagedJournal
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
@@ -31,8 +31,7 @@ def open_label_journal(home: AgentHome, ledger: PrivacyLedger) -> Journal:
       StorageError: If the disk refuses.
     """
     path = home.labels_file
-    with storage_errors(path.parent):
-        path.parent.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
+    make_folder(path.parent)
     try:
         journal, payloads = Journal.open(path, strict=True)
     except DamagedJournal as error:
@@ -77,8 +76,7 @@ def carry_labels(source: AgentHome, home: AgentHome) -> int:
         return 0
     theirs, payloads = _opened(source)
     with theirs:
-        with storage_errors(home.labels_file.parent):
-            home.labels_file.parent.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
+        make_folder(home.labels_file.parent)
         ours, known = _opened(home)
         with ours:
             new = [payload for payload in payloads if payload not in set(known)]

@@ -24,7 +24,7 @@ from starling.agent.config import FILE, AgentConfig
 from starling.broker.link_events import TlsFiles
 from starling.broker.runtime.tls_key import write_tls_key
 from starling.durable.files import (
-    PRIVATE_FOLDER_MODE,
+    make_folder,
     make_private,
     read_configured,
     read_limited,
@@ -256,13 +256,13 @@ class AgentHome:
           StorageError: If the disk refuses.
         """
         for folder in (self.path, *(self.path / name for name in _FOLDERS)):
-            folder.mkdir(PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(folder)
         if not self.config_file.exists():
             text = sample(AgentConfig, settings)
             load_settings(AgentConfig, text, str(self.config_file))
             write_atomic(self.config_file, text.encode())
         data = self.data(self.config())
-        data.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True, parents=True)
+        make_folder(data)
         if not (self.tls_public_file.exists() and self.tls.key.exists()):
             public = write_tls_key(self.tls.key, os.urandom(SEED_BYTES))
             write_atomic(self.tls_public_file, public)

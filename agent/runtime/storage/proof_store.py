@@ -6,7 +6,7 @@ They are not synced: what a power cut takes can be had again from any chain.
 
 from pathlib import Path
 
-from starling.durable.files import storage_errors
+from starling.durable.files import make_folder, storage_errors
 from starling.protocol.ids import Version
 
 PROOFS_MAX = 4096
@@ -25,7 +25,7 @@ class ProofFolder:
         """
         self._folder = folder
         with storage_errors(folder):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(folder)
             names = [path.name for path in folder.glob(f"*{SUFFIX}")]
         self._names = sorted(names, key=_age)
 

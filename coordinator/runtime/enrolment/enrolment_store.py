@@ -21,6 +21,7 @@ from typing import Any
 
 from starling.coordinator.enrolment.registrar import TokenRecord
 from starling.durable.files import (
+    make_folder,
     read_limited,
     storage_errors,
     sync_folder,
@@ -104,8 +105,7 @@ class EnrolmentStore:
           StorageError: If the disk refuses.
         """
         for folder in (self.path, self._tokens, self._claims, self._decisions):
-            with storage_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
 
     @property
     def lock_file(self) -> Path:

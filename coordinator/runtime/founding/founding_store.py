@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from starling.durable.files import (
+    make_folder,
     read_configured,
     read_if_present,
     storage_errors,
@@ -99,8 +100,7 @@ class FoundingStore:
         """
         folders = (self.path, self._entries, self._confirmations)
         for folder in (self.path.parent, *folders):
-            with storage_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
         return lock(self.path / "lock")
 
     def forget(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from nacl import exceptions, pwhash
 
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import read_if_present, write_atomic
+from starling.durable.files import make_folder, read_if_present, write_atomic
 from starling.durable.locks import wait_for_lock
 from starling.protocol.errors import ConfigError, OperationError, StorageError
 
@@ -181,7 +181,7 @@ def _nobody() -> str:
 
 def _lock(home: CoordinatorHome) -> Path:
     home.config()
-    home.state.mkdir(parents=True, exist_ok=True)
+    make_folder(home.state)
     return home.state / "console-tokens.lock"
 
 

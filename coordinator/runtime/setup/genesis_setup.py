@@ -20,7 +20,7 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.tls_key import write_tls_key
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime.home import CONFIG_BYTES_MAX, CoordinatorHome
-from starling.durable.files import read_limited, storage_errors, write_atomic
+from starling.durable.files import make_folder, read_limited, write_atomic
 from starling.protocol.chain.credit_policy import NO_ECONOMY, CreditPolicy
 from starling.protocol.chain.genesis import (
     GENESIS,
@@ -248,8 +248,7 @@ def found(home: CoordinatorHome, asked: GenesisOptions) -> Genesis:
 
 def _make_folders_and_keys(home: CoordinatorHome) -> None:
     for folder in (home.path, home.keys, home.inbox, home.state):
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
     for name in ("signing", "sealing", "operator", "peer"):
         if not (home.keys / name).exists():
             write_atomic(home.keys / name, os.urandom(SEED_BYTES))

@@ -25,7 +25,7 @@ from starling.coordinator.runtime.setup.genesis_setup import (
 )
 from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
-from starling.durable.files import read_limited, storage_errors, write_atomic
+from starling.durable.files import make_folder, read_limited, write_atomic
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.topics import Topics
@@ -176,8 +176,7 @@ def keep_peer(
         whose = f"{invitation.user} of {invitation.fleet}"
         raise ConfigError(f"the invitation is for {whose}", key="--peer")
     folder = home.peers / f"{re.sub('[^A-Za-z0-9.]', '-', broker.host)}-{broker.port}"
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = {
         "authority.pem": invitation.authority,
         "certificate.pem": invitation.certificate,

@@ -8,7 +8,6 @@ bytes go through as they come.
 """
 
 import asyncio
-import json
 import random
 import re
 import signal
@@ -16,9 +15,11 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 from starling.durable.files import read_if_present
+from starling.fleet.plan import DEVICES_MAX
 from starling.fleet.timeline.link_shape import (
     LOSSES_MAX,
     SEGMENT_BYTES,
@@ -26,11 +27,20 @@ from starling.fleet.timeline.link_shape import (
     LinkQueue,
     LinkShape,
 )
+from starling.protocol.errors import DecodeError, ProtocolError, StorageError
+from starling.protocol.schema.json_document import (
+    check_fields,
+    integer,
+    items,
+    read_json,
+)
 
 ORDERS_BYTES_MAX = 256 * 1024
 LOOK_EVERY_S = 0.1
 WINDOW = 64
 """Segments on their way each way; then the sender waits, as at a full TCP window."""
+_PAIR = 2
+_MOST = 1e10
 _UNSHAPED = LinkShape()
 _DEVICE = re.compile(r"-device-(\d+)(?:\.|$)")
 _CONNECT_S = 10.0
@@ -40,10 +50,28 @@ def read_orders(content: bytes) -> LinkOrders:
     """Orders from their file.
 
     Raises:
-      ValueError, TypeError, KeyError: If it is of another form.
+      DecodeError: If it is of another form, or a shape is out of bounds.
     """
-    rows = json.loads(content)["shapes"]
-    return LinkOrders(tuple((int(n), LinkShape(**shape)) for n, shape in rows))
+    document = read_json(content, "orders")
+    check_fields(document, "orders", ("shapes",))
+    rows = items(document["shapes"], "orders.shapes", DEVICES_MAX)
+    return LinkOrders(tuple([_read_shape(row) for row in rows]))
+
+
+def _read_shape(row: object) -> tuple[int, LinkShape]:
+    place = "orders.shapes"
+    if not isinstance(row, list) or len(row) != _PAIR:
+        raise DecodeError(f"{place}: expected pairs of a device and a shape")
+    number = integer(row[0], place, 1, DEVICES_MAX)
+    names = tuple(field.name for field in fields(LinkShape))
+    check_fields(row[1], place, names)
+    found = [row[1][name] for name in names]
+    if any(type(each) not in (int, float) or not 0 <= each <= _MOST for each in found):
+        raise DecodeError(f"{place}: device {number}: expected numbers up to {_MOST:g}")
+    shape = LinkShape(*map(float, found))
+    if shape.lost >= 1.0:
+        raise DecodeError(f"{place}: device {number}: loses everything")
+    return number, shape
 
 
 def device_number(name: str) -> int:
@@ -76,6 +104,10 @@ class LinkShaper:
         self._keep(asyncio.create_task(self._look()))
         return [await self._listen(port, address) for port in ports]
 
+    def shape_of(self, device: int) -> LinkShape:
+        """Shape of a device's link now."""
+        return self._shapes.get(device, _UNSHAPED)
+
     async def end(self) -> None:
         """Ends all connections; servers are closed by who has them."""
         tasks = list(self._tasks)
@@ -94,13 +126,21 @@ class LinkShaper:
         task.add_done_callback(self._tasks.discard)
 
     async def _look(self) -> None:
-        """Takes over new orders as they come."""
+        """Takes over new orders as they come; those that cannot be read are said."""
         before: bytes | None = None
+        told = ""
         while True:
-            content = read_if_present(self._orders, ORDERS_BYTES_MAX)
-            if content != before:
-                before = content
-                self._shapes = dict(read_orders(content).shapes) if content else {}
+            fault = ""
+            try:
+                content = read_if_present(self._orders, ORDERS_BYTES_MAX)
+                if content != before:
+                    self._shapes = dict(read_orders(content).shapes) if content else {}
+                    before = content
+            except (ProtocolError, StorageError) as error:
+                fault = f"{self._orders}: {error}; the orders before stay\n"
+            if fault and fault != told:
+                sys.stderr.write(fault)
+            told = fault
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _pass_on(
@@ -143,7 +183,7 @@ class LinkShaper:
         try:
             with suppress(OSError):
                 while segment := await reader.read(SEGMENT_BYTES):
-                    shape = self._shapes.get(number, _UNSHAPED)
+                    shape = self.shape_of(number)
                     due_s = link.send(
                         len(segment), loop.time(), shape, self._losses(shape)
                     )

@@ -127,6 +127,39 @@ def test_file_written_by_root_belongs_to_the_owner_of_its_folder(
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (owner, group, 0o600)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders for others")
+def test_folder_made_by_root_belongs_to_the_owner_of_the_folder_around_it(
+    tmp_path: Path,
+) -> None:
+    home, owner, group = tmp_path / "home", 65_501, 65_502
+    home.mkdir()
+    os.chown(home, owner, group)
+
+    files.make_folder(home / "peers" / "north")
+
+    for made in (home / "peers", home / "peers" / "north"):
+        assert (made.stat().st_uid, made.stat().st_gid) == (owner, group)
+    assert (home / "peers" / "north").stat().st_mode & 0o777 == 0o700
+
+
+def test_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(0o750)
+    (tmp_path / "link").symlink_to("there")
+
+    files.make_folder(tmp_path / "there")
+    files.make_folder(tmp_path / "link")
+
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o750
+
+
+def test_folder_where_a_file_is_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StorageError, match="file"):
+            files.make_folder(folder)
+
+
 def test_free_bytes_of_a_folder_is_positive_and_of_nothing_an_error(
     tmp_path: Path,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from starling.durable.files import write_atomic
 from starling.fleet.runtime.containers import link_shaper
 from starling.fleet.runtime.containers.link_shaper import LinkShaper, device_number
 from starling.fleet.timeline.link_shape import LinkOrders, LinkQueue, LinkShape
@@ -112,3 +113,54 @@ def test_relay_ends_a_connection_whose_broker_is_away(tmp_path: Path) -> None:
             servers[0].close()
 
     assert asyncio.run(answer()) == b""
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"{",
+        b"[]",
+        b'{"shapes": 1}',
+        b'{"shapes": [[1]]}',
+        b'{"shapes": [[0, {"delay_s": 0, "bit_s": 0, "lost": 0}]]}',
+        b'{"shapes": [[1, {"delay_s": "1", "bit_s": 0, "lost": 0}]]}',
+        b'{"shapes": [[1, {"delay_s": -1, "bit_s": 0, "lost": 0}]]}',
+        b'{"shapes": [[1, {"delay_s": 0, "bit_s": 0, "lost": 1}]]}',
+        b'{"shapes": [[1, {"delay_s": NaN, "bit_s": 0, "lost": 0}]]}',
+        b"[" * 100_000,
+    ],
+    ids=lambda written: written[:40].decode(),
+)
+def test_orders_of_another_form_are_said_and_those_before_stay(
+    written: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(link_shaper, "LOOK_EVERY_S", 0.01)
+    orders = tmp_path / "links"
+    shape = LinkShape(delay_s=0.5)
+    packed = json.dumps(asdict(LinkOrders(((1, shape),)))).encode()
+
+    async def follow() -> None:
+        shaper = LinkShaper(orders, HOST)
+        servers = await shaper.serve([0], HOST)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                write_atomic(orders, packed)
+                while shaper.shape_of(1) != shape:  # noqa: ASYNC110 - it has no event
+                    await asyncio.sleep(0.01)
+                write_atomic(orders, written)
+                said = ""
+                while "the orders before stay" not in said:
+                    await asyncio.sleep(0.01)
+                    said += capsys.readouterr().err
+                assert shaper.shape_of(1) == shape
+                write_atomic(orders, b'{"shapes": []}')
+                while shaper.shape_of(1) != LinkShape():  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
+        finally:
+            await shaper.end()
+            servers[0].close()
+
+    asyncio.run(follow())
