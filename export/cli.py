@@ -27,6 +27,9 @@ DIR of --home is a coordinator's or a board's; DIR of --report is what `starling
 run --report DIR` left. Nothing is written that the chain does not prove.
 """
 
+_VIRTUAL_MS_MAX = 10**11
+"""Virtual fleets count from 0; a clock of boards is far beyond."""
+
 
 def main(argv: list[str]) -> int:
     """Runs one verb of `starling model`.
@@ -153,7 +156,9 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row_line(row: Any, *, is_best: bool) -> str:  # noqa: ANN401 - its module is imported late
     when = "-"
-    if row.time_ms is not None:
+    if row.time_ms is not None and row.time_ms < _VIRTUAL_MS_MAX:
+        when = f"{row.time_ms / 1000:.0f} s"
+    elif row.time_ms is not None:
         when = f"{datetime.fromtimestamp(row.time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     cells = [
         (row.updates, "{}", 9),

@@ -34,12 +34,14 @@ class ModelMetrics:
       test: On examples that nobody saw before; None where there are none.
       boards: Name of a number to its spread over the boards' own examples.
       personal: Of the boards' own models; None where they have none.
+      labels: Names of the classes; empty where they are known by number.
     """
 
     held_out: Metrics
     test: Metrics | None = None
     boards: dict[str, Spread] = field(default_factory=dict)
     personal: "PersonalMetrics | None" = None
+    labels: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As in report.json."""
@@ -99,29 +101,31 @@ def metrics_text(metrics: ModelMetrics) -> str:
     """A line for the summary."""
     found = metrics.test or metrics.held_out
     where = "held-out" if metrics.test is None else "test"
-    text = f"{_numbers(found)} on {where} examples"
+    text = f"{_numbers(found, metrics.labels)} on {where} examples"
     for name in SPREAD_OVER[type(found)][:1]:
         if name in metrics.boards:
             text += f"; {name} of boards {_range(metrics.boards[name], name)}"
     return text
 
 
-def _numbers(found: Metrics) -> str:
+def _numbers(found: Metrics, labels: Sequence[str]) -> str:
     if isinstance(found, RegressionMetrics):
         r2 = "" if found.r2 is None else f", R² {found.r2:.3f}"
         return f"MAE {found.mae:.4g}, RMSE {found.rmse:.4g}{r2}"
-    text = f"macro-F1 {found.macro_f1:.1%}{_lowest(found.recalls)}"
+    text = f"macro-F1 {found.macro_f1:.1%}{_lowest(found.recalls, labels)}"
     return text if found.roc_auc is None else f"{text}, ROC-AUC {found.roc_auc:.3f}"
 
 
-def _lowest(recalls: Sequence[float | None]) -> str:
+def _lowest(recalls: Sequence[float | None], labels: Sequence[str]) -> str:
     known = [
         (recall, each) for each, recall in enumerate(recalls) if recall is not None
     ]
     if not known:
         return ""
     recall, each = min(known)
-    return f", lowest recall {recall:.1%} (class {each})"
+    name = labels[each] if each < len(labels) else str(each)
+    shown = f"class {each}" if name == str(each) else name
+    return f", lowest recall {recall:.1%} ({shown})"
 
 
 def _form(name: str) -> str:

@@ -246,7 +246,8 @@ class TrainingPool:
             boards = over_boards(self._pool.map(work, self._boards))
             test = None if self._test is None else work(self._test)
             personal = self._personal_metrics(np.frombuffer(inference, "<f4"))
-            return ModelMetrics(work(self._held_out), test, boards, personal)
+            held_out, labels = work(self._held_out), tuple(self._manifest.classes)
+            return ModelMetrics(held_out, test, boards, personal, labels)
         except NonFinite:
             return None
 

@@ -1,6 +1,7 @@
 """A model's numbers over all boards, and the line that a person reads."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,6 +56,8 @@ def test_text_names_the_class_that_is_found_least() -> None:
     found = ModelMetrics(class_metrics(scores, np.array([0, 1, 2])))
 
     assert "lowest recall 0.0% (class 2) on held-out examples" in metrics_text(found)
+    named = replace(found, labels=("cat", "dog", "hen"))
+    assert "lowest recall 0.0% (hen) on held-out examples" in metrics_text(named)
 
 
 def test_text_of_two_classes_and_boards_has_area_and_range() -> None:
