@@ -125,7 +125,7 @@ def evaluated(
     opsets: Sequence[onnx.OperatorSetIdProto],
     known: Mapping[str, NDArray[np.generic]],
 ) -> NDArray[np.generic]:
-    """What a node makes of constants; raises what NumPy does."""
+    """Result of a node whose inputs are constants; raises as NumPy does."""
     graph = helper.make_graph(
         [node],
         "one",
