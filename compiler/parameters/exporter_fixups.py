@@ -18,20 +18,13 @@ from onnx.shape_inference import infer_shapes
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters.constant_tensors import alike
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata, module
+from starling.compiler.rewrite.float32_conversion import FLOATS
 from starling.protocol.ids import H
 from starling.protocol.model.parameter_layout import NAME_CHARS_MAX
 
 _WRITTEN = "starling.constant_nodes"
 _KEPT_CHARS, _DIGEST_CHARS = 160, 16
 """Of a name that is shortened."""
-_FLOATS = frozenset(
-    {
-        TensorProto.BFLOAT16,
-        TensorProto.DOUBLE,
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-    }
-)
 _STATISTICS = (3, 4)
 """Inputs of a batch normalisation that are never trained."""
 
@@ -202,7 +195,7 @@ def hoisted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _wide(tensor: TensorProto) -> bool:
-    return tensor.data_type in _FLOATS and bool(tensor.dims) and max(tensor.dims) > 1
+    return tensor.data_type in FLOATS and bool(tensor.dims) and max(tensor.dims) > 1
 
 
 def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -312,7 +305,7 @@ def _shared(
     for node in graph.node:
         path = module(node)
         for name in {*node.input} if path is not None else ():
-            if name in tensors and tensors[name].data_type in _FLOATS:
+            if name in tensors and tensors[name].data_type in FLOATS:
                 readers.setdefault(name, {}).setdefault(path or "", []).append(node)
     return {name: found for name, found in readers.items() if len(found) > 1}
 

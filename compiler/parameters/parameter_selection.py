@@ -36,6 +36,7 @@ from starling.compiler.rewrite.batch.fixed_batch import fixed_batch, freed
 from starling.compiler.rewrite.float32_conversion import single
 from starling.compiler.rewrite.live_nodes import live, node_of, with_names
 from starling.compiler.rewrite.model_inputs import inputs, joined, row
+from starling.compiler.rewrite.stored_integers import real_numbers
 from starling.compiler.rewrite.vector_products import with_matrices
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
 from starling.protocol.model.parameter_layout import DIMENSION_MAX
@@ -112,11 +113,12 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
             "the exporter kept one weight for several modules; trained apart again: "
             f"{', '.join(added)[:300]}"
         )
-    proto = with_one_bias(with_matrices(joined(plain_casts(proto))))
-    first = _surveyed(proto, told)
+    proto, stored = real_numbers(joined(plain_casts(proto)))
+    proto = with_one_bias(with_matrices(proto))
+    first = _surveyed(proto, told, stored)
     apart = {*first.weights} - given
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
-    found = _surveyed(proto, told) if lines else first
+    found = _surveyed(proto, told, stored) if lines else first
     shared = merged(proto, found.weights, told)
     if shared:
         lines += (
@@ -174,7 +176,9 @@ def matching(
     ]
 
 
-def _surveyed(proto: onnx.ModelProto, told: ExporterMetadata | None) -> WeightSurvey:
+def _surveyed(
+    proto: onnx.ModelProto, told: ExporterMetadata | None, stored: Mapping[str, str]
+) -> WeightSurvey:
     graph = proto.graph
     entry = inputs(proto)[0]
     sheet = SurveyedModel(
@@ -185,6 +189,7 @@ def _surveyed(proto: onnx.ModelProto, told: ExporterMetadata | None) -> WeightSu
         written=written(proto),
         named=proto.producer_name == _TORCH,
         scaled=proto.producer_name == _SCIKIT_LEARN,
+        stored=stored,
     )
     return survey(sheet, told)
 

@@ -6,7 +6,7 @@ and neither its values nor its place say that it is something else (`constant_te
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,6 +44,11 @@ _LAYERS = frozenset(
     }
 )
 """Operators whose constants are weights even where a file writes them as nodes."""
+_MOVERS = frozenset(
+    {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
+_SIZED = frozenset({"Resize", "Upsample"})
+"""Operators whose later inputs are sizes."""
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _FACTORS = frozenset({"Div", "Mul"})
 _OWNED = frozenset({"Pow", "Where"})
@@ -79,6 +84,7 @@ class SurveyedModel:
       written: Names of tensors that the file writes as Constant nodes.
       named: Whether the exporter keeps a module's own names for its tensors.
       scaled: Whether arithmetic on the input itself is never a layer's.
+      stored: Name of a tensor that the file keeps as whole numbers to their type.
     """
 
     nodes: Sequence[NetworkNode]
@@ -88,6 +94,7 @@ class SurveyedModel:
     written: frozenset[str]
     named: bool
     scaled: bool = False
+    stored: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
@@ -102,7 +109,11 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         owned = _places([n for n in sheet.nodes if n.kind in _OWNED], every=True)
         direct |= {name for name in owned if not constant_tensors.generated(name)}
     behind = _behind(sheet, direct)
-    read = {name for node in sheet.nodes for name in node.inputs}
+    read = {
+        name
+        for node in sheet.nodes
+        for name in (node.inputs[:1] if node.kind in _SIZED else node.inputs)
+    }
     floats = [
         name
         for name, value in sheet.tensors.items()
@@ -117,13 +128,17 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         reasons |= dict.fromkeys(weights, _NUMBER)
         weights = ()
     notes = survey_notes.told_apart(told, weights, sheet.tensors) if told else ()
+    notes += survey_notes.kept_whole(
+        {name: sheet.stored[name] for name in reasons if name in sheet.stored}
+    )
     if told is None:
         numbers = [n for n, why in reasons.items() if why in _SINGLE]
-        notes = (*_judged(reasons, sheet), *survey_notes.numbers(numbers))
+        notes += (*_judged(reasons, sheet), *survey_notes.numbers(numbers))
         notes += survey_notes.fused(weights)
         notes += survey_notes.hints(sheet.nodes, sheet.tensors, weights, sheet.entry)
+        notes += _out_of_place(reasons, sheet)
         if sheet.named:
-            notes += _out_of_place(reasons) + _numbered(sheet, weights)
+            notes += _numbered(sheet, weights)
     return WeightSurvey(weights, reasons, notes)
 
 
@@ -173,6 +188,8 @@ def _reasons(
     found = {}
     for name in names:
         reason = _STATISTICS if name in statistics else judge.reason(name)
+        if name in sheet.stored and reason != _BUFFER:
+            reason = f"stored as {sheet.stored[name]}"
         if reason:
             found[name] = reason
     return found
@@ -280,8 +297,11 @@ class _Judge:
 
 
 def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
-    """Tensors that layers read as their weights."""
+    """Tensors that layers read as their weights, as they are or turned round."""
     places = _places([n for n in sheet.nodes if n.kind in _LAYERS], every=False)
+    for node in reversed(sheet.nodes):
+        if node.kind in _MOVERS and places.intersection(node.outputs):
+            places.add(node.inputs[0])
     return frozenset(places & {*sheet.tensors})
 
 
@@ -291,7 +311,7 @@ def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]
     shown = [
         f"{name} ({why})"
         for name, why in reasons.items()
-        if why not in certain
+        if (why not in certain and name not in sheet.stored)
         or (name in sheet.written and not constant_tensors.alike(sheet.tensors[name]))
     ]
     if not shown:
@@ -301,12 +321,14 @@ def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]
     )
 
 
-def _out_of_place(reasons: Mapping[str, str]) -> tuple[str, ...]:
+def _out_of_place(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:
     """A line for tensors with names of the model that no rule could train."""
     names = [
         name
         for name, why in reasons.items()
-        if why == _ELSEWHERE and not constant_tensors.generated(name)
+        if why == _ELSEWHERE
+        and not constant_tensors.generated(name)
+        and (sheet.named or sheet.tensors[name].size > 1)
     ]
     if not names:
         return ()

@@ -29,6 +29,8 @@ _CARRYING = frozenset(
         "Unsqueeze",
     }
 )
+_TRUTH = "bool"
+"""Of masks, which no one means to train."""
 _SCALING = frozenset({"Add", "Div", "Mul", "Sub"})
 _WAVES = frozenset({"Cos", "Sin"})
 
@@ -122,6 +124,21 @@ def numbers(names: Sequence[str]) -> tuple[str, ...]:
     return (
         f"single numbers are no weights unless --train names them: "
         f"{', '.join(names)[:300]}",
+    )
+
+
+def kept_whole(kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """A line for tensors that a file keeps as whole numbers and casts to real ones.
+
+    Args:
+      kinds: Name to element type in the file.
+    """
+    shown = ", ".join([f"{k} ({kind})" for k, kind in kinds.items() if kind != _TRUTH])
+    if not shown:
+        return ()
+    return (
+        f"kept as whole numbers and not trained: {shown[:300]}; --train trains what it "
+        "names, as real numbers",
     )
 
 

@@ -41,6 +41,8 @@ from starling.protocol.errors import ConfigError
 _ALL = WeightOptions()
 _KNOWN = RULES.keys() | REWRITTEN
 """Operators with a rule, or that others take the place of."""
+_COMPUTED = frozenset({"bool", "float32", "int32", "int64"})
+"""Types of values on boards."""
 _PLAIN = FOLDABLE | {"CastLike", "Constant"}
 """Operators beside those that are understood as they are."""
 
@@ -135,8 +137,10 @@ def _network(
             NetworkNode("Cast", entry.name, (name,), (entry.name,), {"to": kind}),
             *nodes,
         ]
+    _check_types(nodes, rewriter.constants)
     parameters = {n: choice.tensors[n].astype(np.float32) for n in choice.chosen}
-    constants = _used(nodes, rewriter.constants, choice.weights)
+    fixed = {k: why for k, why in choice.fixed.items() if k in choice.tensors}
+    constants = _used(nodes, rewriter.constants, [*choice.weights, *fixed])
     return Network(
         name=choice.proto.graph.name or "model",
         nodes=tuple(nodes),
@@ -147,11 +151,28 @@ def _network(
         input=name,
         output=output,
         tables=tables(choice.proto, sizes),
-        fixed={k: why for k, why in choice.fixed.items() if k in constants},
+        fixed=fixed,
         aliases=choice.aliases,
         notes=choice.notes,
         batch=choice.batch,
     )
+
+
+def _check_types(nodes: Sequence[NetworkNode], constants: Mapping[str, Array]) -> None:
+    """Refuses constants that boards could not hold.
+
+    Raises:
+      CompileError: Naming the node that reads one.
+    """
+    for node in nodes:
+        for name in node.inputs:
+            kind = constants[name].dtype if name in constants else np.dtype(np.float32)
+            if kind.name not in _COMPUTED:
+                raise CompileError(
+                    f"{node.label}: reads {name!r} in {kind.name}; boards compute in "
+                    "float32, int32, int64 and bool: cast it to one of them first",
+                    (node.name,),
+                )
 
 
 def _used(

@@ -1,8 +1,9 @@
 """Turns models of other precisions into float32, which boards compute in.
 
-float64 comes from NumPy and scikit-learn, float16 and bfloat16 from exporters that save
-room. Weights, constants, casts and the types of inputs and outputs are converted;
-numbers beyond float32, such as a mask of -1.8e308, become its largest.
+float64 comes from NumPy and scikit-learn, float16, bfloat16 and floats of 8 and 4 bits
+from exporters that save room. Weights, constants, casts and the types of inputs and
+outputs are converted; numbers beyond float32, such as a mask of -1.8e308, become its
+largest.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,15 @@ from onnx import TensorProto, numpy_helper
 
 from starling.compiler.ir.network import Array
 
-_OTHERS = frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT16})
+_OTHER_NAMES = (
+    "BFLOAT16 DOUBLE FLOAT16 FLOAT4E2M1 FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 "
+    "FLOAT8E5M2FNUZ FLOAT8E8M0"
+)
+_OTHERS = frozenset([TensorProto.DataType.Value(name) for name in _OTHER_NAMES.split()])
+FLOATS = _OTHERS | {TensorProto.FLOAT}
+"""Element types of real numbers."""
+_ROUNDING = frozenset({"round_mode", "saturate"})
+"""Attributes of a cast to few bits, which mean nothing for float32."""
 _SMALL = frozenset(
     {TensorProto.INT8, TensorProto.INT16, TensorProto.UINT8, TensorProto.UINT16}
 )
@@ -57,6 +66,10 @@ def single(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         for attribute in node.attribute:
             if attribute.name in _TYPED and attribute.i in _OTHERS:
                 attribute.i = TensorProto.FLOAT
+        if node.op_type == "Cast":
+            kept = [a for a in node.attribute if a.name not in _ROUNDING]
+            del node.attribute[:]
+            node.attribute.extend(kept)
     return found, tuple([TensorProto.DataType.Name(kind).lower() for kind in others])
 
 

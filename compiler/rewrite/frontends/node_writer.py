@@ -3,7 +3,7 @@
 Numbers that no one trains become constants, others initialisers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.checker import ValidationError
+from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from starling.compiler.errors import CompileError
@@ -117,6 +118,25 @@ def contents(tensor: onnx.TensorProto) -> NDArray[np.generic]:
         return np.asarray(numpy_helper.to_array(tensor))
     except (KeyError, TypeError, ValueError) as error:
         raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
+
+
+def evaluated(
+    node: onnx.NodeProto,
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    known: Mapping[str, NDArray[np.generic]],
+) -> NDArray[np.generic]:
+    """Result of a node whose inputs are constants; raises as NumPy does."""
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [],
+        [helper.make_empty_tensor_value_info(node.output[0])],
+        [numpy_helper.from_array(value, name) for name, value in known.items()],
+    )
+    model = helper.make_model(graph, opset_imports=opsets)
+    results = ReferenceEvaluator(model).run(None, {})
+    assert isinstance(results, list)
+    return np.asarray(results[0])
 
 
 @contextmanager

@@ -24,12 +24,14 @@ from starling.compiler.rewrite.frontends.node_writer import (
     called,
     contents,
     default_opset,
+    evaluated,
     refused,
     typed,
     well_formed,
 )
 from starling.compiler.rewrite.frontends.quantised_scale import (
     SMALL,
+    Array,
     QuantisedModel,
     QuantisedScale,
     beside,
@@ -39,6 +41,9 @@ from starling.compiler.rewrite.frontends.quantised_scale import (
 
 _SUFFIX = "_quantized"
 """How ONNX Runtime's quantiser calls a weight that it rounded."""
+_MOVERS = frozenset(
+    {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
 _FOREIGN = frozenset({"channels_last", "opset"})
 """Attributes that the operators of ONNX do not have."""
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -65,6 +70,7 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             arrays[node.output[0]] = contents(node.attribute[0].t)
+    arrays |= _moved(proto, arrays)
     model = QuantisedModel(
         Writer(found.graph, kinds, default_opset(proto)), arrays, kinds, ranks
     )
@@ -82,6 +88,19 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     del found.graph.node[:], found.graph.value_info[:]
     found.graph.node.extend(model.writer.nodes)
     _make_real(found.graph)
+    return found
+
+
+def _moved(proto: onnx.ModelProto, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Constants that are cast, turned round or reshaped before anything reads them."""
+    found: dict[str, Array] = {}
+    known = dict(arrays)
+    for node in proto.graph.node:
+        if node.op_type in _MOVERS and known.keys() >= {*node.input}:
+            with well_formed(node):
+                operands = {name: known[name] for name in node.input}
+                value = evaluated(node, proto.opset_import, operands)
+            found[node.output[0]] = known[node.output[0]] = value
     return found
 
 
@@ -219,7 +238,7 @@ def _dequantize(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -
         if model.arrays.get(zero, np.ones(1)).any():
             raise refused(node, "has a zero point of 32 bits")
         del node.input[2:]
-    scale = scale_at(model, node, 1, numbers, kind)
+    scale = scale_at(model, node, 1, numbers, kind, bounded=False)
     _real(model, node, node.input[0], node.output[0], scale)
 
 

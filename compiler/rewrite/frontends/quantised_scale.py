@@ -69,8 +69,12 @@ def scale_at(
     at: int,
     numbers: Numbers,
     kind: int = 0,
+    *,
+    bounded: bool = True,
 ) -> QuantisedScale:
     """The scale and zero point at two inputs of a node.
+
+    Nothing is rounded on the way back: then the type needs no bounds.
 
     Raises:
       CompileError: If they are computed, or in blocks.
@@ -89,7 +93,13 @@ def scale_at(
         raise refused(node, "has a scale that is not positive")
     limits = SMALL.get(kind or TensorProto.UINT8)
     if limits is None:
-        raise refused(node, f"quantises to {TensorProto.DataType.Name(kind)}")
+        if bounded:
+            raise refused(
+                node,
+                f"rounds values to {TensorProto.DataType.Name(kind)}, of which no "
+                "slope is known; quantise to INT8, or export the model before that",
+            )
+        limits = (0, 0)
     axis = int(numbers.get("axis", 1))
     if numbers.get("block_size", 0):
         sides = [_unblocked(model, node, part, numbers) for part in (factor, zero)]

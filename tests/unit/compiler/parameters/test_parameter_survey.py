@@ -137,6 +137,35 @@ def test_bias_of_one_channel_is_trained_under_the_name_of_a_number() -> None:
     assert names == ["conv/kernel:0", "const_fold_opt__7"]
 
 
+def test_weight_behind_a_step_is_told_by_whatever_exporter() -> None:
+    weights = {"w": weight(RNG, 4, 3), "b": weight(RNG, 3)}
+    nodes = [
+        node("Floor", ["w"], ["f"]),
+        node("MatMul", ["x", "f"], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+
+    network = read_network(load(build(nodes, weights, (4,), (3,))))
+
+    assert [*network.parameters] == ["b"]
+    assert [*network.fixed] == ["w"]
+    assert any("not trained" in line and ": w" in line for line in network.notes)
+
+
+def test_weight_in_a_constant_node_is_trained_behind_a_transpose() -> None:
+    held = numpy_helper.from_array(weight(RNG, 3, 4))
+    nodes = [
+        node("Constant", [], ["w"], value=held),
+        node("Transpose", ["w"], ["t"]),
+        node("MatMul", ["x", "t"], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, {"b": weight(RNG, 3)}, (4,), (3,)), loss="mse")
+
+    assert sorted(_trained(bundle)) == ["b", "w"]
+
+
 def test_parameter_that_no_rule_can_train_is_told() -> None:
     nodes = [node("Clip", ["h", "low", "act.alpha"], ["q"])]
     more: Tensors = {
@@ -474,6 +503,11 @@ _KINDS = {
     "float16": TensorProto.FLOAT16,
     "float64": TensorProto.DOUBLE,
     "bfloat16": TensorProto.BFLOAT16,
+    "float8e4m3fn": TensorProto.FLOAT8E4M3FN,
+    "float8e4m3fnuz": TensorProto.FLOAT8E4M3FNUZ,
+    "float8e5m2": TensorProto.FLOAT8E5M2,
+    "float8e5m2fnuz": TensorProto.FLOAT8E5M2FNUZ,
+    "float4e2m1": TensorProto.FLOAT4E2M1,
 }
 
 

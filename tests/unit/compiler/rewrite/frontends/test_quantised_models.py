@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -75,6 +76,19 @@ def _blocks() -> tuple[Nodes, Arrays]:
     return nodes, arrays
 
 
+def _eighth_floats() -> tuple[Nodes, Arrays]:
+    """Weights of eight-bit floats, stored the other way round, under a half scale."""
+    eighth = weight(RNG, 4, 4).astype(ml_dtypes.float8_e4m3fn)
+    arrays: Arrays = {"w": eighth, "hs": np.array(0.5, np.float16)}
+    nodes = [
+        _node("Transpose", ["w"], "turned"),
+        _node("Cast", ["hs"], "s", to=TensorProto.FLOAT),
+        _node("DequantizeLinear", ["turned", "s"], "real"),
+        _node("MatMul", ["x", "real"], "out"),
+    ]
+    return nodes, arrays
+
+
 def _fake_quantisation() -> tuple[Nodes, Arrays]:
     """Rounded activations and a rounded real weight, as in training for few bits."""
     arrays: Arrays = {"w": weight(RNG, 4, 4), "s": np.array(0.05, np.float32)}
@@ -137,6 +151,7 @@ def _whole_numbers() -> tuple[Nodes, Arrays]:
 MODELS: Mapping[str, tuple[Callable[[], tuple[Nodes, Arrays]], Sequence[str], int]] = {
     "weights alone": (_weights_alone, ["bias", "first"], 20),
     "scales of blocks": (_blocks, ["real"], 16),
+    "floats of eight bits": (_eighth_floats, ["real"], 16),
     "fake quantisation": (_fake_quantisation, ["w"], 16),
     "a convolution": (_convolution, ["c.bias", "c.weight"], 6),
     "products and sums": (_products, ["m.weight"], 16),
@@ -161,6 +176,7 @@ def _model(
         ],
     )
     blocks = any(a.name == "block_size" for node in nodes for a in node.attribute)
+    blocks |= any(value.dtype.itemsize == 1 for value in arrays.values())
     version = 21 if blocks else 18
     opsets = [helper.make_opsetid("", version), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -243,6 +259,14 @@ REFUSED: Mapping[str, tuple[Nodes, Arrays, str]] = {
         ],
         {},
         "computed scales",
+    ),
+    "floats of eight bits between layers": (
+        [
+            _node("QuantizeLinear", ["x", "s", "z"], "q"),
+            _node("DequantizeLinear", ["q", "s", "z"], "out"),
+        ],
+        {"s": np.array(1, np.float32), "z": np.zeros((), ml_dtypes.float8_e5m2)},
+        "rounds values to FLOAT8E5M2",
     ),
     "a scale of zero": (
         [
