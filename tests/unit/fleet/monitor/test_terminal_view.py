@@ -106,7 +106,8 @@ def test_render_narrow_terminal_cuts_no_word_of_the_boards(
 ) -> None:
     rows = shown(heading, snapshot, width=80).splitlines()
     head = next(place for place, row in enumerate(rows) if "board " in row)
-    assert "state" in rows[head] and "epsilon" in rows[head]
+    assert "state" in rows[head]
+    assert "epsilon" in rows[head]
     assert "training" in rows[head + 1]
     assert not any("…" in row.split("│")[1] for row in rows[head : head + 4])
 
