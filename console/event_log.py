@@ -43,7 +43,7 @@ class EventLog:
             kept.append((self._number, event))
 
     def listed(self) -> list[ConsoleEvent]:
-        """All that are kept, oldest first."""
+        """Events that are kept, oldest first."""
         known = [entry for kept in self._kept.values() for entry in kept]
         known.sort(key=lambda entry: entry[0])
         return [event for _, event in known]

@@ -189,7 +189,7 @@ def _board_row(
 def _epsilon(
     heading: RunHeading, device: DevicePoint, *, brief: bool
 ) -> RenderableType:
-    """What a board's data have paid; where there is room, beside the cap."""
+    """Epsilon that a board's data have paid; where there is room, beside the cap."""
     if not heading.privacy:
         return Text("-", style="dim")
     cap = heading.privacy.epsilon_cap
