@@ -102,6 +102,8 @@ SHAPES = {
     "ask": Shape("ask"),
     "asked": Shape("ask", FULL_RATE, count=2000),
     "forge": Shape("forge"),
+    "admit": Shape("admit"),
+    "admitted": Shape("admit", FULL_RATE, count=2000),
     "board": Shape("calm", 0.5),
     "big": Shape("calm"),
 }

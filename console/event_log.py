@@ -1,12 +1,13 @@
 """Events of a coordinator, told from one status to the next."""
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from starling.console.status_facts import StatusFacts
 
-EVENTS_MAX = 500
-"""Kept; older ones are forgotten."""
+EVENTS_MAX = 100
+"""Kept of each subject; older ones are forgotten."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,28 @@ class ConsoleEvent:
     subject: str
     text: str
     is_trouble: bool = False
+
+
+class EventLog:
+    """The last events of each subject: versions, which are many, push no fault out."""
+
+    def __init__(self) -> None:
+        """Nothing happened."""
+        self._kept: dict[str, deque[tuple[int, ConsoleEvent]]] = {}
+        self._number = 0
+
+    def add(self, happened: Iterable[ConsoleEvent]) -> None:
+        """Takes events up, oldest first."""
+        for event in happened:
+            self._number += 1
+            kept = self._kept.setdefault(event.subject, deque(maxlen=EVENTS_MAX))
+            kept.append((self._number, event))
+
+    def listed(self) -> list[ConsoleEvent]:
+        """Events that are kept, oldest first."""
+        known = [entry for kept in self._kept.values() for entry in kept]
+        known.sort(key=lambda entry: entry[0])
+        return [event for _, event in known]
 
 
 def differences(before: StatusFacts, after: StatusFacts) -> list[ConsoleEvent]:

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from starling.protocol.model.training_bundle import CLASSES_MAX
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, refuse_unprintable
-from starling.records.record_set import LABELS, Division, RecordSet, division
+from starling.records.record_set import (
+    LABELS,
+    NUMBERS,
+    SHARES,
+    Division,
+    RecordSet,
+    division,
+)
 
 _NUMBERS, _TEXTS = "fiub", "US"
 _WHOLE = 4.0
+_AS_NUMBERS = ("numbers", "shares")
 
 
 def array_records(
@@ -89,7 +97,7 @@ def _targets(
     """Loss, targets and label map."""
     if y.dtype.kind in _TEXTS:
         names, codes = np.unique(y, return_inverse=True)
-        if y.ndim > 1 or len(names) < 2 or asked.kind == "numbers":
+        if y.ndim > 1 or len(names) < 2 or asked.kind in _AS_NUMBERS:
             raise DataError("y holds texts that are no labels", file=file)
         classes = tuple([str(name) for name in names])
         refuse_unprintable(classes, file)
@@ -99,7 +107,7 @@ def _targets(
     if asked.kind == "classes" and not is_label:
         raise DataError("y must hold whole numbers from 0", file=file)
     # Arrays of whole kind are labels, as ever; of reals only few different ones are.
-    if is_label and asked.kind != "numbers":
+    if is_label and asked.kind not in _AS_NUMBERS:
         few = y.dtype.kind != "f" or len(np.unique(y)) <= 1 + len(y) / _WHOLE
         if few or asked.kind == "classes":
             if y.max() >= CLASSES_MAX:
@@ -112,7 +120,17 @@ def _targets(
                 detail = f"y holds {y[0]} alone: a label needs two"
                 raise DataError(detail, file=file)
             return LABELS, y.astype(np.int64), ()
-    return "mse", numbers.reshape(len(y), -1), ()
+    flat = numbers.reshape(len(y), -1)
+    if asked.kind != "shares":
+        return NUMBERS, flat, ()
+    beyond = np.flatnonzero(((flat < 0) | (flat > 1)).any(axis=1))
+    if len(beyond):
+        raise DataError(
+            f"y of record {beyond[0]} is not from 0 to 1, which --loss bce learns; "
+            "else --loss mse",
+            file=file,
+        )
+    return SHARES, flat, ()
 
 
 def _division(

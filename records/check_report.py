@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.records.errors import DataError, counted
-from starling.records.record_set import LABELS, RecordSet
+from starling.records.record_set import LABELS, SHARES, RecordSet
 
 FORMAT = 1
 _NAMES_SHOWN = 8
@@ -140,7 +140,8 @@ def _learned(found: dict[str, Any]) -> list[str]:
             labels += f": {_some(found['classes'])}"
         lines.append(f"target    {targets}, {labels}")
     else:
-        lines.append(f"target    {targets}, numbers (regression)")
+        kind = "from 0 to 1 (yes or no)" if found["loss"] == SHARES else "(regression)"
+        lines.append(f"target    {targets}, numbers {kind}")
     if found["groups"]:
         lines.append(f"groups    {found['groups']}, each either learned or tested")
     if found["reuse"] > 1:
@@ -160,7 +161,8 @@ def _some(names: list[str]) -> str:
 def _board_lines(found: dict[str, Any]) -> list[str]:
     boards = found["boards"]
     if boards[0]["name"] is None:
-        return [f"boards    none named: records are dealt out; {_held(boards[0])}"]
+        dealt = "groups" if found["groups"] else "records"
+        return [f"boards    none named: {dealt} are dealt out; {_held(boards[0])}"]
     lines = [f"boards    {len(boards)}"]
     lines += [
         f"  {board['name']:<16} {_held(board)}" for board in boards[:_BOARDS_SHOWN]

@@ -9,7 +9,7 @@ MISSING_POLICIES = ("refuse", "fill")
 CONSTANT_POLICIES = ("refuse", "drop")
 CATEGORY_POLICIES = ("refuse", "one-hot")
 SCALES = ("pooled", "declared")
-KINDS = ("auto", "classes", "numbers")
+KINDS = ("auto", "classes", "numbers", "shares")
 _COLUMN_KEYS = ("bounds", "fill", "categories", "ignore")
 
 
@@ -37,7 +37,8 @@ class DataOptions:
 
     Attributes:
       targets: Names of what is learned; empty for the last column that is not ignored.
-      kind: Whether targets are labels (`classes`) or `numbers`; `auto` looks at them.
+      kind: Whether targets are labels (`classes`), `numbers`, or `shares` from 0 to 1,
+        such as answers of yes or no; `auto` looks at them.
       board_column: Column that says whose record it is; empty without.
       group: Column of what must not be both learned and tested, such as a person.
       ignore: Columns that are left out.

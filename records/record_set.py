@@ -17,6 +17,9 @@ from starling.records.errors import DataError
 AS_IT_STANDS = Preprocessing()
 LABELS = "cross-entropy"
 """The loss of labels; every other one takes numbers."""
+NUMBERS = "mse"
+SHARES = "bce"
+"""The loss of numbers from 0 to 1, such as answers of yes or no."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class RecordSet:
       name: Of the source.
       x: (n, ...) float32 in the source's own units.
       y: (n,) int64 labels from 0, or (n, t) float32 numbers in the source's own units.
-      loss: What fits the targets: "cross-entropy" for labels.
+      loss: What fits the targets: "cross-entropy" for labels, "bce" for shares.
       classes: The label map: label i is called `classes[i]`; empty for numbers, and
         for labels that were whole numbers without names.
       preprocessing: How x is scaled, as the bundle will say it.

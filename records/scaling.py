@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from starling.protocol.model.table_schema import TableSchema, TargetColumn
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records.data_options import ColumnRule, DataOptions
-from starling.records.record_set import LABELS, RecordSet
+from starling.records.record_set import LABELS, SHARES, RecordSet
 
 POOLED_NOTE = (
     "scales of {columns} were measured over all boards together: simulation only, no "
@@ -61,10 +61,14 @@ def with_scales(
         preprocessing = Preprocessing(
             tuple([scale for scale, _ in scales]), tuple([shift for _, shift in scales])
         )
-    if records.loss != LABELS:
+    if records.loss not in (LABELS, SHARES):
         table = _scaled_targets(records, rules, training if pooled else None, measured)
-    elif not pooled:
-        measured.clear()
+    else:
+        # Shares are shares: nothing to scale.
+        if records.loss == SHARES and table is None:
+            table = TableSchema((), target_names(records.y.shape[1]))
+        if not pooled:
+            measured.clear()
     notes = records.notes
     if pooled and measured:
         shown = ", ".join(dict.fromkeys(measured))

@@ -22,9 +22,10 @@ from starling.protocol.chain.blocks import (
     VoteType,
     vote_bytes,
 )
-from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, Digest, H
+from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, Digest, H, PublicKey
 from starling.protocol.schema.msgpack_codec import encode
-from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.envelope import MessageKind, sign
+from starling.protocol.wire.message_bodies import REGISTER, Register
 
 KEPT_MAX = 200
 KNOWN_MAX = 256
@@ -204,10 +205,33 @@ class Forge(Attack):
         )
 
 
+class Admit(Attack):
+    """Admits boards that nobody has, by its own operator's key, as fast as may be."""
+
+    def begin(self) -> None:
+        """Prepares what it remembers."""
+        self.counter, self.from_s, self.said_bytes = 1 << 20, 0.0, 0
+
+    def act(self, now_s: float) -> None:
+        """Called many times a second while it is active."""
+        if now_s - self.from_s > 1.0:
+            self.from_s, self.said_bytes = now_s, 0
+        while self.said_bytes < (now_s - self.from_s) * REQUEST_BYTES_PER_S:
+            self.counter += 1
+            body = REGISTER.pack(Register(PublicKey(self.draw.randbytes(32))))
+            kind = MessageKind.REGISTER
+            signed = sign(self.operator, self.chain_id, kind, self.counter, body)
+            packed = transaction_codec.pack(signed)
+            payload = frame(FrameSubject.TRANSACTION, packed)
+            self.said_bytes += len(payload)
+            self.everybody(payload)
+
+
 VARIANTS: dict[str, type[Attack]] = {
     "empty": Attack,
     "fickle": Fickle,
     "root": WrongRoot,
     "ask": Ask,
     "forge": Forge,
+    "admit": Admit,
 }

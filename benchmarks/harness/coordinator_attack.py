@@ -45,6 +45,7 @@ class Attack:
       genesis: Of the chain.
       digest: Of the task's bundle.
       draw: Its chance.
+      operator: The key of whoever runs it.
       send: Hands a message to the broker.
     """
 
@@ -52,6 +53,7 @@ class Attack:
     genesis: Genesis
     digest: bytes
     draw: random.Random
+    operator: SigningKey
     send: Callable[[MqttMessage], int] = field(init=False)
 
     def __post_init__(self) -> None:

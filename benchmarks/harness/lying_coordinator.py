@@ -142,7 +142,7 @@ def main() -> int:
     digest = bytes.fromhex(sys.argv[4]) if len(sys.argv) > 4 else b""
     draw = random.Random(1)  # noqa: S311 - what an attack chooses
     attack = {**ATTACKS, **VARIANTS}[name](
-        home.signing_key(), home.genesis(), digest, draw
+        home.signing_key(), home.genesis(), digest, draw, home.operator_key()
     )
     if name == "hurry":
         begin_every_height_at_once(Path(switch))

@@ -21,10 +21,18 @@ function editing() {
   return controls.some(altered) || (at !== null && at.closest("main form") !== null);
 }
 
-// Links are known again by where they lead, after what was around them is new.
+// Who moves by keyboard stays there after all around is new: at the same link, known by
+// where it leads, or if there is none any more, at the table that it was in.
 function focused() {
   const at = document.activeElement;
-  return at !== null && at.closest("main") !== null ? at.getAttribute("href") : null;
+  if (at === null || at.closest("main") === null) return null;
+  return [at.getAttribute("href"), at.closest(".scroll")?.getAttribute("aria-label")];
+}
+
+function focusAgain(main, [href, label]) {
+  const link = [...main.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === href);
+  const table = [...main.querySelectorAll(".scroll")].find((each) => each.getAttribute("aria-label") === label);
+  (link ?? table ?? main).focus({ preventScroll: true });
 }
 
 async function refresh() {
@@ -38,15 +46,13 @@ async function refresh() {
       const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
       const main = document.querySelector("main");
       if (fresh !== null && !editing()) {
-        const href = focused();
+        const kept = focused();
         const scrolled = [...main.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
         main.replaceChildren(...fresh.childNodes);
         main.querySelectorAll(".scroll").forEach((each, place) => {
           each.scrollLeft = scrolled[place] ?? 0;
         });
-        if (href !== null) {
-          [...main.querySelectorAll("a")].find((each) => each.getAttribute("href") === href)?.focus();
-        }
+        if (kept !== null) focusAgain(main, kept);
         label.textContent = "live";
       }
     }

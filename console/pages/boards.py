@@ -13,6 +13,7 @@ from starling.console.pages.layout import (
     figures,
     optional,
     page,
+    paid,
     size,
     trouble,
 )
@@ -145,7 +146,7 @@ def _cells(row: _BoardRow) -> tuple[str, ...]:
         row.state.lower(),
         f"{row.updates:,}",
         f"{row.refused:,}",
-        optional(row.epsilon, ".3g"),
+        paid(row.epsilon, row.updates, ".3g"),
         size(row.up),
         trouble(row.mark) if row.mark else "",
     )
@@ -224,7 +225,7 @@ def board(frame: PageFrame, chain: ChainFacts, board_id: str) -> Html | None:
     known: list[tuple[str, str | int]] = [
         ("state", row.state.lower()),
         ("updates on the chain", f"{row.updates:,}"),
-        ("epsilon paid", optional(row.epsilon, ".4g")),
+        ("epsilon paid", paid(row.epsilon, row.updates, ".4g")),
         ("epsilon cap of the tasks", optional(cap, ".4g")),
         ("sent", size(row.up)),
         ("received", size(met.bytes_down if met else 0)),

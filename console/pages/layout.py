@@ -227,6 +227,14 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def paid(epsilon: float | None, updates: int, form: str) -> str:
+    """An epsilon; a dash if updates were taken and none of them was charged.
+
+    Without privacy nothing is charged, and a 0 would promise the opposite.
+    """
+    return "-" if updates and not epsilon else optional(epsilon, form)
+
+
 def optional(value: float | None, form: str) -> str:
     """A number in a form of `format`; a dash if it is not known."""
     return "-" if value is None else format(value, form)

@@ -10,6 +10,7 @@ from starling.console.pages.layout import (
     figures,
     optional,
     page,
+    paid,
     size,
     trouble,
 )
@@ -53,6 +54,7 @@ def overview(frame: PageFrame, updates_a_minute: float | None) -> Html:
 
 def _now(facts: StatusFacts, task: TaskFacts | None, rate: float | None) -> Html:
     pairs: list[tuple[str, str | int]] = [("state", str(facts.document["state"]))]
+    epsilon: float = facts.document["privacy"]["epsilon_max"]
     if task is not None:
         right = [each.accuracy for each in task.versions if each.accuracy is not None]
         lost = [each.loss for each in task.versions if each.loss is not None]
@@ -66,7 +68,7 @@ def _now(facts: StatusFacts, task: TaskFacts | None, rate: float | None) -> Html
         ("boards", f"{facts.chain['boards']:,}"),
         ("updates accepted", f"{facts.accepted:,}"),
         ("updates a minute", optional(rate, ",.0f")),
-        ("epsilon paid at most", f"{facts.document['privacy']['epsilon_max']:.3g}"),
+        ("epsilon paid at most", paid(epsilon, facts.accepted, ".3g")),
     ]
     return element("section", figures(pairs), class_="figures", aria_label="Now")
 
@@ -126,7 +128,7 @@ def _finality(facts: StatusFacts) -> Html:
     signed = ", ".join(consensus["signed_by"]) or "nobody yet"
     pairs: list[tuple[str, str | int]] = [
         ("median", "-" if seconds is None else duration(seconds)),
-        ("last block", f"{duration(facts.document['stall']['block_age_s'])} before"),
+        ("last block", f"{duration(facts.document['stall']['block_age_s'])} ago"),
         ("decide", f"{consensus['quorum']} of {consensus['validators']}"),
         ("signed the last block", signed),
     ]

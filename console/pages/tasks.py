@@ -11,6 +11,7 @@ from starling.console.pages.layout import (
     moment,
     optional,
     page,
+    paid,
     trouble,
 )
 from starling.console.pages.overview import learning_charts
@@ -141,7 +142,7 @@ def _cells(each: VersionFacts, *, is_best: bool) -> tuple[str | int | None, ...]
         optional(each.accuracy, ".2%"),
         optional(each.loss, ".4g"),
         f"{each.staleness:.2f}",
-        f"{each.epsilon:.3g}",
+        paid(each.epsilon, each.version, ".3g"),
     )
 
 

@@ -3,7 +3,7 @@
 GET and HEAD change nothing. What is posted below `/act/` is let through only with an
 operator's session and the secret that its own pages carry.
 
-Source: RFC 9110, sections 9 and 15; RFC 6265bis on SameSite.
+Source: RFC 9110, sections 9 and 15; RFC 6585, section 5; RFC 6265bis on SameSite.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from starling.console.runtime.sessions import OperatorSession
 from starling.console.runtime.sign_in import SIGN_IN, SignIn
 
 TARGET_BYTES_MAX = 2048
+HEAD_BYTES_MAX = 16 * 1024
 ACTION_BYTES_MAX = 400 * 1024
 """A document of 128 KiB in a form takes up to three times as much."""
 ACTIONS = "/act/"
@@ -63,7 +64,20 @@ class Gate:
         """Answers a request."""
         if scope["type"] != "http":
             return
+        request = Request(scope, receive)
+        try:
+            self._check(request)
+            answer = await self._let_in(request)
+        except RefusedRequest as refused:
+            answer = refused.answer
+        await answer(scope, receive, self._counted(send))
 
+    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request for which there is no room."""
+        refused = RefusedRequest(503, "Too many connections are open; try again later.")
+        await refused.answer(scope, receive, self._counted(send))
+
+    def _counted(self, send: Send) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.responses[message["status"]] += 1
@@ -72,13 +86,7 @@ class Gate:
                     headers[name] = value
             await send(message)
 
-        request = Request(scope, receive)
-        try:
-            self._check(request)
-            answer = await self._let_in(request)
-        except RefusedRequest as refused:
-            answer = refused.answer
-        await answer(scope, receive, counted)
+        return counted
 
     def _check(self, request: Request) -> None:
         headers, scope = request.headers, request.scope
@@ -90,6 +98,11 @@ class Gate:
         if target > TARGET_BYTES_MAX:
             text = f"The address has more than {TARGET_BYTES_MAX} bytes."
             raise RefusedRequest(414, text)
+        # What comes in one piece is no incomplete head, which uvicorn bounds.
+        head = sum(len(name) + len(value) + 4 for name, value in headers.raw)
+        if target + head > HEAD_BYTES_MAX:
+            text = f"The request's head has more than {HEAD_BYTES_MAX} bytes."
+            raise RefusedRequest(431, text)
         path: str = scope["path"]
         if request.method == "POST" and (path == SIGN_IN or path.startswith(ACTIONS)):
             return

@@ -4,7 +4,8 @@ Source: html.spec.whatwg.org, section 9.2.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 STREAMS_MAX = 64
 """Open pages that are told; others show what was when they were asked for."""
@@ -34,22 +35,27 @@ class LiveStreams:
         self._ended = True
         self.tell()
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Takes a place, of `STREAMS_MAX`, until the context ends."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
     async def events(self) -> AsyncIterator[bytes]:
         """Bytes of one stream, until it is ended.
 
         A reader who is slow misses numbers in between, and nothing is kept for it.
         """
-        self.count += 1
-        try:
-            yield f"retry: {RETRY_MS}\n\n".encode()
-            while not self._ended:
-                waited_for, seen = self._changed, self._number
-                try:
-                    await asyncio.wait_for(waited_for.wait(), QUIET_S)
-                except TimeoutError:
-                    yield b": quiet\n\n"
-                    continue
-                if not self._ended:
-                    yield f"event: changed\ndata: {seen + 1}\n\n".encode()
-        finally:
-            self.count -= 1
+        yield f"retry: {RETRY_MS}\n\n".encode()
+        while not self._ended:
+            waited_for, seen = self._changed, self._number
+            try:
+                await asyncio.wait_for(waited_for.wait(), QUIET_S)
+            except TimeoutError:
+                yield b": quiet\n\n"
+                continue
+            if not self._ended:
+                yield f"event: changed\ndata: {seen + 1}\n\n".encode()

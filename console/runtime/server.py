@@ -19,6 +19,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from starling.console.runtime.access import HEAD_BYTES_MAX, Gate
 from starling.console.runtime.access_rules import AccessRules
 from starling.console.runtime.chain_reader import ChainReader
 from starling.console.runtime.status_reader import StatusReader
@@ -34,16 +35,18 @@ log = logging.getLogger("starling.console")
 
 CLIENTS_MAX = 256
 HEAD_S = 10.0
-HEAD_BYTES_MAX = 16 * 1024
 KEEP_ALIVE_S = 5
 STOP_S = 3
 TOKEN_BYTES_MAX = 4096
 TOKEN_CHARS_MIN = 16
 _STDIN = 0
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit on a request's head."""
+    """HTTP/1.1 with a time limit on a request's head; its refusals are counted."""
 
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -68,8 +71,28 @@ class BoundedProtocol(H11Protocol):
         elif idle and not waits:
             self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
 
+    def handle_events(self) -> None:
+        """Reads requests; beyond the bound of connections they are turned away."""
+        is_full = len(self.connections) >= CLIENTS_MAX
+        self.app = self._gate().turn_away if is_full else self._gate()
+        super().handle_events()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request."""
+        self._gate().responses[400] += 1
+        super().send_400_response(msg)
+
+    def _gate(self) -> Gate:
+        gate = self.config.app
+        assert isinstance(gate, Gate)
+        return gate
+
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
+            if self.conn.trailing_data[0]:
+                # A part of a head; who says nothing at all asks for no answer.
+                self._gate().responses[408] += 1
+                self.transport.write(_TOO_SLOW)
             self.transport.close()
 
 
@@ -191,7 +214,6 @@ async def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CLIENTS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from starling.console import status_facts
-from starling.console.event_log import EVENTS_MAX, ConsoleEvent, differences
+from starling.console.event_log import EventLog, differences
 from starling.console.status_facts import StatusFacts
 from starling.coordinator.runtime.status.status_reader import STATUS_BYTES_MAX
 from starling.durable.files import read_if_present
@@ -22,7 +22,7 @@ class StatusReader:
 
     Attributes:
       trouble: Why there is no status; empty if there is one.
-      events: What changed, oldest first.
+      events: What changed.
       changes: Number of statuses that were read.
     """
 
@@ -34,7 +34,7 @@ class StatusReader:
           clock: Unix time, in seconds.
         """
         self.trouble = f"{path} is not there yet: has the coordinator run?"
-        self.events: deque[ConsoleEvent] = deque(maxlen=EVENTS_MAX)
+        self.events = EventLog()
         self.changes = 0
         self._path = path
         self._clock = clock
@@ -61,7 +61,7 @@ class StatusReader:
             # In the middle of being written; the next look sees it whole.
             return False
         if self._facts is not None:
-            self.events += differences(self._facts, facts)
+            self.events.add(differences(self._facts, facts))
         self._facts, self._stamp, self.trouble = facts, stamp, ""
         self._written_s = found.st_mtime
         self._samples.append((facts.document["now_ms"] / 1000, facts.accepted))

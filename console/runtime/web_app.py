@@ -16,6 +16,7 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from starling.console.chain_facts import ChainFacts
 from starling.console.markup import Html, element, link
@@ -171,7 +172,7 @@ class ConsoleApp:
         return _html(chain.block_page(self._frame(request), known, block))
 
     async def _events(self, request: Request) -> Response:
-        return _html(events.events(self._frame(request), list(self._status.events)))
+        return _html(events.events(self._frame(request), self._status.events.listed()))
 
     async def _metrics(self, _: Request) -> Response:
         counts = self.gate.responses
@@ -185,8 +186,7 @@ class ConsoleApp:
             return Response(headers={"content-type": "text/event-stream"})
         if self.streams.count >= STREAMS_MAX:
             raise HTTPException(503)
-        events_ = self.streams.events()
-        return StreamingResponse(events_, media_type="text/event-stream")
+        return _LiveResponse(self.streams)
 
     async def _asset(self, request: Request) -> Response:
         kind = _ASSETS.get(name := request.path_params["name"])
@@ -194,6 +194,18 @@ class ConsoleApp:
             raise HTTPException(404)
         content = resources.files("starling.console").joinpath("assets", name)
         return Response(content.read_bytes(), headers={"content-type": kind})
+
+
+class _LiveResponse(StreamingResponse):
+    """A stream that has its place before anything is awaited: no two share one."""
+
+    def __init__(self, streams: LiveStreams) -> None:
+        super().__init__(streams.events(), media_type="text/event-stream")
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.place():
+            await super().__call__(scope, receive, send)
 
 
 def _release() -> str:

@@ -3,7 +3,9 @@
 Pure: from a `RunSnapshot` to what `rich` prints.
 """
 
-from rich.console import Group, RenderableType
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -29,6 +31,9 @@ _SPARK_WIDTH = 40
 _BAR_WIDTH = 6
 _NEARLY_SPENT = 0.9
 _SIDE_WIDTH = 36
+_BOARDS_WIDTH = 56
+"""In which all that is known of a board stands in a row."""
+_BRIEF = ("board", "state", "updates", "refused", "epsilon")
 _BEHIND = 12
 """Blocks that fit between two looks at the status files."""
 _PHASE_STYLES = {
@@ -138,33 +143,63 @@ def _boards(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
     )
     if len(snapshot.devices) > DEVICE_ROWS_MAX:
         return Panel(counts, title="boards", title_align="left")
-    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("board", "state", "model", "updates", "refused", "epsilon", "up"):
-        right = name in {"model", "updates", "refused", "up"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for device in snapshot.devices:
-        table.add_row(*_board_row(heading, device))
-    return Panel(Group(table, counts), title="boards", title_align="left")
+    return Panel(
+        Group(_BoardTable(heading, snapshot.devices), counts),
+        title="boards",
+        title_align="left",
+    )
 
 
-def _board_row(heading: RunHeading, device: DevicePoint) -> list[RenderableType]:
+class _BoardTable:
+    """A row for each board; on a narrow terminal what matters most of it."""
+
+    def __init__(self, heading: RunHeading, devices: Sequence[DevicePoint]) -> None:
+        self._heading = heading
+        self._devices = devices
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        brief = options.max_width < _BOARDS_WIDTH
+        rows = [_board_row(self._heading, each, brief=brief) for each in self._devices]
+        table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
+        for name in rows[0] if rows else _BRIEF:
+            right = name in {"model", "updates", "refused", "up"}
+            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row.values())
+        yield table
+
+
+def _board_row(
+    heading: RunHeading, device: DevicePoint, *, brief: bool
+) -> dict[str, RenderableType]:
+    """Cells by column."""
     refused = sum(device.refused.values())
-    epsilon: RenderableType = Text("-", style="dim")
-    if heading.privacy:
-        epsilon = Table.grid(padding=(0, 1))
-        cap = heading.privacy.epsilon_cap
-        colour = "yellow" if device.epsilon > _NEARLY_SPENT * cap else "cyan"
-        bar = _bar(cap, device.epsilon, _BAR_WIDTH, colour)
-        epsilon.add_row(f"{device.epsilon:4.1f}", bar)
-    return [
-        Text(device.id[:8], style="cyan"),
-        Text(device.phase.name.lower(), style=_PHASE_STYLES[device.phase]),
-        "-" if device.version is None else str(device.version),
-        str(device.accepted),
-        Text(str(refused), style="bold red" if refused else "dim"),
-        epsilon,
-        bytes_text(device.bytes_up),
-    ]
+    row: dict[str, RenderableType] = {
+        "board": Text(device.id[: 6 if brief else 8], style="cyan"),
+        "state": Text(device.phase.name.lower(), style=_PHASE_STYLES[device.phase]),
+        "model": "-" if device.version is None else str(device.version),
+        "updates": str(device.accepted),
+        "refused": Text(str(refused), style="bold red" if refused else "dim"),
+        "epsilon": _epsilon(heading, device, brief=brief),
+        "up": bytes_text(device.bytes_up),
+    }
+    return {name: row[name] for name in _BRIEF} if brief else row
+
+
+def _epsilon(
+    heading: RunHeading, device: DevicePoint, *, brief: bool
+) -> RenderableType:
+    """Epsilon that a board's data have paid; where there is room, beside the cap."""
+    if not heading.privacy:
+        return Text("-", style="dim")
+    cap = heading.privacy.epsilon_cap
+    colour = "yellow" if device.epsilon > _NEARLY_SPENT * cap else "cyan"
+    if brief:
+        return Text(f"{device.epsilon:4.1f}", style=colour)
+    epsilon = Table.grid(padding=(0, 1))
+    bar = _bar(cap, device.epsilon, _BAR_WIDTH, colour)
+    epsilon.add_row(f"{device.epsilon:4.1f}", bar)
+    return epsilon
 
 
 def _chain(snapshot: RunSnapshot) -> Panel:

@@ -66,7 +66,8 @@ def material_of(
     Raises:
       ConfigError: If arrays do not fit the model, or a board has too few examples.
     """
-    if not data.pools:
+    # Somebody may have given an array, which has no truth of its own.
+    if len(data.pools) == 0:
         raise ConfigError("no board has any", key="data")
     for number, pool in enumerate(data.pools):
         _raw(pool, "data" if data.dealt else f"board {number}")
@@ -170,7 +171,10 @@ def _raw(pair: Arrays, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         x, y = [np.atleast_1d(np.asarray(each)) for each in pair]
     except (TypeError, ValueError) as error:
-        raise ConfigError("expected two arrays, x and y", key=place) from error
+        raise ConfigError(
+            "expected two arrays: a tuple (x, y), or a list with one for each board",
+            key=place,
+        ) from error
     for array in (x, y):
         if array.dtype.kind not in "biuf":
             raise ConfigError(f"holds {array.dtype}, not numbers", key=place)
@@ -179,6 +183,13 @@ def _raw(pair: Arrays, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
             f"x {x.shape} and y {y.shape} are not the same two or more examples",
             key=place,
         )
+    for name, array in (("x", x), ("y", y)):
+        odd = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+        if len(odd):
+            raise ConfigError(
+                f"{name} holds what is no finite number, first in example {odd[0]}",
+                key=place,
+            )
     return x, y
 
 

@@ -210,10 +210,11 @@ def simulate(
 
 
 def _plan(options: SimulationOptions, boards: int, model: str) -> FleetPlan:
+    buffer = options.get("buffer")
     chosen = {k: v for k, v in options.items() if k in PlanOptions.__annotations__}
     return FleetPlan(
         devices=boards,
-        buffer=options.get("buffer") or min(_BUFFER, boards),
+        buffer=min(_BUFFER, boards) if buffer is None else buffer,
         data="arrays",
         model=model,
         until_version=options.get("versions", _VERSIONS),

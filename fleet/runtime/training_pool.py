@@ -246,10 +246,17 @@ class TrainingPool:
             boards = over_boards(self._pool.map(work, self._boards))
             test = None if self._test is None else work(self._test)
             personal = self._personal_metrics(np.frombuffer(inference, "<f4"))
-            held_out, labels = work(self._held_out), tuple(self._manifest.classes)
-            return ModelMetrics(held_out, test, boards, personal, labels)
+            held_out = work(self._held_out)
+            return ModelMetrics(held_out, test, boards, personal, self._labels())
         except NonFinite:
             return None
+
+    def _labels(self) -> tuple[str, ...]:
+        """Names of the classes, or of what is answered by yes or no."""
+        classes, table = tuple(self._manifest.classes), self._manifest.table
+        if classes or table is None:
+            return classes
+        return tuple([target.name for target in table.targets])
 
     def _personal_metrics(self, theta: NDArray[np.float32]) -> PersonalMetrics | None:
         """Boards' own models against the fleet's, on what each board kept aside."""

@@ -36,7 +36,9 @@ def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
             detail = "samples that are no plain whole numbers: convert it, as sox -b "
             raise DataError(f"{detail}16 -e signed-integer does", file=file) from error
         raise DataError(
-            f"is no WAV file: {str(error) or 'it ends at once'}", file=file
+            f"is no WAV file: {str(error) or 'it ends at once'}; convert it, or take "
+            "it away",
+            file=file,
         ) from error
     if width not in (1, 2):
         raise DataError(

@@ -74,7 +74,7 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
         if pixels.shape != x.shape[1:]:
             raise DataError(
                 f"{_size(pixels)}, where {files[0].path.name} has {_size(x[0])}: bring "
-                "all to one size",
+                f"all to one {'size' if len(pixels) == len(x[0]) else 'kind'}",
                 file=str(file.path),
             )
         x[place] = pixels
@@ -105,7 +105,8 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
         rate = rate or found
         if found != rate:
             raise DataError(
-                f"{found} samples a second, where {files[0].path.name} has {rate}",
+                f"{found} samples a second, where {files[0].path.name} has {rate}: "
+                f"bring all to one rate, as sox -r {rate} does",
                 file=str(file.path),
             )
         cut = _windows(samples, asked, file.path)

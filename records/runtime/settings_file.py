@@ -122,7 +122,7 @@ def data_options_of(
         name, rule = _bounds(text)
         known = columns.get(name, ColumnRule())
         columns[name] = ColumnRule(rule, known.fill, known.categories, known.ignore)
-    kinds = {None: "auto", "cross-entropy": "classes"}
+    kinds = {None: "auto", "cross-entropy": "classes", "bce": "shares"}
     return DataOptions(
         targets=tuple(options.target),
         kind=kinds.get(loss, "numbers"),

@@ -317,6 +317,9 @@ def read_arrays(path: Path, named: tuple[str, ...] = ()) -> dict[str, NDArray[An
                 raise DataError(detail, file=file)
             with open_npz(content, ("x", "y", *named), file) as arrays:
                 return {key: array.whole() for key, array in arrays.items()}
+    except BadZipFile as odd:
+        detail = f"is no .npz file, or is damaged: copy it anew ({odd})"
+        raise DataError(detail, file=file) from odd
     except _UNREADABLE as odd:
         raise DataError(f"cannot be read: {odd}", file=file) from odd
     except MemoryError as error:

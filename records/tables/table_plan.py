@@ -19,13 +19,12 @@ from starling.protocol.model.table_schema import (
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, refuse_unprintable, shown
 from starling.records.formats.csv_cells import comma_in_number
-from starling.records.record_set import LABELS
+from starling.records.record_set import LABELS, NUMBERS, SHARES
 from starling.records.tables.table import RecordTable, missing_rows
 
 LABELS_MAX = 32
 """Different whole numbers that are still taken for labels, unless it is said."""
 RECORDS_A_LABEL = 5
-_NUMBERS_LOSS = "mse"
 _EXACT_MAX = 1 << 24
 
 
@@ -35,7 +34,7 @@ class TablePlan:
 
     Attributes:
       schema: Its columns; targets are not scaled yet.
-      loss: `cross-entropy` for a label, else `mse`.
+      loss: `cross-entropy` for a label, `bce` for shares, else `mse`.
       classes: The label map; empty for numbers.
       dropped: Columns of one value that were left out.
     """
@@ -239,7 +238,7 @@ def _target_kind(
                 "the target has no value (empty, NA, none, ? and the like stand for "
                 "none): leave the row out, or give it one",
             )
-    if len(targets) > 1 or asked.kind == "numbers":
+    if len(targets) > 1 or asked.kind in ("numbers", "shares"):
         if asked.kind == "classes":
             raise DataError(
                 "one label is learned at a time: name one --target, or say --loss",
@@ -250,11 +249,24 @@ def _target_kind(
                 raise table.fault(
                     0, name, "holds texts, where numbers are to be learned"
                 )
-        return _NUMBERS_LOSS, ()
+            if asked.kind == "shares":
+                _refuse_beyond(table, name)
+        return SHARES if asked.kind == "shares" else NUMBERS, ()
     name = targets[0]
     if name in table.texts:
         return LABELS, _text_labels(table, name, asked)
     return _number_labels(table, name, asked)
+
+
+def _refuse_beyond(table: RecordTable, name: str) -> None:
+    column = table.numbers[name]
+    beyond = np.flatnonzero((column < 0) | (column > 1))
+    if len(beyond):
+        raise table.fault(
+            int(beyond[0]),
+            name,
+            "is not from 0 to 1, which --loss bce learns; else --loss mse",
+        )
 
 
 def _text_labels(table: RecordTable, name: str, asked: DataOptions) -> tuple[str, ...]:
@@ -295,5 +307,5 @@ def _number_labels(
     elif len(column) < RECORDS_A_LABEL * len(values):
         few = False
     if not few:
-        return _NUMBERS_LOSS, ()
+        return NUMBERS, ()
     return LABELS, tuple([str(int(value)) for value in values])

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,35 @@ def test_parts_of_the_script_make_a_fleet_that_learns(fleet: ContainerFleet) -> 
     one, other = [(home / "data" / "shard.npz").read_bytes() for home in homes]
     assert one != other
     assert ended == [0] * 4
+
+
+def modules_run() -> list[str]:
+    """Modules of ours that the image's script has Python run."""
+    return re.findall(r"-m (starling\.[\w.]+)", (PACKAGING / "entry.sh").read_text())
+
+
+def pinned(name: str) -> set[str]:
+    text = (PACKAGING.parents[1] / "requirements" / f"{name}.txt").read_text()
+    return {found.lower() for found in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("module", modules_run())
+def test_module_that_the_image_runs_needs_what_a_coordinator_needs(module: str) -> None:
+    missing = pinned("fleet") - pinned("coordinator")
+    away = [
+        package
+        for package, names in metadata.packages_distributions().items()
+        if {name.lower() for name in names} <= missing
+    ]
+    code = (
+        "import importlib, sys; "
+        f"sys.modules.update(dict.fromkeys({away!r})); "
+        f"importlib.import_module({module!r})"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert "onnx" in away
+    assert done.returncode == 0, done.stderr

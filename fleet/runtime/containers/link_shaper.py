@@ -19,7 +19,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from starling.durable.files import read_if_present
-from starling.fleet.plan import DEVICES_MAX
 from starling.fleet.timeline.link_shape import (
     LOSSES_MAX,
     SEGMENT_BYTES,
@@ -39,6 +38,7 @@ ORDERS_BYTES_MAX = 256 * 1024
 LOOK_EVERY_S = 0.1
 WINDOW = 64
 """Segments on their way each way; then the sender waits, as at a full TCP window."""
+_DEVICES_MAX = 10_000
 _PAIR = 2
 _MOST = 1e10
 _UNSHAPED = LinkShape()
@@ -54,7 +54,7 @@ def read_orders(content: bytes) -> LinkOrders:
     """
     document = read_json(content, "orders")
     check_fields(document, "orders", ("shapes",))
-    rows = items(document["shapes"], "orders.shapes", DEVICES_MAX)
+    rows = items(document["shapes"], "orders.shapes", _DEVICES_MAX)
     return LinkOrders(tuple([_read_shape(row) for row in rows]))
 
 
@@ -62,7 +62,7 @@ def _read_shape(row: object) -> tuple[int, LinkShape]:
     place = "orders.shapes"
     if not isinstance(row, list) or len(row) != _PAIR:
         raise DecodeError(f"{place}: expected pairs of a device and a shape")
-    number = integer(row[0], place, 1, DEVICES_MAX)
+    number = integer(row[0], place, 1, _DEVICES_MAX)
     names = tuple(field.name for field in fields(LinkShape))
     check_fields(row[1], place, names)
     found = [row[1][name] for name in names]

@@ -1,4 +1,4 @@
-"""What a board costs as a service: memory at rest and in training, and disk at rest.
+"""What a board costs as a service: memory, disk, and the time until it is connected.
 
 `python -m tests.deploy.machines.measure_board [SECONDS]`, as root, boots a server and a
 board as the tests do, has the board train the CNN of 21,840 parameters on 64 pictures
@@ -7,6 +7,7 @@ processes that map it, and the machine's only Python is the agent's; what the ma
 below has mapped is another file.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from tests.deploy.machines.nspawn_machine import NspawnMachine
 
 SECONDS = 120.0
 RECORDS = 64
+STARTS = 5
 SHAPE, CLASSES = (1, 28, 28), 10
 _PROBE = """
 import pathlib, sys, time
@@ -89,6 +91,23 @@ def set_up(board: NspawnMachine, *changes: tuple[str, str]) -> None:
     board.run("systemctl", "restart", AGENT_UNIT)
 
 
+def start_s(board: NspawnMachine) -> float:
+    """Seconds from the start of the process until it is connected to its broker."""
+    board.run("systemctl", "restart", AGENT_UNIT)
+    begun_us = int(board.shown(AGENT_UNIT, "ExecMainStartTimestampMonotonic"))
+    pid = f"_PID={board.main_pid(AGENT_UNIT)}"
+    rows: list[dict[str, str]] = []
+
+    def connected() -> bool:
+        text = board.run("journalctl", "-o", "json", "--no-pager", pid)
+        found = [json.loads(line) for line in text.splitlines()]
+        rows[:] = [row for row in found if row["MESSAGE"].startswith("connected to")]
+        return bool(rows)
+
+    board.wait("connection", connected)
+    return (int(rows[0]["__MONOTONIC_TIMESTAMP"]) - begun_us) / 1e6
+
+
 def measure(fleet: DeployedFleet, seconds: float) -> list[str]:
     """The numbers as lines."""
     fleet.found()
@@ -97,14 +116,20 @@ def measure(fleet: DeployedFleet, seconds: float) -> list[str]:
     board.wait("first update", lambda: final(board) >= 1)
     set_up(board, ("micro_batch = 0", "micro_batch = 16"))
     board.wait("rest", lambda: agent_status(board)["condition"].startswith("rests"))
+    starts = sorted(start_s(board) for _ in range(STARTS))
     at_rest, _, written = probe(board, seconds, 1.0)
     set_up(board, ("period_days = 30.0", "period_days = 0.0"))
-    _, in_training, _ = probe(board, seconds / 2, 0.005)
+    before = final(board)
+    _, in_training, of_updates = probe(board, seconds / 2, 0.005)
+    updates = final(board) - before
     return [
+        f"start to connected: {starts[0]:.2f} to {starts[-1]:.2f} s, median "
+        f"{starts[STARTS // 2]:.2f} s of {STARTS}",
         f"agent at rest: {at_rest / 1024:.1f} MiB PSS",
         f"with its trainer, CNN, micro-batch 16: {in_training / 1024:.1f} MiB PSS",
         f"written to the disk in {seconds:.0f} s at rest: {written} B",
-        f"updates meanwhile: {final(board)}",
+        f"written by the agent in {seconds / 2:.0f} s of training: {of_updates} B, "
+        f"{of_updates / max(1, updates) / 1000:.0f} kB for each of {updates} updates",
     ]
 
 

@@ -4,7 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from starling.console.event_log import differences
+from starling.console.event_log import (
+    EVENTS_MAX,
+    ConsoleEvent,
+    EventLog,
+    differences,
+)
 from tests.unit.console.status_documents import Document, board, document, facts
 
 
@@ -92,3 +97,14 @@ def test_many_lost_boards_are_one_event() -> None:
     (event,) = differences(facts(before), facts(after))
 
     assert event.text == f"50 are lost, {0:026d} among them"
+
+
+def test_log_keeps_a_fault_however_many_versions_come_after() -> None:
+    fault = ConsoleEvent(0, "validators", "west is convicted", is_trouble=True)
+    versions = [ConsoleEvent(n, "versions", f"{n} is final") for n in range(1, 501)]
+    log = EventLog()
+
+    log.add([fault])
+    log.add(versions)
+
+    assert log.listed() == [fault, *versions[-EVENTS_MAX:]]

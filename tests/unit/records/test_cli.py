@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from starling import __main__ as starling
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
 
 BANK = "age,city,who,kind\n" + "".join(
     f"{20 + at},{'Bern' if at % 3 else 'Basel'},p{at % 4},{'yes' if at % 2 else 'no'}\n"
@@ -207,3 +209,43 @@ def test_names_of_boards_stay_on_their_line(
 def test_loss_that_there_is_not_is_refused(bank: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         starling.main(["data", "check", str(bank), "--loss", "hinge"])
+
+
+def test_targets_of_yes_and_no_are_scaled_by_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "days.csv"
+    rows = [f"{n}.5,{n % 2},{n % 3 % 2}" for n in range(30)]
+    file.write_text("\n".join(["a,wet,hot", *rows]))
+    flags = ["--target", "wet", "--target", "hot", "--loss", "bce"]
+
+    assert starling.main(["data", "check", str(file), *flags]) == EXIT_DONE
+
+    said = capsys.readouterr().out
+    assert "target    wet, hot, numbers from 0 to 1 (yes or no)" in said
+    assert "scales of a were measured" in said
+
+
+def test_target_beyond_yes_and_no_is_named_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, arrays = tmp_path / "days.csv", tmp_path / "days.npz"
+    table.write_text("a,hot\n1,0\n2,1\n3,2\n")
+    np.savez(arrays, x=np.ones((3, 2)), y=np.array([0.0, 1.0, 2.0]))
+
+    assert starling.main(["data", "check", str(table), "--loss", "bce"]) == EXIT_CONFIG
+    assert "row 4, column 'hot': is not from 0 to 1" in capsys.readouterr().out
+    assert starling.main(["data", "check", str(arrays), "--loss", "bce"]) == EXIT_CONFIG
+    assert "y of record 2 is not from 0 to 1" in capsys.readouterr().out
+
+
+def test_groups_are_what_is_dealt_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "people.csv"
+    rows = [f"{n}.5,p{n % 4},{n % 2}" for n in range(40)]
+    file.write_text("\n".join(["a,person,y", *rows]))
+
+    starling.main(["data", "check", str(file), "--group", "person"])
+
+    assert "none named: groups are dealt out" in capsys.readouterr().out

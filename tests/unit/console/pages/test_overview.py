@@ -77,3 +77,10 @@ def test_task_without_accuracy_shows_its_loss() -> None:
 
     assert "held-out accuracy" not in page
     assert "held-out loss" in page
+
+
+def test_updates_that_nobody_charged_for_are_not_called_free() -> None:
+    made = document()
+    made["privacy"]["epsilon_max"] = 0.0
+
+    assert "<dt>epsilon paid at most</dt><dd>-</dd>" in overview(frame(made), 1.0)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from starling.console.runtime.server import CLIENTS_MAX, HEAD_BYTES_MAX, read_token
+from starling.console.runtime.access import HEAD_BYTES_MAX
+from starling.console.runtime.live_stream import STREAMS_MAX
+from starling.console.runtime.server import CLIENTS_MAX, read_token
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from tests.unit.console.conftest import RunningConsole, Start, write_status
 from tests.unit.console.status_documents import document
@@ -151,6 +153,12 @@ def test_host_of_somebody_else_is_refused(
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * HEAD_BYTES_MAX, b"400"),
         (b"GET /" + b"x" * 2 * HEAD_BYTES_MAX, b"400"),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "
+            + b"x" * HEAD_BYTES_MAX
+            + b"\r\n\r\n",
+            b"431",
+        ),
         (b"GET /" + b"x" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"414"),
         (
             b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n123456789",
@@ -171,7 +179,7 @@ def test_host_of_somebody_else_is_refused(
             b"200",
         ),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_malformed_and_oversized_requests_are_refused(
     console: RunningConsole, content: bytes, status: bytes
@@ -221,11 +229,51 @@ def test_too_many_clients_are_refused_and_then_served_again(
         pass
 
 
+def _answers(console: RunningConsole, code: int) -> int:
+    """How often the console says that it answered so."""
+    head = f'starling_console_responses_total{{code="{code}"}} '
+    lines = ask(console, "/metrics")[1].splitlines()
+    return sum(int(row.removeprefix(head)) for row in lines if row.startswith(head))
+
+
+def test_refusals_before_any_page_are_counted(own_console: RunningConsole) -> None:
+    with ExitStack() as stack:
+        for _ in range(CLIENTS_MAX):
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", own_console.port), TIMEOUT_S)
+            )
+        assert ask(own_console, "/")[0] == 503
+    assert raw(own_console, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    with socket.create_connection(("127.0.0.1", own_console.port), TIMEOUT_S) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        assert link.makefile("rb").read()
+
+    assert [_answers(own_console, code) for code in (400, 408, 503)] == [1, 1, 1]
+
+
+def test_pages_that_ask_at_once_share_no_place_among_the_live_ones(
+    console: RunningConsole,
+) -> None:
+    asked = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        links = [
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S)
+            )
+            for _ in range(STREAMS_MAX + 5)
+        ]
+        for link in links:
+            link.sendall(asked)
+        statuses = [link.recv(12)[-3:] for link in links]
+
+    assert statuses.count(b"200") == STREAMS_MAX
+
+
 def test_slow_head_ends_the_connection(console: RunningConsole) -> None:
     with socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S) as link:
         link.sendall(b"GET / HTTP/1.1\r\nHost: local")
 
-        assert link.recv(1) == b""
+        assert link.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
 
 
 def test_open_page_is_told_of_a_change_and_events_show_it(

@@ -101,6 +101,17 @@ def test_render_narrow_terminal_stays_inside(
     assert max(len(row) for row in text.splitlines()) <= 80
 
 
+def test_render_narrow_terminal_cuts_no_word_of_the_boards(
+    heading: RunHeading, snapshot: RunSnapshot
+) -> None:
+    rows = shown(heading, snapshot, width=80).splitlines()
+    head = next(place for place, row in enumerate(rows) if "board " in row)
+    assert "state" in rows[head]
+    assert "epsilon" in rows[head]
+    assert "training" in rows[head + 1]
+    assert not any("…" in row.split("│")[1] for row in rows[head : head + 4])
+
+
 def test_line_half_way_is_one_tidy_line(
     heading: RunHeading, snapshot: RunSnapshot
 ) -> None:

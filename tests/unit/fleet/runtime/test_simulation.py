@@ -152,11 +152,13 @@ def test_regression_of_an_onnx_model_is_measured_in_errors() -> None:
         ((X, Y - 1), "whole numbers in"),
         ((X, Y + 0.5), "whole numbers in"),
         ((np.where(X > 2, np.nan, X), Y), "no finite number"),
+        ((X, np.where(X[:, 0] > 2, np.nan, Y)), "y holds what is no finite number"),
         ((X[:40], Y[:40]), "at least 16"),
         ([], "no board has any"),
         ([(X, Y), (X[:10], Y[:10])], "board 1 has 9 examples"),
         ([(X, Y), (X[:, :5], Y)], "board 1: x: is (400, 5); the model has (n, 6)"),
         ([X, Y], "expected two arrays"),
+        (X, "expected two arrays"),
     ],
     ids=[
         "lengths",
@@ -166,11 +168,13 @@ def test_regression_of_an_onnx_model_is_measured_in_errors() -> None:
         "negative",
         "halves",
         "nan",
+        "nan target",
         "few",
         "none",
         "small board",
         "other shape",
         "no pairs",
+        "one array",
     ],
 )
 def test_arrays_that_do_not_fit_are_named(data: Any, said: str) -> None:  # noqa: ANN401 - wrong on purpose
@@ -184,6 +188,7 @@ def test_arrays_that_do_not_fit_are_named(data: Any, said: str) -> None:  # noqa
     ("changes", "said"),
     [
         ({"buffer": 9}, "--buffer"),
+        ({"buffer": 0}, "--buffer"),
         ({"privacy": "some"}, "--privacy"),
         ({"versions": 0}, "--until-version"),
         ({"split": "odd"}, "odd"),

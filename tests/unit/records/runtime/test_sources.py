@@ -266,7 +266,7 @@ BAD = {
     cut_pgm: r"2\.pgm: is cut short",
     bad_wav: r"yes/1\.wav: is cut short: 5 of 8 samples",
     no_wav: r"yes/1\.wav: is no WAV file",
-    other_rate: r"yes/1\.wav: 16000 samples a second, where 1\.wav has 8000",
+    other_rate: r"yes/1\.wav: 16000 .* has 8000: bring all to one rate",
     other_length: r"yes/1\.wav: 9 samples on 1 channel, where 1\.wav has 8",
     empty_board: r"b\.csv: holds no record",
     empty_folder: r"/b: holds no table or \.npz file",
@@ -297,7 +297,7 @@ def test_source_at_fault_is_named_in_one_line(make, tmp_path: Path) -> None:  # 
         ("a.txt", b"1", "is none of .csv, .tsv, .parquet, .npz"),
         ("absent.csv", None, "No such file|cannot be read|no such file"),
         ("absent.npz", None, "no such file"),
-        ("broken.npz", b"no zip", "cannot be read"),
+        ("broken.npz", b"no zip", "is no .npz file, or is damaged: copy it anew"),
         ("sheet.csv", b"PK\x03\x04", "spreadsheet"),
     ],
 )
