@@ -136,7 +136,7 @@ class ConsoleApp:
         return _html(made)
 
     async def _newcomers(self, request: Request) -> int:
-        """How many wait for an operator; 0 for everybody else."""
+        """Number of those who wait for an operator; 0 for everybody else."""
         if request.scope[SESSION] is None:
             return 0
         return len(await asyncio.to_thread(self._actions.newcomers))
