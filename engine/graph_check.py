@@ -15,7 +15,7 @@ Time and working memory are not bounded here: the process that runs it has limit
 
 from starling.engine import taint_analysis
 from starling.engine.onnx_graph import Attribute, Graph, GraphNode
-from starling.engine.onnx_reader import RANK_MAX, read_graph
+from starling.engine.onnx_reader import RANK_MAX, KnownNodes, read_graph
 from starling.engine.operator_allowlist import INTEGER, INTEGERS, OPERATORS, REAL, TEXT
 from starling.protocol.errors import DecodeError, LimitError
 
@@ -56,18 +56,21 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def checked_graph(model: bytes, constants: bytes = b"") -> Graph:
+def checked_graph(
+    model: bytes, constants: bytes = b"", nodes: KnownNodes | None = None
+) -> Graph:
     """Reads a serialised model and checks it.
 
     Args:
       model: To read.
       constants: The file beside it in which some of its tensors stand.
+      nodes: See `onnx_reader.read_graph`.
 
     Raises:
       LimitError: If it is too long, or has or makes too much.
       DecodeError: If it is malformed or holds what is not run.
     """
-    graph = read_graph(model, constants)
+    graph = read_graph(model, constants, nodes)
     check_graph(graph)
     return graph
 

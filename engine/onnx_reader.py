@@ -114,14 +114,20 @@ _DIMENSION: Form = {
     2: ProtobufField("dim_param", FieldKind.TEXT),
 }
 _SIZE_MAX = (1 << 31) - 1
+KnownNodes = dict[bytes, tuple[GraphNode, int]]
+"""Bytes of a node to what they say and how many fields that takes."""
 
 
-def read_graph(model: bytes, constants: bytes = b"") -> Graph:
+def read_graph(
+    model: bytes, constants: bytes = b"", nodes: KnownNodes | None = None
+) -> Graph:
     """Reads a serialised `ModelProto`.
 
     Args:
       model: To read.
       constants: The file `CONSTANTS` beside it.
+      nodes: What was read of other graphs of the same bundle, which share most of
+        their nodes; takes those of this one, too.
 
     Raises:
       LimitError: If it is longer than `GRAPH_BYTES_MAX` or has too many parts.
@@ -137,6 +143,7 @@ def read_graph(model: bytes, constants: bytes = b"") -> Graph:
     opset = _opset(reader, found)
     graph = reader.message(found.one("graph", memoryview), _GRAPH, "graph")
     beside = memoryview(constants)
+    nodes = {} if nodes is None else nodes
     tensors = tuple(
         [
             _tensor(reader, each, beside)
@@ -155,7 +162,9 @@ def read_graph(model: bytes, constants: bytes = b"") -> Graph:
         graph.one("name", str) if graph.has("name") else "",
         version,
         opset,
-        tuple([_node(reader, each) for each in _parts(graph, "node", NODES_MAX)]),
+        tuple(
+            [_known(reader, each, nodes) for each in _parts(graph, "node", NODES_MAX)]
+        ),
         tensors,
         tuple([_port(reader, each) for each in _parts(graph, "input", PORTS_MAX)]),
         tuple([_port(reader, each) for each in _parts(graph, "output", PORTS_MAX)]),
@@ -185,6 +194,21 @@ def _check_domain(found: ProtobufMessage) -> None:
     domain = found.one("domain", str) if found.has("domain") else ""
     if domain:
         raise DecodeError(f"graph: domain {domain[:80]!r} is refused")
+
+
+def _known(
+    reader: ProtobufReader, content: memoryview, nodes: KnownNodes
+) -> GraphNode:
+    """A node that may have been read before, with the same bytes."""
+    key = bytes(content)
+    found = nodes.get(key)
+    if found is None:
+        before = reader.fields
+        node = _node(reader, content)
+        nodes[key] = node, reader.fields - before
+        return node
+    reader.count(found[1])
+    return found[0]
 
 
 def _node(reader: ProtobufReader, content: memoryview) -> GraphNode:

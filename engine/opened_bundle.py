@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from starling.engine.graph_check import checked_graph
 from starling.engine.npy_vector import read_vector
 from starling.engine.onnx_graph import ElementType, Graph, GraphPort
+from starling.engine.onnx_reader import KnownNodes
 from starling.protocol.errors import DecodeError, ProtocolError
 from starling.protocol.model.training_bundle import (
     CONSTANTS,
@@ -79,13 +80,16 @@ def open_files(files: Mapping[str, bytes]) -> OpenedBundle:
     theta = read_vector(files[THETA], THETA)
     if len(theta) != manifest.dimension:
         raise DecodeError(f"{THETA}: expected {manifest.dimension} values")
-    graphs = {name: _graph(name, files, manifest) for name in GRAPHS}
+    nodes: KnownNodes = {}
+    graphs = {name: _graph(name, files, manifest, nodes) for name in GRAPHS}
     return OpenedBundle(manifest, graphs, theta)
 
 
-def _graph(name: str, files: Mapping[str, bytes], manifest: BundleManifest) -> Graph:
+def _graph(
+    name: str, files: Mapping[str, bytes], manifest: BundleManifest, nodes: KnownNodes
+) -> Graph:
     try:
-        graph = checked_graph(files[name], files[CONSTANTS])
+        graph = checked_graph(files[name], files[CONSTANTS], nodes)
     except ProtocolError as error:
         raise type(error)(f"{name}: {error}") from error
     inputs = {port.name: port for port in graph.inputs}

@@ -94,10 +94,12 @@ class ProtobufMessage:
         Raises:
           DecodeError: If it is not.
         """
-        found = self.all(name, kind)
+        found = self.values.get(name)
         if not found:
             raise DecodeError(f"graph: a {self.place} without {name}")
-        return found[0]
+        value = found[0]
+        assert isinstance(value, kind)
+        return value
 
     def has(self, name: str) -> bool:
         """True if the field is present."""
@@ -105,11 +107,25 @@ class ProtobufMessage:
 
 
 class ProtobufReader:
-    """Reads the messages of one model, and counts their fields."""
+    """Reads the messages of one model, and counts their fields.
+
+    Attributes:
+      fields: How many were read so far.
+    """
 
     def __init__(self) -> None:
         """Has read nothing."""
-        self._count = 0
+        self.fields = 0
+
+    def count(self, fields: int) -> None:
+        """Counts fields of a message that need not be read again.
+
+        Raises:
+          LimitError: If the model has more than `FIELDS_MAX` fields.
+        """
+        self.fields += fields
+        if self.fields > FIELDS_MAX:
+            raise LimitError(f"graph: more than {FIELDS_MAX} fields")
 
     def message(self, data: memoryview, form: Form, place: str) -> ProtobufMessage:
         """One message; nested ones stay bytes.
@@ -126,8 +142,8 @@ class ProtobufReader:
         found = ProtobufMessage(place)
         position = 0
         while position < len(data):
-            self._count += 1
-            if self._count > FIELDS_MAX:
+            self.fields += 1
+            if self.fields > FIELDS_MAX:
                 raise LimitError(f"graph: more than {FIELDS_MAX} fields")
             key, position = _varint(data, position)
             number, wire = key >> 3, key & 7

@@ -115,11 +115,8 @@ def _held(graph: bytes) -> _Held:
         sum(constants.values()),
         sizes[0].get(_THETA, 0) + 2 * sizes[0].get(_GRADIENT, 0),
         len(model.graph.node),
-        np.array(
-            [
-                _levels(model.graph, {**each, **elsewhere}, constants.keys())
-                for each in sizes
-            ]
+        _levels(
+            model.graph, [{**each, **elsewhere} for each in sizes], constants.keys()
         ),
     )
 
@@ -141,35 +138,39 @@ def _elsewhere(graph: onnx.GraphProto) -> set[str]:
 
 
 def _levels(
-    graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]
-) -> list[float]:
-    """Bytes that values hold before the first node, and at each."""
+    graph: onnx.GraphProto, sizes: Sequence[Mapping[str, int]], held: Set[str]
+) -> NDArray[np.float64]:
+    """Bytes that values hold before the first node, and at each.
+
+    Returns:
+      A row for each of the sizes.
+    """
+    calls = [(n.op_type, [*n.input], [*n.output]) for n in graph.node]
     owner = _owners(graph)
     last = {
         owner.get(name, name): index
-        for index, node in enumerate(graph.node)
-        for name in node.input
+        for index, (_, inputs, _) in enumerate(calls)
+        for name in inputs
     }
     # Inputs and outputs are the caller's: never let go of, nor written over.
     kept = {owner.get(item.name, item.name) for item in (*graph.input, *graph.output)}
-    now = sum([sizes.get(item.name, 0) for item in graph.input])
-    levels = [float(now)]
-    for index, node in enumerate(graph.node):
-        made = [name for name in node.output if name and owner.get(name, name) == name]
-        read = {owner.get(name, name) for name in (*node.input, *node.output) if name}
-        ended = {
-            name: sizes.get(name, 0)
-            for name in read - kept - held
-            if last.get(name, index) == index
-        }
+    lasting = kept | held
+    now = [sum([each.get(item.name, 0) for item in graph.input]) for each in sizes]
+    levels = [[float(size)] for size in now]
+    for index, (kind, inputs, outputs) in enumerate(calls):
+        made = [name for name in outputs if name and owner.get(name, name) == name]
+        read = {owner.get(name, name) for name in (*inputs, *outputs) if name}
+        ended = [n for n in read - lasting if last.get(n, index) == index]
         last |= dict.fromkeys(ended, -1)
-        fresh = sum([sizes.get(name, 0) for name in made])
         # The result takes the place of an operand that nobody else reads.
-        free = node.op_type in _IN_PLACE and kept.isdisjoint(made)
-        taken = free and fresh in ended.values()
-        levels.append(float(now + fresh * (not taken)))
-        now += fresh - sum(ended.values())
-    return levels
+        free = kind in _IN_PLACE and kept.isdisjoint(made)
+        for row, each in enumerate(sizes):
+            fresh = sum([each.get(name, 0) for name in made])
+            gone = [each.get(name, 0) for name in ended]
+            taken = free and fresh in gone
+            levels[row].append(float(now[row] + fresh * (not taken)))
+            now[row] += fresh - sum(gone)
+    return np.array(levels)
 
 
 def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:

@@ -77,8 +77,13 @@ def _node(call: NodeDraft, used: set[str]) -> onnx.NodeProto:
     # An optional output that nobody reads costs time at each run.
     while call.kind not in ("Split", "TopK") and outputs[-1] not in used:
         outputs.pop()
-    node = helper.make_node(call.kind, call.inputs, outputs, name=outputs[0])
-    node.attribute.extend(
-        [helper.make_attribute(*item) for item in sorted(call.attributes.items())]
+    attributes = [
+        helper.make_attribute(*item) for item in sorted(call.attributes.items())
+    ]
+    return onnx.NodeProto(
+        op_type=call.kind,
+        name=outputs[0],
+        input=call.inputs,
+        output=outputs,
+        attribute=attributes,
     )
-    return node

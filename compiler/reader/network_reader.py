@@ -6,6 +6,7 @@ are trained, is chosen before (`parameter_selection`).
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -254,8 +255,13 @@ def _same_form(node: NetworkNode, version: int) -> bool:
     """
     if node.kind not in RULES or RULES[node.kind].forward is not copy:
         return True
-    ours = defs.get_schema(node.kind, OPSET)
-    theirs = defs.get_schema(node.kind, version)
+    return _same_signature(node.kind, version)
+
+
+@cache
+def _same_signature(kind: str, version: int) -> bool:
+    ours = defs.get_schema(kind, OPSET)
+    theirs = defs.get_schema(kind, version)
     same = ours.since_version == theirs.since_version
     return same or _signature(ours) == _signature(theirs)
 

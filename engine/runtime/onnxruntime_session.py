@@ -192,6 +192,8 @@ def open_session(
     if not optimised:
         plain = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = plain
+        # Nor is a plan worth its time to whoever runs a graph once.
+        options.enable_mem_pattern = False
     return _loaded(write_graph(graph), graph.name, options)
 
 

@@ -17,6 +17,7 @@ from starling.engine.onnx_reader import (
     NODES_MAX,
     RANK_MAX,
     TENSORS_MAX,
+    KnownNodes,
     read_graph,
 )
 from starling.engine.onnx_writer import write_graph
@@ -234,6 +235,20 @@ def test_graph_that_is_written_is_what_was_read() -> None:
     onnx.checker.check_model(onnx.load_from_string(data))
 
 
+def test_node_that_another_graph_has_is_read_once() -> None:
+    first, second = _model(), _model()
+    second.graph.node[0].name = "other"
+    nodes: KnownNodes = {}
+
+    found = [
+        read_graph(model.SerializeToString(), nodes=nodes) for model in (first, second)
+    ]
+
+    assert found == [read_graph(m.SerializeToString()) for m in (first, second)]
+    assert found[0].nodes[1] is found[1].nodes[1]
+    assert len(nodes) == len(found[0].nodes) + 1
+
+
 def test_name_of_the_producer_is_read_and_not_kept() -> None:
     model = _model()
     plain = write_graph(read_graph(model.SerializeToString()))
@@ -349,6 +364,9 @@ LONG: dict[str, Callable[[], bytes]] = {
     "tensors": lambda: model_bytes(bytes_field(5, b"") * (TENSORS_MAX + 1)),
     "fields": lambda: model_bytes(
         bytes_field(1, bytes_field(1, b"x") * (FIELDS_MAX + 1))
+    ),
+    "fields of equal nodes": lambda: model_bytes(
+        bytes_field(1, bytes_field(4, b"Add") + bytes_field(1, b"x") * 40) * NODES_MAX
     ),
     "name": lambda: model_bytes(bytes_field(2, b"a" * (TEXT_BYTES_MAX + 1))),
     "axes": lambda: made(
