@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from starling.console.chain_facts import ChainFacts, RegisteredBoard
-from starling.console.markup import Html, address, element, joined, link, table
+from starling.console.markup import Html, address, element, joined, table
 from starling.console.pages.layout import (
     OperatorFrame,
     PageFrame,
     act,
+    admission,
     board_link,
     card,
     figures,
@@ -73,13 +74,16 @@ class _BoardRow:
     mark: str
 
 
-def boards(frame: PageFrame, chain: ChainFacts, asked: BoardQuery) -> Html:
+def boards(
+    frame: PageFrame, chain: ChainFacts, asked: BoardQuery, newcomers: int = 0
+) -> Html:
     """The page of all boards.
 
     Args:
       frame: Around it.
       chain: With the registry.
       asked: Which rows.
+      newcomers: Who came with a token and wait for an operator.
     """
     rows = [row for row in _rows(frame, chain) if _is_chosen(row, asked)]
     rows.sort(key=lambda row: row.id)
@@ -97,9 +101,7 @@ def boards(frame: PageFrame, chain: ChainFacts, asked: BoardQuery) -> Html:
         element("p", f"{count}, page {number} of {last}", class_="faint"),
         table(_heads(asked), [_cells(row) for row in shown], "Boards"),
         _pages(asked, number, last),
-        Html("")
-        if frame.operator is None
-        else element("p", link("/admit", "Admit a board")),
+        admission(frame.operator, newcomers),
     )
 
 

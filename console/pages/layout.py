@@ -169,6 +169,20 @@ def _banner(frame: PageFrame) -> Html:
     return element("p", text, class_="banner")
 
 
+def admission(operator: OperatorFrame | None, newcomers: int) -> Html:
+    """The way to where boards are admitted, for an operator.
+
+    Args:
+      operator: Who signed in; None for a reader, who sees nothing.
+      newcomers: Who came with a token and wait.
+    """
+    if operator is None:
+        return Html("")
+    way = link("/admit", "Admit a board")
+    waiting = trouble(f"{newcomers} wait with a token: ") if newcomers else ""
+    return element("p", waiting, way)
+
+
 def card(title: str, *parts: Html) -> Html:
     """A part of a page with a heading."""
     return element("section", element("h2", title), *parts)

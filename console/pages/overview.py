@@ -5,6 +5,7 @@ from starling.console.charts import Point, line_chart
 from starling.console.markup import Html, element, link, table
 from starling.console.pages.layout import (
     PageFrame,
+    admission,
     card,
     duration,
     figures,
@@ -23,12 +24,15 @@ from starling.protocol.wire.message_bodies import DevicePhase
 _REASONS = {reason.name: reason for reason in Reason}
 
 
-def overview(frame: PageFrame, updates_a_minute: float | None) -> Html:
+def overview(
+    frame: PageFrame, updates_a_minute: float | None, newcomers: int = 0
+) -> Html:
     """The page.
 
     Args:
       frame: Around it.
       updates_a_minute: Accepted ones; None while it is not known.
+      newcomers: Who came with a token and wait for an operator.
     """
     facts = frame.facts
     if facts is None:
@@ -43,7 +47,7 @@ def overview(frame: PageFrame, updates_a_minute: float | None) -> Html:
         element(
             "div",
             _health(facts),
-            _boards(facts),
+            _boards(facts, admission(frame.operator, newcomers)),
             _finality(facts),
             _traffic(facts),
             class_="cards",
@@ -92,13 +96,15 @@ def learning_charts(task: TaskFacts) -> list[Html]:
             for each, value in zip(task.versions, values, strict=True)
             if value is not None
         ]
-        if not known and name == "accuracy":
+        if not known:
+            if name == "loss":
+                charts.append(line_chart("held-out loss", [], "version"))
             continue
         by_version: list[Point] = [(each.version, value) for each, value in known]
         by_time = [((each.time_ms - begun_ms) / 1000, value) for each, value in known]
         by_time.sort()
-        charts.append(line_chart(f"held-out {name}", by_version, "version"))
-        charts.append(line_chart(f"held-out {name}", by_time, "seconds"))
+        charts.append(line_chart(f"held-out {name} by version", by_version, "version"))
+        charts.append(line_chart(f"held-out {name} over time", by_time, "seconds"))
     return charts
 
 
@@ -113,14 +119,15 @@ def _health(facts: StatusFacts) -> Html:
     )
 
 
-def _boards(facts: StatusFacts) -> Html:
+def _boards(facts: StatusFacts, way: Html) -> Html:
     phases = facts.document["phases"]
     rows = [
         (link("/boards", phase.name.lower(), state=phase.name), f"{count:,}")
         for phase in DevicePhase
         if (count := phases.get(phase.name, 0))
     ]
-    return card("Boards by state", table(("state", "boards"), [*rows], "Boards"))
+    listed = table(("state", "boards"), [*rows], "Boards")
+    return card("Boards by state", listed, way)
 
 
 def _finality(facts: StatusFacts) -> Html:

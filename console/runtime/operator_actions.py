@@ -73,6 +73,7 @@ class OperatorActions:
         self._frame = frame
         self._lock = asyncio.Lock()
         self._waiting = 0
+        self._unknown = ""
         self._admissions: dict[str, str] = {}
 
     def routes(self) -> list[Route]:
@@ -99,7 +100,7 @@ class OperatorActions:
     async def _admission_page(self, request: Request) -> Response:
         frame = self._frame(request)
         admitted, operator = tuple(reversed(self._admissions)), _operator(frame)
-        newcomers = await asyncio.to_thread(self._newcomers)
+        newcomers = await asyncio.to_thread(self.newcomers)
         return HTMLResponse(admission_form(frame, operator, admitted, newcomers))
 
     async def _task_page(self, request: Request) -> Response:
@@ -145,13 +146,16 @@ class OperatorActions:
         text = await self._do(request, "/admit", decide)
         return text if isinstance(text, Response) else _done(request, text, "/admit")
 
-    def _newcomers(self) -> tuple[NewcomerRow, ...]:
+    def newcomers(self) -> tuple[NewcomerRow, ...]:
         """Waiting newcomers; none where this coordinator has no broker's folder."""
         try:
             store = EnrolmentStore(own_broker(self._home.config().broker).path)
             claims, decided = store.claims(), store.decisions()
         except FederationError as error:
-            log.warning("who waits is not known: %s", error)
+            # Live pages ask again and again.
+            if str(error) != self._unknown:
+                log.warning("who waits is not known: %s", error)
+            self._unknown = str(error)
             return ()
         return tuple(
             NewcomerRow(claim.code, claim.kind.name.lower(), claim.name)

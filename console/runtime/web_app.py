@@ -89,7 +89,8 @@ class ConsoleApp:
             ("/assets/{name:str}", self._asset),
         )
         routes = [Route(path, answer, methods=["GET"]) for path, answer in pages]
-        routes += OperatorActions(home, self._frame).routes()
+        self._actions = OperatorActions(home, self._frame)
+        routes += self._actions.routes()
         handlers = {HTTPException: _failed, FederationError: _broken}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
@@ -130,13 +131,22 @@ class ConsoleApp:
             with suppress(FederationError):
                 await self._read_chain()
         rate = self._status.updates_a_minute()
-        return _html(await asyncio.to_thread(overview, self._frame(request), rate))
+        waiting = await self._newcomers(request)
+        made = await asyncio.to_thread(overview, self._frame(request), rate, waiting)
+        return _html(made)
+
+    async def _newcomers(self, request: Request) -> int:
+        """Number of those who wait for an operator; 0 for everybody else."""
+        if request.scope[SESSION] is None:
+            return 0
+        return len(await asyncio.to_thread(self._actions.newcomers))
 
     async def _boards(self, request: Request) -> Response:
         known = await self._read_chain()
         asked = boards.query(dict(request.query_params))
+        waiting = await self._newcomers(request)
         made = await asyncio.to_thread(
-            boards.boards, self._frame(request), known, asked
+            boards.boards, self._frame(request), known, asked, waiting
         )
         return _html(made)
 

@@ -51,7 +51,12 @@ class CoordinatorModels:
         found = []
         for row in self._store.versions(task):
             digests = self._digests(task, row.version, spec)
-            kept = digests is not None and self._store.has_blob(digests.inference)
+            # What the state knows no more cannot be proven, whatever else is here.
+            kept = (
+                digests is not None
+                and task_records.version(self._store, task, row.version) is not None
+                and self._store.has_blob(digests.inference)
+            )
             found.append(
                 VersionRow(
                     task,
@@ -81,6 +86,11 @@ class CoordinatorModels:
             raise OperationError(
                 f"the parameters of version {version} are not kept; storage."
                 "versions_kept says how many are, and `starling model list` which"
+            )
+        if task_records.version(self._store, task, version) is None:
+            raise OperationError(
+                f"version {version} cannot be proven any more: the chain's state knows "
+                "some 250 versions behind the newest; see `starling model list`"
             )
         bundle = self._store.blob(spec.bundle)
         if bundle is None:

@@ -33,6 +33,7 @@ _NEARLY_SPENT = 0.9
 _SIDE_WIDTH = 36
 _BOARDS_WIDTH = 56
 """In which all that is known of a board stands in a row."""
+_STATE_WIDTH = 8
 _BRIEF = ("board", "state", "updates", "refused", "epsilon")
 _BEHIND = 12
 """Blocks that fit between two looks at the status files."""
@@ -163,7 +164,14 @@ class _BoardTable:
         table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
         for name in rows[0] if rows else _BRIEF:
             right = name in {"model", "updates", "refused", "up"}
-            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+            # A long state gives way, so that all others stay whole.
+            most = _STATE_WIDTH if brief and name == "state" else None
+            table.add_column(
+                name,
+                justify="right" if right else "left",
+                no_wrap=True,
+                max_width=most,
+            )
         for row in rows:
             table.add_row(*row.values())
         yield table

@@ -84,3 +84,12 @@ def test_updates_that_nobody_charged_for_are_not_called_free() -> None:
     made["privacy"]["epsilon_max"] = 0.0
 
     assert "<dt>epsilon paid at most</dt><dd>-</dd>" in overview(frame(made), 1.0)
+
+
+def test_task_before_its_first_evaluation_says_so_once() -> None:
+    made = document()
+    made["tasks"][0]["versions"] = []
+
+    page = overview(frame(made), None)
+
+    assert page.count("nothing yet") == 1

@@ -359,6 +359,8 @@ def test_newcomer_with_a_token_is_decided_by_its_code(
     )
     store.put_claim(claim)
     assert f"<strong>{code}</strong>" in ana.ask("/admit").text
+    for page in ("/", "/boards"):
+        assert "1 wait with a token: " in ana.ask(page).text
 
     ana.post("/act/enrol", code="WXYZ-WXYZ", accept=accept)
     assert "nobody who waits shows WXYZ-WXYZ" in notes(ana)

@@ -1,6 +1,8 @@
 """A coordinator's home: versions, what is kept of them, and who made them."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.export.runtime.coordinator_home import CoordinatorModels
 from starling.export.runtime.model_source import chosen
+from starling.protocol.chain.light_client import version_key
 from starling.protocol.errors import ConfigError, OperationError
 
 
@@ -59,6 +62,28 @@ def test_best_that_is_not_kept_names_the_best_that_is(thinned: Path) -> None:
     assert chosen(source, 0, "latest").version == max(
         row.version for row in source.rows(0) if row.kept
     )
+    source.close()
+
+
+def test_best_that_the_state_knows_no_more_is_not_kept(
+    coordinator: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "long"
+    shutil.copytree(coordinator, home)
+    source = CoordinatorModels(home)
+    best = chosen(source, 0, "best").version
+    source.close()
+    with closing(sqlite3.connect(home / "state" / CHAIN_FILE)) as file, file:
+        file.execute("DELETE FROM state WHERE key = ?", (version_key(0, best),))
+
+    source = CoordinatorModels(home)
+
+    assert [row.version for row in source.rows(0) if not row.kept] == [best]
+    assert chosen(source, 0, None).version != best
+    with pytest.raises(OperationError, match=f"version {best}, is not kept; the best"):
+        chosen(source, 0, "best")
+    with pytest.raises(OperationError, match="cannot be proven any more"):
+        source.proven(chosen(source, 0, str(best)))
     source.close()
 
 

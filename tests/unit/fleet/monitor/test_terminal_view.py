@@ -112,6 +112,13 @@ def test_render_narrow_terminal_cuts_no_word_of_the_boards(
     assert not any("…" in row.split("│")[1] for row in rows[head : head + 4])
 
 
+def test_render_narrow_terminal_cuts_long_states_alone(heading: RunHeading) -> None:
+    away = DevicePoint("0123456789", DevicePhase.DISCONNECTED)
+    text = shown(heading, RunSnapshot(1.0, devices=(away,)), width=80)
+    assert "012345 disconn… " in text
+    assert "updates refused epsilon" in text
+
+
 def test_line_half_way_is_one_tidy_line(
     heading: RunHeading, snapshot: RunSnapshot
 ) -> None:
