@@ -8,7 +8,7 @@ Source: Su et al., arXiv:2104.09864 (rotations); Press et al., arXiv:2108.12409
 (slopes by distance); Harris 1978 (windows).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from starling.compiler.ir.network import Array
 
 _Reals = NDArray[np.float64]
 _CLOSE = 1e-4
+_CLOSE_HALF, _CLOSE_BFLOAT16 = 2e-3, 1.6e-2
+"""The same for numbers that were kept in 16 bits: four roundings of the largest."""
+_BELOW_BFLOAT16 = np.uint32(0xFFFF)
+"""Bits of a float32 that bfloat16 does not keep."""
 _EQUATIONS_MIN = 4
 """Beyond the numbers that are fitted; each holds by chance once in ten thousand."""
 _WINDOW_MIN = 8
@@ -66,12 +70,24 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     factor = (middle * sums).sum(axis=0) / np.where(squares > 0.0, squares, 1.0)
     off = np.abs(sums - factor * middle).max(axis=0, initial=0.0)
     telling = ~steady & (squares > 0.0)
-    if not telling.any() or (off > _CLOSE * np.maximum(size, 1e-30)).any():
-        return False
-    straight = np.abs(factor - 2.0) <= _CLOSE
-    if not ramps and straight[telling].all():
-        return False
-    return bool((len(middle) - 1) * int(telling.sum()) >= _EQUATIONS_MIN)
+    equations = (len(middle) - 1) * int(telling.sum())
+    for close, needed in _precisions(lines):
+        curved = ramps or bool((np.abs(factor - 2.0) > close)[telling].any())
+        holds = not (off > close * np.maximum(size, 1e-30)).any()
+        if holds and curved and equations >= needed:
+            return True
+    return False
+
+
+def _precisions(lines: _Reals) -> Iterator[tuple[float, int]]:
+    """How near equations hold, by what numbers were kept in, and how many have to."""
+    yield _CLOSE, _EQUATIONS_MIN
+    single = lines.astype(np.float32)
+    with np.errstate(over="ignore"):
+        if np.array_equal(single.astype(np.float16).astype(np.float32), single):
+            yield _CLOSE_HALF, 2 * _EQUATIONS_MIN
+    if not (single.view(np.uint32) & _BELOW_BFLOAT16).any():
+        yield _CLOSE_BFLOAT16, 4 * _EQUATIONS_MIN
 
 
 def polynomials(value: Array) -> bool:

@@ -1,5 +1,6 @@
 """Values and places by which a tensor is known to be no weight."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -325,3 +326,28 @@ def test_centres_that_enlarge_the_input_are_no_shift_of_it() -> None:
     )
 
     assert found == set()
+
+
+_HALVES = (np.float16, ml_dtypes.bfloat16)
+
+
+def _kept(values: NDArray[np.float64], half: type) -> NDArray[np.float32]:
+    """Values as 16 bits keep them."""
+    return values.astype(half).astype(np.float32)
+
+
+@pytest.mark.parametrize("half", _HALVES)
+def test_positions_that_were_kept_in_sixteen_bits_are_constants(half: type) -> None:
+    angles = np.arange(20)[:, None] / 10_000 ** (np.arange(0, 16, 2) / 16)
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(20, 16)
+
+    assert constant_tensors.by_value(_kept(table, half))
+
+
+@pytest.mark.parametrize("half", _HALVES)
+def test_weights_that_were_kept_in_sixteen_bits_stay_weights(half: type) -> None:
+    rng = np.random.default_rng(5)
+    shapes = [(4, 3), (4, 2), (6, 4), (8, 1), (16, 16), (24,)]
+    drawn = [rng.standard_normal(shape) for shape in shapes for _ in range(200)]
+
+    assert not any(constant_tensors.by_value(_kept(value, half)) for value in drawn)
