@@ -196,9 +196,7 @@ def _check_domain(found: ProtobufMessage) -> None:
         raise DecodeError(f"graph: domain {domain[:80]!r} is refused")
 
 
-def _known(
-    reader: ProtobufReader, content: memoryview, nodes: KnownNodes
-) -> GraphNode:
+def _known(reader: ProtobufReader, content: memoryview, nodes: KnownNodes) -> GraphNode:
     """A node that may have been read before, with the same bytes."""
     key = bytes(content)
     found = nodes.get(key)

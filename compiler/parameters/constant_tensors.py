@@ -32,6 +32,10 @@ _CLOSE = 1e-4
 _BASIS_MAX = 512
 """Sides of a matrix that is tried for a basis of cosines, at the cost of a cube."""
 _MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Transpose"})
+_SPREADING = frozenset(
+    {"Add", "Clip", "Div", "Max", "Min", "Mul", "Pow", "Reciprocal", "Sqrt", "Sub"}
+)
+"""Of which a spread is computed: the root of a variance, the least off the largest."""
 _CROPPERS = frozenset({"Pad", "Slice", "Squeeze", "Unsqueeze"})
 _GENERATED = re.compile(
     r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(_recip|__\d+|/[xy](:0)?)"
@@ -278,18 +282,25 @@ def around_input(
     raw, shifted, front = {entry}, set[str](), set[str]()
     found, static = set[str](), set(tensors)
     wide = {name for name, value in tensors.items() if value.size != 1}
+    behind: dict[str, tuple[str, ...]] = {
+        name: (name,) for name, value in tensors.items() if value.dtype.kind == "f"
+    }
     for node in nodes:
         if static.issuperset({*node.inputs} - {""}):
             static.update(node.outputs)
             wide.update(node.outputs if wide.intersection(node.inputs) else ())
+            if node.kind in _MOVERS | _CROPPERS | _SPREADING:
+                made = [name for each in node.inputs for name in behind.get(each, ())]
+                behind |= dict.fromkeys(node.outputs[:1], tuple(dict.fromkeys(made)))
             continue
-        source = node.inputs[0] if node.inputs else ""
+        source, operand = (*node.inputs, "", "")[:2]
         if node.kind in _MOVERS and source in raw | shifted:
             (raw if source in raw else shifted).update(node.outputs)
             continue
-        operand = node.inputs[1] if len(node.inputs) == 2 else ""
-        if operand in tensors:
-            value = tensors[operand]
+        if node.kind == "Sub" and source in behind:
+            source, operand = operand, source
+        if behind.get(operand) and len(node.inputs) == 2:
+            value = max([tensors[n] for n in behind[operand]], key=lambda v: v.size)
             lone = value.size == 1 and value.ndim > 0 and node.kind in ARITHMETIC
             began = source in raw | front and (node.kind in first or lone)
             goes_on = source in shifted and node.kind in ARITHMETIC
@@ -297,7 +308,7 @@ def around_input(
                 value.shape, default=1
             )
             if (began or goes_on) and (line or _fits(value, row)):
-                found.add(operand)
+                found.update(behind[operand])
                 shifted.update(node.outputs)
                 continue
         fixed = not wide.intersection(node.inputs)

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import Array
+from starling.compiler.parameters.constant_tensors import alike
 from starling.compiler.parameters.exporter_fixups import (
     merged,
     parted,
@@ -116,7 +117,12 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     proto, stored = real_numbers(joined(plain_casts(proto)))
     proto = with_one_bias(with_matrices(proto))
     first = _surveyed(proto, told, stored)
-    apart = {*first.weights} - given
+    # Fresh gains are equal by chance; other values hint at one weight, and are told.
+    apart = {
+        item.name
+        for item in proto.graph.initializer
+        if item.name in {*first.weights} - given and alike(_array(item))
+    }
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
     found = _surveyed(proto, told, stored) if lines else first
     shared = merged(proto, found.weights, told)

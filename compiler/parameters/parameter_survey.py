@@ -136,6 +136,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         notes += (*_judged(reasons, sheet), *survey_notes.numbers(numbers))
         notes += survey_notes.fused(weights)
         notes += survey_notes.hints(sheet.nodes, sheet.tensors, weights, sheet.entry)
+        notes += survey_notes.at_input(_at_input(sheet, weights))
         notes += _out_of_place(reasons, sheet)
         if sheet.named:
             notes += _numbered(sheet, weights)
@@ -303,6 +304,15 @@ def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
         if node.kind in _MOVERS and places.intersection(node.outputs):
             places.add(node.inputs[0])
     return frozenset(places & {*sheet.tensors})
+
+
+def _at_input(sheet: SurveyedModel, weights: Sequence[str]) -> list[str]:
+    """Weights that scale or shift the input itself, but for fresh ones."""
+    around = constant_tensors.around_input(
+        sheet.nodes, sheet.tensors, sheet.entry, sheet.row, constant_tensors.ARITHMETIC
+    )
+    fresh = constant_tensors.alike
+    return [n for n in weights if n in around and not fresh(sheet.tensors[n])]
 
 
 def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:

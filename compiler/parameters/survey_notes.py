@@ -127,6 +127,16 @@ def numbers(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def at_input(names: Sequence[str]) -> tuple[str, ...]:
+    """A line for weights that scale or shift the input itself."""
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)[:300]}: scales or shifts the input itself, and is trained; "
+        "if it was computed from data (a mean, a spread), leave it out with --freeze",
+    )
+
+
 def kept_whole(kinds: Mapping[str, str]) -> tuple[str, ...]:
     """A line for tensors that a file keeps as whole numbers and casts to real ones.
 

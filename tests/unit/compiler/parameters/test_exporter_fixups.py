@@ -41,6 +41,7 @@ def test_merged_weights_that_kept_their_names_are_trained_apart() -> None:
         "b.weight",
     ]
     np.testing.assert_array_equal(bundle.theta[:16], bundle.theta[16:])
+    assert any("--tie a.weight,b.weight" in line for line in bundle.notes)
 
 
 def test_statistics_equal_to_trained_gains_stay_constants() -> None:

@@ -59,6 +59,63 @@ def test_mean_and_spread_of_the_input_are_constants(*, written: bool) -> None:
     assert bool(network.notes) != written
 
 
+_STEPS = {
+    "reshaped": [
+        node("Reshape", ["mean", "shape"], ["m"]),
+        node("Sub", ["x", "m"], ["c"]),
+        node("Div", ["c", "std"], ["s"]),
+    ],
+    "the other way round": [
+        node("Sub", ["mean", "x"], ["c"]),
+        node("Div", ["c", "std"], ["s"]),
+    ],
+    "the root of a variance": [
+        node("Add", ["std", "small"], ["v"]),
+        node("Sqrt", ["v"], ["r"]),
+        node("Sub", ["x", "mean"], ["c"]),
+        node("Div", ["c", "r"], ["s"]),
+    ],
+    "between bounds": [
+        node("Sub", ["x", "mean"], ["c"]),
+        node("Sub", ["std", "mean"], ["r"]),
+        node("Div", ["c", "r"], ["s"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", _STEPS)
+def test_spread_of_the_input_that_is_computed_is_a_constant(case: str) -> None:
+    weights: Tensors = {
+        "mean": weight(RNG, 4),
+        "std": 3 + RNG.random(4, np.float32),
+        "small": np.full(1, 1e-5, np.float32),
+        "shape": np.array([1, 4]),
+        "w": weight(RNG, 4, 3),
+    }
+    nodes = [*_STEPS[case], node("MatMul", ["s", "w"], ["out"])]
+    read = {name for each in nodes for name in each.input}
+    kept = {name: value for name, value in weights.items() if name in read}
+
+    network = read_network(load(build(nodes, kept, (4,), (3,))))
+
+    assert [*network.parameters] == ["w"]
+    assert {"mean", "std"} <= {*network.fixed}
+
+
+def test_scale_of_the_input_that_may_be_a_weight_is_told() -> None:
+    weights = {"a": weight(RNG, 4), "b": weight(RNG, 4), "w": weight(RNG, 4, 3)}
+    nodes = [
+        node("Mul", ["x", "a"], ["m"]),
+        node("Add", ["m", "b"], ["s"]),
+        node("MatMul", ["s", "w"], ["out"]),
+    ]
+
+    network = read_network(load(build(nodes, weights, (4,), (3,))))
+
+    assert [*network.parameters] == ["a", "b", "w"]
+    assert any(line.startswith("a, b: scales or shifts") for line in network.notes)
+
+
 @pytest.mark.parametrize("producer", ["skl2onnx", ""])
 def test_scaler_of_scikit_learn_is_no_weight(producer: str) -> None:
     weights: Tensors = {
