@@ -175,7 +175,7 @@ def _of_chain(facts: StatusFacts) -> Iterator[Sample]:
     yield (
         "chain_block_age_seconds",
         none,
-        document["stall"]["block_age_s"] + facts.age_s,
+        facts.block_age_s,
     )
     yield "chain_stalled", none, float(document["stall"]["stalled"])
     yield "chain_finality_seconds", none, document["finality_s"]

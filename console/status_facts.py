@@ -153,6 +153,11 @@ class StatusFacts:
         return section
 
     @property
+    def block_age_s(self) -> float:
+        """Time since the last block, as of now."""
+        return float(self.document["stall"]["block_age_s"]) + self.age_s
+
+    @property
     def refused(self) -> Mapping[str, int]:
         """Refusals by reason."""
         counts: Mapping[str, int] = self.document["updates"]["refused"]

@@ -48,7 +48,7 @@ def _now(facts: StatusFacts, chain: ChainFacts) -> Html:
         ("chain", chain.chain_id[:16] or "-"),
         ("height", f"{facts.chain['height']:,}"),
         ("deciding", f"round {consensus['round']}, {consensus['step']}"),
-        ("last block", f"{duration(stall['block_age_s'])} ago"),
+        ("last block", f"{duration(facts.block_age_s)} ago"),
         ("fault model", str(consensus["fault_model"])),
         ("quorum", f"{consensus['quorum']} of {consensus['validators']}"),
         ("rounds beyond the first", f"{consensus['rounds']:,}"),

@@ -135,7 +135,7 @@ def _finality(facts: StatusFacts) -> Html:
     signed = ", ".join(consensus["signed_by"]) or "nobody yet"
     pairs: list[tuple[str, str | int]] = [
         ("median", "-" if seconds is None else duration(seconds)),
-        ("last block", f"{duration(facts.document['stall']['block_age_s'])} ago"),
+        ("last block", f"{duration(facts.block_age_s)} ago"),
         ("decide", f"{consensus['quorum']} of {consensus['validators']}"),
         ("signed the last block", signed),
     ]

@@ -43,6 +43,7 @@ def test_overview_says_what_is_wrong_and_what_to_do() -> None:
 def test_overview_of_a_coordinator_that_went_says_since_when() -> None:
     assert "does not run: 5 min without a word" in overview(frame(age_s=300.0), 0.0)
     assert "no status" in overview(PageFrame("", None, "no status"), None)
+    assert "<dt>last block</dt><dd>5 min ago</dd>" in overview(frame(age_s=300.0), 0.0)
 
 
 def test_hostile_names_are_text() -> None:
