@@ -80,7 +80,7 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
 
 
 def _precisions(lines: _Reals) -> Iterator[tuple[float, int]]:
-    """Tolerances of the equations by what numbers were kept in, and how many must hold."""
+    """Tolerances by what numbers were kept in, and how many equations must hold."""
     yield _CLOSE, _EQUATIONS_MIN
     single = lines.astype(np.float32)
     with np.errstate(over="ignore"):

@@ -1,7 +1,7 @@
 """Loops over the examples of a batch that are distances, written without a loop.
 
 skl2onnx computes distances to constant rows (of a kernel, or of neighbours) by a
-`JournalScan` over the batch: each step gives the distances of one example, and the rows
+`Scan` over the batch: each step gives the distances of one example, and the rows
 pass through. Such a loop is one subtraction and one reduction over the whole batch.
 
 Source: the operator Scan of ONNX, version 9 on.
