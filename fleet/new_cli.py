@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
     with storage_errors(folder):
         is_taken = folder.exists() and not (folder.is_dir() and _is_empty(folder))
     if is_taken:
-        raise ConfigError("something is there already", file=str(folder))
+        raise ConfigError(
+            "something is there already: name a new or an empty folder",
+            file=str(folder),
+        )
     named = {item.name: item.default for item in fields(NewProject)}
     chosen = {key: getattr(options, key) for key in named if key != "name"}
     if sys.stdin.isatty() and not options.yes:
