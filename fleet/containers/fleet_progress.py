@@ -25,6 +25,7 @@ class FleetProgress:
       accuracy: Of the newest version that was evaluated, in [0, 1]; None if none was.
       updates: Accepted ones.
       height: Of the chain.
+      pause: Why no leases are granted, in the task's own words; empty if they are.
     """
 
     boards: int = 0
@@ -32,6 +33,7 @@ class FleetProgress:
     accuracy: float | None = None
     updates: int = 0
     height: int = 0
+    pause: str = ""
 
     @property
     def text(self) -> str:
@@ -39,9 +41,10 @@ class FleetProgress:
         if self.version is None:
             return f"{self.boards} devices enrolled, no task open yet"
         seen = "" if self.accuracy is None else f", accuracy {self.accuracy:.1%}"
+        paused = f"; paused: {self.pause}" if self.pause else ""
         return (
             f"{self.boards} devices enrolled, version {self.version}{seen}, "
-            f"{self.updates} updates"
+            f"{self.updates} updates{paused}"
         )
 
     def document(self) -> dict[str, Any]:
@@ -102,8 +105,10 @@ def _progress(status: Mapping[str, Any]) -> FleetProgress:
     seen = [row["accuracy"] for row in tasks[-1]["versions"]]
     known = [accuracy for accuracy in seen if accuracy is not None]
     newest = known[-1] if known else None
-    head = tasks[-1]["head"]
-    return FleetProgress(chain["boards"], head, newest, accepted, chain["height"])
+    head, held_out = tasks[-1]["head"], tasks[-1].get("held_out")
+    pause = held_out["text"] if held_out and held_out["paused"] else ""
+    height = chain["height"]
+    return FleetProgress(chain["boards"], head, newest, accepted, height, pause)
 
 
 def _furthest(progress: FleetProgress) -> tuple[int, int]:

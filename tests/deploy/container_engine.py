@@ -113,6 +113,13 @@ class FleetUnderTest:
             assert time.monotonic() < until_s, f"not in time: {what}; {now.text}"
             time.sleep(0.5)
 
+    def go_on(self) -> None:
+        """Lets the task go on if its guard has it pause, as an operator would."""
+        if self.fleet.progress(self.fleet.rows()).pause:
+            words = ["starling", "coordinator", "resume-task", "0"]
+            words += ["--home", "/srv/fleet/coordinator-1"]
+            self.docker.ask("exec", f"{self.project}-coordinator-1-1", *words)
+
     def coordinator(self, number: int = 1) -> dict[str, Any]:
         """What a coordinator says of itself."""
         path = f"/srv/fleet/coordinator-{number}/status.json"

@@ -103,6 +103,7 @@ def test_five_devices_take_a_timeline_of_faults(five: FleetUnderTest) -> None:
 def test_links_that_are_late_narrow_and_lossy_hold_updates_up_and_lose_none(
     five: FleetUnderTest,
 ) -> None:
+    five.go_on()
     before = five.status(1)["outcomes"]["final"]
     outcome = five.document(
         "chaos",
@@ -148,6 +149,7 @@ def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> 
     five.wait(lambda: not five.status(4)["connected"], "the cut is noticed")
     cut = five.status(4)
     five.docker.ask("network", "connect", network, name)
+    five.go_on()
     before = five.status(4)["outcomes"].get("final", 0)
     five.wait(
         lambda: five.status(4).get("outcomes", {}).get("final", 0) > before,
@@ -159,6 +161,7 @@ def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> 
 
 
 def test_device_with_too_little_memory_names_the_cause(five: FleetUnderTest) -> None:
+    five.go_on()
     name = five.device(5).name
     five.docker.ask("update", "--memory", "48m", "--memory-swap", "48m", name)
 
@@ -167,6 +170,7 @@ def test_device_with_too_little_memory_names_the_cause(five: FleetUnderTest) -> 
 
     five.wait(is_named, "the trainer's end is named")
     five.docker.ask("update", "--memory", "256m", "--memory-swap", "256m", name)
+    five.go_on()
     before = five.status(5)["outcomes"].get("final", 0)
     five.wait(
         lambda: five.status(5).get("outcomes", {}).get("final", 0) > before,

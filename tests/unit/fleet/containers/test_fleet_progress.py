@@ -32,6 +32,16 @@ def test_progress_is_that_of_the_coordinator_that_is_furthest() -> None:
     assert found.document()["version"] == 2
 
 
+def test_progress_of_a_task_that_pauses_says_why() -> None:
+    paused = status(9, 5, [0.1, 0.5])
+    paused["tasks"][0]["held_out"] = {"paused": True, "text": "no better for 50"}
+    goes_on = status(9, 5, [0.1, 0.5])
+    goes_on["tasks"][0]["held_out"] = {"paused": False, "text": "got worse"}
+
+    assert progress_of([paused]).text.endswith("updates; paused: no better for 50")
+    assert progress_of([goes_on]).pause == ""
+
+
 def test_progress_before_a_task_or_a_status_says_so() -> None:
     assert progress_of([]) == FleetProgress()
     found = progress_of([status(1, 3, [])])
