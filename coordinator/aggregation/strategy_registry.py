@@ -24,7 +24,10 @@ from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, St
 from starling.protocol.privacy.aggregation_terms import ADAPTIVE, update_variance
 from starling.protocol.privacy.mechanisms import UNNOISED
 
-AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
+AggregationRule = Callable[[AggregationPolicy, int], Aggregator]
+"""Builds a strategy from the task's integers and the known variance of the noise."""
+
+AGGREGATORS: dict[int, AggregationRule] = {
     Strategy.FEDBUFF: fedbuff,
     Strategy.PROJECTED: projected,
     Strategy.FEDASYNC: fedasync,
@@ -37,10 +40,21 @@ AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
 
 
 def aggregator_of(
-    policy: AggregationPolicy, privacy: PrivacyPolicy, codec: int
+    policy: AggregationPolicy,
+    privacy: PrivacyPolicy,
+    codec: int,
+    own: AggregationRule | None = None,
 ) -> Aggregator:
-    """The strategy of a task, with its robust filter."""
-    strategy = AGGREGATORS[policy.strategy](policy, update_variance(privacy, codec))
+    """The strategy of a task, with its robust filter.
+
+    Args:
+      policy: Of the task.
+      privacy: Of the task.
+      codec: Of the task.
+      own: A simulation's own rule, in place of the one that the task names.
+    """
+    rule = AGGREGATORS[policy.strategy] if own is None else own
+    strategy = rule(policy, update_variance(privacy, codec))
     return robust(strategy, policy.robust, noised=privacy.mechanism not in UNNOISED)
 
 

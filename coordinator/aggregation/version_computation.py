@@ -12,7 +12,10 @@ from starling.coordinator.aggregation.strategy import (
     WeightedUpdate,
     pack_model,
 )
-from starling.coordinator.aggregation.strategy_registry import aggregator_of
+from starling.coordinator.aggregation.strategy_registry import (
+    AggregationRule,
+    aggregator_of,
+)
 from starling.coordinator.chain.state.task_records import AggregationJob, JobMember
 from starling.coordinator.update.admission_checks import open_update
 from starling.protocol.crypto.keys import OpeningKey
@@ -61,6 +64,7 @@ def recompute(
     job: AggregationJob,
     before: ModelState,
     fetch: Fetch,
+    own: AggregationRule | None = None,
 ) -> PackedModel:
     """Computes the version that a job asks for.
 
@@ -70,6 +74,7 @@ def recompute(
       job: Which updates count, and with what weight.
       before: The version that the job builds on.
       fetch: From the store; raises `StorageError` for a blob that is not there.
+      own: See `strategy_registry.aggregator_of`.
 
     Raises:
       AggregationError: If the job names no update.
@@ -80,7 +85,7 @@ def recompute(
     def opened(member: JobMember) -> WeightedUpdate:
         return opened_member(key, spec, member, fetch(member))
 
-    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec, own)
     try:
         members = map(opened, job.members)
         return pack_model(aggregator.apply(before, members, job.version))

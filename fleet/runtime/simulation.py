@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
+from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.export.onnx_model import ordinary_model, parameter_names
 from starling.export.provenance import metadata
 from starling.export.runtime.coordinator_home import CoordinatorModels
@@ -26,6 +27,7 @@ from starling.fleet.virtual.fleet_snapshot import (
     accepted_by_board,
     refused_by_sender,
 )
+from starling.fleet.virtual.own_rule import checked_rule
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
 
@@ -128,6 +130,10 @@ class SimulationOptions(PlanOptions, total=False):
       versions: The run ends at this one; 100 by default.
       buffer: Updates that make a version; 4, or the number of boards, by default.
       waves: Whether all boards of a version begin together: synchronous training.
+      aggregator: A rule of aggregation of one's own, in place of `rule`: from the
+        task's `AggregationPolicy` and the known variance of the noise to an
+        `Aggregator`, as in `coordinator.aggregation.strategy_registry`. It begins
+        without memory, and is for simulations: chains know the rules of their release.
       threads: That train; all cores by default.
       on_version: Called with each version in order, once it was evaluated; returning
         True ends the run.
@@ -142,6 +148,7 @@ class SimulationOptions(PlanOptions, total=False):
     versions: int
     buffer: int | None
     waves: bool
+    aggregator: AggregationRule | None
     threads: int | None
     on_version: OnVersion | None
     on_update: OnUpdate | None
@@ -196,6 +203,7 @@ def simulate(
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
     material = material_of(model, given, loss, partial(_plan, options, count))
+    own = options.get("aggregator")
     with tempfile.TemporaryDirectory() as spare:
         home = Path(spare) / "home"
         run = run_prepared(
@@ -204,6 +212,7 @@ def simulate(
             threads=options.get("threads"),
             home=home,
             watch=_Watcher(options),
+            rule=None if own is None else checked_rule(own),
         )
         exported, version = _best(home / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
@@ -137,6 +138,7 @@ def run_prepared(
     live: bool = False,
     watch: Watch = lambda _fleet: "",
     started_s: float | None = None,
+    rule: AggregationRule | None = None,
 ) -> FleetRun:
     """Runs a fleet whose data were dealt out and whose model was compiled before.
 
@@ -149,6 +151,7 @@ def run_prepared(
       live: See above.
       watch: Called after every few steps; what it returns ends the run, and says why.
       started_s: When preparation began, by the monotonic clock; now by default.
+      rule: Of aggregation, in place of the plan's.
 
     Raises:
       ConfigError, StorageError: As `run_virtual`.
@@ -160,7 +163,7 @@ def run_prepared(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
     with closing(workers), ExitStack() as stack:
-        fleet = _fleet(material, pace, workers)
+        fleet = _fleet(material, pace, workers, rule)
         begun_s = time.monotonic()
         if not pace.virtual_time and fleet.shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
@@ -185,6 +188,8 @@ def run_prepared(
         ended, wall_s, begun_s - started_s, verified, None, metrics, backdoor, baseline
     )
     config = {**plan.document(), "virtual": True, **asdict(pace)}
+    if rule is not None:
+        config["rule"] = getattr(rule, "__name__", type(rule).__name__)
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
 
 
@@ -216,7 +221,10 @@ def _telling(
 
 
 def _fleet(
-    material: TrainingMaterial, pace: Pace, workers: TrainingPool
+    material: TrainingMaterial,
+    pace: Pace,
+    workers: TrainingPool,
+    rule: AggregationRule | None,
 ) -> VirtualFleet:
     """The fleet that a plan asks for; boards' speeds are drawn here."""
     plan = material.plan
@@ -245,7 +253,7 @@ def _fleet(
         board_faults=faults,
     )
     task = publication(settings, material.bundle, "task")
-    return VirtualFleet(shape, task, workers, rng.bytes, rng)
+    return VirtualFleet(shape, task, workers, rng.bytes, rng, rule=rule)
 
 
 def _refuse_process_faults(plan: FleetPlan, faults: Sequence[BoardFault]) -> None:

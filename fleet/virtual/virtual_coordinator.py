@@ -14,6 +14,7 @@ from starling.broker.link_events import (
 )
 from starling.coordinator.aggregation.contribution_scores import scores_of
 from starling.coordinator.aggregation.strategy import ModelState, PackedModel
+from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
 from starling.coordinator.chain.state.task_records import AggregationJob
@@ -78,6 +79,7 @@ class CoordinatorWorld:
       send: Takes what a coordinator publishes.
       on_version: Called when a version has become final.
       faulty: Whether some of them are to do wrong.
+      rule: A rule of aggregation that no task can name; None for the task's.
     """
 
     agenda: EventQueue
@@ -86,6 +88,7 @@ class CoordinatorWorld:
     send: Callable[["VirtualCoordinator", MqttMessage], None]
     on_version: Callable[[], None]
     faulty: bool = False
+    rule: AggregationRule | None = None
 
 
 @dataclass
@@ -266,7 +269,7 @@ class VirtualCoordinator:
         before: ModelState,
         fetch: Fetch,
     ) -> PackedModel:
-        made = recompute(key, spec, job, before, fetch)
+        made = recompute(key, spec, job, before, fetch, self.world.rule)
         return falsified(made) if self.faults.lies else made
 
     def _turn_soon(self) -> None:

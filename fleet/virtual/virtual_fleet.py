@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.coordinator.chain.state import (
     board_records,
     rollback_records,
@@ -56,6 +57,7 @@ class VirtualFleet:
       rng: Decides the order of turns.
       clock: Time for the versions' record, since the task is open; virtual time by
         default.
+      rule: See `CoordinatorWorld`.
       genesis: Of the chain.
       coordinators: By number.
       boards: All of them, and whose turn it is.
@@ -69,6 +71,7 @@ class VirtualFleet:
     draw: Draw
     rng: np.random.Generator
     clock: Callable[[], float] | None = None
+    rule: AggregationRule | None = None
     agenda: EventQueue = field(default_factory=EventQueue)
     coordinators: list[VirtualCoordinator] = field(default_factory=list)
     genesis: Genesis = field(init=False)
@@ -195,6 +198,7 @@ class VirtualFleet:
             self.network.from_coordinator,
             self._version_began,
             is_byzantine(committee.faults),
+            self.rule,
         )
         settings = keys.settings(number, self.genesis, committee, self.draw)
         settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
