@@ -203,7 +203,6 @@ def simulate(
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
     material = material_of(model, given, loss, partial(_plan, options, count))
-    own = options.get("aggregator")
     with tempfile.TemporaryDirectory() as spare:
         home = Path(spare) / "home"
         run = run_prepared(
@@ -212,7 +211,7 @@ def simulate(
             threads=options.get("threads"),
             home=home,
             watch=_Watcher(options),
-            rule=None if own is None else checked_rule(own),
+            rule=checked_rule(options.get("aggregator")),
         )
         exported, version = _best(home / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)

@@ -164,9 +164,7 @@ def run_prepared(
     )
     with closing(workers), ExitStack() as stack:
         fleet = _fleet(material, pace, workers, rule)
-        begun_s = time.monotonic()
-        if not pace.virtual_time and fleet.shape.steady:
-            fleet.clock = lambda: time.monotonic() - begun_s
+        begun_s = _begin(fleet, pace)
         chain = None
         if home is not None:
             chain = stack.enter_context(_chain_in(home, fleet.genesis))
@@ -187,10 +185,23 @@ def run_prepared(
     outcome = RunOutcome(
         ended, wall_s, begun_s - started_s, verified, None, metrics, backdoor, baseline
     )
-    config = {**plan.document(), "virtual": True, **asdict(pace)}
-    if rule is not None:
-        config["rule"] = getattr(rule, "__name__", type(rule).__name__)
-    return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+    document = report(_config(plan, pace, rule), shown, last, outcome)
+    return FleetRun(shown, last, outcome, document)
+
+
+def _begin(fleet: VirtualFleet, pace: Pace) -> float:
+    """Time at which the run begins, by the clock that its versions are told by."""
+    begun_s = time.monotonic()
+    if not pace.virtual_time and fleet.shape.steady:
+        fleet.clock = lambda: time.monotonic() - begun_s
+    return begun_s
+
+
+def _config(
+    plan: FleetPlan, pace: Pace, rule: AggregationRule | None
+) -> dict[str, object]:
+    named = {} if rule is None else {"rule": getattr(rule, "__name__", "own")}
+    return {**plan.document(), "virtual": True, **asdict(pace), **named}
 
 
 @contextmanager

@@ -18,13 +18,15 @@ _KEY = "aggregator"
 _MOST = {"theta": PARAMETER_MAX, "momentum": MOMENTUM_MAX, "average": PARAMETER_MAX}
 
 
-def checked_rule(rule: AggregationRule) -> AggregationRule:
-    """The same rule; what no coordinator could keep is refused where it is made.
+def checked_rule(rule: AggregationRule | None) -> AggregationRule | None:
+    """The same rule, if any; what no coordinator could keep is refused as it is made.
 
     Raises:
       ConfigError: If it is no function. What it builds raises it, too, if a state is
         not of int64 and of the model's length, is out of bounds, or has a memory.
     """
+    if rule is None:
+        return None
     if not callable(rule):
         raise ConfigError("expected a function that builds an Aggregator", key=_KEY)
 
