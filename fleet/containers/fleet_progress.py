@@ -41,7 +41,7 @@ class FleetProgress:
         if self.version is None:
             return f"{self.boards} devices enrolled, no task open yet"
         seen = "" if self.accuracy is None else f", accuracy {self.accuracy:.1%}"
-        paused = f"; paused: {self.pause}" if self.pause else ""
+        paused = f"; {self.pause}" if self.pause else ""
         return (
             f"{self.boards} devices enrolled, version {self.version}{seen}, "
             f"{self.updates} updates{paused}"

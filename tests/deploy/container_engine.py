@@ -120,6 +120,21 @@ class FleetUnderTest:
             words += ["--home", "/srv/fleet/coordinator-1"]
             self.docker.ask("exec", f"{self.project}-coordinator-1-1", *words)
 
+    def wait_for_update(self, number: int, what: str) -> None:
+        """Waits until one more update of a device is final."""
+
+        def final() -> int:
+            found: int = self.status(number).get("outcomes", {}).get("final", 0)
+            return found
+
+        before = final()
+
+        def is_more() -> bool:
+            self.go_on()
+            return final() > before
+
+        self.wait(is_more, what)
+
     def coordinator(self, number: int = 1) -> dict[str, Any]:
         """What a coordinator says of itself."""
         path = f"/srv/fleet/coordinator-{number}/status.json"

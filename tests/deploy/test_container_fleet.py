@@ -104,7 +104,6 @@ def test_links_that_are_late_narrow_and_lossy_hold_updates_up_and_lose_none(
     five: FleetUnderTest,
 ) -> None:
     five.go_on()
-    before = five.status(1)["outcomes"]["final"]
     outcome = five.document(
         "chaos",
         "link of board 1 delays 300ms from 0s to 20s; link of board 2 carries 64 "
@@ -119,10 +118,7 @@ def test_links_that_are_late_narrow_and_lossy_hold_updates_up_and_lose_none(
         "the link of board 2 carries 64 kbit/s",
         "the link of board 3 drops 5%",
     ]
-    five.wait(
-        lambda: five.status(1)["outcomes"]["final"] > before,
-        "an update over a link that is late",
-    )
+    five.wait_for_update(1, "an update over a link that is late")
     assert all(five.status(number)["connected"] for number in (1, 2, 3))
 
 
@@ -149,12 +145,7 @@ def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> 
     five.wait(lambda: not five.status(4)["connected"], "the cut is noticed")
     cut = five.status(4)
     five.docker.ask("network", "connect", network, name)
-    five.go_on()
-    before = five.status(4)["outcomes"].get("final", 0)
-    five.wait(
-        lambda: five.status(4).get("outcomes", {}).get("final", 0) > before,
-        "an update after the cut",
-    )
+    five.wait_for_update(4, "an update after the cut")
 
     assert cut["running"]
     assert "broker away: broker:8883" in cut["broker_said"]
@@ -170,12 +161,7 @@ def test_device_with_too_little_memory_names_the_cause(five: FleetUnderTest) -> 
 
     five.wait(is_named, "the trainer's end is named")
     five.docker.ask("update", "--memory", "256m", "--memory-swap", "256m", name)
-    five.go_on()
-    before = five.status(5)["outcomes"].get("final", 0)
-    five.wait(
-        lambda: five.status(5).get("outcomes", {}).get("final", 0) > before,
-        "an update with more memory",
-    )
+    five.wait_for_update(5, "an update with more memory")
 
 
 def test_five_devices_lost_nothing(five: FleetUnderTest, tmp_path: Path) -> None:

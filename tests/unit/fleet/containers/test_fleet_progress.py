@@ -34,11 +34,11 @@ def test_progress_is_that_of_the_coordinator_that_is_furthest() -> None:
 
 def test_progress_of_a_task_that_pauses_says_why() -> None:
     paused = status(9, 5, [0.1, 0.5])
-    paused["tasks"][0]["held_out"] = {"paused": True, "text": "no better for 50"}
+    paused["tasks"][0]["held_out"] = {"paused": True, "text": "paused: no better"}
     goes_on = status(9, 5, [0.1, 0.5])
     goes_on["tasks"][0]["held_out"] = {"paused": False, "text": "got worse"}
 
-    assert progress_of([paused]).text.endswith("updates; paused: no better for 50")
+    assert progress_of([paused]).text.endswith("updates; paused: no better")
     assert progress_of([goes_on]).pause == ""
 
 
