@@ -12,17 +12,21 @@ from typing import Any
 from starling.coordinator.cli.verb_arguments import add_command, add_verb
 from starling.service.arguments import command
 
-_CLI = "starling.coordinator.cli"
-_SETUP = "starling.coordinator.runtime.setup"
 _COMMANDS = {
-    f"{_CLI}.verbs.genesis": ("init", "identity", "genesis"),
-    f"{_CLI}.verbs.service": ("run", "install", "id", "status", "check"),
-    f"{_CLI}.verbs.recovery": ("resume", "recover"),
-    f"{_CLI}.verbs.task_sample": ("task-template",),
+    "starling.coordinator.cli.verbs.genesis": ("init", "identity", "genesis"),
+    "starling.coordinator.cli.verbs.service": (
+        "run",
+        "install",
+        "id",
+        "status",
+        "check",
+    ),
+    "starling.coordinator.cli.verbs.recovery": ("resume", "recover"),
+    "starling.coordinator.cli.verbs.task_sample": ("task-template",),
 }
 """Modules with verbs that print by themselves."""
 _VERBS = {
-    f"{_CLI}.verbs.boards_and_tasks": (
+    "starling.coordinator.cli.verbs.boards_and_tasks": (
         "admit",
         "revoke",
         "publish",
@@ -30,14 +34,19 @@ _VERBS = {
         "close-task",
         "submit",
     ),
-    f"{_CLI}.enrolment": ("enrol",),
-    f"{_CLI}.verbs.console_tokens": ("token",),
-    f"{_CLI}.verbs.credits_and_governance": ("fund", "transfer", "release", "motion"),
-    f"{_SETUP}.peer_invitations": ("invite",),
-    f"{_CLI}.verbs.learner_admission": ("learner",),
-    f"{_SETUP}.pinned_header": ("checkpoint",),
-    f"{_CLI}.verbs.key_retirement": ("retire",),
-    f"{_CLI}.verbs.version_rollback": ("rollback",),
+    "starling.coordinator.cli.enrolment": ("enrol",),
+    "starling.coordinator.cli.verbs.console_tokens": ("token",),
+    "starling.coordinator.cli.verbs.credits_and_governance": (
+        "fund",
+        "transfer",
+        "release",
+        "motion",
+    ),
+    "starling.coordinator.runtime.setup.peer_invitations": ("invite",),
+    "starling.coordinator.cli.verbs.learner_admission": ("learner",),
+    "starling.coordinator.runtime.setup.pinned_header": ("checkpoint",),
+    "starling.coordinator.cli.verbs.key_retirement": ("retire",),
+    "starling.coordinator.cli.verbs.version_rollback": ("rollback",),
 }
 """Modules with verbs whose result is printed here."""
 _EXAMPLES = """\

@@ -107,7 +107,7 @@ def test_write_examples_reads_back_as_a_data_set(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "a.csv: is empty"),
         ("absent.npz", None, "absent.npz: no such file"),
-        ("broken.npz", b"no zip", "cannot be read"),
+        ("broken.npz", b"no zip", "is no .npz file, or is damaged"),
     ],
 )
 def test_open_data_set_unusable_file_is_named(

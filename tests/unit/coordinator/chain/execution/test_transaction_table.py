@@ -85,6 +85,9 @@ def _imported() -> set[str]:
                 origin = node.module.removeprefix("starling.")
                 found.add(origin)
                 found.update(f"{origin}.{alias.name}" for alias in node.names)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                # Commands import a verb's module by its name.
+                found.add(node.value.removeprefix("starling."))
     return found
 
 
