@@ -95,13 +95,17 @@ def start_s(board: NspawnMachine) -> float:
     """Seconds from the start of the process until it is connected to its broker."""
     board.run("systemctl", "restart", AGENT_UNIT)
     begun_us = int(board.shown(AGENT_UNIT, "ExecMainStartTimestampMonotonic"))
-    pid = f"_PID={board.main_pid(AGENT_UNIT)}"
     rows: list[dict[str, str]] = []
 
     def connected() -> bool:
-        text = board.run("journalctl", "-o", "json", "--no-pager", pid)
+        text = board.run("journalctl", "-o", "json", "--no-pager", "-u", AGENT_UNIT)
         found = [json.loads(line) for line in text.splitlines()]
-        rows[:] = [row for row in found if row["MESSAGE"].startswith("connected to")]
+        rows[:] = [
+            row
+            for row in found
+            if int(row["__MONOTONIC_TIMESTAMP"]) >= begun_us
+            and "connected to the broker" in str(row["MESSAGE"])
+        ]
         return bool(rows)
 
     board.wait("connection", connected)
@@ -136,6 +140,7 @@ def measure(fleet: DeployedFleet, seconds: float) -> list[str]:
 def main() -> None:
     """Prints the numbers."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    machine_images.CACHE.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=machine_images.CACHE))
     model = build_model("cnn", SHAPE, CLASSES, np.random.default_rng(1))
     fleet = DeployedFleet(folder, model, write_digits)
