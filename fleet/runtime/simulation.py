@@ -134,7 +134,7 @@ class SimulationOptions(PlanOptions, total=False):
         task's `AggregationPolicy` and the known variance of the noise to an
         `Aggregator`, as in `coordinator.aggregation.strategy_registry`. It begins
         without memory, and is for simulations: chains know the rules of their release.
-      threads: That train; all cores by default.
+      threads: That train; by default all cores, and one for the smallest models.
       on_version: Called with each version in order, once it was evaluated; returning
         True ends the run.
       on_update: Called with each update that is taken.

@@ -105,7 +105,7 @@ def run_virtual(
     Args:
       plan: What is asked for.
       pace: How boards spend virtual time; asynchronous, all alike, by default.
-      threads: That train; all cores by default.
+      threads: That train; by default all cores, and one for the smallest models.
       on_snapshot: Called about four times a second.
       home: Where chain and models are left, as a fleet of processes leaves them; an
         earlier fleet there goes. None keeps nothing.
