@@ -6,12 +6,13 @@ whether anything was lost.
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starling.fleet.runtime.containers.docker_engine import DockerEngine
+from starling.fleet.runtime.containers.docker_engine import DockerEngine, DockerRefusal
 from tests.deploy.container_engine import (
     FleetUnderTest,
     require_engine,
@@ -154,7 +155,15 @@ def test_device_that_is_cut_off_says_so_and_comes_back(five: FleetUnderTest) -> 
 def test_device_with_too_little_memory_names_the_cause(five: FleetUnderTest) -> None:
     five.go_on()
     name = five.device(5).name
-    five.docker.ask("update", "--memory", "48m", "--memory-swap", "48m", name)
+
+    def is_limited() -> bool:
+        # The kernel sets no limit below what a trainer holds just then.
+        with suppress(DockerRefusal):
+            five.docker.ask("update", "--memory", "48m", "--memory-swap", "48m", name)
+            return True
+        return False
+
+    five.wait(is_limited, "the limit is set")
 
     def is_named() -> bool:
         return "memory" in str(five.status(5).get("fault"))
