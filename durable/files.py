@@ -20,6 +20,8 @@ from starling.protocol.errors import ConfigError, LimitError, StorageError
 
 PRIVATE_MODE = 0o600
 PRIVATE_FOLDER_MODE = 0o700
+_ANY_MODE = 0o777
+"""What the umask leaves of it."""
 _GROUP_OR_OTHERS = 0o077
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OTHER_USER = "run as the user who owns it, or give this user the right to it"
@@ -301,14 +303,10 @@ def make_folder(folder: Path) -> None:
       StorageError: If the disk refuses, or a file is in the way.
     """
     with storage_errors(folder):
-        above = [each for each in folder.parents if not each.exists()]
-        for each in (*reversed(above), folder):
-            if each != folder:
-                each.mkdir(exist_ok=True)
-            elif not each.is_dir():
-                each.mkdir(PRIVATE_FOLDER_MODE)
-            else:
-                continue
+        missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+        for each in reversed(missing):
+            mode = PRIVATE_FOLDER_MODE if each == folder else _ANY_MODE
+            each.mkdir(mode, exist_ok=True)
             descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 give_to_owner_of(each.parent, descriptor)
