@@ -1,14 +1,12 @@
 """`starling enrol`: tokens; and `starling coordinator enrol`: who came with them."""
 
 import argparse
-import json
 import re
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
+from starling.coordinator.cli.verb_arguments import Command, add_verb
 from starling.coordinator.enrolment.registrar import (
     LIFE_S_MAX,
     USES_MAX,
@@ -24,10 +22,10 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.board_admission import told_host
 from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
-from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.protocol.errors import ConfigError
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.enrolment_token import letters
-from starling.service.arguments import command, home_of, whole_number
+from starling.service.arguments import command, whole_number
 
 _EXAMPLES = """\
   starling enrol token --home coordinator
@@ -40,7 +38,6 @@ _EXAMPLES = """\
 STARLING_HOME is the coordinator's folder when --home is not given.
 """
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_Verb = Callable[[CoordinatorHome, argparse.Namespace], Shown]
 
 
 def main(argv: list[str]) -> int:
@@ -53,11 +50,8 @@ def main(argv: list[str]) -> int:
       FederationError: What the operator must know.
     """
     options = parser().parse_args(argv)
-    run: _Verb = options.verb
-    document, text = run(CoordinatorHome(home_of(options).absolute()), options)
-    shown = json.dumps(document, indent=1) if options.json else text
-    sys.stdout.write(shown + "\n")
-    return EXIT_DONE
+    run: Command = options.verb
+    return run(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
         _EXAMPLES,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
-    token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
+    token = add_verb(
+        verbs, "token", _token, "make a token and print it: one line, secret"
+    )
     token.add_argument(
         "--uses",
         type=whole_number(1, USES_MAX),
@@ -93,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for a coordinator that joins this broker, not for boards",
     )
-    _add(verbs, "tokens", _tokens, "list them, without their secrets")
-    revoke = _add(verbs, "revoke", _revoke, "make a token good for nothing")
+    add_verb(verbs, "tokens", _tokens, "list them, without their secrets")
+    revoke = add_verb(verbs, "revoke", _revoke, "make a token good for nothing")
     revoke.add_argument("token", metavar="ID", help="as `tokens` shows it")
     return made
 
@@ -104,21 +100,6 @@ def add_verbs(add: AddVerb) -> None:
     verb = add("enrol", _enrol, "list, accept or reject who came with a token")
     verb.add_argument("what", choices=("list", "accept", "reject"))
     verb.add_argument("code", nargs="?", metavar="CODE", help="that the newcomer shows")
-
-
-def _add(
-    verbs: Any,  # noqa: ANN401 - argparse keeps the type of its subparsers private
-    name: str,
-    run: _Verb,
-    text: str,
-) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=text.capitalize() + "."
-    )
-    verb.add_argument("--home", metavar="DIR", help="the coordinator's folder")
-    verb.add_argument("--json", action="store_true", help="print one JSON document")
-    verb.set_defaults(verb=run)
-    return verb
 
 
 def duration_s(text: str) -> int:

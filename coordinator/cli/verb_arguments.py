@@ -27,7 +27,9 @@ def add_command(
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text.capitalize() + "."
     )
-    verb.add_argument("--home", type=Path, help="the coordinator's folder")
+    verb.add_argument(
+        "--home", type=Path, metavar="DIR", help="the coordinator's folder"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(verb=run)
     return verb
