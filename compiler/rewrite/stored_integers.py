@@ -6,14 +6,14 @@ so that a survey finds it where it stands; where whole numbers are computed with
 (bits unpacked, zero points taken off), the result of the cast does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from starling.compiler.ir.network import Array
+from starling.compiler.rewrite.frontends.node_writer import evaluated
 
 _KIND_NAMES = (
     "BOOL INT2 INT4 INT8 INT16 INT32 INT64 UINT2 UINT4 UINT8 UINT16 UINT32 UINT64"
@@ -193,8 +193,12 @@ class _Stored:
         wide = [t for t in cone[1] if np.prod(t.dims) > 1] if cone else []
         if cone is None or not any(t.data_type in _KINDS for t in wide):
             return {}
-        value = self._evaluated(node.output[0], *cone)
-        if value is None or value.size < 2:
+        try:
+            value = evaluated(cone[0], self._proto.opset_import, cone[1])
+        # What does not run here is refused where the model is folded, by node.
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+            return {}
+        if value.size < 2:
             return {}
         name = node.output[0]
         self._gone.add(name)
@@ -243,22 +247,3 @@ class _Stored:
             copy.name = name
             named.append(copy)
         return found, named
-
-    def _evaluated(
-        self, name: str, nodes: Sequence[onnx.NodeProto], tensors: Sequence[TensorProto]
-    ) -> Array | None:
-        graph = onnx.helper.make_graph(
-            list(nodes),
-            "stored",
-            [],
-            [onnx.helper.make_empty_tensor_value_info(name)],
-            list(tensors),
-        )
-        model = onnx.helper.make_model(graph, opset_imports=self._proto.opset_import)
-        try:
-            results = ReferenceEvaluator(model).run(None, {})
-        # What does not run here is refused where the model is folded, by node.
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
-            return None
-        assert isinstance(results, list)
-        return np.asarray(results[0])

@@ -121,18 +121,21 @@ def contents(tensor: onnx.TensorProto) -> NDArray[np.generic]:
 
 
 def evaluated(
-    node: onnx.NodeProto,
+    nodes: Sequence[onnx.NodeProto],
     opsets: Sequence[onnx.OperatorSetIdProto],
-    known: Mapping[str, NDArray[np.generic]],
+    known: Sequence[onnx.TensorProto],
 ) -> NDArray[np.generic]:
-    """Result of a node whose inputs are constants; raises as NumPy does."""
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [],
-        [helper.make_empty_tensor_value_info(node.output[0])],
-        [numpy_helper.from_array(value, name) for name, value in known.items()],
-    )
+    """Result of the last of some nodes, computed from constants.
+
+    Raises as NumPy does.
+
+    Args:
+      nodes: In the order in which they are computed.
+      opsets: Of the model.
+      known: The constants, by the names that nodes read.
+    """
+    result = helper.make_empty_tensor_value_info(nodes[-1].output[0])
+    graph = helper.make_graph(list(nodes), "constant", [], [result], list(known))
     model = helper.make_model(graph, opset_imports=opsets)
     results = ReferenceEvaluator(model).run(None, {})
     assert isinstance(results, list)

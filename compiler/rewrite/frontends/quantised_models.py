@@ -98,8 +98,11 @@ def _moved(proto: onnx.ModelProto, arrays: Mapping[str, Array]) -> dict[str, Arr
     for node in proto.graph.node:
         if node.op_type in _MOVERS and known.keys() >= {*node.input}:
             with well_formed(node):
-                operands = {name: known[name] for name in node.input}
-                value = evaluated(node, proto.opset_import, operands)
+                operands = [
+                    numpy_helper.from_array(known[name], name)
+                    for name in dict.fromkeys(node.input)
+                ]
+                value = evaluated([node], proto.opset_import, operands)
             found[node.output[0]] = known[node.output[0]] = value
     return found
 
