@@ -1,5 +1,6 @@
 """Further attacks of one coordinator on the others: see `benchmarks.attacks`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -129,14 +130,31 @@ class Ask(Want):
         return self.request(subject, keys, ())
 
 
-class Forge(Attack):
+class Flood(Attack):
+    """Says something to everybody all the time, 25 kB a second."""
+
+    def begin(self) -> None:
+        """Prepares what it remembers."""
+        self.said_bytes, self.from_s = 0, 0.0
+
+    def pour(self, now_s: float, made: Callable[[], bytes]) -> None:
+        """Says what is made, as much as is due."""
+        if now_s - self.from_s > 1.0:
+            self.from_s, self.said_bytes = now_s, 0
+        while self.said_bytes < (now_s - self.from_s) * REQUEST_BYTES_PER_S:
+            payload = made()
+            self.said_bytes += len(payload)
+            self.everybody(payload)
+
+
+class Forge(Flood):
     """Says what others said with something changed, and what cannot be read."""
 
     def begin(self) -> None:
         """Prepares what it remembers."""
+        super().begin()
         self.statuses: list[gossip_messages.ValidatorStatus] = []
         self.votes: list[Vote] = []
-        self.said_bytes, self.from_s = 0, 0.0
 
     def overhears(self, topic: FrameSubject, content: bytes, payload: bytes) -> None:
         """Something was said of the ledger."""
@@ -149,15 +167,8 @@ class Forge(Attack):
 
     def act(self, now_s: float) -> None:
         """Called many times a second while it is active."""
-        if not self.votes or not self.statuses:
-            return
-        if now_s - self.from_s > 1.0:
-            self.from_s, self.said_bytes = now_s, 0
-        earned = (now_s - self.from_s) * REQUEST_BYTES_PER_S
-        while self.said_bytes < earned:
-            payload = self._forged()
-            self.said_bytes += len(payload)
-            self.everybody(payload)
+        if self.votes and self.statuses:
+            self.pour(now_s, self._forged)
 
     def _forged(self) -> bytes:
         certificate = self._certificate()
@@ -205,26 +216,24 @@ class Forge(Attack):
         )
 
 
-class Admit(Attack):
+class Admit(Flood):
     """Admits boards that nobody has, by its own operator's key, as fast as may be."""
 
     def begin(self) -> None:
         """Prepares what it remembers."""
-        self.counter, self.from_s, self.said_bytes = 1 << 20, 0.0, 0
+        super().begin()
+        self.counter = 1 << 20
 
     def act(self, now_s: float) -> None:
         """Called many times a second while it is active."""
-        if now_s - self.from_s > 1.0:
-            self.from_s, self.said_bytes = now_s, 0
-        while self.said_bytes < (now_s - self.from_s) * REQUEST_BYTES_PER_S:
-            self.counter += 1
-            body = REGISTER.pack(Register(PublicKey(self.draw.randbytes(32))))
-            kind = MessageKind.REGISTER
-            signed = sign(self.operator, self.chain_id, kind, self.counter, body)
-            packed = transaction_codec.pack(signed)
-            payload = frame(FrameSubject.TRANSACTION, packed)
-            self.said_bytes += len(payload)
-            self.everybody(payload)
+        self.pour(now_s, self._admission)
+
+    def _admission(self) -> bytes:
+        self.counter += 1
+        body = REGISTER.pack(Register(PublicKey(self.draw.randbytes(32))))
+        kind = MessageKind.REGISTER
+        signed = sign(self.operator, self.chain_id, kind, self.counter, body)
+        return frame(FrameSubject.TRANSACTION, transaction_codec.pack(signed))
 
 
 VARIANTS: dict[str, type[Attack]] = {
