@@ -1,8 +1,6 @@
 """Server of the console: uvicorn with bounds on what a client can hold.
 
-A client is given `HEAD_S` for a request's head and `KEEP_ALIVE_S` between two requests;
-beyond `CLIENTS_MAX` connections a request is answered with 503. None of it touches the
-coordinator, which is another process.
+None of it touches the coordinator, which is another process.
 """
 
 import asyncio
@@ -17,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from starling.console.runtime.access import HEAD_BYTES_MAX, Gate
+from starling.console.runtime.access import HEAD_BYTES_MAX
 from starling.console.runtime.access_rules import AccessRules
 from starling.console.runtime.chain_reader import ChainReader
+from starling.console.runtime.connection import BoundedProtocol
 from starling.console.runtime.status_reader import StatusReader
 from starling.console.runtime.web_app import ConsoleApp
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -33,67 +31,11 @@ from starling.service.web_access import WebAccess
 
 log = logging.getLogger("starling.console")
 
-CLIENTS_MAX = 256
-HEAD_S = 10.0
 KEEP_ALIVE_S = 5
 STOP_S = 3
 TOKEN_BYTES_MAX = 4096
 TOKEN_CHARS_MIN = 16
 _STDIN = 0
-_TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-)
-
-
-class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit on a request's head; its refusals are counted."""
-
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait for a request."""
-        super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no more."""
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Begins to wait again if only a part of a next request is there."""
-        super().data_received(data)
-        idle = self.cycle is None or self.cycle.response_complete
-        waits = self._head_timer is not None and not self._head_timer.cancelled()
-        if not idle and self._head_timer is not None:
-            self._head_timer.cancel()
-        elif idle and not waits:
-            self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
-
-    def handle_events(self) -> None:
-        """Reads requests; beyond the bound of connections they are turned away."""
-        is_full = len(self.connections) >= CLIENTS_MAX
-        self.app = self._gate().turn_away if is_full else self._gate()
-        super().handle_events()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answers what is no request."""
-        self._gate().responses[400] += 1
-        super().send_400_response(msg)
-
-    def _gate(self) -> Gate:
-        gate = self.config.app
-        assert isinstance(gate, Gate)
-        return gate
-
-    def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            if self.conn.trailing_data[0]:
-                # A part of a head; who says nothing at all asks for no answer.
-                self._gate().responses[408] += 1
-                self.transport.write(_TOO_SLOW)
-            self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from starling.console.runtime.access import HEAD_BYTES_MAX
+from starling.console.runtime.connection import CLIENTS_MAX
 from starling.console.runtime.live_stream import STREAMS_MAX
-from starling.console.runtime.server import CLIENTS_MAX, read_token
+from starling.console.runtime.server import read_token
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from tests.unit.console.conftest import RunningConsole, Start, write_status
 from tests.unit.console.status_documents import document
@@ -186,6 +187,53 @@ def test_malformed_and_oversized_requests_are_refused(
 ) -> None:
     assert raw(console, content).split(b" ")[1] == status
     assert ask(console, "/")[0] == 200
+
+
+_LONG_FORM = (
+    b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: "
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "rest", "status"),
+    [
+        (_LONG_FORM + b"9" * 30 + b"\r\n\r\n", b"a=1", b"400"),
+        (_LONG_FORM + b"900000\r\n\r\n", b"a" * 900_000, b"413"),
+        (_LONG_FORM + b"900000\r\n\r\n", b"a=1", b"413"),
+        (b"nonsense\r\n\r\n", b"more of it", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: local", b"host\r\n", b"408"),
+    ],
+    ids=["unreadable", "large", "never whole", "nonsense", "slow"],
+)
+def test_refusal_reaches_a_client_that_still_sends(
+    console: RunningConsole, content: bytes, rest: bytes, status: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S) as link:
+        link.sendall(content)
+        assert link.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL)[-3:] == status
+        for piece in range(0, len(rest), 60_000):
+            link.sendall(rest[piece : piece + 60_000])
+
+        answer = link.makefile("rb").read()
+        link.shutdown(socket.SHUT_WR)
+
+    assert answer.split(b" ")[1] == status
+
+
+def test_connection_that_is_never_ended_by_its_client_is_ended(
+    own_console: RunningConsole,
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(CLIENTS_MAX):
+            link = stack.enter_context(
+                socket.create_connection(("127.0.0.1", own_console.port), TIMEOUT_S)
+            )
+            link.sendall(b"nonsense\r\n\r\n")
+            assert link.recv(12)
+
+        while ask(own_console, "/")[0] != 200:
+            pass
 
 
 def test_two_hundred_clients_are_answered_while_others_say_nothing(
