@@ -11,6 +11,7 @@ from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
+from starling.coordinator.chain.verification.receipt import Receipt
 from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.errors import Reason
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version
@@ -80,12 +81,22 @@ class StoreVersion:
 
 @dataclass(frozen=True)
 class StoreMetrics:
-    """Persist: what an evaluation gave."""
+    """Persist: what an evaluation gave.
+
+    Attributes:
+      task: Of what.
+      version: Of what.
+      accuracy: On held-out data; None without classes.
+      loss: There.
+      proof: Of the version's digest in the state, kept if it is the best by now; None
+        where the state knows it no more.
+    """
 
     task: TaskId
     version: Version
     accuracy: float | None
     loss: float
+    proof: Receipt | None = None
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,12 @@ class Persistence:
 
     def _put_outcome(self, effect: StoreMetrics | StoreFailure) -> None:
         match effect:
-            case StoreMetrics(task, version, accuracy, loss):
+            case StoreMetrics(task, version, accuracy, loss, proof):
                 self._store.put_metrics(task, version, accuracy, loss)
-                self._note_metrics(
-                    StoredVersion(task, version, 0, 0, 0, 0, accuracy, loss)
-                )
+                tried = StoredVersion(task, version, 0, 0, 0, 0, accuracy, loss)
+                self._note_metrics(tried)
+                if proof is not None and self._known_of(task).best == tried:
+                    self._store.put_proof(task, proof)
             case StoreFailure(task, version):
                 self._store.put_failure(task, version)
 

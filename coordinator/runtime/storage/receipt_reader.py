@@ -15,6 +15,7 @@ from starling.protocol.chain.light_client import (
     TrustedState,
     ValidatorSetTransition,
     pin,
+    version_key,
 )
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import DIGEST_BYTES, Digest
@@ -53,6 +54,25 @@ def entry(store: SqliteStore, key: bytes) -> Receipt:
         raise OperationError(f"{key.decode()} is not in the state, or no longer")
     shown = StateEntry(tip.header, tip.certificate, tip.tree.prove(key))
     return Receipt(_handovers(store, tip.header.height), None, shown)
+
+
+def version(store: SqliteStore, task: int, number: int) -> Receipt | None:
+    """Proof of a version's digest: in the state, or kept since it was the best.
+
+    Returns:
+      None if there is neither.
+
+    Raises:
+      OperationError: If the validators changed too often.
+      StorageError: If what is kept is damaged.
+    """
+    key = version_key(task, number)
+    if store.get(key) is not None:
+        return entry(store, key)
+    kept = store.proof(task)
+    if kept is None or kept.entry is None or kept.entry.proof.key != key:
+        return None
+    return Receipt(_handovers(store, kept.header.height), None, kept.entry)
 
 
 def checkpoint(state: Path, genesis: Genesis) -> TrustedState | None:

@@ -8,6 +8,7 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredVersion,
     most_kept,
 )
+from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt
 from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
 from starling.coordinator.runtime.storage.sqlite_tables import SqliteTables
 from starling.protocol.errors import ProtocolError, StorageError
@@ -17,6 +18,8 @@ from starling.protocol.wire.envelope import ENVELOPE, Envelope
 
 _FAILURES = "evaluation failures/"
 """Begins the names of notes that count them, for each version."""
+_PROOF = "proof of the best/"
+"""Begins the names of the facts that hold it, for each task."""
 
 
 class WorkTables(SqliteTables):
@@ -130,6 +133,11 @@ class WorkTables(SqliteTables):
             (accuracy, loss, task, version),
         )
 
+    def put_proof(self, task: int, proof: Receipt) -> None:
+        """See `ChainStore`."""
+        row = (f"{_PROOF}{task}", RECEIPT.pack(proof))
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", row)
+
     def put_failure(self, task: int, version: int) -> None:
         """See `ChainStore`."""
         self._write(
@@ -229,6 +237,14 @@ class WorkTables(SqliteTables):
             return MODEL_DIGESTS.unpack(row[0])
         except ProtocolError as error:
             raise StorageError(f"{self._path}: model {version} is damaged") from error
+
+    def proof(self, task: int) -> Receipt | None:
+        """See `ChainStore`."""
+        row = self._one("SELECT value FROM facts WHERE name = ?", f"{_PROOF}{task}")
+        try:
+            return None if row is None else RECEIPT.unpack(row[0])
+        except ProtocolError as error:
+            raise StorageError(f"{self._path}: the best's proof is damaged") from error
 
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """See `ChainStore`."""
