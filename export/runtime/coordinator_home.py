@@ -77,13 +77,12 @@ class CoordinatorModels:
 
     def _proven_best(self, task: int) -> int | None:
         """The version whose proof was kept, so that the state need not know it."""
-        kept = self._store.proof(task)
-        if kept is None or kept.entry is None:
+        kept = receipt_reader.kept_entry(self._store, task)
+        if kept is None:
             return None
-        for row in self._store.versions(task):
-            if kept.entry.proof.key == version_key(task, row.version):
-                return row.version
-        return None
+        numbers = [row.version for row in self._store.versions(task)]
+        keys = {version_key(task, number): number for number in numbers}
+        return keys.get(kept.proof.key)
 
     def ranks_by_loss(self, task: int) -> bool:
         """See `ModelSource`."""

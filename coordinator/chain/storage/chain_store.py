@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
-from starling.coordinator.chain.verification.receipt import Receipt
 from starling.protocol.chain.blocks import Block, Certificate, Header
 from starling.protocol.chain.genesis import Genesis, ValidatorSet
 from starling.protocol.chain.light_client import ValidatorSetTransition
@@ -184,8 +183,8 @@ class ChainStore(Protocol):
     ) -> None:
         """Adds what an evaluation gave to a noted version."""
 
-    def put_proof(self, task: int, proof: Receipt) -> None:
-        """Keeps the proof of a task's best version, in place of the one before."""
+    def put_proof(self, task: int, proof: bytes) -> None:
+        """Keeps a task's best version's proof, packed, in place of the one before."""
 
     def put_failure(self, task: int, version: int) -> None:
         """Counts that a noted version could not be tried."""
@@ -280,8 +279,8 @@ class ChainStore(Protocol):
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """The noted versions of a task, rising."""
 
-    def proof(self, task: int) -> Receipt | None:
-        """Proof of the version of a task that was best; None without one."""
+    def proof(self, task: int) -> bytes | None:
+        """Packed proof of the version of a task that was best; None without one."""
 
     def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
         """All kept evidence: the known transaction and what contradicts it."""

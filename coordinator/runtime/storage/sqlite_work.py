@@ -8,7 +8,6 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredVersion,
     most_kept,
 )
-from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt
 from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
 from starling.coordinator.runtime.storage.sqlite_tables import SqliteTables
 from starling.protocol.errors import ProtocolError, StorageError
@@ -133,9 +132,9 @@ class WorkTables(SqliteTables):
             (accuracy, loss, task, version),
         )
 
-    def put_proof(self, task: int, proof: Receipt) -> None:
+    def put_proof(self, task: int, proof: bytes) -> None:
         """See `ChainStore`."""
-        row = (f"{_PROOF}{task}", RECEIPT.pack(proof))
+        row = (f"{_PROOF}{task}", proof)
         self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", row)
 
     def put_failure(self, task: int, version: int) -> None:
@@ -238,13 +237,10 @@ class WorkTables(SqliteTables):
         except ProtocolError as error:
             raise StorageError(f"{self._path}: model {version} is damaged") from error
 
-    def proof(self, task: int) -> Receipt | None:
+    def proof(self, task: int) -> bytes | None:
         """See `ChainStore`."""
         row = self._one("SELECT value FROM facts WHERE name = ?", f"{_PROOF}{task}")
-        try:
-            return None if row is None else RECEIPT.unpack(row[0])
-        except ProtocolError as error:
-            raise StorageError(f"{self._path}: the best's proof is damaged") from error
+        return None if row is None else bytes(row[0])
 
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """See `ChainStore`."""

@@ -6,7 +6,7 @@ import pytest
 
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
-from starling.coordinator.chain.verification.receipt import Receipt, StateEntry
+from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt, StateEntry
 from starling.coordinator.loop.storage.persistence import (
     ANCHOR_EVERY,
     ANCHORS_KEPT,
@@ -89,15 +89,15 @@ def test_commit_metrics_keeps_the_proof_of_the_best(
     for number, accuracy in scores.items():
         metrics = replace(tried(number, accuracy), proof=proof(number))
         persistence.commit([*final(number), metrics], NOW_MS)
-    assert store.proof(0) == proof(2)
+    assert store.proof(0) == RECEIPT.pack(proof(2))
     assert store.proof(1) is None
 
     again = Persistence(store, VoteJournal(tmp_path / "others"), 0, versions_kept=2)
     worse, better = (replace(tried(n, n / 10), proof=proof(n)) for n in (4, 10))
     again.commit([*final(4), worse], NOW_MS)
-    assert store.proof(0) == proof(2)
+    assert store.proof(0) == RECEIPT.pack(proof(2))
     again.commit([*final(10), better], NOW_MS)
-    assert store.proof(0) == proof(10)
+    assert store.proof(0) == RECEIPT.pack(proof(10))
 
 
 def test_commit_metrics_without_a_proof_leaves_the_one_that_is_kept(
@@ -106,7 +106,7 @@ def test_commit_metrics_without_a_proof_leaves_the_one_that_is_kept(
     first = replace(tried(1, 0.3), proof=proof(1))
     persistence.commit([*final(1), first, *final(2), tried(2, 0.9)], NOW_MS)
 
-    assert store.proof(0) == proof(1)
+    assert store.proof(0) == RECEIPT.pack(proof(1))
 
 
 def kept(store: SqliteStore, numbers: range) -> list[int]:
