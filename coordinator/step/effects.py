@@ -81,16 +81,7 @@ class StoreVersion:
 
 @dataclass(frozen=True)
 class StoreMetrics:
-    """Persist: what an evaluation gave.
-
-    Attributes:
-      task: Of what.
-      version: Of what.
-      accuracy: On held-out data; None without classes.
-      loss: There.
-      proof: Of the version's digest in the state, kept if it is the best by now; None
-        where the state knows it no more.
-    """
+    """Persist: what an evaluation gave; of the best version also its proof."""
 
     task: TaskId
     version: Version
@@ -135,7 +126,6 @@ class DropUploads:
     """Persist: updates of blocks up to this height were used long ago.
 
     Attributes:
-      height: Of the last of these blocks.
       bytes_kept: What the vectors of all updates may take together before any goes.
     """
 
@@ -148,9 +138,8 @@ class AdoptSnapshot:
     """Persist: the chain begins anew from here, and the core with it.
 
     Attributes:
-      manifest: Of the snapshot, checked.
+      manifest: Of the snapshot, checked; `state` are all its entries.
       ends: The changes of the validator set until then.
-      state: All its entries.
     """
 
     manifest: SnapshotManifest

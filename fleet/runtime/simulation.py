@@ -213,24 +213,27 @@ def simulate(
     count = (options.get("boards") or _BOARDS) if dealt else len(pools)
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
-    # A wrong one is told before data are dealt out and a model is compiled.
-    rules = OwnRules(
-        checked_rule(options.get("aggregator")),
-        checked_selection(options.get("selector")),
-    )
+    rules = _rules(options)
     material = material_of(model, given, loss, partial(_plan, options, count))
     with tempfile.TemporaryDirectory() as spare:
-        home = Path(spare) / "home"
         run = run_prepared(
             material,
             Pace(waves=waves),
             threads=options.get("threads"),
-            home=home,
+            home=Path(spare) / "home",
             watch=_Watcher(options),
             rules=rules,
         )
-        exported, version = _best(home / "coordinator")
+        exported, version = _best(Path(spare) / "home" / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _rules(options: SimulationOptions) -> OwnRules:
+    """Rules of one's own; a wrong one is told before a model is compiled for it."""
+    return OwnRules(
+        checked_rule(options.get("aggregator")),
+        checked_selection(options.get("selector")),
+    )
 
 
 def _plan(options: SimulationOptions, boards: int, model: str) -> FleetPlan:

@@ -116,7 +116,7 @@ def checked_selection(rule: SelectionRule | None) -> CheckedSelection | None:
 
 
 def _numbers(found: object) -> list[int]:
-    """What a rule returned, as numbers of boards."""
+    """Numbers of boards, as a rule returned them."""
     detail = f"gave {found!r:.60}; give the numbers of boards, as [0, 3]"
     if isinstance(found, str | bytes) or not isinstance(found, Iterable):
         raise ConfigError(detail, key=_SELECTOR)
