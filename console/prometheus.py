@@ -218,10 +218,11 @@ def _of_boards(facts: StatusFacts) -> Iterator[Sample]:
 
 
 def _by_reason(counts: Mapping[str, int]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for reason, count in sorted(counts.items()):
-        name = reason.lower() if reason in _REASONS else OTHER
-        found[name] = found.get(name, 0) + count
+    # Each is there from the first scrape on: a counter that began at 1 would have no
+    # rate, and no alert, for what happened once.
+    found = dict.fromkeys([*sorted(reason.lower() for reason in _REASONS), OTHER], 0)
+    for reason, count in counts.items():
+        found[reason.lower() if reason in _REASONS else OTHER] += count
     return found
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from starling.fleet.runtime.virtual_run import Pace, run_virtual  # noqa: TID251 - the public door
+    from starling.fleet.virtual.own_rule import WaitingBoard
 
 __all__ = [
     "FleetPlan",
@@ -27,6 +28,7 @@ __all__ = [
     "PlanOptions",
     "Simulation",
     "SimulationOptions",
+    "WaitingBoard",
     "run_virtual",
     "simulate",
 ]
@@ -38,6 +40,7 @@ _HOMES = {
     "PlanOptions": "starling.fleet.runtime.simulation",
     "Simulation": "starling.fleet.runtime.simulation",
     "SimulationOptions": "starling.fleet.runtime.simulation",
+    "WaitingBoard": "starling.fleet.virtual.own_rule",
     "run_virtual": "starling.fleet.runtime.virtual_run",
     "simulate": "starling.fleet.runtime.simulation",
 }

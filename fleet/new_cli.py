@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from dataclasses import fields
@@ -50,13 +51,12 @@ def main(argv: list[str]) -> int:
     from starling.fleet.project_files import BUILT_IN, NewProject, project_files
 
     folder: Path = options.folder
+    # Before somebody has answered questions for nothing.
     with storage_errors(folder):
-        is_taken = folder.exists() and not (folder.is_dir() and _is_empty(folder))
-    if is_taken:
-        raise ConfigError(
-            "something is there already: name a new or an empty folder",
-            file=str(folder),
-        )
+        _refuse_taken(folder)
+    _own_file(options.model or "", "--model", suffix=".onnx")
+    if options.data and options.data not in BUILT_IN:
+        _there(options.data, "--data")
     named = {item.name: item.default for item in fields(NewProject)}
     chosen = {key: getattr(options, key) for key in named if key != "name"}
     if sys.stdin.isatty() and not options.yes:
@@ -130,8 +130,20 @@ def _ask(
         chosen[key] = answer or defaults[key]
 
 
-def _is_empty(folder: Path) -> bool:
-    return not any(folder.iterdir())
+def _refuse_taken(folder: Path) -> None:
+    """Refuses a folder that holds something, or that cannot be made or written to."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(
+            "something is there already: name a new or an empty folder",
+            file=str(folder),
+        )
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    if not above.is_dir():
+        detail = f"{above} is no folder: name one below a folder"
+        raise ConfigError(detail, file=str(folder))
+    if not os.access(above, os.W_OK | os.X_OK):
+        detail = f"this user may not write to {above}: name another folder"
+        raise ConfigError(detail, file=str(folder))
 
 
 def _there(text: str, flag: str) -> Path:

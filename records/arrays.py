@@ -85,7 +85,7 @@ def _single_precision(
     if len(odd):
         raise DataError(
             f"{array} holds a NaN, an infinity or a number beyond 3e38, first in "
-            f"record {odd[0]}: mend it, or leave it out",
+            f"record {odd[0] + 1}: mend it, or leave it out",
             file=file,
         )
     return found
@@ -126,7 +126,7 @@ def _targets(
     beyond = np.flatnonzero(((flat < 0) | (flat > 1)).any(axis=1))
     if len(beyond):
         raise DataError(
-            f"y of record {beyond[0]} is not from 0 to 1, which --loss bce learns; "
+            f"y of record {beyond[0] + 1} is not from 0 to 1, which --loss bce learns; "
             "else --loss mse",
             file=file,
         )

@@ -240,7 +240,8 @@ def npz_records(
         each = max(1, min(PIECE_RECORDS, PIECE_BYTES // max(1, x.bytes, y.bytes)))
         for start in range(0, count, each):
             rows = min(each, count - start)
-            places = np.arange(start, start + rows, dtype=np.int64)
+            # Counted from 1, as lines and rows are.
+            places = np.arange(start + 1, start + rows + 1, dtype=np.int64)
             yield KnownPiece(x.next(rows), y.next(rows), places)
         if x.count != y.count:
             raise DataError("inputs and targets are not equally many", file=file)

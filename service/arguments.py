@@ -14,6 +14,19 @@ WAIT_S_MAX = 366 * 86_400.0
 PORT_MAX = 65_535
 
 
+class _StrictParser(argparse.ArgumentParser):
+    """A parser of which each verb refuses what it does not know, with its own usage.
+
+    Left to argparse, a verb hands that up, and the usage shown is the one above it.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as in argparse
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def command(
     name: str, description: str, examples: str, exit_status: str = EXIT_STATUS
 ) -> argparse.ArgumentParser:
@@ -25,7 +38,7 @@ def command(
       examples: Lines of them, and what else stands under the help.
       exit_status: Each status with its meaning.
     """
-    return argparse.ArgumentParser(
+    return _StrictParser(
         prog=f"starling {name}",
         description=description,
         epilog=f"examples:\n{examples}\nexit status: {exit_status}\n",

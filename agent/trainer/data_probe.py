@@ -151,7 +151,7 @@ def _look_at_npz(path: Path, label: str, found: DataSurvey) -> None:
     count = min(counts)
     wrong = sorted(row for row in bad if row < count)
     for row in wrong:
-        found.fault(f"{path.name}: record {row}, {bad[row]}")
+        found.fault(f"{path.name}: record {row + 1}, {bad[row]}")
     found.records += count - len(wrong)
 
 

@@ -12,6 +12,7 @@ from starling.coordinator.chain.state import (
     task_records,
 )
 from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.verification.receipt import Receipt, StateEntry
 from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
@@ -28,7 +29,7 @@ from starling.protocol.chain.light_client import (
 )
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.state_tree import StateProof
-from starling.protocol.ids import DeviceId, Digest, TaskId
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.end_policy import is_good_enough
 from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import Envelope
@@ -66,6 +67,19 @@ def manifest(
         _rollback(ledger, task),
         _end(ledger, task),
     )
+
+
+def version(ledger: ChainState, task: TaskId, number: Version) -> Receipt | None:
+    """A version's digest, proven under the newest header; changes of validators not.
+
+    Returns:
+      None before the first block, and where the state does not know the version.
+    """
+    known = task_records.version(ledger.tree, task, number)
+    if known is None or ledger.header is None or ledger.certificate is None:
+        return None
+    shown = task_records.VERSIONS.prove(ledger.tree, task, number)
+    return Receipt((), None, StateEntry(ledger.header, ledger.certificate, shown))
 
 
 def _rollback(ledger: ChainState, task: TaskState) -> StateProof | None:

@@ -11,7 +11,7 @@ from typing import Any
 from starling.coordinator.chain.storage.chain_store import StoredBlock
 from starling.coordinator.chain.verification import plain_values
 from starling.coordinator.chain.verification.audit import AuditResult
-from starling.coordinator.chain.verification.receipt import RECEIPT, read
+from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt, read
 from starling.coordinator.cli import chain_trace
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.damage_recovery import audit_store
@@ -301,7 +301,7 @@ def _prove(arguments: argparse.Namespace) -> int:
         if arguments.update is not None:
             receipt = receipt_reader.transaction(store, arguments.update)
         else:
-            receipt = receipt_reader.entry(store, _key(arguments))
+            receipt = _entry(store, arguments)
     store.close()
     packed = RECEIPT.pack(receipt)
     write_atomic(arguments.out, packed)
@@ -309,6 +309,17 @@ def _prove(arguments: argparse.Namespace) -> int:
     document = {"height": height, "bytes": len(packed)}
     _print(arguments, document, [f"height {height}: {len(packed)} bytes"])
     return EXIT_DONE
+
+
+def _entry(store: SqliteStore, arguments: argparse.Namespace) -> Receipt:
+    """Proof of the entry that is meant; the best version's outlives its entry."""
+    key = _key(arguments)
+    if arguments.model is not None:
+        task, number = map(int, arguments.model.split(":"))
+        kept = receipt_reader.version(store, task, number)
+        if kept is not None:
+            return kept
+    return receipt_reader.entry(store, key)
 
 
 def _key(arguments: argparse.Namespace) -> bytes:

@@ -6,7 +6,7 @@ loss becomes our statement, and what a quorum's median means is said to people.
 
 from typing import Any
 
-from starling.coordinator.boards import lease_grants
+from starling.coordinator.boards import finality_proofs, lease_grants
 from starling.coordinator.chain.chain_step import ChainState
 from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
 from starling.coordinator.chain.state.state_table import StateReader
@@ -31,7 +31,11 @@ def evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> Evaluation | No
     Returns:
       What to state to the chain; None if we are no validator or stated it before.
     """
-    turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
+    # Asked for now: some 250 versions later the state knows this one no more.
+    proof = finality_proofs.version(turn.state.ledger, event.task, event.version)
+    turn.emit(
+        StoreMetrics(event.task, event.version, event.accuracy, event.loss, proof)
+    )
     found = f"loss {event.loss:.4f}"
     if event.accuracy is not None:
         found = f"accuracy {100 * event.accuracy:.2f} %, {found}"

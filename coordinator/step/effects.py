@@ -11,6 +11,7 @@ from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
+from starling.coordinator.chain.verification.receipt import Receipt
 from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.errors import Reason
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version
@@ -80,12 +81,13 @@ class StoreVersion:
 
 @dataclass(frozen=True)
 class StoreMetrics:
-    """Persist: what an evaluation gave."""
+    """Persist: what an evaluation gave; of the best version also its proof."""
 
     task: TaskId
     version: Version
     accuracy: float | None
     loss: float
+    proof: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,6 @@ class DropUploads:
     """Persist: updates of blocks up to this height were used long ago.
 
     Attributes:
-      height: Of the last of these blocks.
       bytes_kept: What the vectors of all updates may take together before any goes.
     """
 
@@ -137,9 +138,8 @@ class AdoptSnapshot:
     """Persist: the chain begins anew from here, and the core with it.
 
     Attributes:
-      manifest: Of the snapshot, checked.
+      manifest: Of the snapshot, checked; `state` are all its entries.
       ends: The changes of the validator set until then.
-      state: All its entries.
     """
 
     manifest: SnapshotManifest

@@ -49,12 +49,12 @@ class CoordinatorModels:
         """See `ModelSource`."""
         spec = self._spec(task)
         found = []
+        best = self._proven_best(task)
         for row in self._store.versions(task):
             digests = self._digests(task, row.version, spec)
-            # What the state knows no more cannot be proven, whatever else is here.
             kept = (
                 digests is not None
-                and task_records.version(self._store, task, row.version) is not None
+                and (row.version == best or self._is_known(task, row.version))
                 and self._store.has_blob(digests.inference)
             )
             found.append(
@@ -70,6 +70,19 @@ class CoordinatorModels:
                 )
             )
         return tuple(found)
+
+    def _is_known(self, task: int, version: int) -> bool:
+        """True if the state knows a version, so that it can be proven."""
+        return task_records.version(self._store, task, version) is not None
+
+    def _proven_best(self, task: int) -> int | None:
+        """The version whose proof was kept, so that the state need not know it."""
+        kept = receipt_reader.kept_entry(self._store, task)
+        if kept is None:
+            return None
+        numbers = [row.version for row in self._store.versions(task)]
+        keys = {version_key(task, number): number for number in numbers}
+        return keys.get(kept.proof.key)
 
     def ranks_by_loss(self, task: int) -> bool:
         """See `ModelSource`."""
@@ -87,20 +100,22 @@ class CoordinatorModels:
                 f"the parameters of version {version} are not kept; storage."
                 "versions_kept says how many are, and `starling model list` which"
             )
-        if task_records.version(self._store, task, version) is None:
-            raise OperationError(
-                f"version {version} cannot be proven any more: the chain's state knows "
-                "some 250 versions behind the newest; see `starling model list`"
-            )
         bundle = self._store.blob(spec.bundle)
         if bundle is None:
             raise OperationError(f"the bundle of task {task} has not come here yet")
         with self._store.one_moment():
+            shown = receipt_reader.version(self._store, task, version)
+            if shown is None:
+                raise OperationError(
+                    f"version {version} cannot be proven any more: the chain's state "
+                    "knows some 250 versions behind the newest, and its proof was not "
+                    "kept, as the best one's is; see `starling model list`"
+                )
             claim = Claim(
                 self._genesis.fleet,
                 row,
                 digests,
-                receipt_reader.entry(self._store, version_key(task, version)),
+                shown,
                 receipt_reader.entry(self._store, task_key(task)),
                 bundle,
                 theta,

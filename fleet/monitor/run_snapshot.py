@@ -202,6 +202,12 @@ class RunHeading:
     notes: tuple[str, ...] = ()
 
 
+_RECENT = 10
+_IDLE_S = 60.0
+_FAR_LONGER = 10
+"""Versions that the usual wait is measured by, and when a fleet counts as idle."""
+
+
 @dataclass(frozen=True)
 class RunEvent:
     """Something that happened and is worth a line of its own."""
@@ -290,6 +296,16 @@ class RunSnapshot:
             return 0.0
         made = sum(point.updates for point in self.versions)
         return made / max(self.versions[-1].time_s, 1e-3)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no version came for a minute, and for far longer than usual."""
+        recent = self.versions[-_RECENT - 1 :]
+        if len(recent) < 2:
+            return False
+        usual_s = (recent[-1].time_s - recent[0].time_s) / (len(recent) - 1)
+        waited_s = self.time_s - recent[-1].time_s
+        return waited_s > max(_IDLE_S, _FAR_LONGER * usual_s)
 
     @property
     def bytes_up(self) -> int:

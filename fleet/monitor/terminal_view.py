@@ -90,7 +90,8 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
         accuracy.append(f"  from {known[0]:.1%}", style="dim")
     else:
         accuracy.append("      -  waiting for the first evaluation", style="dim")
-    rate = Text(f"{snapshot.accepted:4d} accepted, {snapshot.updates_per_s:.1f}/s")
+    pace = "none now" if snapshot.is_idle else f"{snapshot.updates_per_s:.1f}/s"
+    rate = Text(f"{snapshot.accepted:4d} accepted, {pace}")
     rate.append(
         f"   up {bytes_text(snapshot.bytes_up)}, "
         f"down {bytes_text(snapshot.bytes_down)}",

@@ -93,6 +93,8 @@ class KeptChain:
                 model = kept.store.model(_TASK, known.version)
                 if model is not None:
                     self._store.put_model(_TASK, known.version, model)
+            if (proof := kept.store.proof(_TASK)) is not None:
+                self._store.put_proof(_TASK, proof)
             keys = self._put_vectors(kept)
         write_content_keys(self._home.path / CONTENT_KEYS_FILE, keys)
 

@@ -27,7 +27,12 @@ from starling.fleet.virtual.fleet_snapshot import (
     accepted_by_board,
     refused_by_sender,
 )
-from starling.fleet.virtual.own_rule import checked_rule
+from starling.fleet.virtual.own_rule import (
+    OwnRules,
+    SelectionRule,
+    checked_rule,
+    checked_selection,
+)
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
 
@@ -134,6 +139,11 @@ class SimulationOptions(PlanOptions, total=False):
         task's `AggregationPolicy` and the known variance of the noise to an
         `Aggregator`, as in `coordinator.aggregation.strategy_registry`. It begins
         without memory, and is for simulations: chains know the rules of their release.
+      selector: A rule of selection of one's own: called with a sequence of
+        `WaitingBoard` and the number of free places whenever a place is free, it
+        returns the numbers of the boards that get one: with `waves` as many as there
+        are places, else at least one while nobody is at work. By default it is the
+        turn of whoever had the fewest.
       threads: That train; by default all cores, and one for the smallest models.
       on_version: Called with each version in order, once it was evaluated; returning
         True ends the run.
@@ -149,6 +159,7 @@ class SimulationOptions(PlanOptions, total=False):
     buffer: int | None
     waves: bool
     aggregator: AggregationRule | None
+    selector: SelectionRule | None
     threads: int | None
     on_version: OnVersion | None
     on_update: OnUpdate | None
@@ -202,19 +213,27 @@ def simulate(
     count = (options.get("boards") or _BOARDS) if dealt else len(pools)
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
+    rules = _rules(options)
     material = material_of(model, given, loss, partial(_plan, options, count))
     with tempfile.TemporaryDirectory() as spare:
-        home = Path(spare) / "home"
         run = run_prepared(
             material,
             Pace(waves=waves),
             threads=options.get("threads"),
-            home=home,
+            home=Path(spare) / "home",
             watch=_Watcher(options),
-            rule=checked_rule(options.get("aggregator")),
+            rules=rules,
         )
-        exported, version = _best(home / "coordinator")
+        exported, version = _best(Path(spare) / "home" / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _rules(options: SimulationOptions) -> OwnRules:
+    """Rules of one's own; a wrong one is told before a model is compiled for it."""
+    return OwnRules(
+        checked_rule(options.get("aggregator")),
+        checked_selection(options.get("selector")),
+    )
 
 
 def _plan(options: SimulationOptions, boards: int, model: str) -> FleetPlan:

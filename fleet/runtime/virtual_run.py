@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
@@ -34,6 +33,7 @@ from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.own_rule import OwnRules
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.chain.genesis import FaultModel, Genesis
 from starling.protocol.crypto.keys import known_signatures
@@ -138,7 +138,7 @@ def run_prepared(
     live: bool = False,
     watch: Watch = lambda _fleet: "",
     started_s: float | None = None,
-    rule: AggregationRule | None = None,
+    rules: OwnRules | None = None,
 ) -> FleetRun:
     """Runs a fleet whose data were dealt out and whose model was compiled before.
 
@@ -151,19 +151,20 @@ def run_prepared(
       live: See above.
       watch: Called after every few steps; what it returns ends the run, and says why.
       started_s: When preparation began, by the monotonic clock; now by default.
-      rule: Of aggregation, in place of the plan's.
+      rules: In place of the plan's; all of these by default.
 
     Raises:
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
+    rules = rules or OwnRules()
     plan, data = material.plan, material.data
     shown = heading(plan, data.name, material.shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
     with closing(workers), ExitStack() as stack:
-        fleet = _fleet(material, pace, workers, rule)
+        fleet = _fleet(material, pace, workers, rules)
         begun_s = _begin(fleet, pace)
         chain = None
         if home is not None:
@@ -185,7 +186,7 @@ def run_prepared(
     outcome = RunOutcome(
         ended, wall_s, begun_s - started_s, verified, None, metrics, backdoor, baseline
     )
-    document = report(_config(plan, pace, rule), shown, last, outcome)
+    document = report(_config(plan, pace, rules), shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
 
 
@@ -197,11 +198,8 @@ def _begin(fleet: VirtualFleet, pace: Pace) -> float:
     return begun_s
 
 
-def _config(
-    plan: FleetPlan, pace: Pace, rule: AggregationRule | None
-) -> dict[str, object]:
-    named = {} if rule is None else {"rule": getattr(rule, "__name__", "own")}
-    return {**plan.document(), "virtual": True, **asdict(pace), **named}
+def _config(plan: FleetPlan, pace: Pace, rules: OwnRules) -> dict[str, object]:
+    return {**plan.document(), "virtual": True, **asdict(pace), **rules.names()}
 
 
 @contextmanager
@@ -235,7 +233,7 @@ def _fleet(
     material: TrainingMaterial,
     pace: Pace,
     workers: TrainingPool,
-    rule: AggregationRule | None,
+    rules: OwnRules,
 ) -> VirtualFleet:
     """The fleet that a plan asks for; boards' speeds are drawn here."""
     plan = material.plan
@@ -264,7 +262,7 @@ def _fleet(
         board_faults=faults,
     )
     task = publication(settings, material.bundle, "task")
-    return VirtualFleet(shape, task, workers, rng.bytes, rng, rule=rule)
+    return VirtualFleet(shape, task, workers, rng.bytes, rng, rules=rules)
 
 
 def _refuse_process_faults(plan: FleetPlan, faults: Sequence[BoardFault]) -> None:

@@ -11,7 +11,7 @@ from starling.fleet.virtual.committee import (
     STEADY_WAITS,
     CommitteeShape,
 )
-from starling.fleet.virtual.wake_schedule import WakeSchedule
+from starling.fleet.virtual.wake_schedule import Choose, WakeSchedule
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,22 @@ class FleetShape:
     leave_behind: bool = False
     board_faults: tuple[BoardFault, ...] = ()
 
-    def wake_schedule(self, rng: np.random.Generator) -> WakeSchedule:
-        """Deals out turns to so many boards; `rng` decides among equals."""
+    def wake_schedule(
+        self, rng: np.random.Generator, choose: Choose | None = None
+    ) -> WakeSchedule:
+        """Deals out turns to so many boards.
+
+        Args:
+          rng: Decides among equals.
+          choose: See `WakeSchedule`.
+        """
         return WakeSchedule(
             self.boards,
             self.awake,
             rng,
             waves=self.waves,
             leave_behind=self.leave_behind,
+            choose=choose,
         )
 
     @property

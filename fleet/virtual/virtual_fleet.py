@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from starling.coordinator.aggregation.strategy_registry import AggregationRule
 from starling.coordinator.chain.state import (
     board_records,
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.coordinator.chain.training import evaluations, reputations
 from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step.events import VersionEvaluated
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
@@ -23,6 +24,11 @@ from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
 from starling.fleet.virtual.fleet_boards import FleetBoards
 from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.own_rule import (
+    CheckedSelection,
+    OwnRules,
+    WaitingBoard,
+)
 from starling.fleet.virtual.stored_blobs import StoredBlobs
 from starling.fleet.virtual.version_log import Metrics, VersionLog
 from starling.fleet.virtual.virtual_coordinator import (
@@ -33,11 +39,11 @@ from starling.fleet.virtual.virtual_coordinator import (
 from starling.fleet.virtual.virtual_network import VirtualNetwork, broker_of
 from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.ids import DeviceId, TaskId, Version
+from starling.protocol.ids import DeviceId, TaskId, Version, device_name
 from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
-from starling.protocol.wire.message_bodies import REGISTER, Register
+from starling.protocol.wire.message_bodies import PPM, REGISTER, Register
 from starling.protocol.wire.topics import Topics
 
 FLEET = "virtual"
@@ -57,7 +63,7 @@ class VirtualFleet:
       rng: Decides the order of turns.
       clock: Time for the versions' record, since the task is open; virtual time by
         default.
-      rule: See `CoordinatorWorld`.
+      rules: Of whoever simulates; `WakeSchedule` asks the one of selection.
       genesis: Of the chain.
       coordinators: By number.
       boards: All of them, and whose turn it is.
@@ -71,7 +77,7 @@ class VirtualFleet:
     draw: Draw
     rng: np.random.Generator
     clock: Callable[[], float] | None = None
-    rule: AggregationRule | None = None
+    rules: OwnRules = field(default_factory=OwnRules)
     agenda: EventQueue = field(default_factory=EventQueue)
     coordinators: list[VirtualCoordinator] = field(default_factory=list)
     genesis: Genesis = field(init=False)
@@ -81,6 +87,7 @@ class VirtualFleet:
     _council: ConsensusMonitor = field(default_factory=ConsensusMonitor)
     _found: list[RunEvent] = field(default_factory=list)
     _operated: int = 0
+    _turns: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Admits all boards and publishes the task; nobody is awake yet."""
@@ -88,7 +95,9 @@ class VirtualFleet:
         keys = CommitteeKeys.make(committee.coordinators, self.draw)
         self._operator = keys.operator
         self.genesis = keys.genesis(FLEET, committee)
-        roster = self.shape.wake_schedule(self.rng)
+        own = self.rules.selector
+        choose = None if own is None else partial(self._choose, own)
+        roster = self.shape.wake_schedule(self.rng, choose)
         self.versions = VersionLog(self.labour, self._evaluated)
         self.network = VirtualNetwork(
             Topics(FLEET),
@@ -198,7 +207,7 @@ class VirtualFleet:
             self.network.from_coordinator,
             self._version_began,
             is_byzantine(committee.faults),
-            self.rule,
+            self.rules.aggregator,
         )
         settings = keys.settings(number, self.genesis, committee, self.draw)
         settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
@@ -234,6 +243,28 @@ class VirtualFleet:
         if self.clock:
             self.versions.times_s[head] = self.clock() + self.begun_s
         self.agenda.soon(lambda: self.boards.wake(version_began=True))
+
+    def _choose(
+        self, selector: CheckedSelection, asleep: list[int], places: int, least: int
+    ) -> list[int]:
+        """Boards that a rule of one's own wakes; see `wake_schedule.Choose`."""
+        tree = self._highest.state.ledger.tree
+        taken = selector([self._waiting(tree, each) for each in asleep], places, least)
+        self._turns.update(dict.fromkeys(taken, self.version))
+        return taken
+
+    def _waiting(self, tree: StateReader, number: int) -> WaitingBoard:
+        device, made = self.boards.keys[number].identity, self.boards.made.get(number)
+        last = self._turns.get(number)
+        return WaitingBoard(
+            number,
+            device_name(device),
+            self.labour.examples(number),
+            self.shape.durations_s[number],
+            0 if made is None else made.trained,
+            None if last is None else self.version - last,
+            reputations.reputation(tree, device).expectation_ppm / PPM,
+        )
 
     def _evaluated(self, version: Version, metrics: Metrics) -> None:
         for each in self.coordinators:

@@ -7,8 +7,13 @@ for the whole fleet. Whoever had the fewest turns is next.
 """
 
 import heapq
+from collections.abc import Callable
 
 import numpy as np
+
+Choose = Callable[[list[int], int, int], list[int]]
+"""From the boards that sleep, rising, the places that are free and the fewest that must
+be given, to the boards that wake; asked about one board and one place at least."""
 
 
 class WakeSchedule:
@@ -27,6 +32,7 @@ class WakeSchedule:
         *,
         waves: bool,
         leave_behind: bool = False,
+        choose: Choose | None = None,
     ) -> None:
         """Nobody is awake yet.
 
@@ -38,6 +44,7 @@ class WakeSchedule:
             in between: what is called synchronous.
           leave_behind: Whether a wave gets all its places though boards of the one
             before, which more than filled its version, are still at work.
+          choose: Whose turn it is; whoever had the fewest by default.
         """
         self.awake: set[int] = set()
         self.retired: set[int] = set()
@@ -45,6 +52,7 @@ class WakeSchedule:
         self._rng = rng
         self._waves = waves
         self._leave_behind = leave_behind
+        self._choose = choose
         self._turns = [0] * boards
         self._asleep: list[tuple[int, float, int]] = []
         self._skipped: list[int] = []
@@ -63,12 +71,25 @@ class WakeSchedule:
             self._skipped.clear()
         if self._waves and not version_began:
             return []
-        woken: list[int] = []
         taken = 0 if self._leave_behind else len(self.awake)
-        while taken + len(woken) < self._places and self._asleep:
-            _, _, board = heapq.heappop(self._asleep)
-            self.awake.add(board)
-            woken.append(board)
+        free = min(self._places - taken, len(self._asleep))
+        if free <= 0:
+            return []
+        if self._choose is None:
+            woken = [heapq.heappop(self._asleep)[2] for _ in range(free)]
+        else:
+            woken = self._chosen(self._choose, free)
+        self.awake.update(woken)
+        return woken
+
+    def _chosen(self, choose: Choose, free: int) -> list[int]:
+        """Boards that `choose` wakes; they sleep no more."""
+        # A wave that is not full makes no version, and without anybody at work nobody
+        # would be asked again.
+        least = free if self._waves else int(not self.awake)
+        woken = choose(sorted(each[2] for each in self._asleep), free, least)
+        self._asleep = [each for each in self._asleep if each[2] not in woken]
+        heapq.heapify(self._asleep)
         return woken
 
     def rest(self, board: int, *, took_part: bool, spent: bool) -> None:

@@ -183,6 +183,9 @@ class ChainStore(Protocol):
     ) -> None:
         """Adds what an evaluation gave to a noted version."""
 
+    def put_proof(self, task: int, proof: bytes) -> None:
+        """Keeps a task's best version's proof, packed, in place of the one before."""
+
     def put_failure(self, task: int, version: int) -> None:
         """Counts that a noted version could not be tried."""
 
@@ -275,6 +278,9 @@ class ChainStore(Protocol):
 
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """The noted versions of a task, rising."""
+
+    def proof(self, task: int) -> bytes | None:
+        """Packed proof of the version of a task that was best; None without one."""
 
     def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
         """All kept evidence: the known transaction and what contradicts it."""

@@ -9,6 +9,7 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredUpload,
     StoredVersion,
 )
+from starling.coordinator.chain.verification.receipt import RECEIPT
 from starling.coordinator.loop.ports import VoteStore
 from starling.coordinator.models.best_version import best_version
 from starling.coordinator.step.effects import (
@@ -139,11 +140,12 @@ class Persistence:
 
     def _put_outcome(self, effect: StoreMetrics | StoreFailure) -> None:
         match effect:
-            case StoreMetrics(task, version, accuracy, loss):
+            case StoreMetrics(task, version, accuracy, loss, proof):
                 self._store.put_metrics(task, version, accuracy, loss)
-                self._note_metrics(
-                    StoredVersion(task, version, 0, 0, 0, 0, accuracy, loss)
-                )
+                tried = StoredVersion(task, version, 0, 0, 0, 0, accuracy, loss)
+                self._note_metrics(tried)
+                if proof is not None and self._known_of(task).best == tried:
+                    self._store.put_proof(task, RECEIPT.pack(proof))
             case StoreFailure(task, version):
                 self._store.put_failure(task, version)
 

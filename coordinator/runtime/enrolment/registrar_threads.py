@@ -238,6 +238,7 @@ class RegistrarThreads:
         self._ending = threading.Event()
         self._unsent: deque[MqttMessage] = deque(maxlen=UNSENT_MAX)
         self._told = RepeatedWarnings()
+        self._away = RepeatedWarnings()
         self._threads = [
             threading.Thread(target=work, name=f"{name}-{what}", daemon=True)
             for what, work in (("answers", self._answer), ("work", self._work))
@@ -271,9 +272,10 @@ class RegistrarThreads:
                 event = self._events.get(timeout=LOOK_EVERY_S)
                 match event:
                     case LinkConnected():
+                        self._away.forget()
                         log.info("%s are answered", self._name)
                     case LinkDisconnected() if not self._ending.is_set():
-                        log.info("%s: %s", self._name, event.reason)
+                        self._tell_away(event.reason)
                     case MessageArrived(topic, payload):
                         if self._desk.admits(topic, len(payload)):
                             now_s = time.monotonic()
@@ -288,6 +290,12 @@ class RegistrarThreads:
                 note_at_s = time.monotonic() + NOTE_EVERY_S
                 with suppress(FederationError):
                     self._desk.note()
+
+    def _tell_away(self, reason: str) -> None:
+        """Says why the link ended, the same once an hour; else in detail only."""
+        is_new = self._away.is_new(reason, time.monotonic())
+        level = logging.INFO if is_new else logging.DEBUG
+        log.log(level, "%s: %s", self._name, reason)
 
     def _take(self, event: MessageArrived) -> None:
         try:

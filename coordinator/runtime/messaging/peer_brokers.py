@@ -1,6 +1,7 @@
 """The links to brokers of other coordinators, where we hear gossip and say nothing."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from starling.coordinator.step.events import PeerFrameArrived
 from starling.protocol.errors import TransportError
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -57,6 +59,7 @@ class PeerBrokers:
           put: Called from the links' threads with what happens.
         """
         self._names = [f"{each.host}:{each.port}" for each in settings]
+        self._told = [RepeatedWarnings() for _ in settings]
         self.conditions = [f"{name} connecting" for name in self._names]
         self._links = [
             open_bus(each, partial(_put, put, number))
@@ -97,12 +100,15 @@ class PeerBrokers:
                     return PeerFrameArrived(who, payload, item.number + 1)
             case LinkConnected():
                 self.conditions[item.number] = f"{name} connected"
+                self._told[item.number].forget()
                 log.info("connected to the broker at %s", name)
             case LinkDisconnected(reason, retry_in_s):
                 if retry_in_s is None:
                     raise TransportError(reason)
                 self.conditions[item.number] = f"{name} disconnected: {reason}"
-                log.warning("broker at %s: %s", name, reason)
+                is_new = self._told[item.number].is_new(reason, time.monotonic())
+                level = logging.WARNING if is_new else logging.DEBUG
+                log.log(level, "broker at %s: %s", name, reason)
             case Delivered():
                 return None
         return None

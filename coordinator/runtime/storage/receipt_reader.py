@@ -4,6 +4,7 @@ from pathlib import Path
 
 from starling.coordinator.chain.verification.receipt import (
     CHANGES_MAX,
+    RECEIPT,
     Receipt,
     StateEntry,
 )
@@ -15,8 +16,9 @@ from starling.protocol.chain.light_client import (
     TrustedState,
     ValidatorSetTransition,
     pin,
+    version_key,
 )
-from starling.protocol.errors import OperationError
+from starling.protocol.errors import OperationError, ProtocolError, StorageError
 from starling.protocol.ids import DIGEST_BYTES, Digest
 
 
@@ -53,6 +55,39 @@ def entry(store: SqliteStore, key: bytes) -> Receipt:
         raise OperationError(f"{key.decode()} is not in the state, or no longer")
     shown = StateEntry(tip.header, tip.certificate, tip.tree.prove(key))
     return Receipt(_handovers(store, tip.header.height), None, shown)
+
+
+def version(store: SqliteStore, task: int, number: int) -> Receipt | None:
+    """Proof of a version's digest: in the state, or kept since it was the best.
+
+    Returns:
+      None if there is neither.
+
+    Raises:
+      OperationError: If the validators changed too often.
+      StorageError: If what is kept is damaged.
+    """
+    key = version_key(task, number)
+    if store.get(key) is not None:
+        return entry(store, key)
+    kept = kept_entry(store, task)
+    if kept is None or kept.proof.key != key:
+        return None
+    return Receipt(_handovers(store, kept.header.height), None, kept)
+
+
+def kept_entry(store: SqliteStore, task: int) -> StateEntry | None:
+    """Entry of a task's best version, kept since it was evaluated; None without one.
+
+    Raises:
+      StorageError: If it is damaged.
+    """
+    packed = store.proof(task)
+    try:
+        return None if packed is None else RECEIPT.unpack(packed).entry
+    except ProtocolError as error:
+        detail = f"the proof of task {task}'s best version is damaged: {error}"
+        raise StorageError(detail) from error
 
 
 def checkpoint(state: Path, genesis: Genesis) -> TrustedState | None:

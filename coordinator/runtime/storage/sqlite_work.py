@@ -17,6 +17,8 @@ from starling.protocol.wire.envelope import ENVELOPE, Envelope
 
 _FAILURES = "evaluation failures/"
 """Begins the names of notes that count them, for each version."""
+_PROOF = "proof of the best/"
+"""Begins the names of the facts that hold it, for each task."""
 
 
 class WorkTables(SqliteTables):
@@ -130,6 +132,11 @@ class WorkTables(SqliteTables):
             (accuracy, loss, task, version),
         )
 
+    def put_proof(self, task: int, proof: bytes) -> None:
+        """See `ChainStore`."""
+        row = (f"{_PROOF}{task}", proof)
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", row)
+
     def put_failure(self, task: int, version: int) -> None:
         """See `ChainStore`."""
         self._write(
@@ -229,6 +236,11 @@ class WorkTables(SqliteTables):
             return MODEL_DIGESTS.unpack(row[0])
         except ProtocolError as error:
             raise StorageError(f"{self._path}: model {version} is damaged") from error
+
+    def proof(self, task: int) -> bytes | None:
+        """See `ChainStore`."""
+        row = self._one("SELECT value FROM facts WHERE name = ?", f"{_PROOF}{task}")
+        return None if row is None else bytes(row[0])
 
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """See `ChainStore`."""

@@ -195,6 +195,18 @@ def test_versions_models_and_metrics_come_back_in_order(make: Make) -> None:
     store.close()
 
 
+def test_proof_of_the_best_takes_the_place_of_the_one_before(make: Make) -> None:
+    store = make(SmallChain())
+    with store.transaction():
+        store.put_proof(0, b"first")
+        store.put_proof(0, b"better")
+        store.put_proof(12, b"another task")
+    assert store.proof(0) == b"better"
+    assert store.proof(12) == b"another task"
+    assert store.proof(1) is None
+    store.close()
+
+
 def test_failures_of_a_version_are_counted(make: Make) -> None:
     store = make(SmallChain())
     with store.transaction():

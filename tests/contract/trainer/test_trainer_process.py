@@ -118,8 +118,8 @@ def test_process_loads_a_bundle_and_counts_the_records_for_their_owner(
     assert (facts.records, facts.unusable) == (RECORDS - 2, 2)
     assert facts.duplicates == 1
     assert [text.split(":")[1] for text in facts.complaints] == [
-        " record 3",
-        " record 7",
+        " record 4",
+        " record 8",
     ]
     assert "99" not in " ".join(facts.complaints)
 

@@ -14,6 +14,7 @@ from starling.console.prometheus import (
     escaped_label,
     exposition,
 )
+from starling.protocol.errors import Reason
 from tests.unit.console.status_documents import document, facts
 
 PACKAGING = Path(__file__).parents[3] / "packaging"
@@ -83,7 +84,8 @@ def test_labels_stay_few_whatever_the_document_says() -> None:
     text = lines(made)
 
     refusals = [line for line in text if line.startswith("starling_refusals_total")]
-    assert sorted(refusals) == [
+    assert len(refusals) == len(Reason) + 1
+    assert sorted(line for line in refusals if not line.endswith(" 0")) == [
         'starling_refusals_total{reason="busy"} 2',
         f'starling_refusals_total{{reason="{OTHER}"}} 1000',
     ]
@@ -91,6 +93,17 @@ def test_labels_stay_few_whatever_the_document_says() -> None:
     versions = [line for line in text if line.startswith("starling_task_version{")]
     assert len(versions) == TASKS_MAX
     assert 'starling_task_version{task="99"} 3' in versions
+
+
+@pytest.mark.parametrize("name", ["refusals", "refusals_passing"])
+def test_counter_of_each_reason_begins_at_zero(name: str) -> None:
+    made = document()
+    made["updates"]["refused"] = made["updates"]["passing"] = {}
+
+    text = lines(made)
+
+    for reason in [*(each.name.lower() for each in Reason), OTHER]:
+        assert f'starling_{name}_total{{reason="{reason}"}} 0' in text
 
 
 def test_what_is_not_known_has_no_sample() -> None:

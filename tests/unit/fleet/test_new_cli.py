@@ -117,6 +117,62 @@ def test_folder_with_something_in_it_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Questions at a terminal, which have no answer."""
+    found: list[str] = []
+
+    def answer(question: str) -> str:
+        found.append(question)
+        return ""
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    return found
+
+
+def test_wrong_path_is_refused_before_a_question(
+    tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = {}
+    cases: dict[str, list[str | Path]] = {
+        "taken": [tmp_path],
+        "is a file": [tmp_path / "file"],
+        "below a file": [tmp_path / "file" / "p" / "q"],
+        "data": [tmp_path / "p", "--data", "away.csv"],
+        "model": [tmp_path / "p", "--model", "away.onnx"],
+    }
+    for name, words in cases.items():
+        assert new(*words) == EXIT_CONFIG
+        said[name] = capsys.readouterr().err
+
+    assert asked == []
+    assert "something is there already" in said["taken"]
+    assert "something is there already" in said["is a file"]
+    assert "is no folder: name one below a folder" in said["below a file"]
+    assert "--data: there is no such file" in said["data"]
+    assert "--model: there is no such file" in said["model"]
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("below", ["p", "p/q/r", "."])
+def test_folder_that_cannot_be_written_to_is_refused_before_a_question(
+    tmp_path: Path,
+    asked: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    below: str,
+) -> None:
+    # Root may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+
+    assert new(tmp_path / below) == EXIT_CONFIG
+
+    assert asked == []
+    assert f"may not write to {tmp_path}: name another" in capsys.readouterr().err
+
+
 def test_questions_are_asked_for_what_no_flag_said(
     tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,12 +55,12 @@ BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
     "beyond float32": (
         {"x": np.where(X == 13, 1e39, X), "y": np.zeros(8)},
         DataOptions(),
-        "x holds .* beyond 3e38, first in record 4",
+        "x holds .* beyond 3e38, first in record 5",
     ),
     "target beyond float32": (
         {"x": X, "y": np.where(np.arange(8) == 3, 1e39, 0.5)},
         DataOptions(),
-        "y holds .* beyond 3e38, first in record 3",
+        "y holds .* beyond 3e38, first in record 4",
     ),
     "label out of reach": (
         {"x": X, "y": np.array([0, 10**12] * 4)},
@@ -95,12 +95,12 @@ BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
     "NaN": (
         {"x": np.where(X == 13, np.nan, X), "y": np.zeros(8)},
         DataOptions(),
-        "x holds a NaN, .*, first in record 4",
+        "x holds a NaN, .*, first in record 5",
     ),
     "NaN in target": (
         {"x": X, "y": np.array([0, 1, np.nan, 0, 0, 0, 0, 0])},
         DataOptions(),
-        "y holds a NaN, .*, first in record 2",
+        "y holds a NaN, .*, first in record 3",
     ),
     "negative labels": (
         {"x": X, "y": np.arange(8) - 1},

@@ -236,7 +236,7 @@ def test_target_beyond_yes_and_no_is_named_before_anything_starts(
     assert starling.main(["data", "check", str(table), "--loss", "bce"]) == EXIT_CONFIG
     assert "row 4, column 'hot': is not from 0 to 1" in capsys.readouterr().out
     assert starling.main(["data", "check", str(arrays), "--loss", "bce"]) == EXIT_CONFIG
-    assert "y of record 2 is not from 0 to 1" in capsys.readouterr().out
+    assert "y of record 3 is not from 0 to 1" in capsys.readouterr().out
 
 
 def test_groups_are_what_is_dealt_out(

@@ -4,7 +4,12 @@ import argparse
 
 import pytest
 
-from starling.service.arguments import WAIT_S_MAX, waiting_s, whole_number
+from starling.service.arguments import (
+    WAIT_S_MAX,
+    command,
+    waiting_s,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "nan", "", "9" * 5000])
@@ -30,3 +35,22 @@ def test_wait_is_read() -> None:
         2.5,
         WAIT_S_MAX,
     ]
+
+
+@pytest.mark.parametrize("words", [["run", "--nope"], ["run", "extra"]], ids=str)
+def test_verb_shows_its_own_usage_for_what_it_does_not_know(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = command("fleet", "A fleet.", "  starling fleet run")
+    verbs = made.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("run").add_argument("--boards", type=int)
+    verbs.add_parser("stop")
+
+    with pytest.raises(SystemExit) as ended:
+        made.parse_args(words)
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: starling fleet run [-h] [--boards BOARDS]\n")
+    assert f"unrecognized arguments: {words[-1]}" in said
+    assert made.parse_args(["run", "--boards", "3"]).boards == 3

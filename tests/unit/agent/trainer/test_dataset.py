@@ -150,12 +150,12 @@ WRONG = [
     (write_bytes("a.csv", b"1,2,0\n\xff,2,0\n3,4,1\n"), 2, ["row 2"]),
     (write_bytes("a.csv", b"1,2,0\n1\0,2,0\n3,4,1\n"), 2, ["row 2"]),
     (write_bytes("a.csv", b"\xff\xfe"), 0, []),
-    (write_npz([[1.0, np.nan], [1, 2]], [0, 1]), 1, ["a.npz: record 0: x is no"]),
-    (write_npz([["77x", "2"], ["1", "2"]], [0, 1]), 1, ["a.npz: record 0: x is no"]),
+    (write_npz([[1.0, np.nan], [1, 2]], [0, 1]), 1, ["a.npz: record 1: x is no"]),
+    (write_npz([["77x", "2"], ["1", "2"]], [0, 1]), 1, ["a.npz: record 1: x is no"]),
     (write_npz([[1.0, 2.0]], [0, 1]), 1, ["inputs and targets are not equally many"]),
     (write_npz([[1.0, 2.0, 77]], [0]), 0, ["x has records of another shape"]),
-    (write_npz([[1j, 77j]], [0]), 0, ["record 0: x is no finite number"]),
-    (write_npz([[1, 2], [1, 2]], [2**63, 1]), 1, ["record 0: y is no finite"]),
+    (write_npz([[1j, 77j]], [0]), 0, ["record 1: x is no finite number"]),
+    (write_npz([[1, 2], [1, 2]], [2**63, 1]), 1, ["record 1: y is no finite"]),
     (write_npz(1.0, 0), 0, ["x has records of another shape"]),
     (write_bytes("a.npz", b"not a zip, 77"), 0, ["a.npz: cannot be read"]),
     (write_bytes("a.npz", b""), 0, ["a.npz: cannot be read"]),
@@ -254,7 +254,7 @@ def test_value_that_is_no_row_of_its_table_is_left_out(
     data = read_dataset(tmp_path, tokens)
 
     assert data.x.tolist() == [[7.5, 8.0]]
-    assert data.complaints.first == ["a.npz: record 1: x is not in the model's table"]
+    assert data.complaints.first == ["a.npz: record 2: x is not in the model's table"]
 
 
 def room_for(count: int) -> int:

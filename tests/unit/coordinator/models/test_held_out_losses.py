@@ -6,8 +6,9 @@ import pytest
 
 from starling.coordinator.chain.training import evaluations
 from starling.coordinator.models import held_out_losses
-from starling.coordinator.step.effects import LogLine
+from starling.coordinator.step.effects import LogLine, StoreMetrics
 from starling.coordinator.step.events import BoardMessageArrived, VersionEvaluated
+from starling.protocol.chain.light_client import version_key
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.progress_guard import RESUME, GuardPolicy, Resume
@@ -16,6 +17,7 @@ from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.unit.coordinator.fixtures import four_coordinators
 from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import (
+    GENESIS,
     FixtureBoard,
     SingleCoordinator,
     board,
@@ -53,6 +55,33 @@ def world(boards: list[FixtureBoard]) -> SingleCoordinator:
         made.compute()
     assert made.state.tasks[TASK].head == 2
     return made
+
+
+def test_metrics_come_with_the_proof_of_their_version(
+    world: SingleCoordinator,
+) -> None:
+    begun = len(world.effects)
+    evaluated(world, 1, 0.4)
+
+    (stored,) = [e for e in world.effects[begun:] if isinstance(e, StoreMetrics)]
+
+    assert stored.proof is not None
+    stored.proof.check(GENESIS)
+    assert stored.proof.entry is not None
+    shown = stored.proof.entry.proof
+    assert shown.key == version_key(TASK, 1)
+    assert shown.value == world.state.ledger.tree.get(version_key(TASK, 1))
+
+
+def test_metrics_of_a_version_that_the_state_forgot_have_no_proof(
+    world: SingleCoordinator,
+) -> None:
+    begun = len(world.effects)
+    evaluated(world, 9, 0.4)
+
+    (stored,) = [e for e in world.effects[begun:] if isinstance(e, StoreMetrics)]
+
+    assert stored.proof is None
 
 
 def pause(world: SingleCoordinator) -> list[LogLine]:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from starling.__main__ import main
+from starling.coordinator.chain.training import version_cut
+from starling.coordinator.chain.verification.receipt import RECEIPT
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.export.runtime.coordinator_home import CoordinatorModels
 from starling.export.runtime.model_source import chosen
+from starling.fleet import FleetPlan, run_virtual
 from starling.protocol.chain.light_client import version_key
 from starling.protocol.errors import ConfigError, OperationError
 
@@ -65,6 +69,42 @@ def test_best_that_is_not_kept_names_the_best_that_is(thinned: Path) -> None:
     source.close()
 
 
+FORGETFUL = FleetPlan(
+    devices=4,
+    buffer=2,
+    until_version=30,
+    seed=4,
+    # So large a step leaves the best behind.
+    learning_rate=40.0,
+    privacy="none",
+)
+
+
+def test_best_is_proven_though_the_state_knows_it_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version_cut, "DISSENT_VERSIONS", 2)
+    assert run_virtual(FORGETFUL, threads=1, home=tmp_path / "home").outcome.verified
+    home = tmp_path / "home" / "coordinator"
+    source = CoordinatorModels(home)
+    rows = source.rows(0)
+    best = max(rows, key=lambda row: (row.accuracy or 0.0, -(row.loss or 0.0)))
+    with closing(SqliteStore.read(home / "state" / CHAIN_FILE)) as store:
+        assert store.get(version_key(0, best.version)) is None
+
+    found = source.proven(chosen(source, 0, "best"))
+    source.close()
+
+    assert found.claim.row == best
+    assert next(row for row in rows if row.kept) == best
+    found.claim.version.check(source._genesis)
+    out = tmp_path / "proof"
+    named = f"0:{best.version}"
+    words = ["prove", "--home", str(home), "--model", named, "--out", str(out)]
+    assert main(["chain", *words]) == 0
+    RECEIPT.unpack(out.read_bytes()).check(source._genesis)
+
+
 def test_best_that_the_state_knows_no_more_is_not_kept(
     coordinator: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +115,7 @@ def test_best_that_the_state_knows_no_more_is_not_kept(
     source.close()
     with closing(sqlite3.connect(home / "state" / CHAIN_FILE)) as file, file:
         file.execute("DELETE FROM state WHERE key = ?", (version_key(0, best),))
+        file.execute("DELETE FROM facts WHERE name = 'proof of the best/0'")
 
     source = CoordinatorModels(home)
 

@@ -99,3 +99,15 @@ def test_document_is_json_with_boards_by_state() -> None:
 def test_task_that_there_is_not_is_said() -> None:
     with pytest.raises(OperationError, match="knows no task 7"):
         chosen_task(facts(), 7)
+
+
+def test_rate_ends_when_no_version_has_come_for_long() -> None:
+    def updates(age_s: float) -> str:
+        (line,) = [row for row in shown(facts(age_s)).splitlines() if "accepted" in row]
+        return line
+
+    # A version a second, the last one seven seconds before the document.
+    assert "none now" in updates(120.0)
+    assert "/s" not in updates(120.0)
+    assert "/s" in updates(0.5)
+    assert "none" not in updates(0.5)

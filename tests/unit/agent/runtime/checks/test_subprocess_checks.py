@@ -154,7 +154,7 @@ def test_first_fault_of_an_array_is_named_by_record_and_column(
 
     assert row.verdict is WARN
     assert "38 records in 1 files, 2 unusable" in row.found
-    assert "a.npz: record 7, x, column 3: no finite number" in row.found
+    assert "a.npz: record 8, x, column 3: no finite number" in row.found
 
 
 @pytest.mark.parametrize(

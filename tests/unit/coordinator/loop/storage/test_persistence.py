@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
+from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt, StateEntry
 from starling.coordinator.loop.storage.persistence import (
     ANCHOR_EVERY,
     ANCHORS_KEPT,
@@ -19,6 +21,8 @@ from starling.coordinator.step.effects import (
     StoreUpload,
     StoreVersion,
 )
+from starling.protocol.chain.light_client import version_key
+from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.ids import TaskId, Version
 from tests.unit.coordinator.fixtures.single_coordinator import (
     CHAIN_ID,
@@ -26,6 +30,7 @@ from tests.unit.coordinator.fixtures.single_coordinator import (
     board,
     lease_for,
 )
+from tests.vectors import protocol_samples as samples
 
 NOW_MS = 7
 
@@ -66,6 +71,42 @@ def test_commit_versions_keeps_the_bytes_of_the_newest_only(
 
 def tried(number: int, accuracy: float) -> StoreMetrics:
     return StoreMetrics(TaskId(0), Version(number), accuracy, 1.0 - accuracy)
+
+
+def proof(number: int) -> Receipt:
+    """Of a version, under a header of its own."""
+    key = version_key(0, number)
+    tree = StateTree().update({key: b"digest"})
+    header = replace(samples.HEADER, height=number, state_root=tree.root())
+    entry = StateEntry(header, samples.certify(header), tree.prove(key))
+    return Receipt((), None, entry)
+
+
+def test_commit_metrics_keeps_the_proof_of_the_best(
+    persistence: Persistence, store: SqliteStore, tmp_path: Path
+) -> None:
+    scores = {1: 0.3, 2: 0.9, 3: 0.4}
+    for number, accuracy in scores.items():
+        metrics = replace(tried(number, accuracy), proof=proof(number))
+        persistence.commit([*final(number), metrics], NOW_MS)
+    assert store.proof(0) == RECEIPT.pack(proof(2))
+    assert store.proof(1) is None
+
+    again = Persistence(store, VoteJournal(tmp_path / "others"), 0, versions_kept=2)
+    worse, better = (replace(tried(n, n / 10), proof=proof(n)) for n in (4, 10))
+    again.commit([*final(4), worse], NOW_MS)
+    assert store.proof(0) == RECEIPT.pack(proof(2))
+    again.commit([*final(10), better], NOW_MS)
+    assert store.proof(0) == RECEIPT.pack(proof(10))
+
+
+def test_commit_metrics_without_a_proof_leaves_the_one_that_is_kept(
+    persistence: Persistence, store: SqliteStore
+) -> None:
+    first = replace(tried(1, 0.3), proof=proof(1))
+    persistence.commit([*final(1), first, *final(2), tried(2, 0.9)], NOW_MS)
+
+    assert store.proof(0) == RECEIPT.pack(proof(1))
 
 
 def kept(store: SqliteStore, numbers: range) -> list[int]:

@@ -13,6 +13,8 @@ from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import Verdict
 from starling.broker.link_events import (
     AckToken,
+    LinkConnected,
+    LinkDisconnected,
     LinkEvent,
     LinkSettings,
     MessageArrived,
@@ -249,6 +251,40 @@ def test_answers_wait_for_the_link(link: type[FakeLink]) -> None:
     assert [link.sent.get(timeout=WAIT_S) for _ in range(2)] == ["a", "b"]
     threads.stop()
     assert link.sent.empty()
+
+
+def test_broker_that_stays_away_is_said_once(
+    link: type[FakeLink], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, registrar_threads.log.name)
+    settings = LinkSettings("127.0.0.1", 1, "r", tls=ServerTls(Path("a.pem")))
+    threads = RegistrarThreads("renewals", Work([]), settings)
+    link.is_up.set()
+    away = LinkDisconnected("cannot connect: refused", 1.0)
+    events: list[LinkEvent] = [
+        away,
+        away,
+        away,
+        LinkDisconnected("cannot connect: no route", 1.0),
+        away,
+        LinkConnected(100, False, 0),
+        away,
+        away,
+        MessageArrived("b", b"", AckToken(1, 1)),
+    ]
+    for event in events:
+        link.put(event)
+    threads.start()
+    assert link.sent.get(timeout=WAIT_S) == "b"
+    threads.stop()
+
+    said = [row.getMessage() for row in caplog.records if row.levelno >= logging.INFO]
+    assert said == [
+        "renewals: cannot connect: refused",
+        "renewals: cannot connect: no route",
+        "renewals are answered",
+        "renewals: cannot connect: refused",
+    ]
 
 
 def test_flood_of_one_client_delays_no_other(
