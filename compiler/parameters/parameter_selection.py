@@ -262,7 +262,10 @@ def check(choice: WeightSelection) -> None:
         )
     for name in choice.chosen:
         if not np.isfinite(choice.tensors[name].astype(np.float32)).all():
-            raise CompileError(f"the weight {name!r} holds what is no finite number")
+            raise CompileError(
+                f"the weight {name!r} holds what is no finite number; "
+                "it has diverged: train the model anew, or leave it out with --freeze"
+            )
     graph = choice.proto.graph
     made = Counter([name for node in graph.node for name in node.output])
     made.update([item.name for item in graph.initializer])
