@@ -288,7 +288,7 @@ def _logarithm(inputs: Sequence[ScoreRange]) -> _Bounds:
 
 
 def _rest(inputs: Sequence[ScoreRange]) -> _Bounds:
-    """What a division leaves, with the sign of either side."""
+    """Bounds of what a division leaves, with the sign of either side."""
     largest = max(-inputs[1].low, inputs[1].high)
     return -largest, largest
 

@@ -170,7 +170,7 @@ def _set_batch(item: onnx.ValueInfoProto, batch: int) -> None:
 
 
 def _label(name: str, made: Mapping[str, onnx.NodeProto]) -> str:
-    """How messages name what makes a value."""
+    """Name in messages of the node that makes a value."""
     node = made.get(name)
     return name if node is None else f"{node.name or name} ({node.op_type})"
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from starling.compiler.ir.einsum_equation import spelt
 from starling.compiler.ir.network import Array, NetworkNode
-from starling.compiler.rewrite.batch import joined_batch
+from starling.compiler.rewrite.batch import batch_parts
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 _ENDLESS = (1 << 31) - 1
 """From here on a stop means the end, as exporters write it."""
-_ALONG_BATCH = {"Concat": joined_batch.join, "Split": joined_batch.split}
+_ALONG_BATCH = {"Concat": batch_parts.join, "Split": batch_parts.split}
 _AXIS = {"ArgMax": 0, "ArgMin": 0, "Gather": 0, "GatherElements": 0, "Split": 0}
 """Where an operator's axis is not the last by default."""
 
@@ -122,7 +122,7 @@ def tile(kept: RewrittenGraph, node: NetworkNode) -> None:
     if repeats is None:
         raise refuse(node)
     if repeats[source.batch] != 1:
-        joined_batch.repeat(kept, node, repeats.tolist())
+        batch_parts.repeat(kept, node, repeats.tolist())
         return
     counts = [1] * len(source.shape)
     for axis, count in enumerate(repeats.tolist()):

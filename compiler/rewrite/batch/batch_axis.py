@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import NetworkNode
-from starling.compiler.rewrite.batch import axis_operators, joined_batch
+from starling.compiler.rewrite.batch import axis_operators, batch_parts
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 from starling.compiler.rewrite.batch.col2im import lowered
@@ -210,7 +210,7 @@ def _triangle(kept: RewrittenGraph, node: NetworkNode) -> None:
     kept.keep(node, layout)
 
 
-_TAKING_APART = {"Slice": joined_batch.slices, "Split": joined_batch.split}
+_TAKING_APART = {"Slice": batch_parts.slices, "Split": batch_parts.split}
 """Operators that the size of the batch may tell where to cut."""
 _HANDLERS: dict[str, Callable[[RewrittenGraph, NetworkNode], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _same),
