@@ -299,7 +299,8 @@ def heading(
       name: Of the data set.
       shares: What the boards hold.
       bundle: The packed bundle.
-      notes: What whoever looks at the run should know of its data.
+      notes: What whoever looks at the run should know of its data; of its budgets
+        they are added.
 
     Raises:
       ConfigError: If the plan makes no valid task.
@@ -312,4 +313,19 @@ def heading(
     crash_only = plan.fault_model == "crash"
     attacks = board_attacks(plan.fault, plan.devices)
     terms = privacy_terms(spec, plan)
+    notes += budget_notes(plan)
     return RunHeading(title, plan.until_version, terms, crash_only, attacks, notes)
+
+
+def budget_notes(plan: FleetPlan) -> tuple[str, ...]:
+    """Warning if all boards' releases are spent before the last version."""
+    if plan.privacy == "none" or plan.releases is None:
+        return ()
+    versions = plan.releases * plan.devices // plan.buffer
+    if versions >= plan.until_version:
+        return ()
+    return (
+        f"{plan.releases} updates of each board make about {versions} versions, not "
+        f"{plan.until_version}: budgets end first; give more --releases, each of "
+        "which then has more noise, or more boards, or an earlier --until-version",
+    )

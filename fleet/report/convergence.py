@@ -1,9 +1,12 @@
 """Convergence of a run, by the loss on held-out examples."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 GAIN = 1e-3
 """A version is better than the best before it by at least this share of its loss."""
+QUIET_S = 15.0
+"""Without progress; a task of `fleet run` cuts half a buffer after 3 s."""
 
 
 def converged(losses: Sequence[float | None], patience: int | None) -> bool:
@@ -40,3 +43,34 @@ def why_over(losses: Sequence[float | None], patience: int | None, paused: bool)
     if paused:
         return "paused"
     return "converged" if converged(losses, patience) else ""
+
+
+@dataclass
+class BudgetWatch:
+    """Watch over the budgets of one run.
+
+    A board signs once for each version, and half a buffer makes one. Where fewer boards
+    than that have budget left, what they sent waits for ever.
+
+    Attributes:
+      boards: Of the fleet.
+      buffer: Updates that make a version.
+    """
+
+    boards: int
+    buffer: int
+    _progress: object = None
+    _since_s: float = 0.0
+
+    def is_over(self, time_s: float, progress: object, spent: int) -> bool:
+        """Tells whether no further version can be paid for.
+
+        Args:
+          time_s: By the clock that the task's patience counts by.
+          progress: Whatever is another when a version or an update is new.
+          spent: Boards whose budget is spent.
+        """
+        if progress != self._progress:
+            self._progress, self._since_s = progress, time_s
+        left, half = self.boards - spent, -(-self.buffer // 2)
+        return left <= 0 or (left < half and time_s - self._since_s > QUIET_S)

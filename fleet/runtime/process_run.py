@@ -21,7 +21,7 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
-from starling.fleet.report.convergence import why_over
+from starling.fleet.report.convergence import BudgetWatch, why_over
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
@@ -181,7 +181,7 @@ def _serve(
         supervisor.start(_board(plan, homes, shown.attacks, number))
     begun_s = _wait_for_task(supervisor, watch)
     last, events, council = RunSnapshot(0.0), list[RunEvent](), ConsensusMonitor()
-    least_s = horizon_s(plan)
+    least_s, budgets = horizon_s(plan), BudgetWatch(plan.devices, plan.buffer)
     try:
         while True:
             time_s = time.monotonic() - begun_s
@@ -197,7 +197,8 @@ def _serve(
                 coordinators=_with_orders(seen, harm),
             )
             screen.show(shown, last)
-            because = _ended(plan, watch, last, least_s)
+            spent = budgets.is_over(time_s, last.accepted, watch.spent)
+            because = _ended(plan, watch.version, last, least_s, spent=spent)
             if because:
                 return begun_s, because, last
             _pause(plan, watch)
@@ -255,18 +256,18 @@ def _wait_for_task(supervisor: ProcessSupervisor, watch: StatusPoller) -> float:
 
 
 def _ended(
-    plan: FleetPlan, watch: StatusPoller, last: RunSnapshot, least_s: float
+    plan: FleetPlan, version: int, last: RunSnapshot, least_s: float, *, spent: bool
 ) -> str:
     if last.time_s > plan.time_limit_s:
         return "time limit"
     if last.time_s < least_s:
         return ""
-    if max(watch.version, last.version) >= plan.until_version:
+    if max(version, last.version) >= plan.until_version:
         return "version reached"
     losses = [point.loss for point in last.versions]
     paused = last.held_out is not None and last.held_out.paused
-    spent = "budgets spent" if watch.spent == plan.devices else ""
-    return why_over(losses, plan.patience, paused) or spent
+    over = why_over(losses, plan.patience, paused)
+    return over or ("budgets spent" if spent else "")
 
 
 def _wait_for_evaluation(watch: StatusPoller, last: RunSnapshot) -> None:

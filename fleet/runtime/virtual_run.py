@@ -16,7 +16,7 @@ from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
-from starling.fleet.report.convergence import why_over
+from starling.fleet.report.convergence import BudgetWatch, why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
@@ -322,10 +322,14 @@ def _drive(
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
     next_s, least_s = 0.0, horizon_s(plan)
+    budgets = BudgetWatch(plan.devices, plan.buffer)
     try:
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
-                if not _advance(fleet, plan.until_version, least_s):
+                if not _advance(fleet, plan.until_version, least_s) or (
+                    fleet.elapsed_s >= least_s
+                    and budgets.is_over(fleet.elapsed_s, fleet.version, fleet.spent)
+                ):
                     return "budgets spent"
                 time_s = time.monotonic() - begun_s
                 if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
@@ -348,7 +352,7 @@ def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:
     """Does the next few things; False if none is left that could make a version."""
     for _ in range(_LOOK_EVERY):
         over = fleet.elapsed_s >= least_s
-        if not fleet.advance() or (fleet.exhausted and over):
+        if not fleet.advance():
             return False
         if fleet.version >= until_version and over:
             break

@@ -72,9 +72,9 @@ class FleetBoards:
         return self.roster.awake
 
     @property
-    def exhausted(self) -> bool:
-        """True if no board can take part again."""
-        return len(self.roster.retired) == self.shape.boards
+    def spent(self) -> int:
+        """Boards whose budget is spent."""
+        return len(self.roster.retired)
 
     def publish(self, board: VirtualBoard, message: MqttMessage) -> None:
         """See `fleet.virtual.virtual_board.BoardEnvironment`."""

@@ -150,9 +150,9 @@ class VirtualFleet:
         return self.blobs[self.foremost.state.tasks[_TASK].model.inference]
 
     @property
-    def exhausted(self) -> bool:
-        """True if no board can take part again."""
-        return self.boards.exhausted
+    def spent(self) -> int:
+        """Boards whose budget is spent."""
+        return self.boards.spent
 
     @property
     def paused(self) -> bool:

@@ -97,6 +97,17 @@ def test_heading_all_releases_together_stay_within_epsilon() -> None:
     assert 1.99 < spent <= 2.0
 
 
+def test_budget_that_ends_before_the_last_version_is_said_at_once() -> None:
+    plan = FleetPlan(devices=5, buffer=4, releases=60, until_version=76)
+    material = prepare(plan)
+    shares, bundle = material.shares, material.bundle
+    (note,) = heading(plan, "digits", shares, bundle).notes
+    assert "about 75 versions, not 76" in note
+
+    for enough in (replace(plan, until_version=75), replace(plan, privacy="none")):
+        assert not heading(enough, "digits", shares, bundle).notes
+
+
 def test_heading_without_privacy_states_none() -> None:
     plan = replace(FleetPlan(), privacy="none")
     material = prepare(plan)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.fleet.report.convergence import converged, why_over
+from starling.fleet.report.convergence import QUIET_S, BudgetWatch, converged, why_over
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,18 @@ def test_paused_task_ends_a_run_whatever_its_patience() -> None:
     assert why_over([3.0, 2.0], None, True) == "paused"
     assert why_over([3.0, 2.0, 2.5, 2.1], 2, False) == "converged"
     assert why_over([3.0, 2.0], 2, False) == ""
+
+
+def test_budget_watch_waits_while_enough_boards_can_pay() -> None:
+    watch = BudgetWatch(boards=5, buffer=4)
+    assert not watch.is_over(0.0, 1, 3)
+    assert not watch.is_over(10 * QUIET_S, 1, 3)
+    assert watch.is_over(10 * QUIET_S, 1, 5)
+
+
+def test_budget_watch_gives_the_last_board_time_for_what_it_began() -> None:
+    watch = BudgetWatch(boards=5, buffer=4)
+    assert not watch.is_over(0.0, 1, 4)
+    assert not watch.is_over(QUIET_S, 2, 4)
+    assert not watch.is_over(2 * QUIET_S, 2, 4)
+    assert watch.is_over(2 * QUIET_S + 1, 2, 4)

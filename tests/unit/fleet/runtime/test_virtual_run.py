@@ -165,6 +165,15 @@ def test_run_virtual_tiny_budget_ends_when_it_is_spent() -> None:
     assert max(device.epsilon for device in run.last.devices) <= plan.epsilon
 
 
+def test_run_virtual_ends_when_too_few_boards_can_pay_for_a_version() -> None:
+    # One board has had fewer turns than the others, and alone makes no version.
+    plan = FleetPlan(
+        devices=5, buffer=4, leases=5, releases=16, seed=2, until_version=50
+    )
+    run = run_virtual(plan, threads=1)
+    assert run.outcome.stopped_because == "budgets spent"
+
+
 def test_run_virtual_local_training_learns_without_privacy() -> None:
     plan = FleetPlan(devices=6, buffer=3, until_version=6, privacy="none")
     run = run_virtual(plan, Pace(waves=True), threads=1)
