@@ -221,7 +221,7 @@ def symmetric_filters(value: Array) -> bool:
     even = np.abs(rows - rows[:, ::-1]).max(axis=1) <= close
     odd = np.abs(rows + rows[:, ::-1]).max(axis=1) <= close
     telling = np.count_nonzero(np.ptp(rows, axis=1) > close) * (rows.shape[1] // 2)
-    return bool((even | odd).all()) and telling >= _EQUATIONS_MIN
+    return bool((even | odd).all() and telling >= _EQUATIONS_MIN)
 
 
 def few_values(value: Array) -> bool:

@@ -50,6 +50,9 @@ _MOVERS = frozenset(
 _SIZED = frozenset({"Resize", "Upsample"})
 """Operators whose later inputs are sizes."""
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_STATES = slice(5, 7)
+"""Inputs of theirs that hold the first states."""
+_BLANK = "a first state of zeros"
 _FACTORS = frozenset({"Div", "Mul"})
 _OWNED = frozenset({"Pow", "Where"})
 """Operators of which every input may be a parameter that a module names."""
@@ -212,6 +215,10 @@ class _Judge:
         )
         read = [n for n in sheet.nodes if n.kind in _RECURRENT]
         self._recurrent = {name for node in read for name in node.inputs}
+        self._states = {name for node in read for name in node.inputs[_STATES]}
+        for node in reversed(sheet.nodes):
+            if node.kind in _MOVERS | {"Expand"} and self._states & {*node.outputs}:
+                self._states.add(node.inputs[0])
         floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
         turning = constant_values.rotations(floats) if told is None else ()
         self._placed = dict.fromkeys(turning, "a rotation")
@@ -257,6 +264,8 @@ class _Judge:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if not by_name and self._lone(name, value):
             by_name = constant_tensors.LONE
+        if name in self._states and not value.any() and not self._sheet.named:
+            return _BLANK
         if by_name or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases
