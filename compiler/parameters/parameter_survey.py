@@ -215,16 +215,13 @@ class _Judge:
         )
         read = [n for n in sheet.nodes if n.kind in _RECURRENT]
         self._recurrent = {name for node in read for name in node.inputs}
-        self._states = {name for node in read for name in node.inputs[_STATES]}
-        for node in reversed(sheet.nodes):
-            if node.kind in _MOVERS | {"Expand"} and self._states & {*node.outputs}:
-                self._states.add(node.inputs[0])
         floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
         turning = constant_values.rotations(floats) if told is None else ()
         self._placed = dict.fromkeys(turning, "a rotation")
         links = constant_tensors.links(sheet.nodes, floats)
         self._placed |= dict.fromkeys(links, "an adjacency matrix")
         self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
+        self._placed |= dict.fromkeys(_blank_states(sheet), _BLANK)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
@@ -264,8 +261,6 @@ class _Judge:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if not by_name and self._lone(name, value):
             by_name = constant_tensors.LONE
-        if name in self._states and not value.any() and not self._sheet.named:
-            return _BLANK
         if by_name or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases
@@ -304,6 +299,21 @@ class _Judge:
         if kind is not None:
             return "" if kind == PARAMETER else _BUFFER
         return "" if told.parents(name) else _NUMBER
+
+
+def _blank_states(sheet: SurveyedModel) -> frozenset[str]:
+    """First states of zeros, but for those that a module of PyTorch owns."""
+    found = {
+        name
+        for node in sheet.nodes
+        if node.kind in _RECURRENT
+        for name in node.inputs[_STATES]
+    }
+    for node in reversed(sheet.nodes):
+        if node.kind in _MOVERS | {"Expand"} and found.intersection(node.outputs):
+            found.add(node.inputs[0])
+    kept = frozenset() if sheet.named else found & sheet.tensors.keys()
+    return frozenset([name for name in kept if not sheet.tensors[name].any()])
 
 
 def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
