@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from contextlib import AbstractContextManager, ExitStack
 
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -15,13 +16,16 @@ log = logging.getLogger("starling.coordinator")
 
 
 def run(
-    home: CoordinatorHome, surroundings: CoordinatorEnvironment | None = None
+    home: CoordinatorHome,
+    surroundings: CoordinatorEnvironment | None = None,
+    beside: AbstractContextManager[None] | None = None,
 ) -> int:
     """Runs a coordinator until SIGTERM or SIGINT.
 
     Args:
       home: Its folder.
       surroundings: What it runs in; the real world by default.
+      beside: What runs with it; entered once all settings are known to be right.
 
     Raises:
       ConfigError: Before anything starts.
@@ -37,10 +41,16 @@ def run(
         # systemd gives its own folder back to the group before each start.
         if closed and closed != [home.path]:
             log.info("closed to others: %s (%d in all)", closed[0], len(closed))
-        return _run(home, surroundings or CoordinatorEnvironment())
+        with ExitStack() as stack:
+            return _run(home, surroundings or CoordinatorEnvironment(), stack, beside)
 
 
-def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
+def _run(
+    home: CoordinatorHome,
+    surroundings: CoordinatorEnvironment,
+    stack: ExitStack,
+    beside: AbstractContextManager[None] | None,
+) -> int:
     anew, status = True, 0
     while anew:
         renew_certificate(home, surroundings.clock.now_ms() / 1000)
@@ -48,6 +58,9 @@ def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
         _stop_at_signals(runner)
         hide_memory()
         try:
+            if beside is not None:
+                stack.enter_context(beside)
+                beside = None
             status = runner.run()
         finally:
             runner.close()

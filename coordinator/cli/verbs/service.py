@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from starling.coordinator.cli import self_check
@@ -46,9 +48,14 @@ def _run(options: argparse.Namespace) -> int:
     home = home_in(options)
     use_log_options(options)
     use_spans(options)
-    console = console_beside(home.path, options.web, web_access(options), _say)
-    with console, registrar_beside(home):
-        return run(home)
+
+    @contextmanager
+    def beside() -> Iterator[None]:
+        console = console_beside(home.path, options.web, web_access(options), _say)
+        with console, registrar_beside(home):
+            yield
+
+    return run(home, beside=beside())
 
 
 def _say(text: str) -> None:

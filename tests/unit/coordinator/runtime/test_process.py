@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from starling.broker.broker_settings import BrokerSettings
 from starling.coordinator.config import CoordinatorConfig
 from starling.protocol.errors import EXIT_CONFIG
 from starling.protocol.schema.toml_settings import sample
+from tests.unit.coordinator.cli.verbs.test_boards_and_tasks import fleet
 
 
-def run(home: Path) -> subprocess.CompletedProcess[str]:
+def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
@@ -18,6 +20,7 @@ def run(home: Path) -> subprocess.CompletedProcess[str]:
         "run",
         "--home",
         str(home),
+        *words,
     ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -43,3 +46,20 @@ def test_unknown_key_of_this_release_is_refused(tmp_path: Path) -> None:
     assert done.returncode == EXIT_CONFIG
     assert "mesh: unknown key" in done.stderr
     assert "later release" not in done.stderr
+
+
+def test_nothing_is_begun_beside_it_before_all_settings_are_right(
+    tmp_path: Path,
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow", "127.0.0.1"))
+    text = home.settings_file.read_text()
+    assert 'data = ""' in text
+    home.settings_file.write_text(text.replace('data = ""', 'data = "no.npz"', 1))
+
+    done = run(home.path, "--web", "0")
+
+    assert done.returncode == EXIT_CONFIG
+    assert done.stderr.count("\n") == 1
+    assert "no.npz: evaluation.data" in done.stderr
+    # A console says first of all where it is.
+    assert not done.stdout
