@@ -35,7 +35,7 @@ def _trained(bundle: Bundle) -> list[str]:
 def test_first_state_of_zeros_is_no_weight_unless_a_module_owns_it(
     start: float, *, named: bool, trained: bool
 ) -> None:
-    tensors = {
+    tensors: Tensors = {
         "w": weight(RNG, 1, 12, 3),
         "r": weight(RNG, 1, 12, 4),
         "h0": np.full((1, 1, 4), start, np.float32),
