@@ -174,6 +174,7 @@ def _init(arguments: argparse.Namespace) -> int:
     text = (
         f"{'made' if is_new else 'kept'} board {name}\n"
         f"settings: {home.config_file}\n"
+        f"{_pledge_advice(home.config_file, home.config().data.pledge)}"
         f"next: starling agent enrol --home {quote(str(home.path))}\n"
     )
     _print(arguments, document, text)
@@ -215,10 +216,21 @@ def _enrol(arguments: argparse.Namespace) -> int:
         text = (
             f"board {name} belongs to fleet {fleet}, broker {broker}\n"
             f"data: {home.data(home.config()).absolute()}\n"
+            f"{_pledge_advice(home.config_file, home.config().data.pledge)}"
             f"next: {_start(home.path)}\n"
         )
     _print(arguments, document, text)
     return 0
+
+
+def _pledge_advice(settings: Path, pledge: int) -> str:
+    """Line for the owner of a board that pledges nothing: its noise is the largest."""
+    if pledge:
+        return ""
+    return (
+        "data.pledge is 0: the board weighs the least that a task allows, and its "
+        f"noise is large; write about the number of its records to {settings}\n"
+    )
 
 
 def _start(home: Path) -> str:

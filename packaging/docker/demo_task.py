@@ -1,4 +1,4 @@
-"""A task for containers to learn: bundle, task.toml, held-out examples, and shards.
+"""A task for containers to learn: bundle, task.toml, held-out examples, shards, pledge.
 
 `python packaging/docker/demo_task.py DIR` divides the digits that come with Starling.
 """
@@ -15,12 +15,14 @@ from starling.fleet.runtime.dataset_catalog import open_data_set
 SHARDS = 20
 SEED = 1
 CLASSES = 10
-_TASK = """\
+PLEDGE = 64
+"""Of every board; a shard has 71 or 72 records."""
+_TASK = f"""\
 name = "digits"
 buffer = 2
 leases = 8
 pledge_least = 16
-pledge_most = 64
+pledge_most = {PLEDGE}
 
 [privacy]
 releases = 60
@@ -42,6 +44,7 @@ def main() -> int:
     model = build_model("softmax", data.x.shape[1:], CLASSES, rng)
     write_bundle(compile_model(model, loss="cross-entropy"), folder / "bundle")
     (folder / "task.toml").write_text(_TASK, "utf-8")
+    (folder / "pledge").write_text(f"{PLEDGE}\n", "utf-8")
     return 0
 
 

@@ -87,8 +87,8 @@ prepare() {
     home=$1
     until [ -f "$home/admission.json" ]; do
         # A coordinator that is about to start answers soon.
-        starling agent enrol --home "$home" --wait 60 --token - \
-            <"$ENROLMENT/token" || sleep 2
+        starling agent enrol --home "$home" --pledge "$(cat "$TASK/pledge")" \
+            --wait 60 --token - <"$ENROLMENT/token" || sleep 2
     done
     # A demonstration learns now, and does not spread its budget over a month.
     sed -i -e 's/^period_days = .*/period_days = 0.0/' \

@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.runtime.mosquitto_process import free_port
 from tests.e2e.required_mosquitto import require_mosquitto
 
@@ -103,6 +106,12 @@ def test_parts_of_the_script_make_a_fleet_that_learns(fleet: ContainerFleet) -> 
     homes = [fleet.folder / name / "home" for name in ("a", "b")]
     one, other = [(home / "data" / "shard.npz").read_bytes() for home in homes]
     assert one != other
+    # A pledge of a few records would drown what is learned in noise.
+    task = tomllib.loads((fleet.folder / "task" / "task.toml").read_text())
+    for home in homes:
+        with np.load(home / "data" / "shard.npz") as shard:
+            assert len(shard["y"]) / 1.2 < task["pledge_most"] <= len(shard["y"])
+        assert task["pledge_most"] == AgentHome(home).config().data.pledge
     assert ended == [0] * 4
 
 

@@ -75,6 +75,19 @@ def test_init_writes_what_the_owner_pledges_and_where_the_data_are(
     assert not found.privacy.trust_bundle
 
 
+def test_owner_is_told_of_a_board_that_pledges_nothing(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    for name, words in (("none", ()), ("some", ("--pledge", "600"))):
+        home = tmp_path / name
+        assert agent("init", "--home", home, *words) == EXIT_DONE
+        told = capsys.readouterr().out
+        accepted = admission(home, tmp_path)
+        assert agent("enrol", "--home", home, "--admission", accepted) == EXIT_DONE
+        told += capsys.readouterr().out
+        assert told.count(f"number of its records to {home}") == 2 * (name == "none")
+
+
 @pytest.mark.parametrize("pledge", ["-1", "1048577"])
 def test_pledge_out_of_bounds_is_named(
     tmp_path: Path, pledge: str, capsys: Capture
