@@ -152,10 +152,18 @@ def _huber(
     return build.mul(total, share), build.mul(bounded, share)
 
 
+def _shown(shape: Shape) -> str:
+    sizes = ["batch" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)})"
+
+
 def _label(shape: Shape) -> TensorSpec:
     if len(shape) != 2:
         raise CompileError(
-            f"cross-entropy needs one row of scores for each example, not {shape}"
+            "cross-entropy needs one row of scores for each example, not "
+            f"{_shown(shape)}; let the model end in (batch, classes), before any "
+            "argmax; where each place has a class, say --loss bce with a target for "
+            "each output"
         )
     if shape[1] == 1:
         raise CompileError(

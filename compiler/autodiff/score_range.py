@@ -159,8 +159,10 @@ def _bounds(
         found = inputs[0]
     elif node.kind == "Div" and _is_share(node, made) and inputs[0].low >= 0:
         found = ScoreRange(0, 1, node)
-    elif node.kind == "ReduceSum":
+    elif node.kind in ("CumSum", "ReduceSum"):
         found = _added_up(network, node, inputs[0])
+    elif node.kind == "Sub" and _is_log_share(node, made):
+        found = ScoreRange(-_INF, 0, node)
     elif _is_no_less_than_zero(network, node, inputs):
         found = ScoreRange(0, _INF, node)
     elif node.kind in _ARITHMETIC:
@@ -208,13 +210,33 @@ def _is_share(node: NetworkNode, made: Mapping[str, NetworkNode]) -> bool:
 
 
 def _added_up(network: Network, node: NetworkNode, source: ScoreRange) -> ScoreRange:
-    """A sum over axes of known size."""
+    """A sum over axes of known size; running sums are of as many values at most."""
     shapes = [network.shapes.get(name) for name in (node.inputs[0], node.outputs[0])]
     if shapes[0] is None or shapes[1] is None:
         return FREE
     sizes = [math.prod([size for size in shape if size]) for shape in shapes if shape]
     count = sizes[0] / max(sizes[-1], 1) if len(sizes) == 2 else 1
-    return ScoreRange(source.low * count, source.high * count, source.node)
+    low, high = source.low * count, source.high * count
+    if node.kind == "CumSum":
+        most = math.prod([size for size in shapes[0] if size])
+        low = min(source.low, source.low * most)
+        high = max(source.high, source.high * most)
+    return ScoreRange(low, high, source.node)
+
+
+def _is_log_share(node: NetworkNode, made: Mapping[str, NetworkNode]) -> bool:
+    """True if the logarithm of a sum of powers is taken off the powers' own ones."""
+    scores, total = node.inputs[0], made.get(node.inputs[1])
+    while total is not None and total.kind in ("Expand", "Reshape", "Unsqueeze"):
+        total = made.get(total.inputs[0])
+    if total is not None and total.kind == "Log":
+        added = made.get(total.inputs[0])
+        if added is None or added.kind != "ReduceSum":
+            return False
+        power = made.get(added.inputs[0])
+        return power is not None and (power.kind, power.inputs[0]) == ("Exp", scores)
+    known = total is not None and total.kind == "ReduceLogSumExp"
+    return known and total is not None and total.inputs[0] == scores
 
 
 _Bounds = tuple[float, float]
@@ -265,6 +287,12 @@ def _logarithm(inputs: Sequence[ScoreRange]) -> _Bounds:
     )
 
 
+def _rest(inputs: Sequence[ScoreRange]) -> _Bounds:
+    """Bounds of what a division leaves, with the sign of either side."""
+    largest = max(-inputs[1].low, inputs[1].high)
+    return -largest, largest
+
+
 def _clip(inputs: Sequence[ScoreRange]) -> _Bounds:
     return max([item.low for item in inputs[:2]]), min(
         [item.high for item in (inputs[0], *inputs[2:])]
@@ -284,6 +312,7 @@ _ARITHMETIC: Mapping[str, Callable[[Sequence[ScoreRange]], _Bounds]] = {
         min(item.low for item in inputs),
         min(item.high for item in inputs),
     ),
+    "Mod": _rest,
     "Mul": _multiply,
     "Neg": _negate,
     "Reciprocal": _inverse,

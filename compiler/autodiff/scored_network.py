@@ -35,6 +35,8 @@ _PROBABILITIES = frozenset({"HardSigmoid", "Sigmoid", "Softmax"})
 _CLIPS = frozenset({"Clip", "Max", "Min"})
 _GUARD = 0.01
 """How far from 0 and 1 a clip of probabilities may keep them."""
+_HAIR = 1e-3
+"""What is added to a probability before its logarithm is taken."""
 _NARROW = 4.0
 """Scores that stay within this many of 0 leave a class a chance of 2 % at least; what
 allows more may be meant, as 30 tanh(z / 30) is."""
@@ -262,8 +264,13 @@ def _is_no_score(bounds: ScoreRange, loss: Loss, last: NetworkNode | None) -> bo
     """
     if max(-bounds.low, bounds.high) <= _NARROW:
         return True
-    one_sided = bounds.low >= 0.0 or bounds.high <= 0.0
-    return one_sided and ("Sigmoid" in loss.absorbs or bounds.node is last)
+    one_sided = bounds.low >= -_HAIR or bounds.high <= _HAIR
+    if "Sigmoid" in loss.absorbs:
+        return one_sided
+    # Logarithms of probabilities are scores of classes, but not as costs.
+    cost = bounds.node is not None and bounds.node.kind == "LogSoftmax"
+    kept = bounds.node is last and last is not None and last.kind != "Sub"
+    return one_sided and (kept or (cost and bounds.low >= 0.0))
 
 
 def _own(loss: Loss) -> str:

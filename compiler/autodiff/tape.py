@@ -173,7 +173,11 @@ def positive_axis(tensor: BuilderTensor, axis: int, node: NetworkNode) -> int:
     rank = len(tensor.shape)
     axis = axis + rank if axis < 0 else axis
     if axis == 0 and tensor.batched:
-        raise CompileError(f"{node.label}: works along the batch axis", (node.name,))
+        raise CompileError(
+            f"{node.label}: works along the batch axis; let it work along another, as "
+            "each row of the output has to come from one row of the input",
+            (node.name,),
+        )
     return axis
 
 

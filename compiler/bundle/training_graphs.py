@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
 from starling.compiler.autodiff.losses import Loss
-from starling.compiler.autodiff.rules import sloped, write, write_back
+from starling.compiler.autodiff.rules import sloped, steps, write, write_back
 from starling.compiler.autodiff.scored_network import scored_network
 from starling.compiler.autodiff.straight_through import held
 from starling.compiler.autodiff.tape import Tape
@@ -118,7 +118,9 @@ def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
     for node in network.nodes:
         write(tape, node)
     if not tape.values[network.output].batched:
-        raise CompileError("the output does not depend on the input")
+        raise CompileError(
+            "the output does not depend on the input; choose another with --output"
+        )
     return tape
 
 
@@ -196,11 +198,28 @@ def _merged(tape: Tape, name: str) -> GradientFactors:
       CompileError: If it gets nothing.
     """
     if name not in tape.credits:
+        found = _steps_behind(tape.network, name)
+        shown = ", ".join([node.label for node in found])
         raise CompileError(
-            f"the weight {name!r} acts through steps alone, which have no slope; "
-            "leave it out with --train"
+            f"{shown[:300] or 'the model'}: the weight {name!r} acts through steps "
+            "alone, which have no slope; take the value before them as --output, write "
+            "a straight-through estimator, x + (step(x) - x), or leave the weight out "
+            "with --freeze",
+            tuple([node.name for node in found]),
         )
     return merge(tape.build, tape.credits[name])
+
+
+def _steps_behind(network: Network, name: str) -> list[NetworkNode]:
+    """The steps at which all that a weight does ends."""
+    reached, found = {name}, []
+    for node in network.nodes:
+        if reached.intersection(node.inputs):
+            if steps(node):
+                found.append(node)
+            else:
+                reached.update(node.outputs)
+    return found
 
 
 def _check_minded(tape: Tape, node: NetworkNode) -> None:

@@ -36,7 +36,8 @@ def check_memory(size: int) -> None:
     if size > EXAMPLE_BYTES_MAX:
         raise CompileError(
             f"one example needs {size >> 20:,} MiB of memory, "
-            f"{EXAMPLE_BYTES_MAX >> 20:,} allowed"
+            f"{EXAMPLE_BYTES_MAX >> 20:,} allowed; feed smaller examples, or "
+            "shrink them (pooling, strides) before the widest layers"
         )
 
 

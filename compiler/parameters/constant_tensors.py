@@ -132,8 +132,10 @@ def by_value(
       layer: Whether a layer reads it as its weight; numbers in a row may be one there.
       factor: Whether it only multiplies or divides, as fresh biases do not.
     """
-    if value.size < 2 or not np.isfinite(value).all() or alike(value):
+    if value.size < 2 or not np.isfinite(value).all():
         return ""
+    if alike(value):
+        return "averages" if constant_values.averaging(value) else ""
     if constant_values.two_sided(value) or (factor and constant_values.chooses(value)):
         return "a mask"
     for reason, found in () if layer else _ROWS:
@@ -177,14 +179,14 @@ def _sparse(value: Array, rows: NDArray[np.float64]) -> bool:
 
 
 def _averages(value: Array, rows: NDArray[np.float64]) -> bool:
-    """Not negative, each row or filter adds up to one, and not an identity."""
+    """Not negative, each row, column or filter adds up to one, and not an identity."""
     if rows.min() < 0.0 or np.count_nonzero(rows) <= len(rows):
         return False
     filters = value.reshape(len(value), -1).astype(np.float64)
-    square = value.ndim == 2 and value.shape[0] == value.shape[1]
+    columns = [rows.T] if value.ndim == 2 and value.shape[1] > 1 else []
     return any(
         part.shape[1] > 1 and bool((np.abs(part.sum(axis=1) - 1.0) <= _CLOSE).all())
-        for part in (rows, filters, *([rows.T] if square else []))
+        for part in (rows, filters, *columns)
     )
 
 
@@ -239,6 +241,7 @@ _TESTS = (
     ("one filter for all channels", _repeated),
     ("a filter of edges", lambda value, _: constant_values.edges(value)),
     ("wavelets", lambda value, _: constant_values.wavelets(value)),
+    ("symmetric filters", lambda value, _: constant_values.symmetric_filters(value)),
     ("distances between places", lambda value, _: constant_values.distances(value)),
     ("a table of waves", lambda value, _: constant_values.waves(value)),
     ("a basis of polynomials", lambda value, _: constant_values.polynomials(value)),

@@ -30,6 +30,10 @@ _SAMPLE = 64
 """Columns that are looked at before all are."""
 _SPREAD_MAX = 16
 """Of a filter of whole numbers: the largest over the smallest."""
+_FEW_MIN, _FEW_MAX = 16, 3
+"""Values of a matrix, and how many kinds of them are few."""
+_SIDE_MAX = 512
+"""Of a matrix whose rows are compared, at the cost of a cube."""
 _BIAS_MIN = 20.0
 """How far below 0 a mask of two values puts what is left out."""
 
@@ -184,16 +188,82 @@ def edges(value: Array) -> bool:
 
 
 def wavelets(value: Array) -> bool:
-    """Orthogonal filters of one channel, one of them constant."""
+    """Orthogonal filters of one channel, one of them constant or the only low pass."""
     if value.ndim < 3 or value.shape[1] != 1:
         return False
-    rows = value.reshape(len(value), -1).astype(np.float64)
-    if rows.shape[0] != rows.shape[1] or len(rows) < 4:
+    rows = np.unique(value.reshape(len(value), -1).astype(np.float64), axis=0)
+    if not 2 <= len(rows) <= rows.shape[1]:
         return False
     product = rows @ rows.T
-    off = np.abs(product - np.diag(np.diag(product))).max()
+    lengths = np.diag(product)
+    close = _CLOSE * lengths.max()
+    if np.abs(product - np.diag(lengths)).max() > close:
+        return False
+    sums = np.abs(rows.sum(axis=1)) > _CLOSE * np.abs(rows).max()
+    alike = bool(np.ptp(lengths) <= close)
     constant = (np.ptp(rows, axis=1) <= _CLOSE * np.abs(rows).max()).any()
-    return bool(constant and off <= _CLOSE * np.abs(product).max())
+    square = len(rows) == rows.shape[1] >= _EQUATIONS_MIN
+    return bool(square and constant) or (alike and np.count_nonzero(sums) == 1)
+
+
+def symmetric_filters(value: Array) -> bool:
+    """Filters that all read the same from both ends, or with the other sign.
+
+    So do band passes (sinc), Gabor's and Gauss' filters, and derivatives of these.
+    """
+    if value.ndim < 3 or dirac(value):
+        return False
+    rows = value.reshape(value.shape[0] * value.shape[1], -1).astype(np.float64)
+    rows = rows[rows.any(axis=1)]
+    if not len(rows) or rows.shape[1] <= _EQUATIONS_MIN:
+        return False
+    close = _CLOSE * np.abs(rows).max(axis=1)
+    even = np.abs(rows - rows[:, ::-1]).max(axis=1) <= close
+    odd = np.abs(rows + rows[:, ::-1]).max(axis=1) <= close
+    telling = np.count_nonzero(np.ptp(rows, axis=1) > close) * (rows.shape[1] // 2)
+    return bool((even | odd).all() and telling >= _EQUATIONS_MIN)
+
+
+def few_values(value: Array) -> bool:
+    """A matrix of two or three values: signs, who belongs to whom, groups.
+
+    Neither a diagonal nor rows or columns of one value each, as weights may start.
+    """
+    if value.ndim < 2 or value.size < _FEW_MIN or dirac(value):
+        return False
+    rows = value.reshape(-1, value.shape[-1])
+    if not 2 <= len(np.unique(rows[: _FEW_MIN * 4])) <= _FEW_MAX:
+        return False
+    diagonal = rows.shape[0] == rows.shape[1] and not np.count_nonzero(
+        rows - np.diag(np.diag(rows))
+    )
+    lines = [bool(np.ptp(rows, axis=axis).any()) for axis in (0, 1)]
+    return len(np.unique(rows)) <= _FEW_MAX and all(lines) and not diagonal
+
+
+def averaging(value: Array) -> bool:
+    """A convolution all of whose values are equal, and add up to 1 in each filter."""
+    filters = value.reshape(len(value), -1) if value.ndim >= 3 else value[:0]
+    if not filters.size or filters.shape[1] < 2 or (value != value.flat[0]).any():
+        return False
+    return bool(abs(float(value.flat[0]) * filters.shape[1] - 1.0) <= _CLOSE)
+
+
+def orthogonal(value: Array) -> bool:
+    """Rows or columns at right angles, as the components of a PCA are."""
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    rows = rows if len(rows) <= rows.shape[1] else rows.T
+    if not 2 <= len(rows) <= _SIDE_MAX or not rows.any(axis=1).all():
+        return False
+    lengths = np.sqrt((rows * rows).sum(axis=1))
+    # Most weights are told apart by their first rows, without the cube.
+    if abs(rows[0] @ rows[1]) > _CLOSE * lengths[0] * lengths[1]:
+        return False
+    cosines = (rows @ rows.T) / np.outer(lengths, lengths)
+    near = np.abs(cosines - np.eye(len(rows))).max() <= _CLOSE
+    alike = np.ptp(lengths) <= _CLOSE * lengths.max()
+    # One right angle may be chance; that and equal lengths are not.
+    return bool(near and (len(rows) > 2 or alike)) and not dirac(value)
 
 
 def whole_numbers(value: Array) -> bool:

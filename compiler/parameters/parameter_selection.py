@@ -249,10 +249,13 @@ def check(choice: WeightSelection) -> None:
     """
     size = sum([choice.tensors[name].size for name in choice.chosen])
     if size == 0:
-        detail = "the model has no weights that could be trained"
+        detail = (
+            "the model has no weights that could be trained: float tensors of the file "
+            "that a layer reads; export it with its weights inside"
+        )
         if choice.fixed:
             shown = ", ".join([f"{name} ({why})" for name, why in choice.fixed.items()])
-            detail += f"; --train may name one of {shown[:300]}"
+            detail += f", or let --train name one of {shown[:300]}"
         raise CompileError(detail)
     if size > DIMENSION_MAX:
         raise LimitError(f"{size} values to train, {DIMENSION_MAX} allowed")
@@ -262,7 +265,10 @@ def check(choice: WeightSelection) -> None:
         )
     for name in choice.chosen:
         if not np.isfinite(choice.tensors[name].astype(np.float32)).all():
-            raise CompileError(f"the weight {name!r} holds what is no finite number")
+            raise CompileError(
+                f"the weight {name!r} holds what is no finite number; "
+                "it has diverged: train the model anew, or leave it out with --freeze"
+            )
     graph = choice.proto.graph
     made = Counter([name for node in graph.node for name in node.output])
     made.update([item.name for item in graph.initializer])

@@ -50,6 +50,9 @@ _MOVERS = frozenset(
 _SIZED = frozenset({"Resize", "Upsample"})
 """Operators whose later inputs are sizes."""
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_STATES = slice(5, 7)
+"""Inputs of theirs that hold the first states."""
+_BLANK = "a first state of zeros"
 _FACTORS = frozenset({"Div", "Mul"})
 _OWNED = frozenset({"Pow", "Where"})
 """Operators of which every input may be a parameter that a module names."""
@@ -218,6 +221,7 @@ class _Judge:
         links = constant_tensors.links(sheet.nodes, floats)
         self._placed |= dict.fromkeys(links, "an adjacency matrix")
         self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
+        self._placed |= dict.fromkeys(_blank_states(sheet), _BLANK)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
@@ -295,6 +299,21 @@ class _Judge:
         if kind is not None:
             return "" if kind == PARAMETER else _BUFFER
         return "" if told.parents(name) else _NUMBER
+
+
+def _blank_states(sheet: SurveyedModel) -> frozenset[str]:
+    """First states of zeros, but for those that a module of PyTorch owns."""
+    found = {
+        name
+        for node in sheet.nodes
+        if node.kind in _RECURRENT
+        for name in node.inputs[_STATES]
+    }
+    for node in reversed(sheet.nodes):
+        if node.kind in _MOVERS | {"Expand"} and found.intersection(node.outputs):
+            found.add(node.inputs[0])
+    kept = frozenset() if sheet.named else found & sheet.tensors.keys()
+    return frozenset([name for name in kept if not sheet.tensors[name].any()])
 
 
 def _at_layers(sheet: SurveyedModel) -> frozenset[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from starling.compiler.ir.network import Array, NetworkNode
-from starling.compiler.parameters import constant_tensors
+from starling.compiler.parameters import constant_tensors, constant_values
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata
 
 _PROBES = 8
@@ -33,6 +33,8 @@ _TRUTH = "bool"
 """Of masks, which no one means to train."""
 _SCALING = frozenset({"Add", "Div", "Mul", "Sub"})
 _WAVES = frozenset({"Cos", "Sin"})
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+"""Whose matrices often start orthogonal."""
 
 
 def told_apart(
@@ -173,6 +175,18 @@ def hints(
             f"{', '.join(names)[:300]}: holds many zeros, which are trained like the "
             "rest; a mask that the exporter multiplied in, or pruning, is not kept"
         )
+    if names := [name for name in weights if constant_values.few_values(tensors[name])]:
+        lines.append(
+            f"{', '.join(names)[:300]}: holds two or three values alone, as signs, "
+            "groups and links do; trained, and if it was made by a formula, leave it "
+            "out with --freeze"
+        )
+    if names := [name for name in weights if paths.computed(name)]:
+        lines.append(
+            f"{', '.join(names)[:300]}: rows or columns at right angles, as the "
+            "components of a PCA or a fresh orthogonal start; trained, and if it was "
+            "computed from data or by a formula, leave it out with --freeze"
+        )
     if names := paths.adapted():
         lines.append(
             f"{', '.join(names)[:300]}: a product of low rank is added to what it "
@@ -189,7 +203,7 @@ def hints(
 
 def _thinned(value: Array) -> bool:
     """True if a share of a matrix is zero, and the rest is not all equal."""
-    if value.ndim < 2:
+    if value.ndim < 2 or constant_values.few_values(value):
         return False
     others = value[value != 0.0]
     zeros = value.size - others.size
@@ -230,6 +244,15 @@ class _Paths:
                 kinds = self._readers.get(node.outputs[0], set()) if passed else set()
                 kinds = kinds if passed else {node.kind}
                 self._readers.setdefault(name, set()).update(kinds)
+
+    def computed(self, name: str) -> bool:
+        """True if a layer's weight looks like directions found in data."""
+        value = self._tensors[name]
+        return value.ndim >= 2 and not (
+            self._readers.get(name, set()) & _RECURRENT
+            or np.count_nonzero(value) <= max(value.shape)
+            or not constant_values.orthogonal(value)
+        )
 
     def adapted(self) -> list[str]:
         """Weights beside which a product of low rank is added."""

@@ -149,7 +149,8 @@ def _check_form(proto: onnx.ModelProto, *, branches: bool = False) -> None:
             if (attribute.HasField("g") or attribute.graphs) and not undecided:
                 raise CompileError(
                     f"{node.name or node.output[0]} ({node.op_type}): a node with "
-                    "subgraphs cannot be trained; export from PyTorch with "
+                    "subgraphs (a loop, or a branch that examples decide) cannot be "
+                    "trained; write the steps of a loop out, export from PyTorch with "
                     "dynamo=True, recurrent layers of Keras with unroll=True",
                     (node.name,),
                 )

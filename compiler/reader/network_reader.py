@@ -44,6 +44,8 @@ _KNOWN = RULES.keys() | REWRITTEN
 """Operators with a rule, or that others take the place of."""
 _COMPUTED = frozenset({"bool", "float32", "int32", "int64"})
 """Types of values on boards."""
+_TAKING_APART = frozenset({"Slice", "Split"})
+"""Operators that may take a joined batch apart by its size."""
 _PLAIN = FOLDABLE | {"CastLike", "Constant"}
 """Operators beside those that are understood as they are."""
 
@@ -87,7 +89,7 @@ def _read(choice: WeightSelection) -> Network:
     nodes = live(_without_constants(nodes, found), wanted)
     _check_rules(nodes, opset(proto), _KNOWN)
     extents = _extents(found, constants)
-    rewriter = Rewriter(extents, constants, entry.name, found.repeated)
+    rewriter = Rewriter(extents, constants, entry.name, found.repeated, found.sizes)
     for node in nodes:
         rewriter.add(_sized(_copied(node, found, extents), found))
     sizes = {name: extent.values for name, extent in found.extents.items()}
@@ -128,7 +130,10 @@ def _network(
     nodes, shapes, name = rewriter.nodes, rewriter.shapes, entry.name
     output = choice.proto.graph.output[0].name
     if output in rewriter.layouts and not rewriter.layouts[output].plain:
-        raise CompileError("the output's first axis is not the batch alone")
+        raise CompileError(
+            f"{output}: the output's first axis is not the batch alone; let it have "
+            "one row for each example"
+        )
     kind = entry.type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
         # Boards feed float32 alone; whole numbers up to 2^24 survive that.
@@ -223,9 +228,11 @@ def _sized(node: NetworkNode, found: InferredShapes) -> NetworkNode:
     Raises:
       CompileError: Naming the node.
     """
-    if found.sizes.intersection(node.inputs):
+    if found.sizes.keys() & {*node.inputs} and node.kind not in _TAKING_APART:
         raise CompileError(
-            f"{node.label}: computes with the size of the batch", (node.name,)
+            f"{node.label}: computes with the size of the batch; leave it out, or "
+            "compute it before the model",
+            (node.name,),
         )
     return node
 

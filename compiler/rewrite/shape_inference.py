@@ -63,6 +63,19 @@ class Repeated:
 
 
 @dataclass(frozen=True)
+class BatchSize:
+    """Whole numbers that grow with the batch: `fixed + times * n`.
+
+    Attributes:
+      fixed: What they are without the batch.
+      times: How many times its size is added.
+    """
+
+    fixed: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class InferredShapes:
     """Shapes and values that are known before a model runs.
 
@@ -70,13 +83,13 @@ class InferredShapes:
       extents: Of every value whose shape is known.
       constants: Computed by nodes without the input.
       repeated: The same, with a batch axis; None where examples have nothing in common.
-      sizes: Names of integers that depend on the batch size.
+      sizes: Name to value of integers that depend on the batch size.
     """
 
     extents: Mapping[str, Extent]
     constants: Mapping[str, Array]
     repeated: Mapping[str, Repeated | None]
-    sizes: frozenset[str]
+    sizes: Mapping[str, BatchSize]
 
 
 def infer(
@@ -97,12 +110,13 @@ def infer(
     (first, values), (second, others) = [
         settle(_with_batch(proto, entry, size), kept) for size in _BATCHES
     ]
+    made = {name: node for node in proto.graph.node for name in node.output}
     extents = {
-        name: _extent(name, sizes, second[name])
+        name: _extent(_label(name, made), sizes, second[name])
         for name, sizes in first.items()
         if name in second
     }
-    constants, repeated, sizes = {}, {}, set()
+    constants, repeated, sizes = {}, {}, {}
     for name, value in values.items():
         other = others.get(name)
         if other is None:
@@ -110,10 +124,10 @@ def infer(
         if value.shape == other.shape and np.array_equal(value, other):
             constants[name] = value
         elif value.shape == other.shape and value.dtype.kind in "iub":
-            sizes.add(name)
+            sizes[name] = _grown(value, other)
         else:
             repeated[name] = _once(value, extents[name])
-    return InferredShapes(extents, constants, repeated, frozenset(sizes))
+    return InferredShapes(extents, constants, repeated, sizes)
 
 
 def check_sizes(nodes: Iterable[NetworkNode], found: InferredShapes) -> None:
@@ -130,7 +144,7 @@ def check_sizes(nodes: Iterable[NetworkNode], found: InferredShapes) -> None:
         if values > VALUES_MAX:
             raise CompileError(
                 f"{node.label}: makes {values:,} values of one example, "
-                f"{VALUES_MAX:,} allowed",
+                f"{VALUES_MAX:,} allowed; feed smaller examples",
                 (node.name,),
             )
 
@@ -155,17 +169,38 @@ def _set_batch(item: onnx.ValueInfoProto, batch: int) -> None:
     sizes[0].dim_value = batch
 
 
-def _extent(name: str, first: Sizes, second: Sizes) -> Extent:
+def _label(name: str, made: Mapping[str, onnx.NodeProto]) -> str:
+    """Name in messages of the node that makes a value."""
+    node = made.get(name)
+    return name if node is None else f"{node.name or name} ({node.op_type})"
+
+
+def _extent(label: str, first: Sizes, second: Sizes) -> Extent:
     if first == second:
         return Extent(first, None)
     differ = [axis for axis, pair in enumerate(zip(first, second)) if len({*pair}) > 1]  # noqa: B905 - ranks are compared below
     if len(first) != len(second) or len(differ) != 1:
-        raise CompileError(f"{name}: its shape depends on the batch in several axes")
+        raise CompileError(
+            f"{label}: its shape depends on the batch in several axes, as where each "
+            "example is compared with each other; compute that outside of the model",
+            (label.partition(" ")[0],),
+        )
     axis = differ[0]
     times, rest = divmod(first[axis], _BATCHES[0])
     if rest or second[axis] != times * _BATCHES[1]:
-        raise CompileError(f"{name}: an axis is not a multiple of the batch")
+        raise CompileError(
+            f"{label}: an axis is not a multiple of the batch, as where examples are "
+            "left out or padded; let every node keep all of them",
+            (label.partition(" ")[0],),
+        )
     return Extent((*first[:axis], times, *first[axis + 1 :]), axis)
+
+
+def _grown(value: Array, other: Array) -> BatchSize:
+    """Numbers of two batches as those of any; truth values count as whole."""
+    first, second = value.astype(np.int64), other.astype(np.int64)
+    times = (second - first) // (_BATCHES[1] - _BATCHES[0])
+    return BatchSize(first - times * _BATCHES[0], times)
 
 
 def _once(value: Array, extent: Extent) -> Repeated | None:

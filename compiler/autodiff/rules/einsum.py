@@ -93,7 +93,9 @@ def _product(tape: Tape, node: NetworkNode) -> _Product:
     found = spelt(equation, [len(tensor.shape) for tensor in tensors])
     if found is None:
         raise CompileError(
-            f"{node.label}: {equation[:80]!r} does not fit its tensors", (node.name,)
+            f"{node.label}: {equation[:80]!r} does not fit its tensors; "
+            "write it with matmul",
+            (node.name,),
         )
     terms, result = found
     _check_sizes(node, terms, tensors)

@@ -39,9 +39,17 @@ def scatter_elements_forward(tape: Tape, node: NetworkNode) -> None:
     tensors = [tape.input(node, position) for position in range(3)]
     positive_axis(tensors[0], node.attributes.get("axis", 0), node)
     if not all(tensor.batched for tensor in tensors):
-        raise CompileError(f"{node.label}: no value of each example", (node.name,))
+        raise CompileError(
+            f"{node.label}: no value of each example; "
+            "repeat what belongs to none for the batch first (expand)",
+            (node.name,),
+        )
     if node.attributes.get("reduction", b"none") not in (b"none", b"add"):
-        raise CompileError(f"{node.label}: knows sums alone", (node.name,))
+        raise CompileError(
+            f"{node.label}: knows sums alone; "
+            "scatter with 'add', or into zeros with 'none'",
+            (node.name,),
+        )
     copy(tape, node)
 
 
@@ -73,7 +81,11 @@ def top_forward(tape: Tape, node: NetworkNode) -> None:
     x = tape.input(node, 0)
     positive_axis(x, node.attributes.get("axis", -1), node)
     if not x.batched:
-        raise CompileError(f"{node.label}: sorts a weight", (node.name,))
+        raise CompileError(
+            f"{node.label}: sorts a weight; "
+            "sort it before the export, or leave it out with --freeze",
+            (node.name,),
+        )
     copy(tape, node)
 
 
@@ -93,7 +105,11 @@ def cumulative_forward(tape: Tape, node: NetworkNode) -> None:
     """
     axis = tape.constant(node, 1)
     if axis is None:
-        raise CompileError(f"{node.label}: needs a constant axis", (node.name,))
+        raise CompileError(
+            f"{node.label}: needs a constant axis; "
+            "export the model with a constant axis",
+            (node.name,),
+        )
     x, build = tape.input(node, 0), tape.build
     place = positive_axis(x, int(axis.reshape(-1)[0]), node)
     # Some exporters write the axis as a vector of one.

@@ -28,7 +28,11 @@ def layer_forward(tape: Tape, node: NetworkNode) -> None:
     """
     x = tape.input(node, 0)
     if not x.batched or len([name for name in node.outputs if name]) > 1:
-        raise CompileError(f"{node.label}: hands out statistics", (node.name,))
+        raise CompileError(
+            f"{node.label}: hands out statistics; "
+            "compute them with ReduceMean beside it",
+            (node.name,),
+        )
     normal = _standard(tape, x, _layer_axis(tape, node), node)[0]
     y = tape.build.mul(normal, tape.input(node, 1))
     bias = tape.inputs(node)[2] if len(node.inputs) > 2 else None

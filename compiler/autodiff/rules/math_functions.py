@@ -140,7 +140,9 @@ def cast_forward(tape: Tape, node: NetworkNode) -> None:
     known = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
     if node.attributes["to"] not in known:
         raise CompileError(
-            f"{node.label}: graphs compute in float32 alone", (node.name,)
+            f"{node.label}: graphs compute in float32 alone; leave the cast out of "
+            "the model",
+            (node.name,),
         )
     copy(tape, node)
 

@@ -87,7 +87,9 @@ def matmul(tape: Tape, node: NetworkNode) -> None:
     batched_output(tape, node)
     a, b = tape.input(node, 0), tape.input(node, 1)
     if min(len(a.shape), len(b.shape)) < 2:
-        raise CompileError(f"{node.label}: a factor is a vector", (node.name,))
+        raise CompileError(
+            f"{node.label}: a factor is a vector; let it have two axes", (node.name,)
+        )
     if a.batched and not b.batched and len(b.shape) == 2:
         _weight_right(tape, node)
         return

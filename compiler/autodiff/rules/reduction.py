@@ -63,7 +63,8 @@ def product(tape: Tape, node: NetworkNode) -> None:
     count = math.prod([x.shape[axis] or 1 for axis in axes])
     if count > PRODUCT_MAX:
         raise CompileError(
-            f"{node.label}: a product of {count} values, {PRODUCT_MAX} allowed",
+            f"{node.label}: a product of {count} values, {PRODUCT_MAX} allowed; "
+            "for positive values take the exponential of a sum of logarithms",
             (node.name,),
         )
     line = build.reshape(moved, (*outer, 1, count))

@@ -60,7 +60,9 @@ def depth_to_space_forward(tape: Tape, node: NetworkNode) -> None:
     """
     if not tape.input(node, 0).batched:
         raise CompileError(
-            f"{node.label}: expected one image for each example", (node.name,)
+            f"{node.label}: expected one image for each example; reshape its input "
+            "to (batch, channels, height, width)",
+            (node.name,),
         )
     copy(tape, node)
 
@@ -94,7 +96,8 @@ def _matrices(tape: Tape, node: NetworkNode) -> list[tuple[int, Matrix]]:
     x = tape.input(node, 0)
     if not x.batched or mode == b"tf_crop_and_resize" or policy != b"stretch":
         raise CompileError(
-            f"{node.label}: expected one image for each example, resized as a whole",
+            f"{node.label}: expected one image for each example, resized as a whole; "
+            "crop it with Slice first",
             (node.name,),
         )
     found = []
@@ -102,11 +105,16 @@ def _matrices(tape: Tape, node: NetworkNode) -> list[tuple[int, Matrix]]:
         scale = _scale(tape, node, axis)
         if old is None or new is None:
             if scale not in (None, 1.0):
-                raise CompileError(f"{node.label}: resizes the batch", (node.name,))
+                raise CompileError(
+                    f"{node.label}: resizes the batch; let its first scale be 1",
+                    (node.name,),
+                )
             continue
         if max(old, new) > _SIZE_MAX:
             raise CompileError(
-                f"{node.label}: an axis longer than {_SIZE_MAX}", (node.name,)
+                f"{node.label}: an axis longer than {_SIZE_MAX}; resize the examples "
+                "before the model",
+                (node.name,),
             )
         matrix = _matrix(node, old, new, scale)
         if old != new or not np.array_equal(matrix, np.eye(old)):

@@ -50,7 +50,9 @@ def transpose_forward(tape: Tape, node: NetworkNode) -> None:
       CompileError: If it does not.
     """
     if tape.input(node, 0).batched and _order(tape, node)[0] != 0:
-        raise CompileError(f"{node.label}: moves the batch axis", (node.name,))
+        raise CompileError(
+            f"{node.label}: moves the batch axis; keep it in front", (node.name,)
+        )
     copy(tape, node)
 
 
@@ -169,7 +171,10 @@ def reduced_axes(tape: Tape, node: NetworkNode) -> list[int]:
         array = tape.network.constants.get(node.inputs[1])
         given = None if array is None else array.tolist()
     if not given:
-        raise CompileError(f"{node.label}: needs constant axes", (node.name,))
+        raise CompileError(
+            f"{node.label}: needs constant axes; export the model with constant axes",
+            (node.name,),
+        )
     x = tape.input(node, 0)
     return sorted([positive_axis(x, axis, node) for axis in given])
 

@@ -75,7 +75,7 @@ def _cut(
             continue
         if start + cut >= size:
             raise CompileError(
-                f"{node.label}: nothing is left of an axis", (node.name,)
+                f"{node.label}: nothing is left of an axis; cut less away", (node.name,)
             )
         x = tape.build.slice(x, axis, start, size - cut)
         before[axis], after[axis] = max(before[axis], 0), max(after[axis], 0)
@@ -125,7 +125,9 @@ def gather_forward(tape: Tape, node: NetworkNode) -> None:
     axis = positive_axis(table, node.attributes.get("axis", 0), node)
     if indices.batched and (table.batched or axis != 0):
         raise CompileError(
-            f"{node.label}: looks up a place of its own in each example", (node.name,)
+            f"{node.label}: looks up a place of its own in each example; "
+            "write it with GatherElements (torch.gather) or a product with a mask",
+            (node.name,),
         )
     copy(tape, node)
 
@@ -148,7 +150,11 @@ def gather(tape: Tape, node: NetworkNode) -> None:
         return
     places = tape.constant(node, 1)
     if places is None:
-        raise CompileError(f"{node.label}: its places are computed", (node.name,))
+        raise CompileError(
+            f"{node.label}: its places are computed; "
+            "write it with constant places, or with Where and a mask",
+            (node.name,),
+        )
     axis = positive_axis(table, node.attributes.get("axis", 0), node)
     size = table.shape[axis]
     assert size is not None
@@ -178,7 +184,8 @@ def tile_forward(tape: Tape, node: NetworkNode) -> None:
     x, repeats = tape.input(node, 0), tape.constant(node, 1)
     if repeats is None or (x.batched and int(repeats[0]) != 1):
         raise CompileError(
-            f"{node.label}: needs constant numbers of copies, and one of the batch",
+            f"{node.label}: needs constant numbers of copies, and one of the batch; "
+            "export the model with constant numbers",
             (node.name,),
         )
     copy(tape, node)
@@ -221,7 +228,11 @@ def _sliced(tape: Tape, node: NetworkNode) -> Picks:
     x = tape.input(node, 0)
     columns = [tape.constant(node, position) for position in range(1, 5)]
     if columns[0] is None or columns[1] is None:
-        raise CompileError(f"{node.label}: needs constant bounds", (node.name,))
+        raise CompileError(
+            f"{node.label}: needs constant bounds; "
+            "export the model with constant bounds",
+            (node.name,),
+        )
     starts, stops = columns[0].tolist(), columns[1].tolist()
     axes = list(range(len(starts))) if columns[2] is None else columns[2].tolist()
     steps = [1] * len(starts) if columns[3] is None else columns[3].tolist()
@@ -235,7 +246,9 @@ def _sliced(tape: Tape, node: NetworkNode) -> Picks:
         assert size is not None
         places = list(range(size)[start:stop:step])
         if not places:
-            raise CompileError(f"{node.label}: takes nothing", (node.name,))
+            raise CompileError(
+                f"{node.label}: takes nothing; leave it out", (node.name,)
+            )
         picks.append((place, places))
     return picks
 
@@ -245,7 +258,11 @@ def _margins(tape: Tape, node: NetworkNode) -> tuple[list[int], list[int]]:
     x, pads = tape.input(node, 0), tape.constant(node, 1)
     axes = tape.constant(node, 3)
     if pads is None or (axes is None and len(node.inputs) > 3 and node.inputs[3]):
-        raise CompileError(f"{node.label}: needs constant padding", (node.name,))
+        raise CompileError(
+            f"{node.label}: needs constant padding; "
+            "export the model with constant padding",
+            (node.name,),
+        )
     rank = len(x.shape)
     chosen = range(rank) if axes is None else [axis % rank for axis in axes.tolist()]
     before, after = [0] * rank, [0] * rank
@@ -253,7 +270,11 @@ def _margins(tape: Tape, node: NetworkNode) -> tuple[list[int], list[int]]:
     for index, axis in enumerate(chosen):
         before[axis], after[axis] = int(pads[index]), int(pads[half + index])
     if x.batched and (before[0] or after[0]):
-        raise CompileError(f"{node.label}: works along the batch axis", (node.name,))
+        raise CompileError(
+            f"{node.label}: works along the batch axis; let it work along another, as "
+            "each row of the output has to come from one row of the input",
+            (node.name,),
+        )
     return before, after
 
 
@@ -261,7 +282,11 @@ def _padded(tape: Tape, node: NetworkNode) -> Picks:
     """Mask of the places that a tensor fills in its padded form."""
     mode = node.attributes["mode"].decode()
     if mode not in ("edge", "reflect", "wrap"):
-        raise CompileError(f"{node.label}: unknown mode {mode[:20]!r}", (node.name,))
+        raise CompileError(
+            f"{node.label}: unknown mode {mode[:20]!r}; "
+            "constant, edge, reflect and wrap are known",
+            (node.name,),
+        )
     x = tape.input(node, 0)
     picks = []
     for axis, (before, after) in enumerate(zip(*_margins(tape, node), strict=True)):
@@ -272,7 +297,9 @@ def _padded(tape: Tape, node: NetworkNode) -> Picks:
         margins = (max(before, 0), max(after, 0))
         short = max(margins) >= len(places) and mode != "edge"
         if not len(places) or short:
-            raise CompileError(f"{node.label}: padding beyond its axis", (node.name,))
+            raise CompileError(
+                f"{node.label}: padding beyond its axis; pad in two steps", (node.name,)
+            )
         padded = (
             np.pad(places, margins, mode="edge")
             if mode == "edge"

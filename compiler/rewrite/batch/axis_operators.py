@@ -7,11 +7,13 @@ import numpy as np
 
 from starling.compiler.ir.einsum_equation import spelt
 from starling.compiler.ir.network import Array, NetworkNode
+from starling.compiler.rewrite.batch import batch_parts
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 _ENDLESS = (1 << 31) - 1
 """From here on a stop means the end, as exporters write it."""
+_ALONG_BATCH = {"Concat": batch_parts.join, "Split": batch_parts.split}
 _AXIS = {"ArgMax": 0, "ArgMin": 0, "Gather": 0, "GatherElements": 0, "Split": 0}
 """Where an operator's axis is not the last by default."""
 
@@ -39,6 +41,9 @@ def along_axis(kept: RewrittenGraph, node: NetworkNode) -> None:
     # A layer normalisation takes all axes from this one on.
     inside = node.kind == "LayerNormalization"
     inside = inside and source.batch >= axis % len(source.sizes)
+    if place is None and node.kind in _ALONG_BATCH:
+        _ALONG_BATCH[node.kind](kept, node)
+        return
     if place is None or inside:
         raise refuse(node)
     before = kept.before(node, names)
@@ -114,8 +119,11 @@ def cumulative(kept: RewrittenGraph, node: NetworkNode) -> None:
 def tile(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Copies side by side, a constant number of them along each axis."""
     source, repeats = kept.layouts[node.inputs[0]], _constant(kept, node, 1)
-    if repeats is None or repeats[source.batch] != 1:
+    if repeats is None:
         raise refuse(node)
+    if repeats[source.batch] != 1:
+        batch_parts.repeat(kept, node, repeats.tolist())
+        return
     counts = [1] * len(source.shape)
     for axis, count in enumerate(repeats.tolist()):
         for place in source.places(axis):

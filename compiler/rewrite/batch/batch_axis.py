@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import NetworkNode
-from starling.compiler.rewrite.batch import axis_operators
+from starling.compiler.rewrite.batch import axis_operators, batch_parts
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 from starling.compiler.rewrite.batch.col2im import lowered
@@ -67,13 +67,10 @@ class Rewriter(RewrittenGraph):
             pass
         elif node.kind == "GatherND":
             computed(self, node)
-        elif node.kind in REWRITTEN:
-            raise CompileError(f"{node.label}: its places are computed", (node.name,))
-        elif self._counted(node):
-            name = self._counted(node)
-            raise CompileError(
-                f"{name}: a constant that differs from example to example"
-            )
+        elif node.kind in REWRITTEN or self._counted(node):
+            raise self._unknown(node)
+        elif self.counts.keys() & {*node.inputs}:
+            _TAKING_APART[node.kind](self, node)
         elif node.kind in BROADCASTING:
             _broadcasting(self, node)
         elif node.kind in _RECURRENT:
@@ -82,6 +79,20 @@ class Rewriter(RewrittenGraph):
             self.keep(node)
         else:
             _HANDLERS.get(node.kind, _parts)(self, node)
+
+    def _unknown(self, node: NetworkNode) -> CompileError:
+        """The error for a node whose places or values are not known in advance."""
+        name = self._counted(node)
+        detail = (
+            "its places are computed, from what is fed or trained; write it with "
+            "places that are constant, or with Where and a mask"
+        )
+        if node.kind not in REWRITTEN:
+            detail = (
+                f"reads {name!r}, a constant that differs from example to example; "
+                "feed it as part of the input, or make it the same for all"
+            )
+        return CompileError(f"{node.label}: {detail}", (node.name,))
 
     def _counted(self, node: NetworkNode) -> str:
         """An input that counts through the batch, which is no value."""
@@ -100,7 +111,9 @@ def _parts(kept: RewrittenGraph, node: NetworkNode) -> None:
     if names and kept.output(node).batch is None:
         raise refuse(node)
     raise CompileError(
-        f"{node.label}: needs the batch as the first axis of its input", (node.name,)
+        f"{node.label}: needs the batch as the first axis of its input; turn its "
+        "input round before it",
+        (node.name,),
     )
 
 
@@ -179,7 +192,8 @@ def _recurrent(kept: RewrittenGraph, node: NetworkNode) -> None:
     time = node.attributes.get("layout", 0)
     if source is None or source.batch != 1 - time:
         raise CompileError(
-            f"{node.label}: the batch is not where the operator expects it",
+            f"{node.label}: the batch is not where the operator expects it; say "
+            "batch_first=True, or turn its input round before it",
             (node.name,),
         )
     if source.sizes[source.batch] == 1:
@@ -196,6 +210,8 @@ def _triangle(kept: RewrittenGraph, node: NetworkNode) -> None:
     kept.keep(node, layout)
 
 
+_TAKING_APART = {"Slice": batch_parts.slices, "Split": batch_parts.split}
+"""Operators that the size of the batch may tell where to cut."""
 _HANDLERS: dict[str, Callable[[RewrittenGraph, NetworkNode], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _same),
     **dict.fromkeys(RESHAPING, _reshape),

@@ -13,7 +13,7 @@ from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.shape_inference import Extent, Repeated
+from starling.compiler.rewrite.shape_inference import BatchSize, Extent, Repeated
 
 
 class RewrittenGraph:
@@ -25,6 +25,7 @@ class RewrittenGraph:
       layouts: Of each batched value of the model that has been seen.
       extents: Of each value of the model.
       made: Shapes of values that the model does not have.
+      counts: Whole numbers that grow with the batch.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class RewrittenGraph:
         constants: Mapping[str, Array],
         entry: str,
         repeated: Mapping[str, Repeated | None] | None = None,
+        counts: Mapping[str, BatchSize] | None = None,
     ) -> None:
         """Starts with the entry alone.
 
@@ -42,6 +44,7 @@ class RewrittenGraph:
           entry: Name of its only input.
           repeated: Constants with a batch axis; None for one that differs from
             example to example.
+          counts: Whole numbers that grow with the batch.
         """
         self.nodes: list[NetworkNode] = []
         self.constants = dict(constants)
@@ -49,6 +52,7 @@ class RewrittenGraph:
         self.extents = extents
         self.made: dict[str, Shape] = {}
         self.repeated = repeated or {}
+        self.counts = counts or {}
         self._uniform: dict[str, str] = {}
         self._count = 0
         extent = extents[entry]
@@ -154,7 +158,9 @@ class RewrittenGraph:
         extent, item = self.extents[name], self.repeated[name]
         if item is None or extent.batch is None:
             raise CompileError(
-                f"{name}: a constant that differs from example to example"
+                f"{name}: a constant that differs from example to example; feed it "
+                "as part of the input, or make it the same for all",
+                (name,),
             )
         if item.step is not None:
             return
@@ -246,4 +252,9 @@ class RewrittenGraph:
 
 def refuse(node: NetworkNode) -> CompileError:
     """The error for a node that reads several examples at once."""
-    return CompileError(f"{node.label}: mixes the examples of a batch", (node.name,))
+    return CompileError(
+        f"{node.label}: mixes the examples of a batch; each row of the output has to "
+        "come from one row of the input: leave out what compares, sorts or joins "
+        "examples, or feed what belongs together as one example",
+        (node.name,),
+    )

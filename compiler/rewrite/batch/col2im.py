@@ -22,7 +22,11 @@ def lowered(kept: RewrittenGraph, node: NetworkNode) -> bool:
     sizes, block = [kept.constants.get(name) for name in node.inputs[1:3]]
     layout, extent = kept.layouts.get(node.inputs[0]), kept.output(node)
     if sizes is None or block is None:
-        raise CompileError(f"{node.label}: its sizes are computed", (node.name,))
+        raise CompileError(
+            f"{node.label}: its sizes are computed; export the model with "
+            "constant sizes",
+            (node.name,),
+        )
     if layout is None or layout.batch != 0 or extent.batch != 0:
         raise refuse(node)
     kernel, image = block.tolist(), sizes.tolist()

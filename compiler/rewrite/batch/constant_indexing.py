@@ -181,7 +181,12 @@ def _scatter_nd(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     flat, size = _flat(kept, node, known)
     name, _, updates = node.inputs
     if name not in kept.layouts or updates not in kept.layouts:
-        raise CompileError(f"{node.label}: no value of each example", (node.name,))
+        raise CompileError(
+            f"{node.label}: puts values of examples into one that belongs to none, or "
+            "the other way round; repeat that for the batch first (zeros_like, "
+            "expand), or write it with Where and a mask",
+            (node.name,),
+        )
     before = kept.before(node, [name, updates])
     rest = _line(kept, node, size, known.places.shape[-1])[1]
     line = kept.reshaped(kept.relaid(name, before), (None, size, *rest))
@@ -257,7 +262,12 @@ def _scatter(
     elif reduction == b"add":
         total = _added(kept, node, values, flat)
     else:
-        raise CompileError(f"{node.label}: reduction {reduction!r}", (node.name,))
+        name = reduction.decode(errors="replace")
+        raise CompileError(
+            f"{node.label}: reduction {name!r}; 'none' and 'add' are known, and a "
+            "maximum over constant places is ReduceMax behind a Gather",
+            (node.name,),
+        )
     made = replace(node, kind="Reshape", inputs=(total,), attributes={})
     kept.keep(made, kept.layouts[node.inputs[0]])
 
@@ -289,7 +299,11 @@ def _rounds(node: NetworkNode, flat: Places, size: int) -> list[Places]:
         rounds[counts[place]][place] = index
         counts[place] += 1
     if len(rounds) > _ROUNDS_MAX:
-        raise CompileError(f"{node.label}: adds too often to one place", (node.name,))
+        raise CompileError(
+            f"{node.label}: adds to one place more than {_ROUNDS_MAX} times; write it "
+            "as a product with a matrix of zeros and ones",
+            (node.name,),
+        )
     return rounds
 
 

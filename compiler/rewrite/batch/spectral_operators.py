@@ -58,7 +58,11 @@ def _dft(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
     length = _whole(kept, node, 1, 2 * known - 2 if half else known)
     taken = length // 2 + 1 if half else length
     if axis in (0, rank - 1) or known < taken or parts > 2:
-        raise CompileError(f"{node.label}: transforms no axis of its own", (node.name,))
+        raise CompileError(
+            f"{node.label}: transforms no axis of its own; name an axis behind the "
+            "batch, and none of real and imaginary parts",
+            (node.name,),
+        )
     matrix = _matrix(node, length, parts, one_sided=one_sided, inverse=inverse)
     matrix = _real_inverse(length) if half else matrix
     value = node.inputs[0]
@@ -92,7 +96,9 @@ def _stft(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
         weights = window.reshape(-1).astype(np.float32)
     if step < 1 or parts != 1 or not 0 < length <= sizes[1] or len(weights) > length:
         raise CompileError(
-            f"{node.label}: has no frames of a real signal", (node.name,)
+            f"{node.label}: has no frames of a real signal; feed one that is as long "
+            "as a frame at least",
+            (node.name,),
         )
     one_sided = kept.output(node).sizes[-2] < length
     matrix = _matrix(node, length, 1, one_sided=one_sided, inverse=False)
@@ -143,7 +149,8 @@ def _matrix(
     """(length parts, outputs 2): what each value adds to real and imaginary sums."""
     if length > LENGTH_MAX or length < 1:
         raise CompileError(
-            f"{node.label}: a transform of {length} values, {LENGTH_MAX} allowed",
+            f"{node.label}: a transform of {length} values, {LENGTH_MAX} allowed; "
+            "cut the signal into frames, or transform it before the model",
             (node.name,),
         )
     count = length // 2 + 1 if one_sided else length
@@ -185,7 +192,11 @@ def _whole(kept: RewrittenGraph, node: NetworkNode, position: int, default: int)
         return default
     value = _constant(kept, node, position)
     if value is None or math.prod(value.shape) != 1:
-        raise CompileError(f"{node.label}: its sizes are computed", (node.name,))
+        raise CompileError(
+            f"{node.label}: its sizes are computed; export the model with constant "
+            "sizes",
+            (node.name,),
+        )
     return int(value.reshape(-1)[0])
 
 

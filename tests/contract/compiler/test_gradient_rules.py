@@ -19,6 +19,7 @@ from starling.protocol.model.training_bundle import CONSTANTS, INFER
 from tests.contract.compiler.folded_rule_cases import FOLDED_CASES
 from tests.contract.compiler.index_rule_cases import INDEX_CASES, SPECTRUM_CASES
 from tests.contract.compiler.indexing_rule_cases import PLACE_CASES
+from tests.contract.compiler.joined_rule_cases import JOINED_CASES
 from tests.contract.compiler.math_rule_cases import FUNCTION_CASES
 from tests.contract.compiler.sequence_rule_cases import SEQUENCE_CASES
 from tests.contract.compiler.weight_rule_cases import WEIGHT_CASES
@@ -392,6 +393,7 @@ CASES: Mapping[str, Callable[[], Model]] = {
     **PLACE_CASES,
     **SEQUENCE_CASES,
     **FOLDED_CASES,
+    **JOINED_CASES,
     **INDEX_CASES,
     **SPECTRUM_CASES,
     **WEIGHT_CASES,

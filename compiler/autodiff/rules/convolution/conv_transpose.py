@@ -24,7 +24,9 @@ def forward(tape: Tape, node: NetworkNode) -> None:
     """
     if not tape.input(node, 0).batched or tape.input(node, 1).batched:
         raise CompileError(
-            f"{node.label}: expected one image for each example and fixed weights",
+            f"{node.label}: expected one image for each example and fixed weights; "
+            "where kernels are computed from the input, write the layer as patches "
+            "(unfold) and a product",
             (node.name,),
         )
     shape = _window(tape, node)
@@ -67,7 +69,11 @@ def _window(tape: Tape, node: NetworkNode) -> SlidingWindow:
     automatic = node.attributes.get("auto_pad", b"NOTSET")
     fixed = "output_shape" not in node.attributes
     if not fixed or automatic not in (b"NOTSET", b"VALID"):
-        raise CompileError(f"{node.label}: needs explicit padding", (node.name,))
+        raise CompileError(
+            f"{node.label}: needs explicit padding; export it with pads in place of "
+            "auto_pad",
+            (node.name,),
+        )
     before = tuple(node.attributes.get("pads", [0] * 2 * rank)[:rank])
     spans = [
         (count - 1) * step + (width - 1) * gap + 1

@@ -205,7 +205,9 @@ def _image(
 def _check(tape: Tape, node: NetworkNode) -> None:
     if not tape.input(node, 0).batched or tape.input(node, 1).batched:
         raise CompileError(
-            f"{node.label}: expected one image for each example and fixed weights",
+            f"{node.label}: expected one image for each example and fixed weights; "
+            "where kernels are computed from the input, write the layer as patches "
+            "(unfold) and a product",
             (node.name,),
         )
 

@@ -71,7 +71,9 @@ def unpool_forward(tape: Tape, node: NetworkNode) -> None:
     shape = tape.shape(node)
     if not (x.batched and places.batched):
         raise CompileError(
-            f"{node.label}: expected one image for each example", (node.name,)
+            f"{node.label}: expected one image for each example; reshape its input "
+            "to (batch, channels, ...)",
+            (node.name,),
         )
     rows = build.op("Shape", (x,), (1,), start=0, end=1)
     sizes = [size for size in shape if size is not None]

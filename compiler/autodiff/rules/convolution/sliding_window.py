@@ -78,7 +78,7 @@ def window(
     if {len(output), len(stride), len(dilation), len(kernel)} != {rank}:
         raise CompileError(
             f"{node.label}: kernel, strides or dilations do not fit an image of "
-            f"{rank} axes",
+            f"{rank} axes; a window has to fit into its padded image",
             (node.name,),
         )
     spans = [

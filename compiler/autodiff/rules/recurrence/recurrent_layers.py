@@ -340,4 +340,8 @@ def _check(tape: Tape, node: NetworkNode) -> None:
     }
     for what, found in refused.items():
         if found:
-            raise CompileError(f"{node.label}: {what} cannot be trained", (node.name,))
+            raise CompileError(
+                f"{node.label}: {what} cannot be trained; write its cell with plain "
+                "operators, step by step, or feed shorter sequences",
+                (node.name,),
+            )

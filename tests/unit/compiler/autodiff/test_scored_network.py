@@ -161,6 +161,54 @@ REFUSED: dict[str, tuple[str, Nodes, str]] = {
         ],
         r"s \(Softmax\)",
     ),
+    "logarithm of a softmax and a hair under bce": (
+        "bce",
+        [
+            node("Softmax", ["z"], ["p"], "s", axis=1),
+            node("Add", ["p", "low"], ["q"]),
+            node("Log", ["q"], ["out"]),
+        ],
+        r"s \(Softmax\).*--loss cross-entropy",
+    ),
+    "log-softmax by hand under bce": (
+        "bce",
+        [
+            node("ReduceLogSumExp", ["z"], ["s"], axes=[1]),
+            node("Sub", ["z", "s"], ["out"], "by hand"),
+        ],
+        r"by hand \(Sub\)",
+    ),
+    "log-softmax by smaller hands under bce": (
+        "bce",
+        [
+            node("Exp", ["z"], ["e"]),
+            node("ReduceSum", ["e", "first"], ["t"]),
+            node("Log", ["t"], ["s"]),
+            node("Sub", ["z", "s"], ["out"], "by hand"),
+        ],
+        r"by hand \(Sub\)",
+    ),
+    "costs of classes": (
+        "cross-entropy",
+        [
+            node("LogSoftmax", ["z"], ["p"], "s", axis=1),
+            node("Neg", ["p"], ["out"]),
+        ],
+        r"s \(LogSoftmax\)",
+    ),
+    "running sums of probabilities": (
+        "bce",
+        [
+            node("Softmax", ["z"], ["p"], "s", axis=1),
+            node("CumSum", ["p", "first"], ["out"]),
+        ],
+        r"s \(Softmax\)",
+    ),
+    "what a division leaves": (
+        "bce",
+        [node("Mod", ["z", "two"], ["out"], "s", fmod=1)],
+        r"s \(Mod\)",
+    ),
     "sigmoid twice": (
         "bce",
         [node("Sigmoid", ["z"], ["p"], "s"), node("Sigmoid", ["p"], ["out"])],

@@ -62,6 +62,29 @@ def _haar() -> Values:
     return found
 
 
+def _gabor(size: int) -> Values:
+    places = np.arange(size) - size // 2
+    waves = [np.cos(0.3 * places), np.sin(0.3 * places), np.cos(0.7 * places)]
+    bank = np.stack(waves) * np.exp(-(places**2) / size)
+    return bank[:, None].astype(np.float32)
+
+
+def _band_passes(size: int) -> Values:
+    places = np.arange(size) - size // 2
+    low, high = [
+        np.stack([2 * edge * np.sinc(2 * edge * places) for edge in edges])
+        for edges in ((0.02, 0.1, 0.2), (0.08, 0.19, 0.31))
+    ]
+    bank: Values = ((high - low) * np.hamming(size))[:, None].astype(np.float32)
+    return bank
+
+
+def _two_bands() -> Values:
+    low = np.array([0.48296291, 0.8365163, 0.22414387, -0.12940952])
+    pair: Values = np.stack([low, low[::-1] * [1, -1, 1, -1]]).astype(np.float32)
+    return np.tile(pair[:, None], (3, 1, 1))
+
+
 ADJACENCY: Values = (RNG.random((5, 5)) + 0.1).astype(np.float32)
 AVERAGES: Values = ADJACENCY / ADJACENCY.sum(1, keepdims=True)
 BLUR: Values = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / np.float32(16)
@@ -89,6 +112,13 @@ NO_WEIGHTS: dict[str, Values] = {
     "a mask of -100": np.where(np.eye(4) > 0, -100, 0).astype(np.float32),
     "two edges": np.stack([SOBEL, SOBEL.T])[:, None],
     "wavelets": _haar(),
+    "Haar's two filters": np.array([[[0.5, 0.5]], [[0.5, -0.5]]], np.float32),
+    "Daubechies' filters of each channel": _two_bands(),
+    "Gabor's filters": _gabor(15),
+    "band passes": _band_passes(31),
+    "Gauss' filter": np.outer(np.hanning(5), np.hanning(5))[None, None].astype("f4"),
+    "a moving average": np.full((2, 1, 5), 0.2, np.float32),
+    "groups, columns that sum to one": (ADJACENCY / ADJACENCY.sum(0))[:, :3].copy(),
     "cosine transform": _cosines(6),
     "cosine transform, turned": _cosines(6).T.copy(),
     "trend of N-BEATS, powers of time": np.vander(
@@ -147,6 +177,11 @@ WEIGHTS: dict[str, Values] = {
     "half an identity": 0.5 * np.eye(5, dtype=np.float32),
     "fresh gain": np.ones((3, 1, 1), np.float32),
     "fresh bias": np.zeros((4, 4), np.float32),
+    "fresh kernels, all alike": np.full((4, 3, 5), 0.5, np.float32),
+    "kernels of three": RNG.standard_normal((5, 1, 3)).astype(np.float32),
+    "orthogonal kernels": np.linalg.qr(RNG.standard_normal((4, 4)))[0][:, None].astype(
+        np.float32
+    ),
     "half of it cut away": (
         RNG.standard_normal((8, 8)) * (RNG.random((8, 8)) > 0.6)
     ).astype(np.float32),

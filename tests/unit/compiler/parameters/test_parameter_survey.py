@@ -24,6 +24,40 @@ def _trained(bundle: Bundle) -> list[str]:
     return [item.name for item in bundle.manifest.parameters if item.trainable]
 
 
+@pytest.mark.parametrize(
+    ("start", "named", "trained"),
+    [
+        pytest.param(0.0, False, False, id="zeros"),
+        pytest.param(0.5, False, True, id="learned"),
+        pytest.param(0.0, True, True, id="zeros of a module"),
+    ],
+)
+def test_first_state_of_zeros_is_no_weight_unless_a_module_owns_it(
+    start: float, *, named: bool, trained: bool
+) -> None:
+    tensors: Tensors = {
+        "w": weight(RNG, 1, 12, 3),
+        "r": weight(RNG, 1, 12, 4),
+        "h0": np.full((1, 1, 4), start, np.float32),
+        "zero": np.array([0], np.int64),
+        "v": weight(RNG, 4, 3),
+    }
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        node("GRU", ["t", "w", "r", "", "", "h0"], ["", "last"], hidden_size=4),
+        node("Squeeze", ["last", "zero"], ["z"]),
+        node("MatMul", ["z", "v"], ["out"]),
+    ]
+    proto = build(nodes, tensors, (6, 3), (3,))
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    proto.producer_name = "pytorch" if named else ""
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert ("h0" in _trained(bundle)) == trained
+    assert trained or any("a first state of zeros" in line for line in bundle.notes)
+
+
 def _sound(bundle: Bundle) -> bool:
     return check_bundle(bundle, np.random.default_rng(1)).worst <= TOLERANCE
 
@@ -717,7 +751,7 @@ def test_model_of_constants_alone_says_what_could_be_trained() -> None:
     nodes = [node("Sub", ["x", "mean"], ["out"])]
     proto = build(nodes, {"mean": weight(RNG, 4)}, (4,), (4,))
 
-    with pytest.raises(CompileError, match="--train may name one of mean"):
+    with pytest.raises(CompileError, match="--train name one of mean"):
         compile_model(proto, loss="mse")
 
 

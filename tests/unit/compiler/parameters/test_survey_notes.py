@@ -122,6 +122,53 @@ def test_weight_with_many_zeros_is_told_as_its_mask_is_not_kept() -> None:
     assert line.startswith("w: holds many zeros")
 
 
+COMPUTED = {
+    "components of a PCA": (
+        np.linalg.qr(np.random.default_rng(2).standard_normal((8, 6)))[0],
+        "right angles",
+    ),
+    "whitened components": (
+        np.linalg.qr(np.random.default_rng(2).standard_normal((8, 6)))[0]
+        * np.arange(1, 7),
+        "right angles",
+    ),
+    "signs": (
+        np.sign(np.random.default_rng(2).standard_normal((8, 6))),
+        "two or three values",
+    ),
+    "links from place to place": (
+        np.eye(8, 6) - np.eye(8, 6, k=1),
+        "two or three values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COMPUTED)
+def test_weight_that_may_have_been_computed_is_told(case: str) -> None:
+    proto = _model(_BASE, node("Identity", ["full"], ["out"]))
+    value, wanted = COMPUTED[case]
+    tensor = numpy_helper.from_array(value.astype(np.float32), "w")
+    proto.graph.initializer[0].CopyFrom(tensor)
+
+    (line,) = compile_model(proto, loss="mse").notes
+
+    assert line.startswith("w: ")
+    assert wanted in line
+
+
+def test_orthogonal_start_of_a_recurrent_layer_is_not_told() -> None:
+    rng = np.random.default_rng(3)
+    turning = np.linalg.qr(rng.standard_normal((5, 5)))[0].astype(np.float32)[None]
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        node("RNN", ["t", "w", "r"], ["", "last"], hidden_size=5),
+        node("Squeeze", ["last", "first"], ["out"]),
+    ]
+    tensors = {"w": weight(rng, 1, 5, 3), "r": turning, "first": np.array([0])}
+
+    assert compile_model(build(nodes, tensors, (4, 3), (5,)), loss="mse").notes == ()
+
+
 def test_weight_of_a_layer_under_a_number_was_computed() -> None:
     proto = _model(node("Gemm", ["x", "w"], ["out"]))
     proto.graph.node[0].input[1] = "onnx::Gemm_23"
