@@ -190,7 +190,9 @@ class LinkShaper:
                     await on_way.put((due_s, segment))
                     if delivering.done():
                         return
-            await on_way.put((loop.time(), b""))
+            # The end is as late as bytes are, also one without a goodbye.
+            due_s = link.send(0, loop.time(), self.shape_of(number), 0)
+            await on_way.put((due_s, b""))
             await delivering
         finally:
             delivering.cancel()
@@ -211,10 +213,10 @@ async def _deliver(
     with suppress(OSError):
         while True:
             due_s, segment = await on_way.get()
-            if not segment:
-                return
             if (early_s := due_s - loop.time()) > 0:
                 await asyncio.sleep(early_s)
+            if not segment:
+                return
             writer.write(segment)
             await writer.drain()
 

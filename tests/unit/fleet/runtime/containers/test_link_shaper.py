@@ -95,6 +95,40 @@ def test_bytes_come_through_whole_and_in_order_on_a_bad_link(
     assert shape in seen
 
 
+def test_end_of_a_connection_is_as_late_as_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board_1(monkeypatch)
+    shape = LinkShape(delay_s=0.2)
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        # Without a goodbye: what was not read makes the system send a reset.
+        writer.close()
+
+    async def lasted() -> float:
+        target = await asyncio.start_server(reset, "127.0.0.2", 0)
+        port = target.sockets[0].getsockname()[1]
+        shaper = LinkShaper(tmp_path / "none", "127.0.0.2")
+        servers = await shaper.serve([port], HOST)
+        monkeypatch.setattr(shaper, "shape_of", lambda _: shape)
+        try:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            begun_s = asyncio.get_running_loop().time()
+            writer.write(CONTENT)
+            with suppress(OSError):
+                await asyncio.wait_for(reader.read(-1), DEADLINE_S)
+            return asyncio.get_running_loop().time() - begun_s
+        finally:
+            await ended(writer)
+            await shaper.end()
+            for server in (target, *servers):
+                server.close()
+
+    # No sooner, however loaded the machine is.
+    assert asyncio.run(lasted()) >= 2 * shape.delay_s
+
+
 def test_relay_ends_a_connection_whose_broker_is_away(tmp_path: Path) -> None:
     async def answer() -> bytes:
         free = await asyncio.start_server(echo, "127.0.0.2", 0)
