@@ -229,7 +229,7 @@ def few_values(value: Array) -> bool:
 
     Neither a diagonal nor rows or columns of one value each, as weights may start.
     """
-    if value.ndim < 2 or value.size < _FEW_MIN or dirac(value):
+    if value.ndim < 2 or value.size < _FEW_MIN or not np.isfinite(value).all():
         return False
     rows = value.reshape(-1, value.shape[-1])
     if not 2 <= len(np.unique(rows[: _FEW_MIN * 4])) <= _FEW_MAX:
@@ -238,7 +238,8 @@ def few_values(value: Array) -> bool:
         rows - np.diag(np.diag(rows))
     )
     lines = [bool(np.ptp(rows, axis=axis).any()) for axis in (0, 1)]
-    return len(np.unique(rows)) <= _FEW_MAX and all(lines) and not diagonal
+    few = len(np.unique(rows)) <= _FEW_MAX and not dirac(value)
+    return few and all(lines) and not diagonal
 
 
 def averaging(value: Array) -> bool:
@@ -253,7 +254,9 @@ def orthogonal(value: Array) -> bool:
     """Rows or columns at right angles, as the components of a PCA are."""
     rows = value.reshape(len(value), -1).astype(np.float64)
     rows = rows if len(rows) <= rows.shape[1] else rows.T
-    if not 2 <= len(rows) <= _SIDE_MAX or not rows.any(axis=1).all():
+    if not 2 <= len(rows) <= _SIDE_MAX or not np.isfinite(rows).all():
+        return False
+    if not rows.any(axis=1).all():
         return False
     lengths = np.sqrt((rows * rows).sum(axis=1))
     # Most weights are told apart by their first rows, without the cube.

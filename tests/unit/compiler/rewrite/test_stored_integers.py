@@ -157,7 +157,7 @@ def test_rows_of_a_stored_table_are_looked_up_and_trained_by_name() -> None:
         graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
     )
 
-    with pytest.raises(CompileError, match=r"--train may name one of q \(stored as"):
+    with pytest.raises(CompileError, match=r"let --train name one of q \(stored as"):
         compile_model(model, loss="mse")
     bundle = compile_model(model, loss="mse", train=["q"])
 
