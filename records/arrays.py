@@ -63,6 +63,20 @@ def array_records(
         classes,
         boards=_division(arrays, asked.board_column, len(y), file),
         groups=_division(arrays, asked.group, len(y), file),
+        notes=_like_labels(y, loss, asked),
+    )
+
+
+def _like_labels(y: NDArray[Any], loss: str, asked: DataOptions) -> tuple[str, ...]:
+    """Note on numbers that may be meant as labels, as -1 and 1 are."""
+    if loss != NUMBERS or asked.kind != "auto" or y.ndim > 1 or y.dtype.kind != "i":
+        return ()
+    values = len(np.unique(y))
+    if y.min() >= 0 or values > 1 + len(y) / _WHOLE:
+        return ()
+    return (
+        f"y holds {values} whole numbers, from {y.min()} on, and is learned as "
+        "numbers; of labels write their places from 0, or texts; else --loss mse",
     )
 
 

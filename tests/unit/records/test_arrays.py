@@ -35,6 +35,20 @@ def test_kind_of_targets_follows_from_them(
     assert found.y.shape == (y.shape if loss != "mse" else (8, y.ndim))
 
 
+def test_labels_from_below_zero_are_told() -> None:
+    x, y = np.zeros((40, 2), np.float32), np.repeat([-1, 1], 20)
+
+    arrays: dict[str, NDArray[Any]] = {"x": x, "y": y}
+    made = array_records(arrays, DataOptions(), "set", "set.npz")
+    assert made.loss == "mse"
+    assert "2 whole numbers, from -1 on" in made.notes[0]
+
+    asked = DataOptions(kind="numbers")
+    assert not array_records(arrays, asked, "set", "set.npz").notes
+    arrays["y"] = np.arange(-20, 20)
+    assert not array_records(arrays, DataOptions(), "set", "set.npz").notes
+
+
 def test_array_of_boards_divides_the_records() -> None:
     found = array_records(GROUPED, DataOptions(board_column="who"), "own", "own.npz")
 
