@@ -135,6 +135,13 @@ class AgentBrokerSettings:
     keepalive_s: int = setting(
         30, "Silence after which the connection is tried, in s.", least=5, most=3600
     )
+    retry_first_s: float = setting(
+        1.0,
+        "Longest wait after a connection was lost, in s, doubled with each failure; a "
+        "twentieth of the number of boards spares a broker that starts again.",
+        least=0.1,
+        most=3600,
+    )
     retry_most_s: float = setting(
         60.0, "Longest wait before the next connection, in s.", least=1, most=3600
     )

@@ -276,7 +276,7 @@ def _link_settings(
         broker_link_settings(home, config, admission),
         receive_maximum=_RECEIVE_MAXIMUM,
         subscriptions=settings.topics.board_filters(settings.device),
-        backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
+        backoff=BackoffPolicy(config.broker.retry_first_s, config.broker.retry_most_s),
         renewal=renewal_topics(settings.topics, settings.device),
     )
 

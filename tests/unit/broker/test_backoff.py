@@ -1,5 +1,8 @@
 """Delays between connections: bounded, jittered, and slow to forget."""
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +86,22 @@ def test_broker_that_restarts_again_and_again_is_no_takeover() -> None:
         assert not state.taken_over
 
     assert delays == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("away_s", [1, 2, 5, 10, 30, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thousand_boards_come_back_within_a_minute_and_in_no_storm(
+    away_s: int, seed: int
+) -> None:
+    policy, draw = BackoffPolicy(first_s=1000 / 20), random.Random(seed)
+    back = Counter[int]()
+    for _ in range(1000):
+        state, delay_s = after_loss(Backoff(), policy, 100.0, False, draw.random())
+        tried_s = delay_s
+        while tried_s < away_s:
+            state, delay_s = after_loss(state, policy, None, False, draw.random())
+            tried_s += delay_s
+        back[int(tried_s - away_s)] += 1
+
+    assert max(back) < 60
+    assert max(back.values()) <= 50
