@@ -37,6 +37,8 @@ FENCE = re.compile(
 )
 COMMAND = re.compile(r"^(make|pip|python3?|starling|\.venv/)\b", re.MULTILINE)
 DEADLINE_S = 900
+TUTORIAL_PORT = "48883"
+"""That the tutorial names; two runs on one machine would meet there."""
 # Each starts a fleet of its own anew; together they take minutes of waiting.
 LONG = set(HOW_TO) - {"docs/how-to/add-a-board.md"}
 END_WITH_CHILDREN = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"
@@ -101,6 +103,7 @@ def test_page_commands_run_as_they_stand(page: str, tmp_path: Path) -> None:
         if block["kind"] == "sh" and block["reason"] is None
     )
     assert script
+    script = script.replace(TUTORIAL_PORT, str(free_port()))
     if page in HOW_TO:
         script = f"PORT={free_port()}\n{SMALL_FLEET.read_text('utf-8')}\n{script}"
 
