@@ -213,10 +213,11 @@ def _enrol(arguments: argparse.Namespace) -> int:
         broker = f"{admission.broker_host}:{admission.broker_port}"
         fleet = admission.genesis.fleet
         document = {"device": name, "fleet": fleet, "broker": broker}
+        config = home.config()
         text = (
             f"board {name} belongs to fleet {fleet}, broker {broker}\n"
-            f"data: {home.data(home.config()).absolute()}\n"
-            f"{_pledge_advice(home.config_file, home.config().data.pledge)}"
+            f"data: {home.data(config).absolute()}\n"
+            f"{_pledge_advice(home.config_file, config.data.pledge)}"
             f"next: {_start(home.path)}\n"
         )
     _print(arguments, document, text)

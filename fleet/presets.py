@@ -313,11 +313,11 @@ def heading(
     crash_only = plan.fault_model == "crash"
     attacks = board_attacks(plan.fault, plan.devices)
     terms = privacy_terms(spec, plan)
-    notes += budget_notes(plan)
+    notes += _budget_notes(plan)
     return RunHeading(title, plan.until_version, terms, crash_only, attacks, notes)
 
 
-def budget_notes(plan: FleetPlan) -> tuple[str, ...]:
+def _budget_notes(plan: FleetPlan) -> tuple[str, ...]:
     """Warning if all boards' releases are spent before the last version."""
     if plan.privacy == "none" or plan.releases is None:
         return ()

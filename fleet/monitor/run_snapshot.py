@@ -14,6 +14,11 @@ from starling.protocol.wire.message_bodies import DevicePhase
 CRASH_ONLY = "CRASH-ONLY: safe while nobody lies"
 """Said wherever a chain is shown whose genesis declares that model."""
 SPARK_LEVELS = "▁▂▃▄▅▆▇█"
+_RECENT = 10
+"""Versions that the usual wait for one is measured by."""
+_IDLE_S = 60.0
+"""A fleet is idle after this without a version, and `_FAR_LONGER` usual waits."""
+_FAR_LONGER = 10
 
 
 @dataclass(frozen=True)
@@ -200,12 +205,6 @@ class RunHeading:
     crash_only: bool = False
     attacks: tuple[BoardAttack, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-_RECENT = 10
-_IDLE_S = 60.0
-_FAR_LONGER = 10
-"""Versions that the usual wait is measured by, and when a fleet counts as idle."""
 
 
 @dataclass(frozen=True)

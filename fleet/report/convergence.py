@@ -1,4 +1,4 @@
-"""Convergence of a run, by the loss on held-out examples."""
+"""End of a run, by the loss on held-out examples or by what budgets are left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
