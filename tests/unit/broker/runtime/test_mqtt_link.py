@@ -1,6 +1,7 @@
 """What the link decides without a broker: sizes, refusals, stopping."""
 
 import queue
+import socket
 import threading
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from starling.broker.link_events import (
     LinkEvent,
     LinkSettings,
     MqttMessage,
+    ServerTls,
     TlsFiles,
     packet_bytes,
 )
+from starling.broker.runtime.certificate_authority import CertificateAuthority
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import LimitError, TransportError
@@ -90,7 +93,28 @@ def test_link_with_missing_certificates_says_so_and_goes_on_trying(
     link.stop()
 
     assert isinstance(event, LinkDisconnected)
-    assert "No such file" in event.reason
+    assert f"{missing}, or its key: No such file" in event.reason
+    assert "enrol again" in event.reason
+
+
+def test_link_to_what_is_no_broker_says_so_and_goes_on_trying(tmp_path: Path) -> None:
+    CertificateAuthority.create(tmp_path / "key", tmp_path / "pem", "test")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        port = server.getsockname()[1]
+        files = ServerTls(tmp_path / "pem")
+        settings = LinkSettings("127.0.0.1", port, "ann", files, backoff=FAST)
+        link = MqttLink(settings, events.put, lambda: 0.5)
+        link.start()
+        way, _ = server.accept()
+        with way:
+            way.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            event = events.get(timeout=180)
+        link.stop()
+
+    assert isinstance(event, LinkDisconnected)
+    assert "does not speak TLS; see broker.port" in event.reason
+    assert event.retry_in_s is not None
 
 
 def test_link_whose_callback_fails_does_not_die_unnoticed(
