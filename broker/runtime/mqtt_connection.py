@@ -100,6 +100,7 @@ class MqttConnection:
         self._publish_ids: dict[int, int] = {}
         self._packets_read = 0
         self._accepted: LinkConnected | None = None
+        self._is_over = False
         self._accepted_at_s: float | None = None
         self._client = self._build(will)
         self._began_s = time.monotonic()
@@ -140,8 +141,8 @@ class MqttConnection:
 
     @property
     def alive(self) -> bool:
-        """True while there is a socket."""
-        return self._client.socket() is not None
+        """True while there is a socket, and nothing odd came over it."""
+        return not self._is_over and self._client.socket() is not None
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -234,12 +235,10 @@ class MqttConnection:
                 return
 
     def _end(self, reason: str) -> None:
+        # paho is not asked again: it would take up the packet that it stumbled over.
+        self._is_over = True
         self.reason = reason
-        opened = self._client.socket()
-        if opened is not None:
-            # paho notices at its next read and lets go of the socket.
-            opened.close()
-            self._client.loop_read()
+        self.close()
 
     def _on_connect(
         self,
@@ -280,7 +279,8 @@ class MqttConnection:
             client.disconnect()
             self.reason = f"subscription refused: {refused[0]}"
             return
-        assert self._accepted is not None
+        if self._accepted is None:
+            raise ValueError("an answer to a subscription before one to the connection")
         self._on_connected(self._accepted)
 
     def _on_packet(self, packet: PublishPacket) -> None:

@@ -67,8 +67,8 @@ def client_context(files: TlsFiles | ServerTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = TlsStream
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    path = files.authority
     try:
-        path = files.authority
         context.load_verify_locations(path)
         if isinstance(files, TlsFiles):
             path = files.certificate
