@@ -202,13 +202,17 @@ def read_configured(path: Path, bytes_max: int) -> bytes | None:
     """Reads like `read_if_present` what an operator puts there.
 
     Raises:
-      ConfigError: If it is longer: starting again would not help.
+      ConfigError: If it is longer, or no file: starting again would not help.
       StorageError: If it cannot be read.
     """
     try:
         return read_if_present(path, bytes_max)
     except LimitError as error:
         raise ConfigError(f"more than {bytes_max} bytes", file=str(path)) from error
+    except StorageError as error:
+        if isinstance(error.__cause__, IsADirectoryError | NotADirectoryError):
+            raise ConfigError("a file belongs here", file=str(path)) from error
+        raise
 
 
 def require_private(path: Path) -> None:

@@ -158,8 +158,9 @@ def _ordered(document: dict[str, Any]) -> dict[str, Any]:
 
 def _outside(home: AgentHome) -> str:
     try:
-        for path in (home.seed_file, home.tls.key):
-            home.require_secret(path)
+        home.require_folders()
+        home.signing_key()
+        home.require_secret(home.tls.key)
         if home.admission() is None:
             return _NOT_ENROLLED
     except FederationError as error:
