@@ -62,7 +62,8 @@ def _usable(path: Path) -> HealthCheck:
     strangers = [each.name for each in path.iterdir() if not os.access(each, os.R_OK)]
     if strangers:
         found = f"{path / sorted(strangers)[0]} cannot be read"
-        return fail(name, found, f"chown -R its owner {path}")
+        fix = f"give it to the home's owner: chown -R --reference={path.parent} {path}"
+        return fail(name, found, fix)
     return ok(name, "ours to write")
 
 

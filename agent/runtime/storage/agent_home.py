@@ -30,6 +30,7 @@ from starling.durable.files import (
     read_configured,
     read_limited,
     require_private,
+    require_writable,
     storage_errors,
     write_atomic,
 )
@@ -213,19 +214,20 @@ class AgentHome:
         return SigningKey(seed)
 
     def require_folders(self) -> None:
-        """Refuses a home that lacks a folder, before anything is paid for.
+        """Refuses a home that an update could not be kept in, before one is paid for.
 
         Raises:
-          ConfigError: With the command that puts it right.
-          StorageError: If it cannot be looked at.
+          ConfigError: If a folder is missing; with the command that puts it right.
+          StorageError: If one cannot be written.
         """
-        for name in _NEEDED:
-            if not is_there(self.path / name):
+        for path in (self.path / name for name in _NEEDED):
+            if not is_there(path):
                 raise ConfigError(
                     "missing; put it back if there is a copy; else run: "
                     f"starling agent init --home {self.path}",
-                    file=str(self.path / name),
+                    file=str(path),
                 )
+            require_writable(path)
 
     def require_secret(self, key: Path) -> None:
         """Refuses a key of the home that is missing, or that others can touch.

@@ -10,7 +10,7 @@ from starling.agent.config import AgentConfig
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.assembly import board_profile
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.protocol.errors import EXIT_CONFIG, ConfigError
+from starling.protocol.errors import EXIT_CONFIG, ConfigError, StorageError
 from starling.protocol.schema.toml_settings import sample
 
 
@@ -60,6 +60,22 @@ def test_home_that_lacks_a_folder_pays_nothing_and_says_how_to_go_on(
     assert done.stderr.endswith(f"run: {remedy}\n")
     home.begin({})
     home.require_folders()
+
+
+@pytest.mark.parametrize("name", ["models", "spool", "state"])
+def test_folder_that_cannot_be_written_is_told_before_anything_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = AgentHome(tmp_path)
+    home.begin({})
+    # Root may write everywhere.
+    access = "starling.durable.files.os.access"
+    monkeypatch.setattr(access, lambda path, _mode: path.name != name)
+
+    with pytest.raises(StorageError, match="Permission denied; run as") as caught:
+        home.require_folders()
+
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
 @pytest.mark.parametrize(
