@@ -57,7 +57,7 @@ def power(tape: Tape, node: NetworkNode) -> None:
         raised = build.binary("Pow", x, build.binary("Sub", exponent, one))
         slope = build.mul(exponent, raised)
         known = tape.constant(node, 1)
-        if known is None or (known < 1).any():
+        if known is None or (known.astype(np.float32) < 1.0).any():
             blank = build.op("Equal", (x, zero), x.shape)
             steep = build.op("Less", (exponent, one), exponent.shape)
             steep = build.op("And", (blank, steep), slope.shape)

@@ -155,7 +155,7 @@ def _chosen() -> Model:
 def _distances(*root: float) -> Model:
     """Distances of an example's rows from each other, of each from itself, too."""
     rng = np.random.default_rng(18)
-    weights = {
+    weights: dict[str, NDArray[np.generic]] = {
         "w": weight(rng, 4, 5),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),

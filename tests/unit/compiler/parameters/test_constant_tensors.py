@@ -48,8 +48,9 @@ def _imaginary(size: int) -> Values:
     """The sine's kernels in float32: half turns leave numbers near 0."""
     steps = np.arange(size // 2 + 1, dtype=np.float32)[:, None]
     angles = steps * np.arange(size, dtype=np.float32) * np.float32(2 * np.pi / size)
-    kernels: Values = (np.sin(angles) * np.hanning(size + 1)[:-1])[:, None]
-    return -kernels.astype(np.float32)
+    kernels = -np.sin(angles) * np.hanning(size + 1)[:-1]
+    found: Values = kernels[:, None].astype(np.float32)
+    return found
 
 
 def _by_distance(size: int) -> Values:
