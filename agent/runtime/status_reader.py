@@ -74,9 +74,7 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
     if outside:
         document |= {"condition": outside, "next_action": _way_out(home, outside)}
     elif not runs:
-        start = (
-            f"mend what `ended` says; then {_START}" if document["ended"] else _START
-        )
+        mend = "mend what `ended` says; then " if document["ended"] else ""
         document |= {"condition": "not running", "next_action": mend + _START}
     if not runs:
         # What the last run showed is no more true of it.
