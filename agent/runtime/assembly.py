@@ -13,6 +13,7 @@ from starling.agent.config import AgentConfig
 from starling.agent.loop.restored_state import pending_uploads
 from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
+from starling.agent.runtime.board_metrics import metrics_file
 from starling.agent.runtime.home_store import HomeStore
 from starling.agent.runtime.privacy_ledger.label_journal import open_label_journal
 from starling.agent.runtime.privacy_ledger.ledger_integrity import (
@@ -102,6 +103,7 @@ def assemble(
       StorageError: If the disk refuses.
     """
     _keep_apart(home, config)
+    metrics = metrics_file(home, config)
     key = home.signing_key()
     admission = _admission(home)
     profile = machine_info.profile(config.training.board)
@@ -138,7 +140,7 @@ def assemble(
         _setup(config, profile, data),
         MqttLink(link_settings, put, random.SystemRandom().random),
         data,
-        AgentPlace(broker, profile.name, opened.place.value),
+        AgentPlace(broker, profile.name, opened.place.value, metrics),
     )
 
 
