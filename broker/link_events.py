@@ -152,6 +152,11 @@ class LinkSettings:
     login: PasswordLogin | None = None
     renewal: RenewalTopics | None = None
 
+    @property
+    def address(self) -> str:
+        """Where the broker is, for people."""
+        return f"{self.host}:{self.port}"
+
 
 class AckToken(NamedTuple):
     """Names a message that was received, for its acknowledgement.

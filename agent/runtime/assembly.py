@@ -127,8 +127,7 @@ def assemble(
         now_s,
         _released_at_s(index, now_s),
     )
-    link_settings = _link_settings(home, config, admission, settings)
-    broker = f"{link_settings.host}:{link_settings.port}"
+    link = _link_settings(home, config, admission, settings)
     return AssembledAgent(
         home,
         config,
@@ -138,9 +137,9 @@ def assemble(
         _store(home, opened, spool, index, blobs),
         TrainerProcess(put, home.state / "trainer.log", trainer),
         _setup(config, profile, data),
-        MqttLink(link_settings, put, random.SystemRandom().random),
+        MqttLink(link, put, random.SystemRandom().random),
         data,
-        AgentPlace(broker, profile.name, opened.place.value, metrics),
+        AgentPlace(link.address, profile.name, opened.place.value, metrics),
     )
 
 

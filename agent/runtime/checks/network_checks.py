@@ -41,11 +41,6 @@ class BrokerPlace:
     settings: LinkSettings
     topics: Topics
 
-    @property
-    def address(self) -> str:
-        """For people."""
-        return f"{self.settings.host}:{self.settings.port}"
-
 
 def network_checks(
     place: BrokerPlace, now_s: float, *, runs: bool
@@ -69,11 +64,11 @@ def network_checks(
     try:
         way = socket.create_connection((host, port), TIMEOUT_S)
     except OSError as error:
-        text = f"{place.address}: {error.strerror or error}"
+        text = f"{place.settings.address}: {error.strerror or error}"
         fix = "see whether `starling broker run` runs there and a firewall lets us pass"
         yield fail("net.tcp", text, fix)
         return
-    yield ok("net.tcp", f"{place.address} takes connections")
+    yield ok("net.tcp", f"{place.settings.address} takes connections")
     with closing(way):
         rows = list(_tls_checks(way, place, now_s))
     yield from rows
@@ -106,7 +101,7 @@ def _tls_checks(
             _wait_for_an_alert(secure)
     except (OSError, ssl.SSLError) as error:
         text, fix = explain_tls(error, host)
-        yield fail(name, f"{place.address}: {text}", fix)
+        yield fail(name, f"{place.settings.address}: {text}", fix)
         return
     yield ok(name, "TLS 1.3; each side takes the other's certificate")
     names = [" ".join(map(str, pair)) for pair in peer.get("subjectAltName", ())]
@@ -197,6 +192,6 @@ def _mqtt_checks(place: BrokerPlace) -> Iterator[HealthCheck]:
         yield from conversation(link, events, place.topics, place.settings.client_id)
     except TransportError as error:
         fix = "look at the broker's log"
-        yield fail("mqtt.connect", f"{place.address}: {error}", fix)
+        yield fail("mqtt.connect", f"{place.settings.address}: {error}", fix)
     finally:
         link.stop(ALERT_S)
