@@ -130,7 +130,7 @@ class TrainingSettings:
 class AgentBrokerSettings:
     """Address of the broker, if another than the admission's."""
 
-    host: str = setting("", "Name or address; empty for the admission's.")
+    host: str = setting("", "Name or address; empty for the admission's.", host=True)
     port: int = setting(0, "TCP port; 0 for the admission's.", least=0, most=65535)
     keepalive_s: int = setting(
         30, "Silence after which the connection is tried, in s.", least=5, most=3600

@@ -14,12 +14,15 @@ FILE = "coordinator.toml"
 class BrokerEndpointSettings:
     """Address of the MQTT broker for the coordinator, and for boards."""
 
-    host: str = setting("127.0.0.1", "Name or address of the broker, for us.")
+    host: str = setting(
+        "127.0.0.1", "Name or address of the broker, for us.", host=True
+    )
     port: int = setting(8883, "TCP port of the broker.", least=1, most=65535)
     board_host: str = setting(
         "",
         "Name or address that admissions tell boards; empty for the broker's first "
         "`--host`.",
+        host=True,
     )
     home: str = setting(
         "", "Folder of the broker, whose authority signs the boards' certificates."

@@ -23,6 +23,9 @@ SLEEPING = frozenset(
     }
 )
 
+_CALM = frozenset({ReadinessCondition.TOOK_PART, ReadinessCondition.PACED})
+"""What needs nobody, as long as there is a connection."""
+
 
 def pledge_of(settings: AgentSettings, offer: ProvenVersion) -> int:
     """Number of records that the board pledges; 0 if the task offers none so small.
@@ -176,6 +179,9 @@ def condition(
     if told is not None:
         return told
     found = readiness_condition(settings, state, now_s)
+    if found in _CALM and not state.connected:
+        # A board that cannot reach its broker is not at rest, however long it may rest.
+        return ReadinessCondition.OFFLINE
     if found is not None:
         return found
     if state.asking is None:

@@ -21,7 +21,7 @@ from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.effects import Effect
 from starling.agent.step.events import Event
 from starling.broker.link_events import LinkDisconnected
-from starling.protocol.errors import StorageError
+from starling.protocol.errors import StorageError, TransportError
 from starling.service.notifications import ServiceNotifier
 from starling.service.repeated_warnings import RepeatedWarnings
 
@@ -90,9 +90,14 @@ class StatusMonitor:
         LOG.info("connected to the broker at %s", self.place.broker)
 
     def disconnected(self, event: LinkDisconnected) -> None:
-        """See `AgentMonitor`."""
-        again_s = event.retry_in_s
-        retry = "" if again_s is None else f"; next attempt in {again_s:.1f} s"
+        """See `AgentMonitor`.
+
+        Raises:
+          TransportError: If nobody will connect again; another start does.
+        """
+        if event.retry_in_s is None:
+            raise TransportError(event.reason)
+        retry = f"; next attempt in {event.retry_in_s:.1f} s"
         self.broker_said = f"broker away: {self.place.broker}: {event.reason}"
         if not machine_info.clock_is_plausible():
             self.broker_said += "; the clock was never set, so no certificate is valid"

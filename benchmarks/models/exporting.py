@@ -170,7 +170,7 @@ def _export_torch(model: PublicModel, form: str, folder: Path) -> Facts:
     y = torch.from_numpy(targets(model.loss, tuple(output.shape)))
     losses, norms = [], []
     used: set[int] = set()
-    parameters = list(made.parameters())
+    parameters = [p for p in made.parameters() if p.requires_grad]
     for k in range(2):
         value = torch_loss(model.loss, made(x[k : k + 1]), y[k : k + 1])
         parts = torch.autograd.grad(value, parameters, allow_unused=True)

@@ -35,7 +35,6 @@ ASK_EVERY_S = 6 * 3600.0
 """A request has some 500 bytes, which is nothing beside 400 days."""
 _PEM_BYTES_MAX = 1 << 16
 _PUBLIC_MODE = 0o644
-_SERVER_ENDED = "certificate has expired"
 log = logging.getLogger("starling.broker")
 
 
@@ -149,8 +148,6 @@ def ended_certificate(
         left = _days_left(path, now_s)
         if left is not None and left < 0:
             return f"{whose} ended {-left:.0f} days ago: {path}"
-    if _SERVER_ENDED in reason:
-        return "the broker's certificate ended; starling broker run renews it"
     return ""
 
 

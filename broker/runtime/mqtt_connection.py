@@ -18,11 +18,11 @@ from starling.broker.link_events import (
     LinkSettings,
     MessageArrived,
     MqttMessage,
-    ServerTls,
-    TlsFiles,
 )
 from starling.broker.module_stand_in import stand_in
 from starling.broker.publish_packet import PublishPacket, read_publish
+from starling.broker.runtime.tls.connection_failures import explain_failure
+from starling.broker.runtime.tls.tls_stream import TlsStream, client_context
 from starling.protocol.wire.trace_context import TRACEPARENT
 
 with stand_in("urllib.request", unless="socks"):
@@ -40,8 +40,6 @@ READS_MAX = 64
 """Packets read before acknowledgements and publishes get their turn."""
 _RECEIVE_MAXIMUM_DEFAULT = 65_535
 _PACKET_BYTES_DEFAULT = 268_435_460
-_RECORD_BYTES = 16 * 1024
-"""The most that one TLS record carries."""
 
 # What paho raises on bytes that are no MQTT 5; the broker is trusted with little.
 _MALFORMED = (ValueError, IndexError, struct.error)
@@ -102,6 +100,7 @@ class MqttConnection:
         self._publish_ids: dict[int, int] = {}
         self._packets_read = 0
         self._accepted: LinkConnected | None = None
+        self._is_over = False
         self._accepted_at_s: float | None = None
         self._client = self._build(will)
         self._began_s = time.monotonic()
@@ -119,7 +118,7 @@ class MqttConnection:
         # The window is counted in Link, before anything reaches paho.
         client.max_inflight_messages_set(0)
         if self._settings.tls is not None:
-            client.tls_set_context(_tls_context(self._settings.tls))
+            client.tls_set_context(client_context(self._settings.tls))
         if self._settings.login is not None:
             login = self._settings.login
             client.username_pw_set(login.user, login.password)
@@ -142,8 +141,8 @@ class MqttConnection:
 
     @property
     def alive(self) -> bool:
-        """True while there is a socket."""
-        return self._client.socket() is not None
+        """True while there is a socket, and nothing odd came over it."""
+        return not self._is_over and self._client.socket() is not None
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -220,6 +219,7 @@ class MqttConnection:
             opened.close()
 
     def _read(self) -> None:
+        opened = self._client.socket()
         for _ in range(READS_MAX):
             before = self._packets_read
             try:
@@ -227,16 +227,18 @@ class MqttConnection:
             except _MALFORMED as error:
                 self._end(f"malformed packet from the broker: {error}")
                 return
+            if not self.alive and isinstance(opened, TlsStream) and opened.refused:
+                # Under TLS 1.3 a server looks at our certificate after the handshake.
+                said = explain_failure(opened.refused, self._settings.host)
+                self.reason = "; ".join((self.reason, *filter(None, said)))
             if not self.alive or self._packets_read == before:
                 return
 
     def _end(self, reason: str) -> None:
+        # paho is not asked again: it would take up the packet that it stumbled over.
+        self._is_over = True
         self.reason = reason
-        opened = self._client.socket()
-        if opened is not None:
-            # paho notices at its next read and lets go of the socket.
-            opened.close()
-            self._client.loop_read()
+        self.close()
 
     def _on_connect(
         self,
@@ -277,7 +279,8 @@ class MqttConnection:
             client.disconnect()
             self.reason = f"subscription refused: {refused[0]}"
             return
-        assert self._accepted is not None
+        if self._accepted is None:
+            raise ValueError("an answer to a subscription before one to the connection")
         self._on_connected(self._accepted)
 
     def _on_packet(self, packet: PublishPacket) -> None:
@@ -309,48 +312,6 @@ class MqttConnection:
         if flags.is_disconnect_packet_from_server:
             self.taken_over = code.value == SESSION_TAKEN_OVER
             self.reason = f"ended by the broker: {code}"
-
-
-class _Socket(ssl.SSLSocket):
-    """Reads records whole, and closes itself when the handshake fails.
-
-    paho asks for a packet's first byte, each byte of its length, and the rest: each a
-    call that lets go of the interpreter's lock.
-    """
-
-    _ahead = b""
-    _taken = 0
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        if self._taken == len(self._ahead):
-            self._ahead, self._taken = super().recv(_RECORD_BYTES, flags), 0
-        start = self._taken
-        self._taken = min(start + buflen, len(self._ahead))
-        return self._ahead[start : self._taken]
-
-    def pending(self) -> int:
-        return len(self._ahead) - self._taken + super().pending()
-
-    def close(self) -> None:
-        self._ahead, self._taken = b"", 0
-        super().close()
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _tls_context(files: TlsFiles | ServerTls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _Socket
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(files.authority)
-    if isinstance(files, TlsFiles):
-        context.load_cert_chain(files.certificate, files.key)
-    return context
 
 
 def _connect_properties(settings: LinkSettings) -> Properties:

@@ -40,6 +40,7 @@ from starling.broker.runtime.client_certificate import (
     ended_certificate,
 )
 from starling.broker.runtime.mqtt_connection import CONNECT_ERRORS, MqttConnection
+from starling.broker.runtime.tls.connection_failures import explain_failure
 from starling.durable.files import refusal
 from starling.protocol.errors import LimitError, TransportError
 
@@ -252,7 +253,9 @@ class MqttLink:
                 self._settings, will, self._serial, self._connected, self._happened
             )
         except CONNECT_ERRORS as error:
-            return None, f"cannot connect: {error}", None
+            meaning, remedy = explain_failure(error, self._settings.host)
+            texts = (f"cannot connect: {meaning}", remedy)
+            return None, "; ".join(filter(None, texts)), None
         try:
             self._serve(connection)
         finally:

@@ -16,6 +16,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from starling.broker.runtime.tls.connection_failures import explain_failure
 from starling.durable.files import read_limited
 from starling.protocol.errors import ConfigError, OperationError, TransportError
 
@@ -66,7 +67,8 @@ def fetch_authority(host: str, port: int, expected: bytes) -> str:
         ):
             shown = _shown(secure)
     except (OSError, ValueError) as error:
-        raise TransportError(f"{place}: {error}") from error
+        texts = filter(None, explain_failure(error, host))
+        raise TransportError(f"{place}: {'; '.join(texts)}") from error
     for certificate in shown:
         found = hashlib.sha256(certificate).digest()
         if hmac.compare_digest(found, expected):

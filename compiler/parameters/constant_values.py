@@ -21,6 +21,8 @@ _CLOSE_HALF, _CLOSE_BFLOAT16 = 2e-3, 1.6e-2
 """The same for numbers that were kept in 16 bits: four roundings of the largest."""
 _BELOW_BFLOAT16 = np.uint32(0xFFFF)
 """Bits of a float32 that bfloat16 does not keep."""
+_ROUNDING = 1e-5
+"""Share of the largest value below which a number is one of rounding."""
 _EQUATIONS_MIN = 4
 """Beyond the numbers that are fitted; each holds by chance once in ten thousand."""
 _WINDOW_MIN = 8
@@ -61,8 +63,11 @@ def _follows(value: Array, axis: int, *, ramps: bool) -> bool:
 def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     """True if every column obeys the recurrence, and enough of them change.
 
-    Rows of zeros stand for padding or a class token, and are passed over.
+    Rows of zeros stand for padding or a class token, and are passed over; so is what
+    rounding left of a zero (the sine of half a turn).
     """
+    least = _ROUNDING * np.abs(lines).max(initial=0.0)
+    lines = np.where(np.abs(lines) <= least, 0.0, lines)
     blank = (lines == 0.0).all(axis=1)
     if blank.all():
         return False

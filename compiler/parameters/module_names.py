@@ -3,7 +3,8 @@
 `torch.onnx.export(..., dynamo=False)` turns the weight of a linear layer round, or
 computes a normalisation into that of a convolution, and writes what comes out as
 `onnx::MatMul_123`. The node that reads it still has the module's path in its name
-(`/head/proj/MatMul`), which says whose weight it was.
+(`/head/proj/MatMul`), which says whose weight it was. Of a tensor that stands in a
+module itself, and in none of PyTorch's layers, nothing says whether it is a parameter.
 """
 
 import re
@@ -21,9 +22,18 @@ _PARTS: Mapping[str, Mapping[int, str]] = {
     "ConvTranspose": {1: "weight", 2: "bias"},
     "GRU": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
     "LSTM": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
+    "PRelu": {1: "weight"},
     "RNN": {1: "weight_ih_l", 2: "weight_hh_l", 3: "bias_l"},
 }
 """Operator to position of an input to the end of a parameter's name."""
+
+_OF_LAYERS = re.compile(
+    r"((weight|bias)(_(ih|hh|hr)(_l[0-9]+(_reverse)?)?|_[gkv]|_orig)?"
+    r"|in_proj_(weight|bias)|[qkv]_proj_weight|original[01]?)"
+)
+"""Last parts of names that PyTorch's own layers give to their parameters."""
+_ATTENTION = ("in_proj_bias", "out_proj.weight", "out_proj.bias")
+"""Of the layer that holds another one and a weight of its own."""
 
 
 def module_names(
@@ -55,3 +65,43 @@ def module_names(
         for name, alias in found.items()
         if counts[alias] == 1 and alias not in taken
     }
+
+
+def undeclared(
+    nodes: Sequence[NetworkNode], weights: Sequence[str], names: Collection[str]
+) -> list[str]:
+    """Weights that may be a module's buffers, as far as the older exporter says.
+
+    Args:
+      nodes: Of the model.
+      weights: Names of what may be trained.
+      names: Of all tensors.
+
+    Returns:
+      Those that are not called like a parameter of a layer; of numbered ones those that
+      a module reads that holds others, as a layer does not.
+    """
+    readers: dict[str, set[str]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, set()).add(node.name.rpartition("/")[0])
+    return [
+        name
+        for name in weights
+        if (
+            any(_holds(path, names) for path in readers.get(name, ()))
+            if _NUMBERED.fullmatch(name)
+            else not _OF_LAYERS.fullmatch(name.rpartition(".")[2])
+        )
+    ]
+
+
+def _holds(path: str, names: Collection[str]) -> bool:
+    """True if a path leads to a module with modules inside, or to the whole model."""
+    if not path:
+        return True
+    start = f"{path.strip('/').replace('/', '.')}."
+    inside = [name.removeprefix(start) for name in names if name.startswith(start)]
+    return any("." in name for name in inside) and not {*_ATTENTION}.intersection(
+        inside
+    )

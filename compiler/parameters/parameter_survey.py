@@ -19,6 +19,7 @@ from starling.compiler.parameters import (
 )
 from starling.compiler.parameters.exporter_fixups import exporters_own
 from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
+from starling.compiler.parameters.module_names import undeclared
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
 from starling.compiler.rewrite.lowering import estimated
 
@@ -44,6 +45,11 @@ _LAYERS = frozenset(
     }
 )
 """Operators whose constants are weights even where a file writes them as nodes."""
+_MULTIPLYING = frozenset(
+    {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "PRelu", "RNN"}
+)
+"""Operators whose constants are weights even where they are one number: a layer of one
+channel, a slope for all. A normalisation of one group has the exporter's own."""
 _MOVERS = frozenset(
     {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 )
@@ -143,6 +149,8 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         notes += _out_of_place(reasons, sheet)
         if sheet.named:
             notes += _numbered(sheet, weights)
+            own = undeclared(sheet.nodes, weights, sheet.tensors)
+            notes += survey_notes.undeclared(own, notes)
     return WeightSurvey(weights, reasons, notes)
 
 
@@ -164,10 +172,14 @@ def _places(nodes: Sequence[NetworkNode], *, every: bool) -> set[str]:
 
 
 def _behind(sheet: SurveyedModel, places: set[str]) -> set[str]:
-    """Tensors from which what stands at a place is computed, without the input."""
+    """Tensors from which what stands at a place is computed, without the input.
+
+    Its shape may say where: a projection is cut in parts of the width of what it reads.
+    """
     static = set(sheet.tensors)
     for node in sheet.nodes:
-        if node.kind == "Constant" or static.issuperset({*node.inputs} - {""}):
+        known = node.kind in ("Constant", "Shape", "Size")
+        if known or static.issuperset({*node.inputs} - {""}):
             static.update(node.outputs)
     found: set[str] = set()
     for node in reversed(sheet.nodes):
@@ -206,6 +218,7 @@ class _Judge:
         self._sheet = sheet
         self._told = told
         self._layers = _at_layers(sheet)
+        self._multiplying = _at_layers(sheet, _MULTIPLYING)
         around = constant_tensors.around_input(
             sheet.nodes,
             sheet.tensors,
@@ -257,7 +270,8 @@ class _Judge:
         if name in self._placed:
             return self._placed[name]
         by_name = ""
-        if name not in self._lone_biases:
+        single = value.size == 1 and value.ndim > 0 and name in self._multiplying
+        if name not in self._lone_biases and not single:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if not by_name and self._lone(name, value):
             by_name = constant_tensors.LONE
@@ -316,9 +330,11 @@ def _blank_states(sheet: SurveyedModel) -> frozenset[str]:
     return frozenset([name for name in kept if not sheet.tensors[name].any()])
 
 
-def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
+def _at_layers(
+    sheet: SurveyedModel, layers: Collection[str] = _LAYERS
+) -> frozenset[str]:
     """Tensors that layers read as their weights, as they are or turned round."""
-    places = _places([n for n in sheet.nodes if n.kind in _LAYERS], every=False)
+    places = _places([n for n in sheet.nodes if n.kind in layers], every=False)
     for node in reversed(sheet.nodes):
         if node.kind in _MOVERS and places.intersection(node.outputs):
             places.add(node.inputs[0])
@@ -369,7 +385,7 @@ def _out_of_place(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str
 
 def _numbered(sheet: SurveyedModel, weights: Sequence[str]) -> tuple[str, ...]:
     """A line for what is trained under a number, away from layers."""
-    layers = _at_layers(sheet)
+    layers = _at_layers(sheet, _LAYERS | _MULTIPLYING)
     names = [
         name
         for name in weights

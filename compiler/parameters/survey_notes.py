@@ -4,6 +4,7 @@ What an exporter computed away, joined or numbered is known from what the file s
 from names; what may have been frozen or drawn once, from where it stands.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -139,6 +140,24 @@ def at_input(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def undeclared(names: Sequence[str], lines: Sequence[str]) -> tuple[str, ...]:
+    """A line for a module's own tensors, which may be buffers.
+
+    Args:
+      names: Of tensors that are trained.
+      lines: What is said already; what these name is left out.
+    """
+    told = {word for line in lines for word in re.split(r"[:,;]? ", line)}
+    names = [name for name in names if name not in told]
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)[:300]}: tensors of the model's own modules, which this "
+        "exporter does not tell from buffers (torch.onnx.export with dynamo=True "
+        "does); trained, and if they are no parameters, leave them out with --freeze",
+    )
+
+
 def kept_whole(kinds: Mapping[str, str]) -> tuple[str, ...]:
     """A line for tensors that a file keeps as whole numbers and casts to real ones.
 
@@ -233,8 +252,11 @@ class _Paths:
             elif node.kind in _CARRYING | _SCALING and len(computed) == 1:
                 known = self._products.get(computed[0])
                 self._products |= {node.outputs[0]: known} if known else {}
-            if node.kind in _CARRYING:
-                first = node.inputs[0]
+            scaled = node.kind in _SCALING and all(
+                tensors[name].size == 1 for name in node.inputs if name in tensors
+            )
+            if node.kind in _CARRYING or (scaled and len(computed) <= 1):
+                first = next((n for n in node.inputs if n not in tensors), "")
                 self._moved[node.outputs[0]] = self._moved.get(first, first)
         self._readers: dict[str, set[str]] = {}
         for node in reversed(nodes):

@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from starling.compiler.ir.network import Array
-from starling.compiler.parameters.constant_tensors import alike
+from starling.compiler.parameters.constant_tensors import alike, generated
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata
 from starling.compiler.parameters.weight_blocks import parts
+from starling.compiler.parameters.weight_reductions import reductions
+from starling.compiler.rewrite.frontends.node_writer import default_opset
 from starling.protocol.errors import ConfigError
 
 _Floats = NDArray[np.float32]
 _SIZE_MIN = 4
 """Fewer equal values may be chance."""
+_AXES_FED, _AXES_FED_SUM = 18, 13
+"""Operator sets from which reductions read their axes as an input."""
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-7
 """How far a value may be off what an exporter computed in its own precision."""
 _FUNCTIONS: Mapping[str, Callable[[_Floats], _Floats]] = {
@@ -82,6 +86,8 @@ def tied(
         for tie in _asked(group, tensors):
             found[tie.name] = tie
     made = (*_again(tensors, told), *_turned(tensors), *_computed(tensors, told))
+    if told is None:
+        made += tuple(_reduced(tensors, default_opset(proto)))
     for tie in made:
         if tie.name not in found and tie.source not in found:
             found[tie.name] = tie
@@ -200,6 +206,25 @@ def _computed(
                 yield TiedWeight(name, source, (_node(kind, inputs, name),))
                 made.add(name)
                 break
+
+
+def _reduced(tensors: Mapping[str, Array], version: int) -> Iterable[TiedWeight]:
+    """Norms and sums of a weight, of those that the model has no name for."""
+    numbered = {name: value for name, value in tensors.items() if generated(name)}
+    for name, source, kind, axes in reductions(numbered, tensors):
+        shape = np.array(tensors[name].shape, np.int64)
+        given = [numpy_helper.from_array(shape, f"{name}/shape")]
+        inputs, more = [source], {"axes": list(axes)}
+        if version >= (_AXES_FED_SUM if kind == "ReduceSum" else _AXES_FED):
+            places = np.array(axes, np.int64)
+            given.append(numpy_helper.from_array(places, f"{name}/axes"))
+            inputs, more = [source, given[-1].name], {}
+        inner = f"{name}/line"
+        nodes = (
+            _node(kind, inputs, inner, keepdims=0, **more),
+            _node("Reshape", [inner, given[0].name], name),
+        )
+        yield TiedWeight(name, source, nodes, tuple(given))
 
 
 def _function(source: Array, value: Array) -> str:

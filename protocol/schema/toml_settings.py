@@ -12,6 +12,7 @@ nothing is left out: a limit that is not kept is worse than a board that does no
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -23,6 +24,7 @@ _T = TypeVar("_T")
 _META = "starling"
 _VERSION = "config_version"
 _EXACT_MAX = 1 << 53
+_HOST = re.compile(r"[^\s:/@%\[\]]{1,253}")
 _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -36,6 +38,7 @@ class SettingMetadata:
       most: Largest allowed number.
       choices: All allowed texts, if there are few.
       strict: Whether a table's unknown keys are refused in a later release's file, too.
+      host: Whether it is a name or an address to connect to.
     """
 
     doc: str
@@ -43,6 +46,7 @@ class SettingMetadata:
     most: float | None = None
     choices: tuple[str, ...] = ()
     strict: bool = False
+    host: bool = False
 
     def bounds(self) -> str:
         """The bounds as a person reads them; empty if there are none."""
@@ -62,6 +66,7 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    host: bool = False,
 ) -> Any:
     """A key of a settings class.
 
@@ -71,8 +76,9 @@ def setting(
       least: Smallest allowed number.
       most: Largest allowed number.
       choices: All allowed texts.
+      host: Whether it is a name or an address to connect to, or empty.
     """
-    meaning = {_META: SettingMetadata(doc, least, most, choices)}
+    meaning = {_META: SettingMetadata(doc, least, most, choices, host=host)}
     if default is ...:
         return field(metadata=meaning)
     return field(default=default, metadata=meaning)
@@ -216,6 +222,9 @@ def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -
         raw = float(raw)
     if type(raw) is not kind or (kind is float and not math.isfinite(raw)):
         raise ConfigError(f"expected {_KINDS[kind]}", file=file, key=key)
+    if meaning.host and raw and not _HOST.fullmatch(raw) and not _is_address(raw):
+        detail = f"{raw!r} is no name or address alone, without port, scheme or zone"
+        raise ConfigError(detail, file=file, key=key)
     if meaning.choices and raw not in meaning.choices:
         raise ConfigError(f"expected {meaning.bounds()}", file=file, key=key)
     too_low = meaning.least is not None and not raw >= meaning.least
@@ -223,6 +232,17 @@ def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -
     if too_low or too_high:
         raise ConfigError(f"{raw} is not {meaning.bounds()}", file=file, key=key)
     return raw
+
+
+def _is_address(text: str) -> bool:
+    """True for an address as a certificate can hold it, which is without a zone."""
+    # Imported where it is needed: most settings hold a name, or nothing.
+    from ipaddress import ip_address
+
+    try:
+        return "%" not in text and bool(str(ip_address(text)))
+    except ValueError:
+        return False
 
 
 def sample(cls: type[Any], values: dict[str, Any] | None = None) -> str:

@@ -17,6 +17,7 @@ from starling.broker.health_checks import HealthCheck
 from starling.broker.link_events import LinkEvent, LinkSettings, TlsFiles
 from starling.broker.runtime.access_probe import conversation
 from starling.broker.runtime.mqtt_link import MqttLink
+from starling.broker.runtime.tls.connection_failures import explain_failure
 from starling.protocol.errors import TransportError
 from starling.protocol.wire.topics import Topics
 
@@ -25,8 +26,6 @@ ALERT_S = 1.0
 """How long the broker may take to refuse our certificate, which comes afterwards."""
 WARN_DAYS = 30
 DAY_S = 86_400.0
-_EXPIRED, _TOO_EARLY, _OTHER_NAME = 10, 9, {62, 64}
-"""What OpenSSL says of a certificate; see X509_STORE_CTX_get_error(3)."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,16 @@ def network_checks(
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        fix = "see /etc/resolv.conf, or set broker.host in agent.toml to an address"
-        yield fail("net.dns", f"{host}: {error.strerror}", fix)
+        text, fix = explain_failure(error, host)
+        yield fail("net.dns", f"{host}: {text}", fix)
         return
     addresses = dict.fromkeys(str(each[4][0]) for each in found)
     yield ok("net.dns", f"{host} is {', '.join(addresses)}")
     try:
         way = socket.create_connection((host, port), TIMEOUT_S)
     except OSError as error:
-        text = f"{place.settings.address}: {error.strerror or error}"
-        fix = "see whether `starling broker run` runs there and a firewall lets us pass"
-        yield fail("net.tcp", text, fix)
+        text, fix = explain_failure(error, host)
+        yield fail("net.tcp", f"{place.settings.address}: {text}", fix)
         return
     yield ok("net.tcp", f"{place.settings.address} takes connections")
     with closing(way):
@@ -100,7 +98,7 @@ def _tls_checks(
             peer = secure.getpeercert() or {}
             _wait_for_an_alert(secure)
     except (OSError, ssl.SSLError) as error:
-        text, fix = explain_tls(error, host)
+        text, fix = explain_failure(error, host)
         yield fail(name, f"{place.settings.address}: {text}", fix)
         return
     yield ok(name, "TLS 1.3; each side takes the other's certificate")
@@ -128,60 +126,6 @@ def _broker_expiry(ends: str, now_s: float) -> HealthCheck:
         fix = "have the broker's operator start `starling broker run` anew"
         return warn(name, found, fix)
     return ok(name, found)
-
-
-def explain_tls(error: OSError, host: str) -> tuple[str, str]:
-    """Meaning of a failed handshake, and its remedy.
-
-    Args:
-      error: As raised.
-      host: The name that was asked for.
-    """
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _explain_verification(error, host)
-    reason = getattr(error, "reason", "") or ""
-    if reason in {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING"}:
-        return (
-            "does not speak TLS",
-            "see broker.port in agent.toml: 8883 is usual, 1883 is without TLS",
-        )
-    if "CERTIFICATE_EXPIRED" in reason:
-        return (
-            "the broker says that this board's certificate has expired",
-            "have the operator admit the board's request again, and enrol with that",
-        )
-    if "ALERT" in reason:
-        said = reason.rpartition("ALERT_")[2].replace("_", " ").lower()
-        return (
-            f"the broker refuses this board's certificate: {said}",
-            "have the operator admit the board's request again, and enrol with that",
-        )
-    return (
-        f"the connection ended: {error.strerror or error}",
-        "look at the broker's log",
-    )
-
-
-def _explain_verification(
-    error: ssl.SSLCertVerificationError, host: str
-) -> tuple[str, str]:
-    if error.verify_code == _EXPIRED:
-        return (
-            "the broker's certificate has expired",
-            "have its operator start `starling broker run` anew, which renews it",
-        )
-    if error.verify_code == _TOO_EARLY:
-        return "the broker's certificate is not valid yet", "set the clock"
-    if error.verify_code in _OTHER_NAME:
-        return (
-            f"{host} does not stand in the broker's certificate",
-            f"have its operator run: starling broker init --host {host}",
-        )
-    return (
-        "the broker's certificate is not of the authority that this board pins: "
-        f"{error.verify_message}",
-        "another broker, or a new authority; enrol with a new admission",
-    )
 
 
 def _mqtt_checks(place: BrokerPlace) -> Iterator[HealthCheck]:

@@ -26,6 +26,7 @@ from starling.compiler.autodiff.rules import (
 from starling.compiler.autodiff.rules.convolution import (
     conv_transpose,
     convolution,
+    norm_pooling,
     pooling,
 )
 from starling.compiler.autodiff.rules.recurrence import recurrent_layers
@@ -87,6 +88,9 @@ RULES: dict[str, GradientRule] = {
         matrix_product.gemm, matrix_product.gemm_forward, trainable=(1, 2)
     ),
     "GlobalAveragePool": GradientRule(pooling.global_average),
+    "GlobalLpPool": GradientRule(
+        norm_pooling.global_backward, norm_pooling.global_forward
+    ),
     "GlobalMaxPool": GradientRule(pooling.global_maximum),
     "Greater": GradientRule(math_functions.nothing),
     "GreaterOrEqual": GradientRule(math_functions.nothing),
@@ -114,6 +118,7 @@ RULES: dict[str, GradientRule] = {
     "Log": GradientRule(activation.logarithm),
     "LogSoftmax": GradientRule(activation.log_softmax, activation.softmax_forward),
     "LpNormalization": GradientRule(reduction.norm, reduction.norm_forward),
+    "LpPool": GradientRule(norm_pooling.backward, norm_pooling.forward),
     "MatMul": GradientRule(matrix_product.matmul, trainable=(0, 1)),
     "Max": GradientRule(math_functions.extreme),
     "MaxPool": GradientRule(pooling.maximum, pooling.forward),

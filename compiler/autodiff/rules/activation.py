@@ -202,10 +202,16 @@ def logarithm(tape: Tape, node: NetworkNode) -> None:
 
 
 def square_root(tape: Tape, node: NetworkNode) -> None:
-    """sqrt(x): the slope is 1 / (2 y)."""
-    build = tape.build
-    twice = build.mul(tape.output(node), build.scalar(2.0))
-    tape.give(node, 0, build.binary("Div", tape.cotangent(node), twice))
+    """sqrt(x): the slope is 1 / (2 y); at 0 it is taken as 0.
+
+    Distances and spreads of equal values come to 0, where an infinite slope times the
+    0 of what lies before would be no number.
+    """
+    build, y = tape.build, tape.output(node)
+    share = build.binary("Div", tape.cotangent(node), build.mul(y, build.scalar(2.0)))
+    blank = build.op("Equal", (y, build.scalar(0.0)), y.shape)
+    safe = build.op("Where", (blank, build.scalar(0.0), share), share.shape)
+    tape.give(node, 0, safe)
 
 
 def negate(tape: Tape, node: NetworkNode) -> None:

@@ -49,16 +49,26 @@ def power_forward(tape: Tape, node: NetworkNode) -> None:
 
 
 def power(tape: Tape, node: NetworkNode) -> None:
-    """d/dx is a x^(a - 1), d/da is y log(x)."""
+    """d/dx is a x^(a - 1), d/da is y log(x); where that is infinite at 0, 0."""
     build, cotangent = tape.build, tape.cotangent(node)
     x, exponent = tape.input(node, 0), _exponent(tape, node)
+    zero, one = build.scalar(0.0), build.scalar(1.0)
     if tape.needs(node, 0):
-        lower = build.binary("Sub", exponent, build.scalar(1.0))
-        raised = build.binary("Pow", x, lower)
-        share = build.mul(cotangent, build.mul(exponent, raised))
-        tape.give_broadcast(node, 0, share)
+        raised = build.binary("Pow", x, build.binary("Sub", exponent, one))
+        slope = build.mul(exponent, raised)
+        known = tape.constant(node, 1)
+        if known is None or (known.astype(np.float32) < 1.0).any():
+            blank = build.op("Equal", (x, zero), x.shape)
+            steep = build.op("Less", (exponent, one), exponent.shape)
+            steep = build.op("And", (blank, steep), slope.shape)
+            slope = build.op("Where", (steep, zero, slope), slope.shape)
+        tape.give_broadcast(node, 0, build.mul(cotangent, slope))
     if tape.needs(node, 1):
         growth = build.mul(tape.output(node), build.unary("Log", x))
+        base = tape.constant(node, 0)
+        if base is None or (base == 0).any():
+            blank = build.op("Equal", (x, zero), x.shape)
+            growth = build.op("Where", (blank, zero, growth), growth.shape)
         tape.give_broadcast(node, 1, build.mul(cotangent, growth))
 
 

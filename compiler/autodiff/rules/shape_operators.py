@@ -165,17 +165,31 @@ def with_reduced_axes(
 
 
 def reduced_axes(tape: Tape, node: NetworkNode) -> list[int]:
-    """Axes from the attribute or, in later operator sets, the constant input."""
-    given = node.attributes.get("axes")
+    """Axes from the attribute or, in later operator sets, the constant input.
+
+    Without any those of a weight are all of them.
+
+    Raises:
+      CompileError: If the batch would be among them, or they are computed.
+    """
+    given, x = node.attributes.get("axes"), tape.input(node, 0)
     if len(node.inputs) > 1 and node.inputs[1]:
         array = tape.network.constants.get(node.inputs[1])
-        given = None if array is None else array.tolist()
+        if array is None:
+            raise CompileError(
+                f"{node.label}: needs constant axes; export the model with constant "
+                "axes",
+                (node.name,),
+            )
+        given = array.tolist()
     if not given:
-        raise CompileError(
-            f"{node.label}: needs constant axes; export the model with constant axes",
-            (node.name,),
-        )
-    x = tape.input(node, 0)
+        if x.batched or node.attributes.get("noop_with_empty_axes", 0):
+            raise CompileError(
+                f"{node.label}: names no axes, so that it would take the whole batch "
+                "together; name those of one example",
+                (node.name,),
+            )
+        return list(range(len(x.shape)))
     return sorted([positive_axis(x, axis, node) for axis in given])
 
 

@@ -152,6 +152,42 @@ def _chosen() -> Model:
     return build(nodes, weights, (4,), (5,)), "mse"
 
 
+def _distances(*root: float) -> Model:
+    """Distances of an example's rows from each other, of each from itself, too."""
+    rng = np.random.default_rng(18)
+    weights: dict[str, NDArray[np.generic]] = {
+        "w": weight(rng, 4, 5),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "last": np.array([3], np.int64),
+        "root": np.array(root, np.float32).reshape(()) if root else np.array(0),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Unsqueeze", ["h", "one"], ["a"]),
+        node("Unsqueeze", ["h", "two"], ["b"]),
+        node("Sub", ["a", "b"], ["d"]),
+        node("Mul", ["d", "d"], ["s"]),
+        node("ReduceSum", ["s", "last"], ["q"], keepdims=0),
+        node("Pow" if root else "Sqrt", ["q", *["root" for _ in root]], ["out"]),
+    ]
+    return build(nodes, weights, (3, 4), (3, 3)), "mse"
+
+
+def _power_of_zero() -> Model:
+    """Rectified values to the power of positive ones that are trained, too."""
+    rng = np.random.default_rng(19)
+    weights = {"w": weight(rng, 4, 5), "v": weight(rng, 4, 5)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Relu", ["h"], ["r"]),
+        node("MatMul", ["x", "v"], ["k"]),
+        node("Softplus", ["k"], ["p"]),
+        node("Pow", ["r", "p"], ["out"]),
+    ]
+    return build(nodes, weights, (4,), (5,)), "mse"
+
+
 FUNCTION_CASES: Mapping[str, Callable[[], Model]] = {
     "abs": lambda: _activation("Abs"),
     "clip": lambda: _activation("Clip", -0.5, 0.5),
@@ -206,4 +242,7 @@ FUNCTION_CASES: Mapping[str, Callable[[], Model]] = {
     "reciprocal": lambda: _positive("Reciprocal"),
     "log": lambda: _positive("Log"),
     "sqrt": lambda: _positive("Sqrt"),
+    "distances by roots": lambda: _distances(),
+    "distances by powers": lambda: _distances(0.5),
+    "power of zero": _power_of_zero,
 }

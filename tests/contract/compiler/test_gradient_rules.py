@@ -343,6 +343,20 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "max pool, three axes": lambda: _image(
         "MaxPool", (2, 4, 5, 4), (3, 2, 2, 2), (2, 2, 2), strides=[2, 2, 2]
     ),
+    "pool by lengths": lambda: _image(
+        "LpPool", (2, 6, 5), (3, 3, 2), (2, 2), strides=[2, 2]
+    ),
+    "pool by sums of sizes, padded": lambda: _image(
+        "LpPool", (2, 5), (3, 3), (3,), p=1, strides=[2], pads=[1, 1]
+    ),
+    "pool by cubes, rounded up": lambda: _image(
+        "LpPool", (2, 6, 6), (3, 3, 3), (3, 2), 18, p=3, strides=[2, 2], ceil_mode=1
+    ),
+    "pool by lengths, dilated": lambda: _image(
+        "LpPool", (2, 7), (3, 5), (2,), 18, dilations=[2]
+    ),
+    "length of an image": lambda: _image("GlobalLpPool", (2, 4, 5), (3, 1, 1), (1, 1)),
+    "cubes of an image": lambda: _image("GlobalLpPool", (2, 6), (3, 1), (1,), p=3),
     "average pool, three axes": lambda: _image(
         "AveragePool", (2, 4, 5, 4), (3, 2, 2, 2), (2, 2, 2), strides=[2, 2, 2]
     ),

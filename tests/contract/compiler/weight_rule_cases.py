@@ -47,6 +47,18 @@ NODES: Mapping[str, Sequence[onnx.NodeProto]] = {
         node("ReduceL1", ["a"], ["p"], axes=[1], keepdims=1),
         node("Div", ["a", "p"], ["s"]),
     ],
+    "length of a whole weight": [
+        node("ReduceL2", ["a"], ["p"], keepdims=0),
+        node("Div", ["a", "p"], ["s"]),
+    ],
+    "mean of a whole weight": [
+        node("ReduceMean", ["a"], ["p"], keepdims=1),
+        node("Sub", ["a", "p"], ["s"]),
+    ],
+    "largest of a whole weight": [
+        node("ReduceMax", ["a"], ["p"], keepdims=0),
+        node("Mul", ["b", "p"], ["s"]),
+    ],
     "einsum of weights": [node("Einsum", ["a", "b"], ["s"], equation="ij,jk->ik")],
     "gemm of weights": [node("Gemm", ["a", "b"], ["s"], transA=1, transB=1, alpha=0.5)],
     "hyperbolic sine of a weight": [node("Sinh", ["a"], ["s"])],

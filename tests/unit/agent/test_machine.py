@@ -165,6 +165,21 @@ def test_planned_updates_are_spread_over_the_owner_s_period() -> None:
     assert 1000.0 < board.now_s < 3500.0
 
 
+@pytest.mark.parametrize("period_s", [0.0, 1e6], ids=["took part", "paced"])
+def test_board_that_rests_without_its_broker_says_that_it_is_away(
+    period_s: float,
+) -> None:
+    board = connected(fresh(pace=WaitTimes(period_s=period_s)))
+    calm = ReadinessCondition.PACED if period_s else ReadinessCondition.TOOK_PART
+    board.run(lambda: is_condition(board, calm))
+
+    board.step(e.BrokerDisconnected())
+
+    assert is_condition(board, ReadinessCondition.OFFLINE)
+    board.step(e.BrokerConnected())
+    assert not is_condition(board, ReadinessCondition.OFFLINE)
+
+
 @pytest.mark.parametrize(
     ("since_s", "condition"),
     [

@@ -139,7 +139,7 @@ def _spread(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTenso
     counts = build.constant(1.0 / _counts(node, shape))
     return build.op(
         "ConvTranspose",
-        (build.mul(cotangent, counts), build.constant(_ones(x, shape))),
+        (build.mul(cotangent, counts), build.constant(ones(x, shape))),
         x.shape,
         kernel_shape=list(shape.kernel),
         strides=list(shape.stride),
@@ -154,7 +154,7 @@ def _averaged(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTen
     build, x = tape.build, tape.input(node, 0)
     total = build.op(
         "Conv",
-        (x, build.constant(_ones(x, shape))),
+        (x, build.constant(ones(x, shape))),
         tape.shape(node),
         kernel_shape=list(shape.kernel),
         strides=list(shape.stride),
@@ -165,7 +165,8 @@ def _averaged(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTen
     return build.mul(total, build.constant(1.0 / _counts(node, shape)))
 
 
-def _ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
+def ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
+    """(channels, 1, ...): kernels that add up each window of each channel."""
     return np.ones((x.row[0], 1, *shape.kernel), np.float32)
 
 

@@ -194,13 +194,5 @@ def test_authority_after_its_twenty_years_is_named(files: TlsFiles) -> None:
     assert found.startswith("the broker's authority ended 365 days ago")
 
 
-def test_server_s_certificate_is_named_from_what_tls_says(files: TlsFiles) -> None:
-    said = "cannot connect: certificate verify failed: certificate has expired"
-
-    found = ended_certificate(files, said, time.time())
-
-    assert "starling broker run renews it" in found
-
-
 def test_link_without_tls_has_no_certificate() -> None:
     assert ended_certificate(None, "certificate has expired", 0.0) == ""

@@ -1,6 +1,7 @@
 """What the link decides without a broker: sizes, refusals, stopping."""
 
 import queue
+import socket
 import threading
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from starling.broker.link_events import (
     LinkEvent,
     LinkSettings,
     MqttMessage,
+    ServerTls,
     TlsFiles,
     packet_bytes,
 )
+from starling.broker.runtime.certificate_authority import CertificateAuthority
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import LimitError, TransportError
@@ -90,7 +93,59 @@ def test_link_with_missing_certificates_says_so_and_goes_on_trying(
     link.stop()
 
     assert isinstance(event, LinkDisconnected)
-    assert "No such file" in event.reason
+    assert f"{missing}, or its key: No such file" in event.reason
+    assert "enrol again" in event.reason
+
+
+def test_link_to_what_is_no_broker_says_so_and_goes_on_trying(tmp_path: Path) -> None:
+    CertificateAuthority.create(tmp_path / "key", tmp_path / "pem", "test")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        port = server.getsockname()[1]
+        files = ServerTls(tmp_path / "pem")
+        settings = LinkSettings("127.0.0.1", port, "ann", files, backoff=FAST)
+        link = MqttLink(settings, events.put, lambda: 0.5)
+        link.start()
+        way, _ = server.accept()
+        with way:
+            way.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            event = events.get(timeout=180)
+        link.stop()
+
+    assert isinstance(event, LinkDisconnected)
+    assert "does not speak TLS; see broker.port" in event.reason
+    assert event.retry_in_s is not None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\x32\x00",
+        b"\x34\x00",
+        b"\x32\x0c\x00\x03\xc5\x00\x01\x03\x03\x00\x00\x01\x02\x02",
+        b"\x90\x04\x00\x01\x00\x01",
+    ],
+    ids=["message without a length", "QoS 2", "no letters", "answer to nothing"],
+)
+def test_link_whose_broker_sends_no_packets_of_mqtt_comes_back(odd: bytes) -> None:
+    events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        settings = LinkSettings(
+            "127.0.0.1", port, "ann", subscriptions=("a",), backoff=FAST
+        )
+        link = MqttLink(settings, events.put, lambda: 0.5)
+        link.start()
+        for _ in range(2):
+            way, _ = server.accept()
+            with way:
+                way.recv(1024)
+                way.sendall(odd)
+                event = events.get(timeout=180)
+            assert isinstance(event, LinkDisconnected)
+            assert event.reason.startswith("malformed packet from the broker: ")
+            assert event.retry_in_s is not None
+        link.stop()
 
 
 def test_link_whose_callback_fails_does_not_die_unnoticed(

@@ -44,6 +44,15 @@ def _fourier(size: int) -> Values:
     return kernels
 
 
+def _imaginary(size: int) -> Values:
+    """The sine's kernels in float32: half turns leave numbers near 0."""
+    steps = np.arange(size // 2 + 1, dtype=np.float32)[:, None]
+    angles = steps * np.arange(size, dtype=np.float32) * np.float32(2 * np.pi / size)
+    kernels = -np.sin(angles) * np.hanning(size + 1)[:-1]
+    found: Values = kernels[:, None].astype(np.float32)
+    return found
+
+
 def _by_distance(size: int) -> Values:
     far = np.abs(np.arange(size)[:, None] - np.arange(size)[None])
     slopes: Values = np.stack([-far / 2, -far / 4]).astype(np.float32)
@@ -106,6 +115,7 @@ NO_WEIGHTS: dict[str, Values] = {
     "positions along the last axis": _positions(8, 6).T[None].copy(),
     "rotations": np.tile(_positions(8, 6)[:, 1::2], 2),
     "Fourier kernels under a window": _fourier(16),
+    "Fourier kernels of sines under a window": _imaginary(16),
     "slopes by distance": _by_distance(6),
     "directed links, columns that sum to one": AVERAGES.T.copy(),
     "a Laplacian": _laplacian(),

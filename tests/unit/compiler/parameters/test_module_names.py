@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from starling.compiler import compile_model
 from starling.compiler.ir.network import NetworkNode
-from starling.compiler.parameters.module_names import module_names
+from starling.compiler.parameters.module_names import module_names, undeclared
 from starling.protocol.errors import ConfigError
 from tests.unit.compiler.small_models import build, node, weight
 
@@ -99,3 +99,62 @@ def test_pattern_chooses_a_numbered_weight_by_its_module() -> None:
 def test_file_of_another_toolkit_has_no_modules() -> None:
     with pytest.raises(ConfigError, match="matches none of the weights"):
         compile_model(_exported("another"), loss="mse", train=["head.weight"])
+
+
+NAMES = (
+    "body.fc.weight",
+    "body.attn.in_proj_bias",
+    "body.attn.out_proj.weight",
+    "rnn.bias_ih_l0_reverse",
+    "fc.parametrizations.weight.original0",
+    "body.basis",
+    "centre",
+)
+OWNERS: dict[str, tuple[list[NetworkNode], list[str]]] = {
+    "layers of PyTorch": ([_reads("/MatMul", name) for name in NAMES[:5]], []),
+    "tensors of a module and of the model": (
+        [_reads("/body/MatMul", "body.basis"), _reads("/Sub", "centre")],
+        ["body.basis", "centre"],
+    ),
+    "linear layer that was turned round": (
+        [_reads("/body/fc/MatMul", "onnx::MatMul_1")],
+        [],
+    ),
+    "attention, which holds a layer": (
+        [_reads("/body/attn/MatMul", "onnx::MatMul_1")],
+        [],
+    ),
+    "product of a module that holds layers": (
+        [_reads("/body/MatMul", "onnx::MatMul_1")],
+        ["onnx::MatMul_1"],
+    ),
+    "product of the model itself": (
+        [_reads("/MatMul", "onnx::MatMul_1")],
+        ["onnx::MatMul_1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWNERS)
+def test_tensor_of_no_layer_may_be_a_buffer(case: str) -> None:
+    nodes, expected = OWNERS[case]
+    weights = [name for each in nodes for name in each.inputs[1:]]
+
+    assert undeclared(nodes, weights, {*NAMES, *weights}) == expected
+
+
+@pytest.mark.parametrize("producer", ["pytorch", "another"])
+def test_tensor_of_no_layer_is_told_where_pytorch_wrote_the_file(producer: str) -> None:
+    tensors = {"net.hidden": weight(RNG, 4, 6), "net.fc.weight": weight(RNG, 3, 6)}
+    nodes = [
+        node("MatMul", ["x", "net.hidden"], ["h"], "/net/MatMul"),
+        node("Tanh", ["h"], ["t"], "/net/Tanh"),
+        node("Gemm", ["t", "net.fc.weight"], ["out"], "/net/fc/Gemm", transB=1),
+    ]
+    proto = build(nodes, tensors, (4,), (3,))
+    proto.producer_name = producer
+
+    notes = compile_model(proto, loss="mse").notes
+
+    told = [line for line in notes if line.startswith("net.hidden: tensors of")]
+    assert len(told) == (producer == "pytorch")

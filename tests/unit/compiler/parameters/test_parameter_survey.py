@@ -228,6 +228,87 @@ def test_bias_of_one_channel_is_trained_under_the_name_of_a_number() -> None:
     assert names == ["conv/kernel:0", "const_fold_opt__7"]
 
 
+def test_layer_of_one_channel_is_trained_under_a_number() -> None:
+    """A gate over places: convolution and normalisation of one channel, one slope."""
+    tensors: Tensors = {
+        "onnx::Conv_11": weight(RNG, 1, 2, 1),
+        "onnx::Conv_12": np.array([0.3], np.float32),
+        "onnx::PRelu_13": np.array([[0.2]], np.float32),
+        "onnx::MatMul_14": np.array([[1.3]], np.float32),
+        "onnx::Mul_15": np.array([0.5], np.float32),
+        "places": np.array([0, -1, 1], np.int64),
+        "row": np.array([0, 6], np.int64),
+    }
+    nodes = [
+        node("Conv", ["x", "onnx::Conv_11", "onnx::Conv_12"], ["c"], "/gate/Conv"),
+        node("PRelu", ["c", "onnx::PRelu_13"], ["p"], "/act/PRelu"),
+        node("Reshape", ["p", "places"], ["r"]),
+        node("MatMul", ["r", "onnx::MatMul_14"], ["m"], "/fc/MatMul"),
+        node("Mul", ["m", "onnx::Mul_15"], ["s"], "/Mul"),
+        node("Reshape", ["s", "row"], ["out"]),
+    ]
+    proto = build(nodes, tensors, (2, 6), (6,))
+    proto.producer_name = "pytorch"
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == [*tensors][:4]
+    assert not any("no name for them" in line for line in bundle.notes)
+    assert _sound(bundle)
+
+
+def test_gain_of_one_group_is_the_exporters_own() -> None:
+    tensors: Tensors = {
+        "conv.weight": weight(RNG, 3, 2, 1),
+        "onnx::InstanceNormalization_4": np.array([1.0], np.float32),
+        "onnx::InstanceNormalization_5": np.array([0.0], np.float32),
+        "together": np.array([0, 1, -1], np.int64),
+        "apart": np.array([0, 3, 6], np.int64),
+    }
+    one, zero = [*tensors][1:3]
+    nodes = [
+        node("Conv", ["x", "conv.weight"], ["c"], "/conv/Conv"),
+        node("Reshape", ["c", "together"], ["g"]),
+        node("InstanceNormalization", ["g", one, zero], ["n"], "/norm/Instance"),
+        node("Reshape", ["n", "apart"], ["out"]),
+    ]
+    proto = build(nodes, tensors, (2, 6), (3, 6))
+    proto.producer_name = "pytorch"
+
+    assert _trained(compile_model(proto, loss="mse")) == ["conv.weight"]
+
+
+def test_weight_that_is_cut_by_a_width_of_the_input_is_trained() -> None:
+    """Projections of a cross attention: the width says where one ends."""
+    tensors: Tensors = {
+        "attn.in_proj_weight": weight(RNG, 8, 4),
+        "place": np.array(2, np.int64),
+        "zero": np.array([0], np.int64),
+        "first": np.array([0], np.int64),
+        "end": np.array([2**62], np.int64),
+    }
+    nodes = [
+        node("Shape", ["x"], ["sizes"]),
+        node("Gather", ["sizes", "place"], ["width"], axis=0),
+        node("Unsqueeze", ["width", "first"], ["cut"]),
+        node("Slice", ["attn.in_proj_weight", "zero", "cut", "first"], ["q"]),
+        node("Slice", ["attn.in_proj_weight", "cut", "end", "first"], ["k"]),
+        node("Transpose", ["q"], ["tq"], perm=[1, 0]),
+        node("Transpose", ["k"], ["tk"], perm=[1, 0]),
+        node("MatMul", ["x", "tq"], ["a"]),
+        node("MatMul", ["x", "tk"], ["b"]),
+        node("Mul", ["a", "b"], ["out"]),
+    ]
+    proto = build(nodes, tensors, (3, 4), (3, 4))
+    proto.producer_name = "pytorch"
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["attn.in_proj_weight"]
+    assert bundle.notes == ()
+    assert _sound(bundle)
+
+
 def test_weight_behind_a_step_is_told_by_whatever_exporter() -> None:
     weights = {"w": weight(RNG, 4, 3), "b": weight(RNG, 3)}
     nodes = [
@@ -538,7 +619,8 @@ def test_number_that_a_module_owns_is_trained(*, declares: bool) -> None:
     bundle = compile_model(proto, loss="mse")
 
     assert {*_trained(bundle)} == {"w", "heat"}
-    assert bundle.notes == ()
+    assert all(line.startswith("w, heat: tensors of") for line in bundle.notes)
+    assert len(bundle.notes) == (not declares)
 
 
 def _one_factor(

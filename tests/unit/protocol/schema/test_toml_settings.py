@@ -21,7 +21,7 @@ FILE = "agent.toml"
 
 @dataclass(frozen=True)
 class Broker:
-    host: str = setting("localhost", "Name or address.")
+    host: str = setting("localhost", "Name or address.", host=True)
     port: int = setting(8883, "TCP port.", least=1, most=65535)
 
 
@@ -241,3 +241,34 @@ def test_text_with_a_nul_is_refused_before_a_path_is_made_of_it() -> None:
 
 def test_byte_order_mark_before_a_document_is_none_of_its_text() -> None:
     assert load_settings(Settings, '\ufeffname = "pi"\n', FILE).name == "pi"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "localhost", "192.0.2.1", "2001:db8::1", "::1", "b\u00fccher.example", "a_b"],
+)
+def test_host_is_a_name_or_an_address(host: str) -> None:
+    text = f'broker.host = "{host}"'
+
+    assert load_settings(Settings, text, FILE).broker.host == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.2.1:8883",
+        "broker.example:8883",
+        "[::1]",
+        "[::1]:8883",
+        "mqtts://broker.example",
+        "fe80::1%eth0",
+        "user@broker.example",
+        "two words",
+        "b" * 254,
+    ],
+)
+def test_host_with_more_than_a_host_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="without port, scheme or zone") as caught:
+        load_settings(Settings, f'broker.host = "{host}"', FILE)
+
+    assert str(caught.value).startswith(f"{FILE}: broker.host: ")
