@@ -154,7 +154,7 @@ class LinkSettings:
 
     @property
     def address(self) -> str:
-        """Where the broker is, for people."""
+        """Host and port of the broker, for people."""
         return f"{self.host}:{self.port}"
 
 

@@ -7,7 +7,6 @@ Source: github.com/prometheus/node_exporter, "Textfile Collector".
 """
 
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ _OUTCOMES = ("final", "stale")
 _DAY_S = 86_400.0
 
 _ROWS = (
-    gauge("agent_build_info", "Always 1; the release is a label.", "version"),
     gauge("agent_status_timestamp_seconds", "Unix time at which this was written."),
     gauge("agent_condition", "1 for what the board does now, else 0.", "condition"),
     gauge("agent_broker_connected", "1 if the broker is connected."),
@@ -97,7 +95,6 @@ def write_textfile(path: Path, document: Mapping[str, Any], now_s: float) -> Non
 def _samples(document: Mapping[str, Any], now_s: float) -> Iterator[Sample]:
     none = dict[str, str]()
     days = document["certificate_days"]
-    yield "agent_build_info", {"version": metadata.version("starling-fl")}, 1
     yield "agent_status_timestamp_seconds", none, round(now_s, 3)
     now = _CONDITIONS.get(document["condition"], OTHER)
     for each in (*_CONDITIONS.values(), OTHER):
