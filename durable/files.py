@@ -29,6 +29,8 @@ _REMEDIES = {
     errno.EACCES: _OTHER_USER,
     errno.EPERM: _OTHER_USER,
     errno.EROFS: "look at `dmesg`, then mount the disk for writing again",
+    errno.EEXIST: "something else is in its place: move that away",
+    errno.ENOTDIR: "something else is in its place: move that away",
     errno.EMFILE: "raise the limit of open files (LimitNOFILE=, ulimit -n)",
     errno.ENFILE: "raise the system's limit of open files (sysctl fs.file-max)",
     errno.EAGAIN: "raise the limit of processes and threads (TasksMax=, ulimit -u)",
@@ -202,13 +204,17 @@ def read_configured(path: Path, bytes_max: int) -> bytes | None:
     """Reads like `read_if_present` what an operator puts there.
 
     Raises:
-      ConfigError: If it is longer: starting again would not help.
+      ConfigError: If it is longer, or no file: starting again would not help.
       StorageError: If it cannot be read.
     """
     try:
         return read_if_present(path, bytes_max)
     except LimitError as error:
         raise ConfigError(f"more than {bytes_max} bytes", file=str(path)) from error
+    except StorageError as error:
+        if isinstance(error.__cause__, IsADirectoryError | NotADirectoryError):
+            raise ConfigError("a file belongs here", file=str(path)) from error
+        raise
 
 
 def require_private(path: Path) -> None:
@@ -225,6 +231,20 @@ def require_private(path: Path) -> None:
             f"readable by others (mode {mode & 0o777:04o}); run: chmod 600 {path}",
             file=str(path),
         )
+
+
+def require_writable(folder: Path) -> None:
+    """Refuses a folder that this process cannot make files in.
+
+    Raises:
+      StorageError: With what the system would say, and its remedy.
+    """
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return
+    with storage_errors(folder):
+        is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, os.strerror(number))
 
 
 @contextmanager

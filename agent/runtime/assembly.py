@@ -31,7 +31,7 @@ from starling.agent.runtime.storage.trusted_state_file import read_progress
 from starling.agent.step.effects import Effect
 from starling.agent.step.state import AgentSettings, AgentState, WaitTimes
 from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
-from starling.agent.training.trainer_messages import TrainerLimits
+from starling.agent.training.trainer_messages import ENGINE_NAMES, TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings, renewal_topics
 from starling.broker.runtime.mqtt_link import MqttLink
@@ -106,7 +106,7 @@ def assemble(
     metrics = metrics_file(home, config)
     key = home.signing_key()
     admission = _admission(home)
-    profile = machine_info.profile(config.training.board)
+    profile = board_profile(home, config)
     pinned = admission.pinned
     spool, index = Spool(home.spool), SpoolIndex(home.state / "index.json", LOG.warning)
     found = spool.load(pinned.chain_id, LOG.warning)
@@ -141,6 +141,25 @@ def assemble(
         data,
         AgentPlace(link.address, profile.name, opened.place.value, metrics),
     )
+
+
+def board_profile(home: AgentHome, config: AgentConfig) -> Profile:
+    """Profile of this board, which has what its settings ask for.
+
+    Raises:
+      ConfigError: If there is no such profile, or its engine is not installed.
+    """
+    training, file = config.training, str(home.config_file)
+    if training.engine != ENGINE_NAMES[0] and not machine_info.has_training_engine():
+        raise ConfigError(
+            "needs the wheel onnxruntime-training-cpu, which is not installed here",
+            file=file,
+            key="training.engine",
+        )
+    try:
+        return machine_info.profile(training.board)
+    except ConfigError as error:
+        raise ConfigError(str(error), file=file, key="training.board") from error
 
 
 def _store(

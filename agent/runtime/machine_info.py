@@ -3,6 +3,7 @@
 import gc
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from starling.durable.files import free_bytes
@@ -26,6 +27,13 @@ def profile(wanted: str) -> Profile:
     cores = len(os.sched_getaffinity(0))
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     return choose(catalog(), wanted, _compatible(), cores, memory_mb)
+
+
+def has_training_engine() -> bool:
+    """True if ONNX Runtime is here with its training; it is not imported for that."""
+    found = find_spec("onnxruntime")
+    places = found.submodule_search_locations if found is not None else None
+    return any((Path(place) / "training").is_dir() for place in places or ())
 
 
 def _compatible() -> str:

@@ -39,6 +39,7 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     log_to_stderr(config.log.level)
     for key in home.ignored_settings():
         log.warning("%s is of a later release; ignored: %s", home.config_file, key)
+    home.require_folders()
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         while True:
             inbox: queue.SimpleQueue[QueuedItem] = queue.SimpleQueue()

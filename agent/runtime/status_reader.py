@@ -74,7 +74,8 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
     if outside:
         document |= {"condition": outside, "next_action": _way_out(home, outside)}
     elif not runs:
-        document |= {"condition": "not running", "next_action": _START}
+        mend = "mend what `ended` says; then " if document["ended"] else ""
+        document |= {"condition": "not running", "next_action": mend + _START}
     if not runs:
         # What the last run showed is no more true of it.
         document["phase"] = DevicePhase.DISCONNECTED.name.lower()
@@ -136,11 +137,37 @@ def _document(path: Path) -> tuple[dict[str, Any], float | None]:
         return document, None
     with suppress(ValueError, RecursionError):
         found = json.loads(content)
-        if isinstance(found, dict):
+        if _is_status(found):
             document = found
     # The file's own time: the wall clock that wrote into it may be wrong.
     with storage_errors(path):
         return document, max(0.0, time.time() - path.stat().st_mtime)
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "condition": str,
+    "connected": bool,
+    "heartbeat_s": (int, float, type(None)),
+    "pid": int,
+    "fault": str,
+    "privacy": dict,
+    "coordinators": dict,
+    "spool": list,
+}
+_HEARD = {"online", "away", "trusted"}
+_ROW = {"accepted", "bytes", "sent"}
+
+
+def _is_status(found: Any) -> bool:  # noqa: ANN401 - whatever the file holds
+    """True for what an agent of this release can have written."""
+    if not isinstance(found, dict) or not all(
+        isinstance(found[key], kind) for key, kind in _KINDS.items() if key in found
+    ):
+        return False
+    heard, rows = found.get("coordinators"), found.get("spool", [])
+    return (not heard or heard.keys() >= _HEARD) and all(
+        isinstance(row, dict) and row.keys() >= _ROW for row in rows
+    )
 
 
 def _ended(home: AgentHome) -> str:
@@ -158,8 +185,9 @@ def _ordered(document: dict[str, Any]) -> dict[str, Any]:
 
 def _outside(home: AgentHome) -> str:
     try:
-        for path in (home.seed_file, home.tls.key):
-            home.require_secret(path)
+        home.require_folders()
+        home.signing_key()
+        home.require_secret(home.tls.key)
         if home.admission() is None:
             return _NOT_ENROLLED
     except FederationError as error:

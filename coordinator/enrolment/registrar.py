@@ -194,6 +194,7 @@ def _text(document: bytes) -> str:
 def _no_token() -> ProtocolError:
     # One answer for all of it: who does not hold the secret learns nothing of a token.
     return ProtocolError(
-        "no such token: it expired, was revoked, or is for another kind of client",
+        "no such token: it expired, was revoked, or is for another kind of client; "
+        "ask for another",
         Reason.NOT_AUTHORISED,
     )

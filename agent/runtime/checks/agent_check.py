@@ -19,7 +19,7 @@ from starling.agent.runtime.process_state import PROC, Liveness, look
 from starling.agent.runtime.status_reader import read_status
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
-from starling.protocol.errors import FederationError
+from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.wire.topics import Topics
 
 
@@ -65,6 +65,9 @@ def _all(name: str, rows: Callable[[], Iterator[HealthCheck]]) -> Iterator[Healt
     """The rows, and what kept the rest of them from being found."""
     try:
         yield from rows()
+    except ConfigError as error:
+        # Its text names file and remedy.
+        yield fail(f"{name}.looked-at", str(error), "mend that first")
     except (FederationError, OSError) as error:
         fix = "run this as the home's owner, or see who owns that file"
         yield fail(f"{name}.looked-at", str(error), fix)

@@ -53,7 +53,8 @@ def _owner(path: Path) -> HealthCheck:
 def _usable(path: Path) -> HealthCheck:
     name = f"home.{path.name}-writable"
     if not path.is_dir():
-        return fail(name, f"{path} is missing", "run: starling agent init")
+        fix = f"run: starling agent init --home {path.parent}"
+        return fail(name, f"{path} is missing", fix)
     wanted = os.R_OK | os.W_OK | os.X_OK
     if not os.access(path, wanted):
         fix = f"chown and chmod 700 {path}; see whether the disk is read-only"
@@ -61,7 +62,8 @@ def _usable(path: Path) -> HealthCheck:
     strangers = [each.name for each in path.iterdir() if not os.access(each, os.R_OK)]
     if strangers:
         found = f"{path / sorted(strangers)[0]} cannot be read"
-        return fail(name, found, f"chown -R its owner {path}")
+        fix = f"give it to the home's owner: chown -R --reference={path.parent} {path}"
+        return fail(name, found, fix)
     return ok(name, "ours to write")
 
 
@@ -84,18 +86,22 @@ def certificate_checks(home: AgentHome, now_s: float) -> Iterator[HealthCheck]:
         ("tls.authority-expiry", home.tls.authority, "the authority's certificate"),
     )
     for name, path, whose in rows:
-        yield _expiry(name, path, whose, now_s)
+        try:
+            days = days_left(read_limited(path, _PEM_BYTES_MAX).decode("ascii"), now_s)
+        except (FederationError, UnicodeDecodeError) as error:
+            told = str(error) if str(path) in str(error) else f"{path}: no certificate"
+            yield fail(
+                name, told, f"enrol again: starling agent enrol --home {home.path}"
+            )
+        else:
+            yield _expiry(name, days, whose)
 
 
-def _expiry(name: str, path: Path, whose: str, now_s: float) -> HealthCheck:
+def _expiry(name: str, days: float, whose: str) -> HealthCheck:
     fix = (
         "let the agent run, which renews it from half its life on; if it does not, the "
         "operator's starling broker check says why; once it ended, enrol again"
     )
-    try:
-        days = days_left(read_limited(path, _PEM_BYTES_MAX).decode(), now_s)
-    except (FederationError, UnicodeDecodeError) as error:
-        return fail(name, str(error), fix)
     if days < 0:
         return fail(name, f"{whose} ended {-days:.0f} days ago", fix)
     if days < WARN_DAYS:

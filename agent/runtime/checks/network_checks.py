@@ -18,6 +18,7 @@ from starling.broker.link_events import LinkEvent, LinkSettings, TlsFiles
 from starling.broker.runtime.access_probe import conversation
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.broker.runtime.tls.connection_failures import explain_failure
+from starling.broker.runtime.tls.tls_stream import client_context
 from starling.protocol.errors import TransportError
 from starling.protocol.wire.topics import Topics
 
@@ -86,12 +87,9 @@ def _tls_checks(
     files = place.settings.tls
     assert isinstance(files, TlsFiles)
     try:
-        context = ssl.create_default_context(cafile=str(files.authority))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        fix = "run: starling agent enrol --admission FILE"
-        yield fail(name, f"{files.certificate}: {error}", fix)
+        context = client_context(files)
+    except ValueError as error:
+        yield fail(name, str(error), "run: starling agent enrol --admission FILE")
         return
     try:
         with context.wrap_socket(way, server_hostname=host) as secure:

@@ -24,11 +24,13 @@ from starling.agent.config import FILE, AgentConfig
 from starling.broker.link_events import TlsFiles
 from starling.broker.runtime.tls_key import write_tls_key
 from starling.durable.files import (
+    is_there,
     make_folder,
     make_private,
     read_configured,
     read_limited,
     require_private,
+    require_writable,
     storage_errors,
     write_atomic,
 )
@@ -55,6 +57,8 @@ from starling.protocol.schema.toml_settings import (
 
 CONFIG_BYTES_MAX = 1 << 20
 _FOLDERS = ("keys", "tls", "models", "spool", "state", "labels")
+_NEEDED = ("models", "spool", "state")
+"""Of these; a home of an older release may lack others until they are used."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,28 @@ class AgentHome:
         self.require_secret(self.seed_file)
         seed = read_configured(self.seed_file, SEED_BYTES) or b""
         if len(seed) != SEED_BYTES:
-            raise ConfigError("is no key of 32 bytes", file=str(self.seed_file))
+            raise ConfigError(
+                "is no key of 32 bytes; put a copy back, or move it away and run: "
+                f"starling agent init --home {self.path}, then enrol again",
+                file=str(self.seed_file),
+            )
         return SigningKey(seed)
+
+    def require_folders(self) -> None:
+        """Refuses a home that an update could not be kept in, before one is paid for.
+
+        Raises:
+          ConfigError: If a folder is missing; with the command that puts it right.
+          StorageError: If one cannot be written.
+        """
+        for path in (self.path / name for name in _NEEDED):
+            if not is_there(path):
+                raise ConfigError(
+                    "missing; put it back if there is a copy; else run: "
+                    f"starling agent init --home {self.path}",
+                    file=str(path),
+                )
+            require_writable(path)
 
     def require_secret(self, key: Path) -> None:
         """Refuses a key of the home that is missing, or that others can touch.
@@ -230,15 +254,21 @@ class AgentHome:
             return None
         return self._checked(content, self.admission_file)
 
+    @property
+    def _enrol(self) -> str:
+        """Way out of an admission that is of no use."""
+        return f"get one for this board: starling agent enrol --home {self.path}"
+
     def _checked(self, content: bytes, file: Path) -> Admission:
         try:
             admission = admission_from_json(content)
         except ProtocolError as error:
-            raise ConfigError(str(error), file=str(file)) from error
+            raise ConfigError(f"{error}; {self._enrol}", file=str(file)) from error
         ours = self.identity()
         if admission.device != ours:
             raise ConfigError(
-                f"admits {device_name(admission.device)}, we are {device_name(ours)}",
+                f"admits {device_name(admission.device)}, we are {device_name(ours)}; "
+                f"{self._enrol}",
                 file=str(file),
             )
         return admission

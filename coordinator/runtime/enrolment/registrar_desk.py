@@ -201,7 +201,7 @@ class RegistrarDesk:
                     return [again]
                 known = self._taken(found, name, known, int(now_s))
             if known is None:
-                text = "the token was used as often as it may be"
+                text = "the token was used as often as it may be; ask for another"
                 return [self._refusal(listener, text)]
             self._listeners.pop(stem, None)
             self._listeners[stem] = listener

@@ -290,6 +290,37 @@ def test_wrong_configuration_names_file_key_and_bound(
     assert message.count("\n") == 1
 
 
+def test_folder_in_the_place_of_a_file_is_a_fault_of_configuration(
+    home: Path, capsys: Capture
+) -> None:
+    (home / "agent.toml").unlink()
+    (home / "agent.toml").mkdir()
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    assert f"{home / 'agent.toml'}: a file belongs here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "remedy"),
+    [
+        ("keys/device.seed", b"short", "starling agent init --home"),
+        ("admission.json", b"{}", "starling agent enrol --home"),
+    ],
+)
+def test_damaged_file_of_the_home_names_its_remedy_in_log_and_status(
+    home: Path, capsys: Capture, file: str, content: bytes, remedy: str
+) -> None:
+    (home / file).write_bytes(content)
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    assert f"{remedy} {home}" in capsys.readouterr().err
+    assert agent("status", "--home", home, "--json") == EXIT_FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert document["condition"].startswith(str(home / file))
+    assert f"{remedy} {home}" in document["next_action"]
+    assert document["next_action"] != document["condition"]
+
+
 def test_second_agent_on_one_home_is_refused(home: Path, capsys: Capture) -> None:
     with lock(home / "state" / "lock"):
         assert agent("run", "--home", home) == EXIT_CONFIG

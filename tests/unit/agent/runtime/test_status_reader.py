@@ -9,6 +9,7 @@ import pytest
 
 from starling import __main__ as starling
 from starling.agent.runtime import status_reader
+from starling.agent.runtime.checks.status_checks import status_checks
 from starling.agent.runtime.status_file import (
     GROUP_MODE,
     HEARTBEAT_S,
@@ -122,6 +123,33 @@ def test_board_that_does_not_run_says_how_to_start_it_and_why_it_ended(
     assert document["ended"] == "2026-01-02T03:04:05Z spool: Read-only file system"
     assert "starling agent run" in document["next_action"]
     assert "ended              2026-01-02" in readable(document)
+    assert document["next_action"].startswith("mend what `ended` says; then run: ")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"condition": 5},
+        {"heartbeat_s": "x"},
+        {"privacy": 7},
+        {"coordinators": "x"},
+        {"coordinators": {"online": 1}},
+        {"spool": [1]},
+        {"spool": [{}]},
+        {"pid": "1/../1"},
+    ],
+    ids=str,
+)
+def test_status_of_another_release_is_as_good_as_none(
+    home: AgentHome, odd: dict[str, Any]
+) -> None:
+    home.status_file.write_text(json.dumps({**SHOWN, **odd}))
+
+    document = read_status(home, NOWHERE)
+
+    assert document["condition"] == "not running"
+    assert readable(document)
+    assert list(status_checks(document, 0.0))
     assert not is_well(document)
 
 

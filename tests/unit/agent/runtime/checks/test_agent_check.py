@@ -108,10 +108,16 @@ def test_running_agent_is_found_by_its_lock(home: AgentHome, capsys: Capture) ->
 
 def test_certificate_that_is_damaged_is_told(home: AgentHome, capsys: Capture) -> None:
     home.tls.certificate.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+    home.tls.authority.write_bytes(b"\xff")
 
     rows = check(home, capsys)
 
-    assert "no PEM certificate" in rows["tls.expiry"]["found"]
+    for name, path in (
+        ("tls.expiry", home.tls.certificate),
+        ("tls.authority-expiry", home.tls.authority),
+    ):
+        assert rows[name]["found"] == f"{path}: no certificate"
+        assert rows[name]["fix"].startswith("enrol again: starling agent enrol")
 
 
 def test_lock_that_cannot_be_read_does_not_end_the_check(
