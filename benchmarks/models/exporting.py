@@ -144,7 +144,7 @@ def _torch_model(model: PublicModel) -> Any:
     made = model.make().eval()
     with torch.no_grad():
         # Fresh zeros and ones would hide what an exporter merges or leaves out.
-        for tensor in made.parameters():
+        for tensor in [p for p in made.parameters() if p.requires_grad]:
             tensor.add_(0.02 * torch.randn_like(tensor))
     return made
 

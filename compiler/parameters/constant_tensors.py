@@ -212,6 +212,11 @@ def _cosines(value: Array, rows: NDArray[np.float64]) -> bool:
     return False
 
 
+def _whole_kernel(value: Array) -> bool:
+    """A convolution of whole numbers, as the expectation over numbered bins is."""
+    return value.ndim > 2 and constant_values.whole_numbers(value)
+
+
 def _repeated(value: Array, rows: NDArray[np.float64]) -> bool:
     """A convolution that does the same to every channel."""
     del rows
@@ -244,6 +249,7 @@ _TESTS = (
     ("symmetric filters", lambda value, _: constant_values.symmetric_filters(value)),
     ("distances between places", lambda value, _: constant_values.distances(value)),
     ("a table of waves", lambda value, _: constant_values.waves(value)),
+    ("whole numbers", lambda value, _: _whole_kernel(value)),
     ("a basis of polynomials", lambda value, _: constant_values.polynomials(value)),
 )
 

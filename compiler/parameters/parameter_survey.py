@@ -20,6 +20,7 @@ from starling.compiler.parameters import (
 from starling.compiler.parameters.exporter_fixups import exporters_own
 from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
 from starling.compiler.parameters.module_names import undeclared
+from starling.compiler.parameters.recurrent_weights import RECURRENT, blank_states
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
 from starling.compiler.rewrite.lowering import estimated
 
@@ -55,9 +56,6 @@ _MOVERS = frozenset(
 )
 _SIZED = frozenset({"Resize", "Upsample"})
 """Operators whose later inputs are sizes."""
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
-_STATES = slice(5, 7)
-"""Inputs of theirs that hold the first states."""
 _BLANK = "a first state of zeros"
 _FACTORS = frozenset({"Div", "Mul"})
 _OWNED = frozenset({"Pow", "Where"})
@@ -136,7 +134,12 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         # Steps around trees: an estimator has a matrix, or a name for what it learned.
         reasons |= dict.fromkeys(weights, _NUMBER)
         weights = ()
-    notes = survey_notes.told_apart(told, weights, sheet.tensors) if told else ()
+    notes: tuple[str, ...] = ()
+    if told is not None:
+        notes += survey_notes.told_apart(told, weights, sheet.tensors)
+        held = [name for name in weights if told.kinds.get(name) == PARAMETER]
+        layers = _at_layers(sheet)
+        notes += survey_notes.often_frozen(sheet.nodes, sheet.tensors, held, layers)
     notes += survey_notes.kept_whole(
         {name: sheet.stored[name] for name in reasons if name in sheet.stored}
     )
@@ -226,7 +229,7 @@ class _Judge:
             sheet.row,
             constant_tensors.ARITHMETIC if sheet.scaled else constant_tensors.FIRST,
         )
-        read = [n for n in sheet.nodes if n.kind in _RECURRENT]
+        read = [n for n in sheet.nodes if n.kind in RECURRENT]
         self._recurrent = {name for node in read for name in node.inputs}
         floats = {k: v for k, v in sheet.tensors.items() if v.dtype == np.float32}
         turning = constant_values.rotations(floats) if told is None else ()
@@ -234,7 +237,8 @@ class _Judge:
         links = constant_tensors.links(sheet.nodes, floats)
         self._placed |= dict.fromkeys(links, "an adjacency matrix")
         self._placed |= dict.fromkeys(around, constant_tensors.AROUND_INPUT)
-        self._placed |= dict.fromkeys(_blank_states(sheet), _BLANK)
+        blank = () if sheet.named else blank_states(sheet.nodes, sheet.tensors)
+        self._placed |= dict.fromkeys(blank, _BLANK)
         others = [n for n in sheet.nodes if n.kind not in _FACTORS]
         self._factors = {name for node in sheet.nodes for name in node.inputs} - {
             name for node in others for name in node.inputs
@@ -313,21 +317,6 @@ class _Judge:
         if kind is not None:
             return "" if kind == PARAMETER else _BUFFER
         return "" if told.parents(name) else _NUMBER
-
-
-def _blank_states(sheet: SurveyedModel) -> frozenset[str]:
-    """First states of zeros, but for those that a module of PyTorch owns."""
-    found = {
-        name
-        for node in sheet.nodes
-        if node.kind in _RECURRENT
-        for name in node.inputs[_STATES]
-    }
-    for node in reversed(sheet.nodes):
-        if node.kind in _MOVERS | {"Expand"} and found.intersection(node.outputs):
-            found.add(node.inputs[0])
-    kept = frozenset() if sheet.named else found & sheet.tensors.keys()
-    return frozenset([name for name in kept if not sheet.tensors[name].any()])
 
 
 def _at_layers(

@@ -5,7 +5,7 @@ from names; what may have been frozen or drawn once, from where it stands.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -206,18 +206,54 @@ def hints(
             "components of a PCA or a fresh orthogonal start; trained, and if it was "
             "computed from data or by a formula, leave it out with --freeze"
         )
-    if names := paths.adapted():
-        lines.append(
-            f"{', '.join(names)[:300]}: a product of low rank is added to what it "
-            "makes; if it was frozen under an adapter (LoRA), leave it out with "
-            "--freeze"
-        )
+    lines += _adapted(paths)
     if names := paths.waved(entry):
         lines.append(
             f"{', '.join(names)[:300]}: makes of the input what goes through sines "
             "alone; if it was drawn once (random features), leave it out with --freeze"
         )
     return tuple(lines)
+
+
+def often_frozen(
+    nodes: Sequence[NetworkNode],
+    tensors: Mapping[str, Array],
+    weights: Sequence[str],
+    layers: Collection[str],
+) -> tuple[str, ...]:
+    """Lines for parameters that programs set not to require gradients.
+
+    Args:
+      nodes: Of the model, in order.
+      tensors: Name to value of each initialiser.
+      weights: Names of what the file calls a parameter.
+      layers: Names of what layers read as their weights.
+    """
+    reasons = {}
+    for name in weights:
+        value = tensors[name].astype(np.float32)
+        # Biases may start as anything.
+        layer = name in layers or value.ndim < 2
+        if reason := constant_tensors.by_value(value, layer=layer):
+            reasons[name] = reason
+    lines = _adapted(_Paths(nodes, tensors, weights))
+    if reasons:
+        shown = ", ".join([f"{name} ({why})" for name, why in reasons.items()])
+        lines.append(
+            f"trained, though made by a formula: {shown[:400]}; no file says "
+            "requires_grad=False: if it was, leave it out with --freeze"
+        )
+    return tuple(lines)
+
+
+def _adapted(paths: "_Paths") -> list[str]:
+    names = paths.adapted()
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)[:300]}: a product of low rank is added to what it makes; "
+        "if it was frozen under an adapter (LoRA), leave it out with --freeze"
+    ]
 
 
 def _thinned(value: Array) -> bool:

@@ -115,6 +115,9 @@ NO_WEIGHTS: dict[str, Values] = {
     "positions along the last axis": _positions(8, 6).T[None].copy(),
     "rotations": np.tile(_positions(8, 6)[:, 1::2], 2),
     "Fourier kernels under a window": _fourier(16),
+    "numbers of bins that a convolution averages": np.arange(4.0, dtype=np.float32)[
+        None, :, None, None
+    ],
     "Fourier kernels of sines under a window": _imaginary(16),
     "slopes by distance": _by_distance(6),
     "directed links, columns that sum to one": AVERAGES.T.copy(),

@@ -54,6 +54,50 @@ def test_weight_under_an_adapter_is_told(case: str) -> None:
     assert any(line.startswith("w: a product of low rank") for line in notes)
 
 
+@pytest.mark.parametrize("case", ADAPTED)
+def test_parameter_under_an_adapter_is_told_as_no_file_says_it_is_frozen(
+    case: str,
+) -> None:
+    proto = _model(*ADAPTED[case])
+    kinds = dict.fromkeys([item.name for item in proto.graph.initializer], "PARAMETER")
+
+    notes = compile_model(declared(proto, kinds), loss="mse").notes
+
+    assert [line for line in notes if line.startswith("w: a product of low rank")]
+
+
+TABLES: dict[str, np.ndarray] = {
+    "numbers of bins": np.arange(4, dtype=np.float32).reshape(1, 4, 1),
+    "sines": np.sin(np.arange(12)[:, None] * [0.3, 1.1, 2.0])[None].astype("f4"),
+}
+
+
+@pytest.mark.parametrize("kind", ["PARAMETER", "BUFFER"])
+@pytest.mark.parametrize("case", TABLES)
+def test_parameter_that_a_formula_made_is_told(case: str, kind: str) -> None:
+    """An expectation over bins, a table of positions: requires_grad is in no file."""
+    table = TABLES[case]
+    rng = np.random.default_rng(6)
+    tensors = {"conv.weight": weight(rng, 3, 4, 1), "dfl.table": table}
+    nodes = [node("Conv", ["x", "conv.weight"], ["h"])]
+    if table.shape[0] == table.shape[2] == 1:
+        tensors["conv.weight"] = weight(rng, 4, 4, 1)
+        nodes += [node("Conv", ["h", "dfl.table"], ["out"])]
+    else:
+        nodes += [
+            node("Transpose", ["h"], ["t"], perm=[0, 2, 1]),
+            node("Add", ["t", "dfl.table"], ["out"]),
+        ]
+    out = (1, 12) if len(nodes) == 2 else (12, 3)
+    proto = build(nodes, tensors, (4, 12), out)
+    kinds = {"conv.weight": "PARAMETER", "dfl.table": kind}
+
+    notes = compile_model(declared(proto, kinds), loss="mse").notes
+
+    told = [line for line in notes if "made by a formula: dfl.table" in line]
+    assert len(told) == (kind == "PARAMETER")
+
+
 PLAIN: dict[str, Nodes] = {
     "a function between the thin layers": [
         _BASE,
