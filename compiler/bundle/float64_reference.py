@@ -130,6 +130,61 @@ class Conv(OpRun):
         return (found,)
 
 
+class ConvTranspose(OpRun):
+    """Transposed convolution, a kernel's values one after the other.
+
+    ONNX's own takes kernels of groups for those of output channels.
+    """
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Values,
+        kernel: Values,
+        bias: Values | None = None,
+        auto_pad: str | None = None,
+        dilations: Sizes = None,
+        group: int | None = None,
+        kernel_shape: Sizes = None,
+        output_padding: Sizes = None,
+        output_shape: Sizes = None,
+        pads: Sizes = None,
+        strides: Sizes = None,
+    ) -> tuple[Values]:
+        del kernel_shape
+        # The compiler writes padding as numbers.
+        assert auto_pad in (None, "NOTSET")
+        assert not output_shape
+        sides, places, groups = kernel.shape[2:], x.shape[2:], group or 1
+        rank = len(sides)
+        steps, apart = _steps(strides, sides), _steps(dilations, sides)
+        more = output_padding or (0,) * rank
+        rows = x.reshape(len(x), groups, -1, math.prod(places))
+        turned = kernel.reshape(groups, len(kernel) // groups, -1).swapaxes(1, 2)
+        parts = (turned @ rows).reshape(len(x), -1, *sides, *places)
+        sizes = [
+            (place - 1) * step + gap * (side - 1) + 1 + extra
+            for place, step, gap, side, extra in zip(
+                places, steps, apart, sides, more, strict=True
+            )
+        ]
+        found = np.zeros((*parts.shape[:2], *sizes), parts.dtype)
+        for spot in np.ndindex(*sides):
+            reached = [
+                slice(at * gap, at * gap + (place - 1) * step + 1, step)
+                for at, gap, place, step in zip(spot, apart, places, steps, strict=True)
+            ]
+            found[(..., *reached)] += parts[(slice(None), slice(None), *spot)]
+        around = _pads(None, pads, (), sides, steps, apart)
+        kept = [
+            slice(less, size - rest)
+            for (less, rest), size in zip(around, sizes, strict=True)
+        ]
+        found = found[(..., *kept)]
+        return (found if bias is None else found + bias.reshape(-1, *[1] * rank),)
+
+
 class MaxPool(OpRun):
     """The largest value under each window, and where in the whole tensor it is."""
 
@@ -168,6 +223,7 @@ class MaxPool(OpRun):
 
 _OPERATORS: list[Any] = [
     Conv,
+    ConvTranspose,
     Erf,
     GlobalMaxPool,
     LogSoftmax,

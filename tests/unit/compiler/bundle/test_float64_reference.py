@@ -34,6 +34,16 @@ CASES: dict[str, Case] = {
         {"auto_pad": "SAME_LOWER", "strides": [2]},
     ),
     "convolution, three axes": ("Conv", [(1, 2, 4, 5, 4), (3, 2, 2, 3, 1)], {}),
+    "transposed convolution": (
+        "ConvTranspose",
+        [(2, 4, 5, 3), (4, 3, 3, 2), (3,)],
+        {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]},
+    ),
+    "transposed convolution in groups": (
+        "ConvTranspose",
+        [(2, 8, 6), (8, 2, 4)],
+        {"group": 2, "strides": [2], "dilations": [2], "pads": [1, 2]},
+    ),
     "pooling": (
         "MaxPool",
         [(2, 3, 7, 6)],
