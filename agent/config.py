@@ -206,6 +206,17 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Metrics for the owner's own monitoring."""
+
+    textfile: str = setting(
+        "",
+        "File for the textfile collector of node_exporter, ending in .prom, as in "
+        "/run/starling/agent.prom; empty for none.",
+    )
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """All of `agent.toml`."""
 
@@ -238,3 +249,6 @@ class AgentConfig:
         PaceSettings, "How long the agent waits; each wait is jittered by a half."
     )
     log: LogSettings = table(LogSettings, "What is logged to standard error.")
+    metrics: MetricsSettings = table(
+        MetricsSettings, "Whether figures are written for Prometheus."
+    )

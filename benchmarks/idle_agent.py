@@ -2,7 +2,8 @@
 
 `python -m benchmarks.idle_agent [SECONDS]` starts a broker, a coordinator and one agent
 that has trained once and waits for the next version, stops the coordinator, and watches
-the agent for a minute. Prints the table and writes benchmarks/results/idle_agent.json.
+the agent for a minute; then the same with the board's own metrics on, written as often
+as under its unit. Prints the table and writes benchmarks/results/idle_agent.json.
 PSS shares a page among the processes that map it; with the coordinator stopped the
 agent is the only Python here, as on a board. Needs root, since an agent hides its
 memory from other processes of its user.
@@ -27,6 +28,7 @@ SECONDS = 60.0
 DEADLINE_S = 60.0
 PSS_GOAL_MB = 28.0
 CPU_GOAL_PERCENT = 0.5
+METRICS_PSS_GOAL_MB = 1.0
 FLOWER_PSS_MB = 203.0
 """Published figure for Flower 1.41, measured elsewhere; context, not a comparison."""
 TASK = """
@@ -44,11 +46,19 @@ def starling(*words: str | Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def service(*words: str | Path) -> subprocess.Popen[bytes]:
-    """Starts one service, silently."""
+def service(
+    *words: str | Path, runtime_folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts one service, silently, with the folder in memory that a unit gives it."""
     command = [sys.executable, "-m", "starling", *map(str, words)]
+    environment = dict(os.environ)
+    if runtime_folder is not None:
+        environment["RUNTIME_DIRECTORY"] = str(runtime_folder)
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
     )
 
 
@@ -125,12 +135,27 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(folder: Path, seconds: float) -> dict[str, float]:
-    """Runs the fleet and watches its agent."""
+def measure(folder: Path, seconds: float, *, metrics: bool) -> dict[str, float]:
+    """Runs the fleet and watches its agent.
+
+    Args:
+      folder: Empty.
+      seconds: For how long.
+      metrics: Whether the board writes its own.
+    """
     prepare(folder)
+    runtime_folder = folder / "run"
+    runtime_folder.mkdir()
+    textfile = runtime_folder / "agent.prom"
+    if metrics:
+        settings = folder / "a" / "agent.toml"
+        text = settings.read_text()
+        settings.write_text(text.replace('textfile = ""', f'textfile = "{textfile}"'))
     broker = service("broker", "run", "--home", folder / "broker")
     coordinator = service("coordinator", "run", "--home", folder / "c")
-    agent = service("agent", "run", "--home", folder / "a")
+    agent = service(
+        "agent", "run", "--home", folder / "a", runtime_folder=runtime_folder
+    )
     try:
         wait_until_idle(folder / "a")
         coordinator.terminate()
@@ -144,6 +169,8 @@ def measure(folder: Path, seconds: float) -> dict[str, float]:
             process.terminate()
         for process in (agent, coordinator, broker):
             process.wait()
+    if textfile.exists() != metrics:
+        raise SystemExit("the board's metrics are not what was asked for")
     return {
         "pss_mb": memory["Pss"],
         "rss_mb": memory["Rss"],
@@ -157,12 +184,16 @@ def main() -> None:
     """Measures, prints, writes."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), seconds)
+        found = measure(Path(folder), seconds, metrics=False)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = measure(Path(folder), seconds, metrics=True)
+    found["metrics_pss_mb"] = shown["pss_mb"] - found["pss_mb"]
     rows = (
         ("PSS, MB", found["pss_mb"], PSS_GOAL_MB),
         ("RSS, MB", found["rss_mb"], None),
         ("private, MB", found["private_mb"], None),
         ("processor, % of a core", found["cpu_percent"], CPU_GOAL_PERCENT),
+        ("metrics on, PSS more, MB", found["metrics_pss_mb"], METRICS_PSS_GOAL_MB),
     )
     sys.stdout.write(f"{'idle agent':<28}{'measured':>10}{'goal':>8}\n")
     for name, value, goal in rows:

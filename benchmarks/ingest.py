@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +88,22 @@ class Fleet:
     wholes: list[bytes]
 
 
-def make_fleet(home: CoordinatorHome, dimension: int, boards: int) -> Fleet:
-    """Writes a chain with all boards and the task, and makes the updates."""
-    published = task(dimension, boards, 1000)
-    keys = board_keys(boards)
+def make_fleet(
+    home: CoordinatorHome, dimension: int, updates: int, boards: int = 0
+) -> Fleet:
+    """Writes a chain with all boards and the task, and makes the updates.
+
+    Args:
+      home: Of the coordinator, without a chain yet.
+      dimension: Of an update.
+      updates: How many, each of another board.
+      boards: Registered ones, if there are more.
+    """
+    published = task(dimension, updates, 1000)
+    keys = board_keys(max(updates, boards))
     _write_chain(home, published, keys)
     granting = [home.signing_key()]
-    uploads = make_uploads(home.genesis(), granting, keys, published.spec)
+    uploads = make_uploads(home.genesis(), granting, keys[:updates], published.spec)
     return Fleet(published.spec, uploads, [UPLOAD.pack(each) for each in uploads])
 
 
@@ -137,9 +147,19 @@ def _write_chain(
 
 
 def measure(
-    home: CoordinatorHome, broker: BrokerHome, fleet: Fleet
+    home: CoordinatorHome,
+    broker: BrokerHome,
+    fleet: Fleet,
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, float]:
-    """Starts everything, publishes all updates, waits for all receipts."""
+    """Starts everything, publishes all updates, waits for all receipts.
+
+    Args:
+      home: Of the coordinator.
+      broker: Of the broker.
+      fleet: Its updates.
+      beside: What else stands there while they come.
+    """
     root = home.path.parent
     files = admit_loader(broker, root)
     messages = as_messages(Topics(FLEET), fleet.uploads)
@@ -153,11 +173,12 @@ def measure(
         )
         try:
             _wait_until_connected(home)
-            before_s = used_s(coordinator.pid)
-            network_before_s = _network_s(coordinator.pid)
-            outcome = run_load(load, root, DEADLINE_S)
-            processor_s = used_s(coordinator.pid) - before_s
-            network_s = _network_s(coordinator.pid) - network_before_s
+            with beside():
+                before_s = used_s(coordinator.pid)
+                network_before_s = _network_s(coordinator.pid)
+                outcome = run_load(load, root, DEADLINE_S)
+                processor_s = used_s(coordinator.pid) - before_s
+                network_s = _network_s(coordinator.pid) - network_before_s
         finally:
             coordinator.terminate()
             coordinator.wait(DEADLINE_S)

@@ -152,6 +152,11 @@ class LinkSettings:
     login: PasswordLogin | None = None
     renewal: RenewalTopics | None = None
 
+    @property
+    def address(self) -> str:
+        """Host and port of the broker, for people."""
+        return f"{self.host}:{self.port}"
+
 
 class AckToken(NamedTuple):
     """Names a message that was received, for its acknowledgement.

@@ -3,100 +3,65 @@
 Every metric stands once in `METRICS`, with its type, its labels and what it means; the
 alert rules and the dashboard in packaging/ use these names. Labels take few values: a
 reason or phase that the protocol does not name is `other`, and tasks are the newest.
-
-Source: prometheus.io/docs/instrumenting/exposition_formats (0.0.4) and
-prometheus.io/docs/practices/naming.
 """
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from starling.console.status_facts import StatusFacts, TaskFacts
 from starling.protocol.errors import Reason
 from starling.protocol.wire.message_bodies import DevicePhase
+from starling.service import prometheus_text
+from starling.service.prometheus_text import OTHER, Metric, Sample, counter, gauge
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TASKS_MAX = 32
 """Newest tasks that have metrics of their own."""
-OTHER = "other"
 _REASONS = frozenset(reason.name for reason in Reason)
 _PHASES = tuple(phase.name for phase in DevicePhase)
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric.
-
-    Attributes:
-      name: With unit and, for counters, `_total`.
-      kind: `gauge` or `counter`.
-      meaning: One line.
-      labels: Their names.
-    """
-
-    name: str
-    kind: str
-    meaning: str
-    labels: tuple[str, ...] = ()
-
-
-def _gauge(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(f"starling_{name}", "gauge", meaning, labels)
-
-
-def _counter(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(f"starling_{name}_total", "counter", meaning, labels)
-
-
 _ROWS = (
-    _gauge("up", "1 if the coordinator wrote its status lately and runs."),
-    _gauge("build_info", "Always 1; the release is a label.", "version"),
-    _gauge("start_time_seconds", "Unix time of the coordinator's start."),
-    _gauge("status_age_seconds", "Time since the coordinator wrote its status."),
-    _gauge("chain_height_blocks", "Height of the chain here."),
-    _gauge("chain_block_age_seconds", "Time since the last block."),
-    _gauge("chain_stalled", "1 if the chain stands still."),
-    _gauge("chain_finality_seconds", "Median from arrival to certificate."),
-    _gauge("chain_pending_transactions", "Transactions that wait for a block."),
-    _gauge("consensus_validators", "Validators of the next block."),
-    _gauge("consensus_quorum_validators", "Validators that decide together."),
-    _gauge("consensus_signers", "Validators whose votes certify the last block."),
-    _gauge("consensus_missing_validators", "Validators that are not heard."),
-    _gauge("consensus_convicted_validators", "Validators that provably lied."),
-    _gauge("consensus_forked", "1 if a fork is proven."),
-    _counter("consensus_extra_rounds", "Rounds beyond the first, all heights."),
-    _counter(
-        "consensus_outvoted_versions", "Versions that a validator made otherwise."
-    ),
-    _gauge("boards", "Boards that were met here, by state.", "state"),
-    _gauge("boards_registered", "Boards that the chain registered."),
-    _counter("updates_accepted", "Updates that were taken."),
-    _counter("refusals", "Messages that were refused, by reason.", "reason"),
-    _counter("refusals_passing", "Refusals that pass by themselves.", "reason"),
-    _counter("received_bytes", "Bytes that boards sent."),
-    _counter("sent_bytes", "Bytes that boards were sent."),
-    _counter("messages_ignored", "Messages of boards beyond their allowance."),
-    _counter("messages_dropped", "Messages without room on their way out."),
-    _gauge("wanted_wholes", "Wholes that are sought from other coordinators."),
-    _gauge("privacy_epsilon_max", "Largest epsilon that a board's data have paid."),
-    _gauge("disk_free_bytes", "Free space where the coordinator writes."),
-    _gauge("broker_connected", "1 if every broker is connected."),
-    _gauge("task_version", "Newest final version.", "task"),
-    _gauge("task_accuracy_ratio", "Newest known accuracy on held-out data.", "task"),
-    _gauge("task_loss", "Newest known loss on held-out data.", "task"),
-    _gauge("task_staleness_versions", "Mean of the newest version's updates.", "task"),
-    _gauge("task_pending_updates", "Updates that wait for a version.", "task"),
-    _gauge("task_buffer_updates", "Updates that make a version.", "task"),
-    _gauge("task_leases", "Boards that train now.", "task"),
-    _gauge("task_waiting_boards", "Boards that ask for a lease.", "task"),
-    _counter("console_responses", "Answers of the console, by status.", "code"),
-    _counter("console_failed_sign_ins", "Wrong tokens that were tried."),
+    gauge("up", "1 if the coordinator wrote its status lately and runs."),
+    gauge("build_info", "Always 1; the release is a label.", "version"),
+    gauge("start_time_seconds", "Unix time of the coordinator's start."),
+    gauge("status_age_seconds", "Time since the coordinator wrote its status."),
+    gauge("chain_height_blocks", "Height of the chain here."),
+    gauge("chain_block_age_seconds", "Time since the last block."),
+    gauge("chain_stalled", "1 if the chain stands still."),
+    gauge("chain_finality_seconds", "Median from arrival to certificate."),
+    gauge("chain_pending_transactions", "Transactions that wait for a block."),
+    gauge("consensus_validators", "Validators of the next block."),
+    gauge("consensus_quorum_validators", "Validators that decide together."),
+    gauge("consensus_signers", "Validators whose votes certify the last block."),
+    gauge("consensus_missing_validators", "Validators that are not heard."),
+    gauge("consensus_convicted_validators", "Validators that provably lied."),
+    gauge("consensus_forked", "1 if a fork is proven."),
+    counter("consensus_extra_rounds", "Rounds beyond the first, all heights."),
+    counter("consensus_outvoted_versions", "Versions that a validator made otherwise."),
+    gauge("boards", "Boards that were met here, by state.", "state"),
+    gauge("boards_registered", "Boards that the chain registered."),
+    counter("updates_accepted", "Updates that were taken."),
+    counter("refusals", "Messages that were refused, by reason.", "reason"),
+    counter("refusals_passing", "Refusals that pass by themselves.", "reason"),
+    counter("received_bytes", "Bytes that boards sent."),
+    counter("sent_bytes", "Bytes that boards were sent."),
+    counter("messages_ignored", "Messages of boards beyond their allowance."),
+    counter("messages_dropped", "Messages without room on their way out."),
+    gauge("wanted_wholes", "Wholes that are sought from other coordinators."),
+    gauge("privacy_epsilon_max", "Largest epsilon that a board's data have paid."),
+    gauge("disk_free_bytes", "Free space where the coordinator writes."),
+    gauge("broker_connected", "1 if every broker is connected."),
+    gauge("task_version", "Newest final version.", "task"),
+    gauge("task_accuracy_ratio", "Newest known accuracy on held-out data.", "task"),
+    gauge("task_loss", "Newest known loss on held-out data.", "task"),
+    gauge("task_staleness_versions", "Mean of the newest version's updates.", "task"),
+    gauge("task_pending_updates", "Updates that wait for a version.", "task"),
+    gauge("task_buffer_updates", "Updates that make a version.", "task"),
+    gauge("task_leases", "Boards that train now.", "task"),
+    gauge("task_waiting_boards", "Boards that ask for a lease.", "task"),
+    counter("console_responses", "Answers of the console, by status.", "code"),
+    counter("console_failed_sign_ins", "Wrong tokens that were tried."),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
 """By name, in the order in which they are written."""
-
-Sample = tuple[str, Mapping[str, str], float | None]
 
 
 def exposition(
@@ -113,47 +78,17 @@ def exposition(
       responses: Number of answers, by HTTP status.
       failed_sign_ins: Number of wrong tokens.
     """
-    samples: dict[str, list[Sample]] = {name: [] for name in METRICS}
-    failed = "starling_console_failed_sign_ins_total"
-    samples[failed].append((failed, {}, failed_sign_ins))
-    for sample in _samples(facts, release, responses):
-        samples[f"starling_{sample[0]}"].append(sample)
-    lines = []
-    for name, metric in METRICS.items():
-        known = [(lab, value) for _, lab, value in samples[name] if value is not None]
-        if not known:
-            continue
-        lines.append(f"# HELP {name} {metric.meaning}")
-        lines.append(f"# TYPE {name} {metric.kind}")
-        for labels, value in known:
-            assert tuple(labels) == metric.labels, name
-            lines.append(f"{name}{_labels(labels)} {_number(value)}")
-    return "\n".join(lines) + "\n"
-
-
-def escaped_label(value: str) -> str:
-    r"""A label's value: backslash, quote and line feed become `\\`, `\"` and `\n`."""
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    pairs = (f'{key}="{escaped_label(value)}"' for key, value in labels.items())
-    return f"{{{','.join(pairs)}}}"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) else repr(float(value))
+    samples = _samples(facts, release, responses, failed_sign_ins)
+    return prometheus_text.exposition(METRICS, samples)
 
 
 def _samples(
-    facts: StatusFacts | None, release: str, responses: Mapping[int, int]
+    facts: StatusFacts | None,
+    release: str,
+    responses: Mapping[int, int],
+    failed_sign_ins: int,
 ) -> Iterator[Sample]:
+    yield "console_failed_sign_ins_total", {}, failed_sign_ins
     yield "up", {}, 0.0 if facts is None else float(facts.is_up)
     yield "build_info", {"version": release}, 1.0
     for code, count in sorted(responses.items()):

@@ -13,6 +13,7 @@ from starling.agent.config import AgentConfig
 from starling.agent.loop.restored_state import pending_uploads
 from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
+from starling.agent.runtime.board_metrics import metrics_file
 from starling.agent.runtime.home_store import HomeStore
 from starling.agent.runtime.privacy_ledger.label_journal import open_label_journal
 from starling.agent.runtime.privacy_ledger.ledger_integrity import (
@@ -102,6 +103,7 @@ def assemble(
       StorageError: If the disk refuses.
     """
     _keep_apart(home, config)
+    metrics = metrics_file(home, config)
     key = home.signing_key()
     admission = _admission(home)
     profile = board_profile(home, config)
@@ -125,8 +127,7 @@ def assemble(
         now_s,
         _released_at_s(index, now_s),
     )
-    link_settings = _link_settings(home, config, admission, settings)
-    broker = f"{link_settings.host}:{link_settings.port}"
+    link = _link_settings(home, config, admission, settings)
     return AssembledAgent(
         home,
         config,
@@ -136,9 +137,9 @@ def assemble(
         _store(home, opened, spool, index, blobs),
         TrainerProcess(put, home.state / "trainer.log", trainer),
         _setup(config, profile, data),
-        MqttLink(link_settings, put, random.SystemRandom().random),
+        MqttLink(link, put, random.SystemRandom().random),
         data,
-        AgentPlace(broker, profile.name, opened.place.value),
+        AgentPlace(link.address, profile.name, opened.place.value, metrics),
     )
 
 

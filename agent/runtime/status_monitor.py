@@ -5,10 +5,12 @@ import os
 import time
 from dataclasses import dataclass
 from logging import DEBUG, WARNING
+from pathlib import Path
 from typing import Any
 
 from starling.agent.loop.event_loop import AgentLoop
 from starling.agent.runtime import machine_info
+from starling.agent.runtime.board_metrics import write_textfile
 from starling.agent.runtime.status_file import (
     RuntimeFacts,
     StatusPublisher,
@@ -19,7 +21,7 @@ from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.effects import Effect
 from starling.agent.step.events import Event
 from starling.broker.link_events import LinkDisconnected
-from starling.protocol.errors import TransportError
+from starling.protocol.errors import StorageError, TransportError
 from starling.service.notifications import ServiceNotifier
 from starling.service.repeated_warnings import RepeatedWarnings
 
@@ -36,11 +38,13 @@ class AgentPlace:
       broker: Where the broker is.
       board: The board profile's name.
       claim: Where the data set says whose it is.
+      textfile: Of the metrics; None for none.
     """
 
     broker: str
     board: str
     claim: str
+    textfile: Path | None = None
 
 
 class StatusMonitor:
@@ -69,6 +73,7 @@ class StatusMonitor:
         self._notifier = notifier
         self._publisher = StatusPublisher(home, runtime_folder(os.environ))
         self._told = RepeatedWarnings()
+        self._told_metrics = RepeatedWarnings()
         self._written_s = 0.0
 
     @property
@@ -119,6 +124,18 @@ class StatusMonitor:
         now_s = time.monotonic()
         document: dict[str, Any] = describe(loop.settings, loop.state, around, now_s)
         self._publisher.write(document, changed=self.dirty)
+        if self.place.textfile is not None:
+            self._write_metrics(self.place.textfile, document)
         self._notifier.status(document["condition"])
         self._written_s = now_s
         self.dirty = False
+
+    def _write_metrics(self, path: Path, document: dict[str, Any]) -> None:
+        try:
+            write_textfile(path, document, time.time())
+        except StorageError as error:
+            text = f"metrics.textfile: {error}; make its folder, or set another file"
+            if self._told_metrics.is_new(text, time.monotonic()):
+                LOG.warning("%s", text)
+        else:
+            self._told_metrics.forget()

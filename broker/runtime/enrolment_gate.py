@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from starling.broker.mosquitto_conf import ENROLMENT_CONNECTIONS_MAX
 from starling.durable.files import refusal
 from starling.protocol.errors import OperationError
+from starling.service.listener import send_at_once
 
 _CHUNK_BYTES = 16_384
 _BACKLOG = 128
@@ -84,6 +85,7 @@ class EnrolmentGate:
             )
         except OSError as error:
             raise OperationError(f"{bind} port {port}: {refusal(error)}") from error
+        send_at_once(opened)
         self._ending = asyncio.Event()
         loop = asyncio.new_event_loop()
         thread = threading.Thread(

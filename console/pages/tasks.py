@@ -79,7 +79,7 @@ def _pause(operator: OperatorFrame | None, found: TaskFacts) -> Html:
 
 
 def _export(operator: OperatorFrame | None, found: TaskFacts) -> Html:
-    """The form that downloads a version, for an operator."""
+    """The form that downloads a version or its card, for an operator."""
     if operator is None:
         return Html("")
     numbers = [str(each.version) for each in reversed(found.versions)]
@@ -93,6 +93,7 @@ def _export(operator: OperatorFrame | None, found: TaskFacts) -> Html:
         "/act/export",
         element("label", "Version ", element("select", *options, name="version")),
         element("button", "Download as ONNX"),
+        element("button", "Download its card", formaction="/act/card"),
         task=found.number,
     )
     return card("Model", form)

@@ -35,7 +35,14 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission, task_publication
 from starling.coordinator.runtime.setup.own_broker import own_broker
-from starling.export.runtime.model_source import chosen, onnx_of, open_source
+from starling.export.model_card import model_card
+from starling.export.provenance import ProvenModel
+from starling.export.runtime.model_source import (
+    ModelSource,
+    chosen,
+    onnx_of,
+    open_source,
+)
 from starling.protocol.chain.enrolment import request_from_json
 from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.ids import H
@@ -91,6 +98,7 @@ class OperatorActions:
             ("/act/publish", self._publish),
             ("/act/resume", self._resume),
             ("/act/export", self._export),
+            ("/act/card", self._card),
         )
         return [
             *(Route(path, answer, methods=["GET"]) for path, answer in pages),
@@ -213,24 +221,44 @@ class OperatorActions:
         return done if isinstance(done, Response) else _done(request, done.text, page)
 
     async def _export(self, request: Request) -> Response:
+        def onnx(_: ModelSource, model: ProvenModel) -> bytes:
+            return onnx_of(model)
+
+        return await self._version(request, onnx, "onnx", "application/octet-stream")
+
+    async def _card(self, request: Request) -> Response:
+        def card(source: ModelSource, model: ProvenModel) -> bytes:
+            boards = source.contributors(model.claim.row)
+            return model_card(model, boards, None).encode()
+
+        return await self._version(request, card, "md", "text/markdown; charset=utf-8")
+
+    async def _version(
+        self,
+        request: Request,
+        made_of: Callable[[ModelSource, ProvenModel], bytes],
+        suffix: str,
+        kind: str,
+    ) -> Response:
+        """A download that is made of a version, whose proof is checked first."""
         number, version = _number(request), _form(request).get("version", "")
 
-        def export() -> tuple[int, bytes]:
+        def make() -> tuple[int, bytes]:
             source = open_source(self._home.path, None, None)
             try:
                 model = source.proven(chosen(source, number, version))
+                return model.claim.row.version, made_of(source, model)
             finally:
                 source.close()
-            return model.claim.row.version, onnx_of(model)
 
-        made = await self._do(request, f"/tasks/{number}", export)
+        made = await self._do(request, f"/tasks/{number}", make)
         if isinstance(made, Response):
             return made
         found, content = made
-        log.info("%s: task %d, version %d exported", _who(request), number, found)
+        name = f"task{number}-version{found}.{suffix}"
+        log.info("%s: %s is downloaded", _who(request), name)
         fleet = self._frame(request).fleet or "starling"
-        name = f"{fleet}-task{number}-version{found}.onnx"
-        return _download(content, "application/octet-stream", name)
+        return _download(content, kind, f"{fleet}-{name}")
 
     async def _draft(self, request: Request) -> tuple[TaskForm, TaskPrice] | Response:
         asked = self._asked(request)

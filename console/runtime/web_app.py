@@ -23,7 +23,7 @@ from starling.console.markup import Html, element, link
 from starling.console.pages import boards, chain, events, tasks
 from starling.console.pages.layout import OperatorFrame, PageFrame, bare_page
 from starling.console.pages.overview import overview
-from starling.console.prometheus import CONTENT_TYPE, exposition
+from starling.console.prometheus import exposition
 from starling.console.runtime.access import SESSION, Gate
 from starling.console.runtime.access_rules import AccessRules
 from starling.console.runtime.chain_reader import ChainReader
@@ -35,6 +35,7 @@ from starling.console.runtime.status_reader import StatusReader
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.operator_tokens import tokens_file
 from starling.protocol.errors import FederationError
+from starling.service.prometheus_text import CONTENT_TYPE
 
 log = logging.getLogger("starling.console")
 

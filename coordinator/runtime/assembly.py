@@ -119,7 +119,7 @@ def assemble(
     workers = JobWorkers(evaluator, _root(home, config), put, put)
     status = StatusFile(home.status, settings, store, tally)
     link = link_settings(home, config, settings.topics)
-    monitor = ProcessMonitor(home, f"{link.host}:{link.port}", clock, status)
+    monitor = ProcessMonitor(home, link.address, clock, status)
     ports = LoopPorts(
         clock,
         store,

@@ -41,11 +41,6 @@ class BrokerPlace:
     settings: LinkSettings
     topics: Topics
 
-    @property
-    def address(self) -> str:
-        """For people."""
-        return f"{self.settings.host}:{self.settings.port}"
-
 
 def network_checks(
     place: BrokerPlace, now_s: float, *, runs: bool
@@ -70,9 +65,9 @@ def network_checks(
         way = socket.create_connection((host, port), TIMEOUT_S)
     except OSError as error:
         text, fix = explain_failure(error, host)
-        yield fail("net.tcp", f"{place.address}: {text}", fix)
+        yield fail("net.tcp", f"{place.settings.address}: {text}", fix)
         return
-    yield ok("net.tcp", f"{place.address} takes connections")
+    yield ok("net.tcp", f"{place.settings.address} takes connections")
     with closing(way):
         rows = list(_tls_checks(way, place, now_s))
     yield from rows
@@ -102,7 +97,7 @@ def _tls_checks(
             _wait_for_an_alert(secure)
     except (OSError, ssl.SSLError) as error:
         text, fix = explain_failure(error, host)
-        yield fail(name, f"{place.address}: {text}", fix)
+        yield fail(name, f"{place.settings.address}: {text}", fix)
         return
     yield ok(name, "TLS 1.3; each side takes the other's certificate")
     names = [" ".join(map(str, pair)) for pair in peer.get("subjectAltName", ())]
@@ -139,6 +134,6 @@ def _mqtt_checks(place: BrokerPlace) -> Iterator[HealthCheck]:
         yield from conversation(link, events, place.topics, place.settings.client_id)
     except TransportError as error:
         fix = "look at the broker's log"
-        yield fail("mqtt.connect", f"{place.address}: {error}", fix)
+        yield fail("mqtt.connect", f"{place.settings.address}: {error}", fix)
     finally:
         link.stop(ALERT_S)

@@ -62,7 +62,7 @@ RETRY_S = 5.0
 LOCK_RETRY_S = 1.0
 """After which one that does not answer looks whether it is to."""
 UNSENT_MAX = 4096
-"""Results that wait for the link; beyond it the oldest is lost, and asked for again."""
+"""Answers and results that wait for the link; what is lost beyond it is asked again."""
 _STOP_S = 2.0
 _NONCE_KEY_BYTES = 32
 
@@ -300,13 +300,21 @@ class RegistrarThreads:
     def _take(self, event: MessageArrived) -> None:
         try:
             for answer in self._desk.hear(event.topic, event.payload):
-                # Whoever hears nothing asks again.
-                with suppress(TransportError, LimitError):
-                    self._link.publish(answer)
+                self._answer_with(answer)
         except FederationError as error:
             # The disk, or a damaged file: the newcomer asks again.
             self._warn(error)
         self._link.acknowledge(event.token)
+
+    def _answer_with(self, answer: MqttMessage) -> None:
+        try:
+            self._link.publish(answer)
+        except TransportError:
+            # A slow broker has its window full of other answers: this one goes next.
+            self._unsent.append(answer)
+        except LimitError as error:
+            # It would never go.
+            self._warn(error)
 
     def _work(self) -> None:
         pause_s = LOOK_EVERY_S
@@ -322,14 +330,14 @@ class RegistrarThreads:
     def _send(self) -> None:
         """Sends what was carried out; what cannot go now goes later, in order."""
         while self._unsent:
+            message = self._unsent.popleft()
             try:
-                self._link.publish(self._unsent[0])
+                self._link.publish(message)
             except TransportError:
+                self._unsent.appendleft(message)
                 return
             except LimitError as error:
-                # It would never go.
                 self._warn(error)
-            self._unsent.popleft()
 
     def _warn(self, error: FederationError) -> None:
         if self._told.is_new(str(error), time.monotonic()):

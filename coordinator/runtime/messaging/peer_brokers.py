@@ -58,7 +58,7 @@ class PeerBrokers:
           open_bus: Makes one.
           put: Called from the links' threads with what happens.
         """
-        self._names = [f"{each.host}:{each.port}" for each in settings]
+        self._names = [each.address for each in settings]
         self._told = [RepeatedWarnings() for _ in settings]
         self.conditions = [f"{name} connecting" for name in self._names]
         self._links = [

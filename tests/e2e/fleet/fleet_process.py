@@ -37,7 +37,7 @@ def running(
 
 
 def until(
-    condition: Callable[[], bool], what: str, within_s: float = DEADLINE_S
+    condition: Callable[[], object], what: str, within_s: float = DEADLINE_S
 ) -> None:
     deadline_s = time.monotonic() + within_s
     while not condition():

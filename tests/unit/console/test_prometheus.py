@@ -7,18 +7,16 @@ from typing import Any
 
 import pytest
 
-from starling.console.prometheus import (
-    METRICS,
-    OTHER,
-    TASKS_MAX,
-    escaped_label,
-    exposition,
-)
+from starling.agent.runtime import board_metrics
+from starling.console.prometheus import METRICS, TASKS_MAX, exposition
 from starling.protocol.errors import Reason
+from starling.service.prometheus_text import OTHER, escaped_label
 from tests.unit.console.status_documents import document, facts
 
 PACKAGING = Path(__file__).parents[3] / "packaging"
 SAMPLE = re.compile(r'^([a-z_]+)(?:\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+\})? (\S+)$')
+
+EVERY = METRICS | board_metrics.METRICS
 
 
 def lines(made: dict[str, Any] | None = None) -> list[str]:
@@ -69,7 +67,7 @@ def test_figure_of_the_status_is_there(line: str) -> None:
 
 
 def test_names_follow_the_conventions() -> None:
-    for name, metric in METRICS.items():
+    for name, metric in EVERY.items():
         assert re.fullmatch(r"starling_[a-z_]+", name)
         assert name.endswith("_total") == (metric.kind == "counter")
         assert not name.endswith(("_milliseconds", "_ms", "_percent"))
@@ -137,7 +135,7 @@ def used(text: str) -> set[str]:
 def test_alert_rules_use_metrics_that_exist() -> None:
     text = (PACKAGING / "prometheus" / "alerts.yml").read_text()
 
-    assert used(text) - set(METRICS) == set()
+    assert used(text) - set(EVERY) == set()
     assert text.count("- alert:") == text.count("summary:") >= 6
 
 
@@ -156,6 +154,6 @@ def test_dashboard_uses_metrics_that_exist_and_each_panel_some() -> None:
 def test_page_of_the_manual_has_every_metric() -> None:
     page = (PACKAGING.parent / "docs" / "console.md").read_text()
 
-    for name, metric in METRICS.items():
+    for name, metric in EVERY.items():
         labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
         assert f"| `{name}`{labels} | {metric.kind} | {metric.meaning} |" in page

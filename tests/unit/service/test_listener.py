@@ -63,3 +63,13 @@ def test_host_that_is_not_ours_is_said(host: str) -> None:
 def test_url_of_every_interface_leads_to_this_machine() -> None:
     with socket.create_server(("0.0.0.0", 0)) as opened:  # noqa: S104 - shown as loopback
         assert url(opened).startswith("http://127.0.0.1:")
+
+
+def test_what_is_taken_sends_at_once() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -48,6 +48,7 @@ ACTIONS = (
     "publish",
     "resume",
     "export",
+    "card",
     "sign-out",
 )
 
@@ -420,16 +421,22 @@ def test_version_is_downloaded_as_the_command_line_writes_it(
         ana = Operator(launch(stack, trained.path, "--web", "0"))
         ana.sign_in(new_token(trained, time.time()))
         answer = ana.post("/act/export", task="0", version=version)
+        card = ana.post("/act/card", task="0", version=version)
         missing = ana.post("/act/export", task="0", version="../../keys/operator")
         told = notes(ana, "/tasks")
 
     out = tmp_path / "model.onnx"
     words = ["--home", str(trained.path), "--version", version, "--out", str(out)]
     assert starling.main(["model", "export", *words]) == 0
+    words[-1] = str(tmp_path / "MODEL.md")
+    assert starling.main(["model", "card", *words]) == 0
+    assert card.content == (tmp_path / "MODEL.md").read_bytes()
+    assert b"version" in card.content
     assert answer.status == 200
     assert answer.content == out.read_bytes()
     name = answer.headers["content-disposition"]
     assert re.fullmatch(r'attachment; filename="[\w.-]+-task0-version\d\.onnx"', name)
+    assert card.headers["content-disposition"] == name.replace(".onnx", ".md")
     assert missing.status == 303
     assert "is not best, latest or N" in told
 

@@ -253,6 +253,23 @@ def test_answers_wait_for_the_link(link: type[FakeLink]) -> None:
     assert link.sent.empty()
 
 
+def test_answer_that_finds_the_window_full_goes_when_there_is_room(
+    link: type[FakeLink],
+) -> None:
+    settings = LinkSettings("127.0.0.1", 1, "r", tls=ServerTls(Path("a.pem")))
+    threads = RegistrarThreads("newcomers", Work([]), settings)
+    for number, topic in enumerate(("a", "b")):
+        link.put(MessageArrived(topic, b"", AckToken(1, number)))
+    threads.start()
+    assert [link.done.get(timeout=WAIT_S) for _ in range(2)] == [0, 1]
+    assert link.sent.empty()
+
+    link.is_up.set()
+
+    assert [link.sent.get(timeout=WAIT_S) for _ in range(2)] == ["a", "b"]
+    threads.stop()
+
+
 def test_broker_that_stays_away_is_said_once(
     link: type[FakeLink], caplog: pytest.LogCaptureFixture
 ) -> None:
