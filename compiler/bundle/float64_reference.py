@@ -18,6 +18,8 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from starling.protocol.errors import OperationError
+
 Values = NDArray[np.float64]
 Sizes = Sequence[int] | None
 
@@ -32,12 +34,24 @@ class Reference:
     def run(
         self, output: str, inputs: Mapping[str, NDArray[np.generic]]
     ) -> NDArray[np.float64]:
-        """One output; float32 inputs are widened."""
+        """One output; float32 inputs are widened.
+
+        Raises:
+          OperationError: If an operator of ONNX's own cannot compute its node.
+        """
         wide = {
             name: array.astype(np.float64) if array.dtype == np.float32 else array
             for name, array in inputs.items()
         }
-        results = self._evaluator.run([output], wide)
+        try:
+            results = self._evaluator.run([output], wide)
+        # ONNX's own operators raise whatever NumPy does to them.
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise OperationError(
+                f"the check cannot compute the model in float64: {line}; compile it "
+                "without --check, and compare its gradient where the model comes from"
+            ) from error
         assert isinstance(results, list)
         return np.asarray(results[0], np.float64)
 
@@ -175,13 +189,15 @@ class ConvTranspose(OpRun):
                 slice(at * gap, at * gap + (place - 1) * step + 1, step)
                 for at, gap, place, step in zip(spot, apart, places, steps, strict=True)
             ]
-            found[(..., *reached)] += parts[(slice(None), slice(None), *spot)]
+            found[(slice(None), slice(None), *reached)] += parts[
+                (slice(None), slice(None), *spot)
+            ]
         around = _pads(None, pads, (), sides, steps, apart)
         kept = [
             slice(less, size - rest)
             for (less, rest), size in zip(around, sizes, strict=True)
         ]
-        found = found[(..., *kept)]
+        found = found[(slice(None), slice(None), *kept)]
         return (found if bias is None else found + bias.reshape(-1, *[1] * rank),)
 
 
