@@ -228,6 +228,7 @@ class AgentProcessLoop:
             self._changes.certificate_days,
             trainer.labels,
             loop.bytes_saved,
+            trainer.data_fault,
         )
         self._monitor.write(loop, around)
 

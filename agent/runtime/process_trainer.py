@@ -20,6 +20,7 @@ from starling.agent.step import events as e
 from starling.agent.step.effects import StartTraining
 from starling.agent.trainer.client import TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import (
+    NO_DATA,
     ConfinementReport,
     DataFacts,
     LabelFacts,
@@ -81,6 +82,7 @@ class ProcessTrainer:
       said: What the last trainer used, and what it left out.
       confinement: What this kernel keeps it from; None before the first one.
       found: What the data set is like; None before it was read.
+      data_fault: Why updates learn nothing from it; empty if they do.
       labels: Of the drawn labels; None before a task had them drawn.
     """
 
@@ -102,6 +104,7 @@ class ProcessTrainer:
         self.said = ""
         self.confinement: ConfinementReport | None = None
         self.found: DataFacts | None = None
+        self.data_fault = ""
         self.labels: LabelFacts | None = None
         self._process = process
         self._store = store
@@ -265,16 +268,25 @@ class ProcessTrainer:
         self._process.release()
         self.found = report.found
         if report.found is None:
-            LOG.warning("the data set was not counted: %s", report.detail)
+            self.data_fault = f"the data set was not counted: {report.detail}"
+            LOG.warning("%s", self.data_fault)
             return
         facts = report.found
-        LOG.info("%d records, %d unusable", facts.records, facts.unusable)
+        self.data_fault = _without_records(facts)
+        level = logging.WARNING if self.data_fault else logging.INFO
+        LOG.log(level, "%d records, %d unusable", facts.records, facts.unusable)
         for complaint in facts.complaints:
             LOG.warning("%s", complaint)
 
     def _trained(self, bundle: Digest, report: TrainerReport) -> None:
         self.said = report.detail
-        LOG.info("trainer: %s", report.detail)
+        is_lost = report.detail.startswith(NO_DATA)
+        LOG.log(logging.WARNING if is_lost else logging.INFO, "trainer: %s", self.said)
+        if is_lost:
+            # It is paid for all the same, and noise alone: nobody outside can tell.
+            self.data_fault = report.detail
+        elif report.found is not None and not (self._asked and self._asked.empty):
+            self.data_fault = _without_records(report.found)
         if report.head:
             self._store.keep(self._store.home.head(bundle), report.head)
         if report.found is not None:
@@ -310,3 +322,11 @@ class ProcessTrainer:
         self.confinement = found
         for missing in sandbox_warnings(found):
             LOG.warning("%s", missing)
+
+
+def _without_records(facts: DataFacts) -> str:
+    """Text for a data set of which nothing can be used; empty for any other."""
+    if facts.records:
+        return ""
+    first = f"; {facts.complaints[0]}" if facts.complaints else ""
+    return f"no record can be used, {facts.unusable} cannot{first}"

@@ -49,6 +49,7 @@ STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
 HEARTBEAT_S = 10.0
 GROUP_MODE = 0o640
+_LEARNS_NOTHING = "mend the data as `fault` says: updates cost budget and teach nothing"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class RuntimeFacts:
       certificate_days: Until the board's certificate ends; None if that is not known.
       labels: Of the labels that the last trainer drew; None before there were any.
       bytes_saved: By which models that came as differences were shorter.
+      data_fault: Why updates learn nothing from the data set; empty if they do.
     """
 
     broker: str
@@ -89,6 +91,7 @@ class RuntimeFacts:
     certificate_days: float | None = None
     labels: LabelFacts | None = None
     bytes_saved: int = 0
+    data_fault: str = ""
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
@@ -115,9 +118,9 @@ def describe(
     settings: AgentSettings, state: AgentState, around: RuntimeFacts, now_s: float
 ) -> dict[str, Any]:
     """The status as a JSON document."""
-    offer, found = state.offer, around.found
+    offer, found, lost = state.offer, around.found, around.data_fault
     outside = asdict(around)
-    del outside["found"], outside["labels"]
+    del outside["found"], outside["labels"], outside["data_fault"]
     now = _condition(settings, state, around, now_s)
     document: dict[str, Any] = {
         "device": settings.device,
@@ -125,7 +128,7 @@ def describe(
         "pid": os.getpid(),
         "boot": settings.boot,
         "condition": now,
-        "next_action": next_action(now),
+        "next_action": next_action(now) or (_LEARNS_NOTHING if lost else ""),
         **_rest(settings, state, now, now_s),
         "phase": phase(settings, state, now_s).name.lower(),
         "connected": state.connected,
@@ -147,7 +150,7 @@ def describe(
         "complaints": [] if found is None else list(found.complaints),
         "pledge": 0 if offer is None else pledge_of(settings, offer),
         "advice": _advice(settings, offer, found),
-        "fault": state.data_fault or state.fault,
+        "fault": state.data_fault or state.fault or lost,
         "refused": _refused(state, now_s),
         "leases": state.leases,
         "privacy": privacy_facts(settings, state),

@@ -68,7 +68,8 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
         "age_s": age_s,
         "ended": "" if runs else _ended(home),
         "clock_plausible": clock_is_plausible(),
-        "next_action": next_action(str(document.get("condition"))),
+        "next_action": next_action(str(document.get("condition")))
+        or str(document.get("next_action") or ""),
     }
     outside = _outside(home)
     if outside:

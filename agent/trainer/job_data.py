@@ -8,6 +8,7 @@ from starling.agent.privacy.error_redaction import described
 from starling.agent.trainer.dataset import BoardDataSet, no_records, read_dataset
 from starling.agent.trainer.personal_layers_file import with_head
 from starling.agent.training.trainer_messages import (
+    NO_DATA,
     TrainerJob,
     TrainerLimits,
     TrainingOrder,
@@ -48,7 +49,7 @@ def data_of(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
         most = data_bytes_max(job.limits)
         return read_dataset(Path(job.data_path), manifest, job.label, most), ""
     except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
-        return no_records(manifest), f"no data: {described(error)}"
+        return no_records(manifest), f"{NO_DATA}{described(error)}"
 
 
 def data_bytes_max(limits: TrainerLimits) -> int:

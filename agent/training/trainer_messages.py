@@ -35,6 +35,8 @@ from starling.protocol.schema.msgpack_codec import (
 
 GO = b"go"
 """The frame that lets a trainer read the data and draw its noise."""
+NO_DATA = "no data: "
+"""What the detail of a result begins with that was made without reading any data."""
 LENGTH_BYTES = 4
 PATH_CHARS_MAX = 4096
 DETAIL_CHARS_MAX = 2000

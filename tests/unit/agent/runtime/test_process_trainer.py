@@ -1,5 +1,6 @@
 """The trainer's subprocess: which reports count, and how long it may take."""
 
+import logging
 import queue
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,12 @@ from starling.agent.runtime.storage.spool import Spool, SpoolIndex
 from starling.agent.step import events as e
 from starling.agent.step.effects import StartTraining
 from starling.agent.trainer.client import TrainerProcess, TrainerReported
-from starling.agent.training.trainer_messages import TrainerLimits
+from starling.agent.training.trainer_messages import (
+    DataFacts,
+    TrainerLimits,
+    TrainerReport,
+    TrainerReportKind,
+)
 from starling.durable.journal import Journal
 from starling.protocol.ids import H
 from starling.protocol.learning.local_optimiser import PersonalPolicy
@@ -158,6 +164,8 @@ def test_data_are_read_once_for_a_bundle_and_again_when_they_change(
     assert silent.posted == []
 
 
+RESULT, COUNTED = TrainerReportKind.RESULT, TrainerReportKind.COUNTED
+FAILED = TrainerReportKind.FAILED_TRAINING
 SPEAKING = (
     sys.executable,
     "-c",
@@ -253,3 +261,51 @@ def test_own_model_that_takes_too_long_is_its_owner_s_matter_alone(
 
     assert silent.posted == []
     assert not silent.store.home.personal(BUNDLE).exists()
+
+
+SOUND = DataFacts(16, 0, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (
+            TrainerReport(RESULT, "no data: data: cannot be read", b"u"),
+            "cannot be read",
+        ),
+        (
+            TrainerReport(RESULT, "", b"u", DataFacts(0, 9, 0, ("a: odd",))),
+            "no record can be used, 9 cannot; a: odd",
+        ),
+        (
+            TrainerReport(FAILED, "out of memory; the limit is 64 MiB"),
+            "not counted: out",
+        ),
+    ],
+    ids=["gone", "all unusable", "larger than memory"],
+)
+def test_data_that_teach_nothing_are_a_warning_and_a_fault_until_they_are_mended(
+    silent: Bench, caplog: pytest.LogCaptureFixture, report: TrainerReport, said: str
+) -> None:
+    trainer = silent.trainer
+
+    if report.kind == FAILED:
+        trainer._counted(report)
+    else:
+        trainer._trained(BUNDLE, report)
+    assert said in trainer.data_fault
+    if report.found is None:
+        assert said in caplog.records[-1].getMessage()
+        assert caplog.records[-1].levelno == logging.WARNING
+
+    trainer._counted(TrainerReport(COUNTED, "", b"", SOUND))
+    assert trainer.data_fault == ""
+
+
+def test_data_set_without_usable_records_is_counted_with_a_warning(
+    silent: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent.trainer._counted(TrainerReport(COUNTED, "", b"", DataFacts(0, 2, 0, ())))
+
+    assert silent.trainer.data_fault == "no record can be used, 2 cannot"
+    assert caplog.record_tuples == [("agent", logging.WARNING, "0 records, 2 unusable")]

@@ -57,6 +57,19 @@ def test_owner_is_told_what_could_be_better(
     assert "a.csv: row 3" in readable(shown)
 
 
+def test_data_that_teach_nothing_ask_for_somebody_whatever_the_board_does() -> None:
+    board = until_spooled(connected(fresh()))
+    lost = replace(AROUND, data_fault="no data: data: cannot be read")
+
+    shown = describe(board.settings, board.state, lost, board.now_s)
+    well = describe(board.settings, board.state, AROUND, board.now_s)
+
+    assert shown["condition"] == well["condition"]
+    assert (well["fault"], well["next_action"]) == ("", "")
+    assert shown["fault"] == "no data: data: cannot be read"
+    assert shown["next_action"].startswith("mend the data")
+
+
 def test_board_that_rests_says_why_and_until_when() -> None:
     board = until_training(connected(fresh()))
     rests = replace(board.state, training=None, rest_until_s=3600.0)
