@@ -77,6 +77,8 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
     elif not runs:
         mend = "mend what `ended` says; then " if document["ended"] else ""
         document |= {"condition": "not running", "next_action": mend + _START}
+    elif not document["condition"]:
+        document["condition"] = "starting"
     if document["hung"]:
         document["next_action"] = _wake(found.liveness is Liveness.HALTED, found.pid)
     if not runs:

@@ -83,6 +83,11 @@ def make_older(path: Path, seconds: float) -> None:
     os.utime(path, (status.st_atime, status.st_mtime - seconds))
 
 
+def test_board_that_has_said_nothing_yet_starts(home: AgentHome) -> None:
+    with lock(home.state / "lock"):
+        assert read_status(home, NOWHERE)["condition"] == "starting"
+
+
 def test_board_at_work_is_well(home: AgentHome) -> None:
     publish(home)
 
