@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.records.errors import DataError
-from starling.records.formats.csv_cells import comma_in_number, is_missing
+from starling.records.formats.csv_cells import comma_in_number, is_missing, number
 
 Reals = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def numbers_of(
 def _number_of(cell: str) -> tuple[float, str]:
     """A cell's number, NaN if it has none, and what is wrong with it."""
     try:
-        value = float(cell)
+        value = number(cell)
     except ValueError:
         if is_missing(cell):
             return math.nan, ""

@@ -112,10 +112,11 @@ def find_files(path: Path) -> SourceFiles:
         return _single(path)
     plain = [entry for entry in _entries(path) if entry.is_file()]
     files = _known(plain, (*TABLES, *ARRAYS))
+    folders = [entry for entry in _entries(path) if entry.is_dir()]
     if files:
+        _require_no_data_in(folders)
         names = tuple([file.stem for file in files])
         return _of_one_kind(files, names if len(files) > 1 else (), path)
-    folders = [entry for entry in _entries(path) if entry.is_dir()]
     held = [
         (folder.name, _known(_entries(folder), (*TABLES, *ARRAYS)))
         for folder in folders
@@ -128,6 +129,9 @@ def find_files(path: Path) -> SourceFiles:
                 "data there, or take it away",
                 file=str(path / empty[0]),
             )
+        for folder in folders:
+            below = [entry for entry in _entries(folder) if entry.is_dir()]
+            _require_no_data_in(below)
         pairs = [(file, name) for name, found in held for file in found]
         boards = tuple([name for _, name in pairs]) if len(held) > 1 else ()
         return _of_one_kind([file for file, _ in pairs], boards, path)
@@ -139,6 +143,17 @@ def find_files(path: Path) -> SourceFiles:
             file=str(path),
         )
     return SourceFiles((media[0].path,))
+
+
+def _require_no_data_in(folders: list[Path]) -> None:
+    """Refuses data that would be left out without a word."""
+    for folder in folders:
+        if _known(_entries(folder), (*TABLES, *ARRAYS)):
+            raise DataError(
+                "holds files that are not read: all are to stand in one folder, or in "
+                "one folder for each board; move them there, or take them away",
+                file=str(folder),
+            )
 
 
 def _single(path: Path) -> SourceFiles:

@@ -61,16 +61,7 @@ def plan_table(
     """
     read = [name for name in table.names if name not in asked.unread]
     targets = asked.targets or tuple(read[-1:])
-    named = {
-        "--target": targets,
-        "--board-column": (asked.board_column,),
-        "--group": (asked.group,),
-        "--ignore": asked.ignore,
-        "columns": tuple(asked.columns),
-    }
-    for flag, names in named.items():
-        for name in filter(None, names):
-            check_named(name, table.names, table.file_names[0], flag)
+    _check_names(table, targets, asked)
     if not targets:
         raise DataError("leaves no column to learn from", file=table.file_names[0])
     loss, classes = _target_kind(table, targets, asked)
@@ -98,6 +89,26 @@ def plan_table(
         asked.step,
     )
     return TablePlan(schema, loss, classes, tuple(dropped))
+
+
+def _check_names(
+    table: RecordTable, targets: tuple[str, ...], asked: DataOptions
+) -> None:
+    """Refuses names that no column has, and a target that is named twice."""
+    named = {
+        "--target": targets,
+        "--board-column": (asked.board_column,),
+        "--group": (asked.group,),
+        "--ignore": asked.ignore,
+        "--bounds or --columns": tuple(asked.columns),
+    }
+    for flag, names in named.items():
+        for name in filter(None, names):
+            check_named(name, table.names, table.file_names[0], flag)
+    for name in targets:
+        if targets.count(name) > 1:
+            file = table.file_names[0]
+            raise DataError("--target names it twice", file=file, column=name)
 
 
 def _names(column: InputColumn) -> tuple[str, ...]:

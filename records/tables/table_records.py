@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, shown
+from starling.records.formats.csv_cells import number
 from starling.records.record_set import Division, RecordSet, division
 from starling.records.tables.table import RecordTable, TextColumn
 from starling.records.tables.table_plan import none_of, plan_table
@@ -234,7 +235,8 @@ def label_of(text: str, classes: tuple[str, ...]) -> int:
     if text in classes:
         return classes.index(text)
     try:
-        whole = str(int(float(text))) if float(text) == int(float(text)) else ""
+        value = number(text)
+        whole = str(int(value)) if value == int(value) else ""
     except (ValueError, OverflowError):
         return -1
     return classes.index(whole) if whole in classes else -1

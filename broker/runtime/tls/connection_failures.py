@@ -82,5 +82,5 @@ def _explain_verification(
     return (
         "the broker's certificate is not of the authority that is pinned here: "
         f"{error.verify_message}",
-        "another broker, or a new authority; enrol with a new admission",
+        "another broker, or a new authority; enrol anew, with its own token",
     )

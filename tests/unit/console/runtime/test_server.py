@@ -1,6 +1,7 @@
 """The console against every kind of request, over a real socket."""
 
 import http.client
+import os
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from starling.console.cli import NICE
 from starling.console.runtime.access import HEAD_BYTES_MAX
 from starling.console.runtime.connection import CLIENTS_MAX
 from starling.console.runtime.live_stream import STREAMS_MAX
@@ -52,6 +54,13 @@ def raw(console: RunningConsole, content: bytes) -> bytes:
         except ConnectionResetError:
             pass
         return found
+
+
+def test_console_never_goes_before_a_coordinator(console: RunningConsole) -> None:
+    ask(console, "/")
+
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, console.child.pid) == min(19, ours + NICE)
 
 
 @pytest.mark.parametrize(

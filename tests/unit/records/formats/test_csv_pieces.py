@@ -52,6 +52,15 @@ def test_other_ways_to_write_the_same_are_read_alike(content: bytes) -> None:
     np.testing.assert_array_equal(table.numbers["b"], [2.5, 4])
 
 
+@pytest.mark.parametrize("cell", ["1_0", "12_3.5", "\uff11\uff12", "\u0663", "1\u00a0"])
+def test_spelling_that_python_alone_takes_for_a_number_is_none(cell: str) -> None:
+    with pytest.raises(DataError, match=r"row 3, column 'b': .* is no number"):
+        read(f"a,b\n1,2.5\n2,{cell}\n".encode())
+
+    table = read(f"a,b\n1,{cell}\n2,{cell}\n".encode())
+    assert table.texts["b"].texts == (cell.strip(),)
+
+
 def test_lines_without_anything_are_left_out_and_counted() -> None:
     table = read(b"a,b\n1,2\n\n\n3,4\n", block=4)
 

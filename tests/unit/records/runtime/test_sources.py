@@ -252,6 +252,22 @@ def two_depths(root: Path) -> None:
     pgm(root / "hall" / "cat" / "1.pgm")
 
 
+def folder_beside_files(root: Path) -> None:
+    write(root / "a.csv", ROWS)
+    write(root / "more" / "b.csv", ROWS)
+
+
+def folder_below_a_board(root: Path) -> None:
+    for board in "ab":
+        write(root / board / "own.csv", ROWS)
+    np.savez(made(root / "b" / "old") / "more.npz", x=np.ones((2, 2)), y=np.arange(2))
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
 def nothing(root: Path) -> None:
     write(root / "notes.md", "x")
 
@@ -276,6 +292,8 @@ BAD = {
     one_class: "one class alone, 'cat'",
     two_kinds: r"holds both tables and \.npz files",
     two_depths: r"cat/1\.pgm: is not in a class's folder of a board",
+    folder_beside_files: "/more: holds files that are not read: .* in one folder",
+    folder_below_a_board: "/b/old: holds files that are not read",
     nothing: "holds no .csv, .tsv, .parquet or .npz file",
     other_shape: r"b\.npz: x: records of \(3,\) numbers, where a\.npz has \(2,\) ",
 }

@@ -75,6 +75,16 @@ BAD: dict[str, tuple[str, DataOptions, str]] = {
         DataOptions(targets=("prize",)),
         "column 'prize': --target names no column of it; did you mean price",
     ),
+    "target twice": (
+        PRICES,
+        DataOptions(targets=("price", "age", "price")),
+        "column 'price': --target names it twice",
+    ),
+    "unknown bounds": (
+        PRICES,
+        DataOptions(columns={"siz": ColumnRule(bounds=(0.0, 1.0))}),
+        "column 'siz': --bounds or --columns names no column",
+    ),
     "unknown board": (PRICES, DataOptions(board_column="who"), "--board-column names"),
     "unknown ignore": (PRICES, DataOptions(ignore=("who",)), "--ignore names"),
     "texts": (PRICES, DataOptions(), "row 2, column 'city': 'Basel' is no number"),
