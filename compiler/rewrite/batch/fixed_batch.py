@@ -178,6 +178,8 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
         _pass_on(node, both, inside)
         if node.op_type == "Slice" and _opened(proto.graph, node, both):
             return True
+        if node.op_type == "Expand" and _widened(proto.graph, node, both):
+            return True
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
             at = _shorten(proto.graph, index, position, axis)
@@ -287,6 +289,21 @@ def _opened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
         return False
     stops[ends[0]] = _ENDLESS
     node.input[2] = _constant(graph, f"{node.output[0]}/freed", stops)
+    return True
+
+
+def _widened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
+    """Lets an expanded value that follows the batch keep its own length along it."""
+    given = {item.name: item for item in graph.initializer}
+    axis = both.axis(node.input[0])
+    if axis is None or node.input[1] not in given:
+        return False
+    target = numpy_helper.to_array(given[node.input[1]]).reshape(-1).tolist()
+    place = len(target) - len(both.ours[node.input[0]]) + axis
+    if place < 0 or target[place] != both.batch or both.batch == 1:
+        return False
+    target[place] = 1
+    node.input[1] = _constant(graph, f"{node.output[0]}/freed", target)
     return True
 
 

@@ -178,6 +178,26 @@ def _thirds(batch: int) -> onnx.ModelProto:
     return _fixed(batch, nodes, tensors, (5, 4))
 
 
+def _normalised(batch: int) -> onnx.ModelProto:
+    """Rows over their lengths, which are repeated to the shape of the sample batch."""
+    tensors: Tensors = {
+        "k": weight(RNG, 4, 4),
+        "axis": _ints(1),
+        "least": np.array(1e-12, np.float32),
+        "shape": _ints(batch, 4),
+        "w": weight(RNG, 4, 3),
+    }
+    nodes = [
+        node("MatMul", ["x", "k"], ["h"]),
+        node("ReduceL2", ["h", "axis"], ["l"], keepdims=1),
+        node("Clip", ["l", "least"], ["c"]),
+        node("Expand", ["c", "shape"], ["e"]),
+        node("Div", ["h", "e"], ["u"]),
+        node("MatMul", ["u", "w"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (4,))
+
+
 CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "flattened": lambda batch: _flattened(batch, batch, 18),
     "flattened, features free": lambda batch: _flattened(batch, batch, -1),
@@ -186,6 +206,7 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "heads, time first": lambda batch: _heads(batch, time_first=True),
     "token": _token,
     "token, repeated by the exporter": lambda batch: _token(batch, folded=True),
+    "lengths of rows": _normalised,
     "slice": _sliced,
     "thirds of a width": _thirds,
     "first state": _state,
