@@ -52,8 +52,9 @@ _ROWS = (
     RefusalReason(
         Reason.NOT_ENROLLED,
         "The chain knows no such board, key or account, or the board was revoked.",
-        "`starling coordinator admit` the board. Right after that the transaction may "
-        "still be on its way into a block, and the board tries again by itself.",
+        "`starling coordinator admit` the board; one that was revoked comes back with "
+        "a new home alone. Right after that the transaction may still be on its way "
+        "into a block, and the board tries again by itself.",
         10,
     ),
     RefusalReason(

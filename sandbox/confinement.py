@@ -39,8 +39,7 @@ def limit_memory(mebibytes: int) -> None:
     The address space of mapped libraries is no measure of use.
     """
     if mebibytes:
-        most = mebibytes << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        _lower(resource.RLIMIT_DATA, mebibytes << 20)
 
 
 def enter(readable: Iterable[Path]) -> Confinement:
@@ -65,9 +64,17 @@ def enter(readable: Iterable[Path]) -> Confinement:
         (resource.RLIMIT_NOFILE, FILES_MAX),
         (resource.RLIMIT_FSIZE, FILE_BYTES_MAX),
     ):
-        resource.setrlimit(limit, (most, most))
+        _lower(limit, most)
     version = landlock.restrict([*_code(), *readable]) if is_alone else 0
     return Confinement(version, seccomp.restrict())
+
+
+def _lower(limit: int, most: int) -> None:
+    """Sets a limit of this process for good; one that is lower already stays."""
+    _, hard = resource.getrlimit(limit)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(limit, (most, most))
 
 
 def _code() -> list[Path]:

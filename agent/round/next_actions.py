@@ -22,7 +22,9 @@ NEXT_ACTIONS: Mapping[R, str] = {
         "none if the operators are yet to publish one; else see training.task"
     ),
     R.TASK_CHANGED: "ask the operators which task was meant; see docs/agent.md",
-    R.LEDGER_BEHIND: "run: starling agent recount",
+    R.LEDGER_BEHIND: (
+        "nothing if it passes with the next version; else stop the copy that runs, too"
+    ),
     R.MODEL_REFUSED: "tell the operator what `fault` says",
     R.NO_DATA: "put .npz files or tables into the folder that `fault` names",
     R.PLEDGE_TOO_SMALL: "raise data.pledge if there are as many records",

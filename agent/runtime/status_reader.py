@@ -77,6 +77,8 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
     elif not runs:
         mend = "mend what `ended` says; then " if document["ended"] else ""
         document |= {"condition": "not running", "next_action": mend + _START}
+    if document["hung"]:
+        document["next_action"] = _wake(found.liveness is Liveness.HALTED, found.pid)
     if not runs:
         # What the last run showed is no more true of it.
         document["phase"] = DevicePhase.DISCONNECTED.name.lower()
@@ -102,9 +104,12 @@ def read_shared(shared: Path = RUNTIME_FILE) -> dict[str, Any]:
             "no agent runs as a service here; give --home DIR", file=str(shared)
         )
     runs = (PROC / str(document.get("pid"))).exists()
-    hung = runs and (age_s > HUNG_S or halted(document["pid"]))
+    is_halted = runs and halted(document["pid"])
+    hung = runs and (age_s > HUNG_S or is_halted)
     document |= {"running": runs, "age_s": age_s, "hung": hung}
     document.setdefault("next_action", "")
+    if hung:
+        document["next_action"] = _wake(is_halted, document["pid"])
     if not runs:
         document |= {"condition": "not running", "next_action": _START}
     return _ordered(document)
@@ -117,7 +122,13 @@ def is_well(document: dict[str, Any]) -> bool:
 
 
 _NOT_ENROLLED = "not enrolled"
+_RESTART = "run: systemctl restart starling-agent"
 _START = "run: systemctl start starling-agent, or: starling agent run"
+
+
+def _wake(is_halted: bool, pid: int) -> str:
+    """Way out of an agent that hangs."""
+    return f"run: kill -CONT {pid}" if is_halted else _RESTART
 
 
 def _newest(home: AgentHome, shared: Path) -> tuple[dict[str, Any], float | None]:

@@ -18,6 +18,8 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from starling.protocol.errors import OperationError
+
 Values = NDArray[np.float64]
 Sizes = Sequence[int] | None
 
@@ -32,12 +34,24 @@ class Reference:
     def run(
         self, output: str, inputs: Mapping[str, NDArray[np.generic]]
     ) -> NDArray[np.float64]:
-        """One output; float32 inputs are widened."""
+        """One output; float32 inputs are widened.
+
+        Raises:
+          OperationError: If an operator of ONNX's own cannot compute its node.
+        """
         wide = {
             name: array.astype(np.float64) if array.dtype == np.float32 else array
             for name, array in inputs.items()
         }
-        results = self._evaluator.run([output], wide)
+        try:
+            results = self._evaluator.run([output], wide)
+        # ONNX's own operators raise whatever NumPy does to them.
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise OperationError(
+                f"the check cannot compute the model in float64: {line}; compile it "
+                "without --check, and compare its gradient where the model comes from"
+            ) from error
         assert isinstance(results, list)
         return np.asarray(results[0], np.float64)
 
@@ -130,6 +144,63 @@ class Conv(OpRun):
         return (found,)
 
 
+class ConvTranspose(OpRun):
+    """Transposed convolution, a kernel's values one after the other.
+
+    ONNX's own takes kernels of groups for those of output channels.
+    """
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Values,
+        kernel: Values,
+        bias: Values | None = None,
+        auto_pad: str | None = None,
+        dilations: Sizes = None,
+        group: int | None = None,
+        kernel_shape: Sizes = None,
+        output_padding: Sizes = None,
+        output_shape: Sizes = None,
+        pads: Sizes = None,
+        strides: Sizes = None,
+    ) -> tuple[Values]:
+        del kernel_shape
+        # The compiler writes padding as numbers.
+        assert auto_pad in (None, "NOTSET")
+        assert not output_shape
+        sides, places, groups = kernel.shape[2:], x.shape[2:], group or 1
+        rank = len(sides)
+        steps, apart = _steps(strides, sides), _steps(dilations, sides)
+        more = output_padding or (0,) * rank
+        rows = x.reshape(len(x), groups, -1, math.prod(places))
+        turned = kernel.reshape(groups, len(kernel) // groups, -1).swapaxes(1, 2)
+        parts = (turned @ rows).reshape(len(x), -1, *sides, *places)
+        sizes = [
+            (place - 1) * step + gap * (side - 1) + 1 + extra
+            for place, step, gap, side, extra in zip(
+                places, steps, apart, sides, more, strict=True
+            )
+        ]
+        found = np.zeros((*parts.shape[:2], *sizes), parts.dtype)
+        for spot in np.ndindex(*sides):
+            reached = [
+                slice(at * gap, at * gap + (place - 1) * step + 1, step)
+                for at, gap, place, step in zip(spot, apart, places, steps, strict=True)
+            ]
+            found[(slice(None), slice(None), *reached)] += parts[
+                (slice(None), slice(None), *spot)
+            ]
+        around = _pads(None, pads, (), sides, steps, apart)
+        kept = [
+            slice(less, size - rest)
+            for (less, rest), size in zip(around, sizes, strict=True)
+        ]
+        found = found[(slice(None), slice(None), *kept)]
+        return (found if bias is None else found + bias.reshape(-1, *[1] * rank),)
+
+
 class MaxPool(OpRun):
     """The largest value under each window, and where in the whole tensor it is."""
 
@@ -168,6 +239,7 @@ class MaxPool(OpRun):
 
 _OPERATORS: list[Any] = [
     Conv,
+    ConvTranspose,
     Erf,
     GlobalMaxPool,
     LogSoftmax,

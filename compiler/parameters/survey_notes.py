@@ -65,6 +65,19 @@ def told_apart(
     gone = [p for p in told.parameters if p not in carried and p not in tensors]
     folded = [name for name in gone if f"{_owner(name)}.running_mean" in told.kinds]
     lost = [name for name in gone if name not in folded]
+    owners = {_owner(name) for name in folded}
+    bare = [
+        owner
+        for name in told.kinds
+        if name.endswith(".running_mean")
+        and not {name, f"{name}/statistics"}.intersection(tensors)
+        and (owner := _owner(name)) not in owners
+    ]
+    if bare:
+        lines.append(
+            f"{', '.join(bare)[:300]}: normalisations without gains, computed into the "
+            "layer before them, which is trained with them"
+        )
     if folded:
         lines.append(
             f"{', '.join(folded)[:300]}: computed into the convolution before the "

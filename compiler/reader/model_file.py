@@ -150,8 +150,9 @@ def _check_form(proto: onnx.ModelProto, *, branches: bool = False) -> None:
                 raise CompileError(
                     f"{node.name or node.output[0]} ({node.op_type}): a node with "
                     "subgraphs (a loop, or a branch that examples decide) cannot be "
-                    "trained; write the steps of a loop out, export from PyTorch with "
-                    "dynamo=True, recurrent layers of Keras with unroll=True",
+                    "trained; write the steps of a loop out (an EmbeddingBag as an "
+                    "Embedding and a mean), export from PyTorch with dynamo=True, "
+                    "recurrent layers of Keras with unroll=True",
                     (node.name,),
                 )
             tensors += [attribute.t] if attribute.HasField("t") else []

@@ -29,7 +29,7 @@ _FOLDABLE_NAMES = (
     "Abs Add And ArgMax ArgMin BlackmanWindow Cast Ceil Concat ConstantOfShape "
     "CumSum Div Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND "
     "Greater GreaterOrEqual HammingWindow HannWindow Identity Less LessOrEqual Max "
-    "MelWeightMatrix Min Mod Mul Neg Not Or Pow Range ReduceMax ReduceMin "
+    "MelWeightMatrix Min Mod Mul Neg NonZero Not Or Pow Range ReduceMax ReduceMin "
     "ReduceProd ReduceSum Reshape Round ScatterElements ScatterND Shape Sign Size "
     "Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor"
 )

@@ -10,7 +10,7 @@ import socket
 import ssl
 
 _EXPIRED, _TOO_EARLY, _OTHER_NAME = 10, 9, {62, 64}
-_NOT_TLS = "see broker.port: 8883 is usual, 1883 is without TLS"
+_NOT_TLS = "see broker.port, or the token's: 8883 is usual, 1883 is without TLS"
 _SEE_LOG = "see the broker's log"
 _ADMIT = "have the operator admit the request again, and enrol with that"
 
@@ -31,7 +31,7 @@ def explain_failure(error: Exception, host: str) -> tuple[str, str]:
         case ssl.SSLError():
             found = _explain_handshake(error)
         case socket.gaierror():
-            fix = f"see /etc/resolv.conf and broker.host, which is {host!r}"
+            fix = f"see /etc/resolv.conf, and {host!r}: broker.host, or the token's"
             found = f"no address is known: {error.strerror}", fix
         case ConnectionRefusedError():
             fix = "see whether `starling broker run` runs there, with this port"

@@ -202,6 +202,15 @@ def _recurrent(kept: RewrittenGraph, node: NetworkNode) -> None:
         fold(kept, node, anywhere=True)
 
 
+def _sized_slices(kept: RewrittenGraph, node: NetworkNode) -> None:
+    """A Slice that the batch's size tells where to cut: all of it, or whole parts."""
+    others = batch_parts.along_others(kept, node)
+    if others is None:
+        batch_parts.slices(kept, node)
+    else:
+        axis_operators.slices(kept, others)
+
+
 def _triangle(kept: RewrittenGraph, node: NetworkNode) -> None:
     """The last two axes stay the last two."""
     layout = kept.layouts[node.inputs[0]]
@@ -210,7 +219,7 @@ def _triangle(kept: RewrittenGraph, node: NetworkNode) -> None:
     kept.keep(node, layout)
 
 
-_TAKING_APART = {"Slice": batch_parts.slices, "Split": batch_parts.split}
+_TAKING_APART = {"Slice": _sized_slices, "Split": batch_parts.split}
 """Operators that the size of the batch may tell where to cut."""
 _HANDLERS: dict[str, Callable[[RewrittenGraph, NetworkNode], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _same),

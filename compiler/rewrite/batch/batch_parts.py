@@ -91,6 +91,33 @@ def slices(kept: RewrittenGraph, node: NetworkNode) -> None:
     _taken(kept, node, node.outputs[0], (places[0], places[1]))
 
 
+def along_others(kept: RewrittenGraph, node: NetworkNode) -> NetworkNode | None:
+    """A Slice of several axes without that of the batch, where it takes all of it.
+
+    Exporters cut updates to the shape of their places, the batch's size with them.
+    """
+    source = kept.layouts.get(node.inputs[0])
+    starts, stops, axes, steps = [_bound(kept, node, at) for at in range(1, 5)]
+    if source is None or starts is None or stops is None or starts.fixed.ndim != 1:
+        return None
+    number = len(starts.fixed)
+    along = np.arange(number) if axes is None else axes.fixed % len(source.sizes)
+    own, count = along == source.batch, source.sizes[source.batch]
+    whole = (stops.times[own] == count) & (stops.fixed[own] == 0)
+    whole |= stops.fixed[own] >= _ENDLESS
+    sized = [bound.times[~own] for bound in (starts, stops)]
+    sized += [bound.times for bound in (axes, steps) if bound is not None]
+    blank = [starts.times[own], starts.fixed[own], *sized]
+    if own.sum() != 1 or number < 2 or not whole.all() or any(b.any() for b in blank):
+        return None
+    strides = np.ones(number, np.int64) if steps is None else steps.fixed
+    if strides[own] != 1:
+        return None
+    columns = (starts.fixed, stops.fixed, along, strides)
+    inputs = [kept.constant(column[~own].tolist()) for column in columns]
+    return replace(node, inputs=(node.inputs[0], *inputs))
+
+
 def _place(node: NetworkNode, bound: BatchSize, count: int) -> int:
     """Part at which a slice starts or stops."""
     fixed, times = int(bound.fixed.reshape(-1)[0]), int(bound.times.reshape(-1)[0])

@@ -59,25 +59,29 @@ class _Values:
         }
 
     def unpooling(self, image: onnx.NodeProto) -> onnx.NodeProto | None:
-        """The MaxUnpool before a Reshape to images; None if none is written there."""
-        scatter = self._from(image.input[0], "ScatterND")
-        target = self._whole.get(image.input[1], []) if len(image.input) > 1 else []
-        if image.op_type != "Reshape" or scatter is None or len(target) < 3:
+        """The MaxUnpool before a Reshape; None if none is written there.
+
+        It makes images, or rows where the exporter joined it with a later one.
+        """
+        scatter = self._from(image.input[0], "ScatterND") if image.input else None
+        if image.op_type != "Reshape" or scatter is None:
             return None
         zeros, places, given = [self._unfolded(name) for name in scatter.input]
         blank = self._from(zeros, "ConstantOfShape")
         counted = self._from(places, "Add")
         if blank is None or counted is None or _filled(blank):
             return None
-        size = math.prod(target[2:])
         for one, other in (counted.input, counted.input[::-1]):
             pool = self._pool(self._unfolded(one))
-            if pool is not None and self._counts(other, target[1], size):
-                return self._unpool(image, pool, given, size)
+            shape = self._shapes.get(pool.input[0], []) if pool is not None else []
+            if len(shape) < 3 or pool is None:
+                continue
+            if self._counts(other, shape[1], math.prod(shape[2:])):
+                return self._unpool(image, pool, given)
         return None
 
     def _unpool(
-        self, image: onnx.NodeProto, pool: onnx.NodeProto, given: str, size: int
+        self, image: onnx.NodeProto, pool: onnx.NodeProto, given: str
     ) -> onnx.NodeProto | None:
         """MaxUnpool to as many values as a pooling took."""
         settings = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
@@ -94,7 +98,7 @@ class _Values:
                 after, strides, kernel, rim, strict=False
             )
         ]
-        if found != before or math.prod(before) != size:
+        if found != before:
             return None
         kept = {name: settings[name] for name in _TAKEN_OVER if name in settings}
         name = f"{image.output[0]}/unpooled"

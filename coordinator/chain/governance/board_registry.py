@@ -21,6 +21,9 @@ from starling.protocol.ids import Digest, PublicKey, device_id
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import REGISTER, REVOKE
 
+BOARD_REVOKED = "the board was revoked"
+"""Detail of the refusal to register a board that was revoked."""
+
 
 def register(
     draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
@@ -37,7 +40,7 @@ def register(
     board_id = device_id(body.device)
     known = board_records.board(draft, board_id)
     if known is not None and known.revoked:
-        raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
+        raise ProtocolError(BOARD_REVOKED, Reason.NOT_AUTHORISED)
     if known is not None or board_records.KEY_OWNERS.has(draft, body.device):
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
     _check_no_validator(draft, context, body.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from starling.broker.broker_settings import board_host, is_loopback
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.chain.governance.board_registry import BOARD_REVOKED
 from starling.coordinator.config import BrokerEndpointSettings
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
@@ -31,6 +32,8 @@ from starling.protocol.errors import (
 from starling.protocol.ids import DeviceId, device_from_name, device_name
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, REVOKE, Register, Revoke
+
+_NEW_HOME = "It comes back with a new home alone: starling agent init --home ANOTHER"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def admit(
     decision = await_decision(home, identity, wait_s)
     before = _admitted_before(home, request.device, decision)
     if not before:
-        decision.require(f"{name} is not admitted")
+        is_revoked = decision.detail == BOARD_REVOKED
+        decision.require(f"{name} is not admitted", _NEW_HOME if is_revoked else "")
     place = f"{host}:{config.broker.port}"
     return AdmittedBoard(name, admission, place, decision, before)
 

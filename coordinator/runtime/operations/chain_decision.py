@@ -63,20 +63,19 @@ class ChainDecision:
             return f"{done} at height {self.height}"
         return f"handed in, not decided yet: {waits}; {self.detail}"
 
-    def require(self, what: str) -> None:
+    def require(self, what: str, remedy: str = "") -> None:
         """Ends the command if the chain refuses.
 
         Args:
           what: That did not happen, as `not revoked`.
+          remedy: What to do; empty for what helps against the reason in general.
 
         Raises:
           OperationError: With the reason, and what to do about it.
         """
         if self.reason is not None:
-            remedy = REFUSALS[self.reason].remedy
-            raise OperationError(
-                f"{what}: {self.detail} ({self.reason.name}). {remedy}"
-            )
+            do = remedy or REFUSALS[self.reason].remedy
+            raise OperationError(f"{what}: {self.detail} ({self.reason.name}). {do}")
 
 
 def add_wait(verb: argparse.ArgumentParser) -> None:

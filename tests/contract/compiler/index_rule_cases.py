@@ -83,6 +83,34 @@ def _beside_the_number_of_the_example(kind: str, **attributes: Attribute) -> Mod
     return _model(nodes, arrays, (3, 4))
 
 
+def _cut_to_a_shape(*, named: bool) -> Model:
+    """Part of each example, up to a shape that says the size of the batch, too."""
+    arrays: Arrays = {
+        "starts": _whole(0, 1),
+        "rest": _whole(3),
+        "axes": _whole(0, 2),
+    }
+    inputs = ["h", "starts", "stops", *["axes"] * named]
+    nodes = [
+        node("Shape", ["x"], ["size"], start=0, end=1),
+        node("Concat", ["size", "rest"], ["stops"], axis=0),
+        node("Slice", inputs, ["out"]),
+    ]
+    return _model(nodes, arrays, (3, 2) if named else (2, 4))
+
+
+def _masked() -> Model:
+    """Columns where a constant mask is true."""
+    arrays: Arrays = {"mask": np.array([True, False, True, True]), "last": _whole(1)}
+    nodes = [
+        node("NonZero", ["mask"], ["found"]),
+        node("Transpose", ["found"], ["column"], perm=[1, 0]),
+        node("Squeeze", ["column", "last"], ["places"]),
+        node("Gather", ["h", "places"], ["out"], axis=2),
+    ]
+    return _model(nodes, arrays, (3, 3))
+
+
 def _strided() -> Model:
     """A view of the whole batch as one row, read at 4 e + p."""
     arrays: Arrays = {
@@ -224,6 +252,9 @@ INDEX_CASES: Mapping[str, Callable[[], Model]] = {
     "pairs of places of weights": lambda: _fancy(weighted=True),
     "places beside the example": lambda: _beside_the_number_of_the_example("GatherND"),
     "places through the batch": _strided,
+    "part up to a shape": lambda: _cut_to_a_shape(named=False),
+    "part of an axis up to a shape": lambda: _cut_to_a_shape(named=True),
+    "columns by a mask": _masked,
     "slice assigned": lambda: _beside_the_number_of_the_example("ScatterND"),
     "places assigned": lambda: _assigned("none"),
     "places added to": lambda: _assigned("add"),

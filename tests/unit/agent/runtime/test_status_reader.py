@@ -177,6 +177,7 @@ def test_silence_tells_of_a_hung_agent_only_where_it_writes_all_the_time(
         document = read_status(home, shared)
 
     assert document["hung"] is hung
+    assert ("systemctl restart" in document["next_action"]) is hung
     assert is_well(document) is not hung
     assert document["age_s"] >= age_s
 
@@ -188,6 +189,7 @@ def test_halted_agent_is_hung_at_once(home: AgentHome) -> None:
         document = read_status(home, NOWHERE)
 
     assert (document["running"], document["hung"]) == (True, True)
+    assert document["next_action"] == f"run: kill -CONT {child.pid}"
 
 
 def test_heartbeat_leaves_the_home_alone(home: AgentHome, tmp_path: Path) -> None:
@@ -272,6 +274,7 @@ def test_group_sees_at_once_that_the_service_is_halted(
         document = read_shared(shared)
 
     assert (document["running"], document["hung"]) == (True, True)
+    assert document["next_action"] == f"run: kill -CONT {child.pid}"
 
 
 def test_service_that_is_not_there_asks_for_a_home() -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from starling.compiler.bundle.float64_reference import Reference
 from starling.compiler.ir.graph_writer import IR_VERSION, OPSET, Attribute
+from starling.protocol.errors import OperationError
 from tests.unit.compiler.small_models import node
 
 RNG = np.random.default_rng(0)
@@ -34,6 +35,16 @@ CASES: dict[str, Case] = {
         {"auto_pad": "SAME_LOWER", "strides": [2]},
     ),
     "convolution, three axes": ("Conv", [(1, 2, 4, 5, 4), (3, 2, 2, 3, 1)], {}),
+    "transposed convolution": (
+        "ConvTranspose",
+        [(2, 4, 5, 3), (4, 3, 3, 2), (3,)],
+        {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]},
+    ),
+    "transposed convolution in groups": (
+        "ConvTranspose",
+        [(2, 8, 6), (8, 2, 4)],
+        {"group": 2, "strides": [2], "dilations": [2], "pads": [1, 2]},
+    ),
     "pooling": (
         "MaxPool",
         [(2, 3, 7, 6)],
@@ -124,3 +135,12 @@ def test_scattered_values_agree_with_the_runtime(reduction: str) -> None:
     ]
 
     _agree("ScatterElements", arrays, {"axis": 0, "reduction": reduction})
+
+
+def test_operator_that_cannot_compute_its_node_is_refused_in_one_line() -> None:
+    arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 3), (3,))]
+    reference = Reference(_graph("MatMul", arrays, {}))
+    feeds = {"in0": arrays[0], "in1": np.ones(4, np.float32)}
+
+    with pytest.raises(OperationError, match="cannot compute the model in float64"):
+        reference.run("out", feeds)

@@ -554,6 +554,16 @@ def test_gain_of_a_folded_normalisation_is_told_as_such() -> None:
     assert line.startswith("n.weight: computed into the convolution")
 
 
+def test_normalisation_without_gains_that_was_folded_is_told() -> None:
+    kinds = {"w": "PARAMETER", "n.running_mean": "BUFFER", "n.running_var": "BUFFER"}
+
+    (line,) = compile_model(
+        declared(_scaled(), {**kinds, "mean": "BUFFER", "std": "BUFFER"}), loss="mse"
+    ).notes
+
+    assert line.startswith("n: normalisations without gains")
+
+
 def _written(*, bias: NDArray[np.float32], every: bool) -> onnx.ModelProto:
     """A layer whose weight is a Constant node, and its bias too if `every`."""
     nodes = [
