@@ -30,6 +30,7 @@ _REMEDIES = {
     errno.EPERM: _OTHER_USER,
     errno.EROFS: "look at `dmesg`, then mount the disk for writing again",
     errno.EEXIST: "something else is in its place: move that away",
+    errno.EISDIR: "a file belongs here: move the folder away",
     errno.ENOTDIR: "something else is in its place: move that away",
     errno.EMFILE: "raise the limit of open files (LimitNOFILE=, ulimit -n)",
     errno.ENFILE: "raise the system's limit of open files (sysctl fs.file-max)",

@@ -92,7 +92,9 @@ class AgentHome:
         if known is None:
             return self.signing_key().identity
         if len(known) != DEVICE_ID_BYTES:
-            raise ConfigError("is no id of 16 bytes", file=str(self.identity_file))
+            raise ConfigError(
+                "is no id of 16 bytes; put a copy back", file=str(self.identity_file)
+            )
         return DeviceId(known)
 
     @property

@@ -293,6 +293,8 @@ def test_erasing_touches_nothing_that_is_still_there(tmp_path: Path) -> None:
         (errno.EROFS, "mount the disk for writing"),
         (errno.EACCES, "the user who owns it"),
         (errno.EMFILE, "LimitNOFILE="),
+        (errno.EEXIST, "move that away"),
+        (errno.EISDIR, "move the folder away"),
     ],
 )
 def test_refusal_says_what_to_do(number: int, said: str) -> None:
