@@ -145,6 +145,39 @@ def _sliced(batch: int) -> onnx.ModelProto:
     return _fixed(batch, nodes, tensors, (6, 4))
 
 
+def _thirds(batch: int) -> onnx.ModelProto:
+    """Queries, keys and values of one projection, cut at thirds of its width."""
+    tensors: Tensors = {
+        "w": weight(RNG, 4, 12),
+        "place": _ints(2),
+        "more": _ints(2),
+        "three": _ints(3),
+        "two": _ints(2),
+        "none": _ints(0),
+        "rows": _ints(batch, -1),
+        "v": weight(RNG, 20, 3),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Shape", ["h"], ["sizes"]),
+        node("Gather", ["sizes", "place"], ["width"], axis=0),
+        node("Add", ["width", "more"], ["up"]),
+        node("Div", ["up", "three"], ["third"]),
+        node("Mul", ["third", "two"], ["thirds"]),
+        node("Mul", ["third", "three"], ["end"]),
+        node("Slice", ["h", "none", "third", "place"], ["q"]),
+        node("Slice", ["h", "third", "thirds", "place"], ["k"]),
+        node("Slice", ["h", "thirds", "end", "place"], ["u"]),
+        node("Transpose", ["k"], ["t"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "t"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1),
+        node("MatMul", ["p", "u"], ["o"]),
+        node("Reshape", ["o", "rows"], ["f"]),
+        node("MatMul", ["f", "v"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (5, 4))
+
+
 CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "flattened": lambda batch: _flattened(batch, batch, 18),
     "flattened, features free": lambda batch: _flattened(batch, batch, -1),
@@ -154,6 +187,7 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "token": _token,
     "token, repeated by the exporter": lambda batch: _token(batch, folded=True),
     "slice": _sliced,
+    "thirds of a width": _thirds,
     "first state": _state,
 }
 
