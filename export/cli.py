@@ -345,6 +345,8 @@ def _say_proven(model: Any) -> None:  # noqa: ANN401 - as above
         f"task {row.task}, version {row.version}: proven by the certificate of block "
         f"{header.height} ({', '.join(model.signers)})"
     )
+    if row.version == 0:
+        _say("note: version 0 is the model from before any training")
 
 
 def _say_unusable(examples: Any) -> None:  # noqa: ANN401 - as above

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from starling.compiler.ir.network import NetworkNode
+from starling.compiler.parameters.recurrent_weights import RECURRENT
 
 _NUMBERED = re.compile(r"onnx::\w+_[0-9]+")
 _PATH = re.compile(r"/(?P<path>[^/].*)/(?P<kind>[A-Za-z]+)(_(?P<index>[0-9]+))?")
@@ -82,7 +83,7 @@ def undeclared(
       a module reads that holds others, as a layer does not.
     """
     readers: dict[str, set[str]] = {}
-    for node in nodes:
+    for node in [node for node in nodes if node.kind not in RECURRENT]:
         for name in node.inputs:
             readers.setdefault(name, set()).add(node.name.rpartition("/")[0])
     return [

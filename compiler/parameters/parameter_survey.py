@@ -279,7 +279,9 @@ class _Judge:
             by_name = constant_tensors.by_name(name, value, named=self._sheet.named)
         if not by_name and self._lone(name, value):
             by_name = constant_tensors.LONE
-        if by_name or name in self._recurrent:
+        # A lasso's coefficients are zeros but for a few.
+        learned = self._sheet.scaled and estimated(name)
+        if by_name or learned or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases
         return constant_tensors.by_value(

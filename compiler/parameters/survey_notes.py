@@ -290,7 +290,9 @@ class _Paths:
         self._nodes = nodes
         self._weights = {*weights}
         self._tensors = tensors
-        made = {name for node in nodes for name in node.outputs}
+        made = {
+            name for node in nodes if node.kind != "Constant" for name in node.outputs
+        }
         self._moved: dict[str, str] = {}
         self._products: dict[str, tuple[str, str | None]] = {}
         for node in nodes:

@@ -87,6 +87,27 @@ def settle(
     return shapes, folded
 
 
+def computed(
+    proto: onnx.ModelProto, shapes: Mapping[str, Sizes], kept: Collection[str]
+) -> dict[str, Array]:
+    """Values that nodes compute from constants and from shapes that are known.
+
+    Args:
+      proto: A model, which is not changed.
+      shapes: Name to shape of what is known.
+      kept: Names of initialisers that count as unknown.
+
+    Raises:
+      CompileError: If a node cannot be computed.
+    """
+    known = {
+        item.name: numpy_helper.to_array(item)
+        for item in proto.graph.initializer
+        if item.name not in kept
+    }
+    return _sweep(proto, shapes, known)
+
+
 _UNTYPED = frozenset({"GroupNormalization"})
 """Operators of which inference says nothing; their outputs are like their inputs."""
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from starling.service.arguments import waiting_s
 
+CELLULAR = {"broker.keepalive_s": 600, "broker.retry_most_s": 600.0}
+"""Settings for a link that is paid by the byte: at rest about 29 kB a day."""
+
 
 def new_home(parser: argparse.ArgumentParser) -> None:
     """Adds what a new home is made with."""
@@ -22,6 +25,12 @@ def new_home(parser: argparse.ArgumentParser) -> None:
         "--tell-health",
         action="store_true",
         help="let coordinators see this board's checks, for a new agent.toml",
+    )
+    parser.add_argument(
+        "--cellular",
+        action="store_true",
+        help="for a link that is paid by the byte: a ping each 10 minutes, and as long "
+        "between tries to connect, for a new agent.toml",
     )
 
 
@@ -54,6 +63,8 @@ def first_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         settings["data.pledge"] = arguments.pledge
     if arguments.tell_health:
         settings["privacy.tell_health"] = True
+    if arguments.cellular:
+        settings |= CELLULAR
     return settings
 
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from starling.compiler.errors import CompileError
-from starling.compiler.rewrite.constant_folding import check_lengths, settle
+from starling.compiler.rewrite.batch.constant_shapes import known_sizes, settle_sizes
+from starling.compiler.rewrite.constant_folding import check_lengths
 from starling.compiler.rewrite.model_inputs import inputs
 
 Sizes = tuple[int, ...]
@@ -26,7 +27,6 @@ _OTHERS = (61, 67)
 """Batches that no axis has; the second one where the file has the first."""
 _CHANGES_MAX = 256
 _ENDLESS = (1 << 63) - 1
-_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.FLOAT})
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _STATES = (5, 6)
 """Inputs of recurrent layers that hold (directions, batch, hidden)."""
@@ -117,44 +117,26 @@ def freed(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
       proto: A checked model, which is not changed.
       batch: What its inputs have for a first axis.
     """
-    found = _known(proto)
+    found = known_sizes(proto)
     ours = _shapes(found, batch)
     other = _OTHERS[batch == _OTHERS[0]]
     for _ in range(_CHANGES_MAX):
         both = _Both(batch, other, ours, _shapes(found, other))
-        if not _changed(found, both):
+        if _changed(found, both):
+            continue
+        sure = [
+            {
+                name: sizes
+                for name, sizes in shapes.items()
+                if both.axis(name) is not None
+            }
+            for shapes in (ours, both.theirs)
+        ]
+        if not settle_sizes(found, sure[0], sure[1]):
             break
+        ours = _shapes(found, batch)
     for entry in inputs(found):
         entry.type.tensor_type.shape.dim[0].dim_param = "n"
-    return found
-
-
-def _known(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which whole numbers that do not depend on the inputs are constants."""
-    found, trial = onnx.ModelProto(), onnx.ModelProto()
-    found.CopyFrom(proto)
-    trial.CopyFrom(proto)
-    del trial.graph.value_info[:]
-    floats = [i.name for i in proto.graph.initializer if i.data_type in _FLOATS]
-    try:
-        _, values = settle(trial, floats)
-    # What cannot be computed is refused later, with its own message.
-    except CompileError:
-        return found
-    moving = {entry.name for entry in inputs(proto)}
-    kept = []
-    for node in proto.graph.node:
-        if moving.intersection(node.input):
-            moving.update(node.output)
-        value = values.get(node.output[0])
-        still = node.output[0] not in moving and len(node.output) == 1
-        if still and value is not None and value.dtype.kind in "iub":
-            tensor = numpy_helper.from_array(value, node.output[0])
-            found.graph.initializer.append(tensor)
-        else:
-            kept.append(node)
-    del found.graph.node[:]
-    found.graph.node.extend(kept)
     return found
 
 
@@ -195,6 +177,8 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
             continue
         _pass_on(node, both, inside)
         if node.op_type == "Slice" and _opened(proto.graph, node, both):
+            return True
+        if node.op_type == "Expand" and _widened(proto.graph, node, both):
             return True
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
@@ -305,6 +289,21 @@ def _opened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
         return False
     stops[ends[0]] = _ENDLESS
     node.input[2] = _constant(graph, f"{node.output[0]}/freed", stops)
+    return True
+
+
+def _widened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
+    """Lets an expanded value that follows the batch keep its own length along it."""
+    given = {item.name: item for item in graph.initializer}
+    axis = both.axis(node.input[0])
+    if axis is None or node.input[1] not in given:
+        return False
+    target = numpy_helper.to_array(given[node.input[1]]).reshape(-1).tolist()
+    place = len(target) - len(both.ours[node.input[0]]) + axis
+    if place < 0 or target[place] != both.batch or both.batch == 1:
+        return False
+    target[place] = 1
+    node.input[1] = _constant(graph, f"{node.output[0]}/freed", target)
     return True
 
 

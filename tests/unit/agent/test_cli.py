@@ -75,6 +75,13 @@ def test_init_writes_what_the_owner_pledges_and_where_the_data_are(
     assert not found.privacy.trust_bundle
 
 
+def test_home_of_a_board_on_a_metered_link_rests_long(tmp_path: Path) -> None:
+    assert agent("init", "--home", tmp_path / "h", "--cellular") == EXIT_DONE
+
+    found = AgentHome(tmp_path / "h").config().broker
+    assert (found.keepalive_s, found.retry_most_s) == (600, 600.0)
+
+
 def test_owner_is_told_of_a_board_that_pledges_nothing(
     tmp_path: Path, capsys: Capture
 ) -> None:

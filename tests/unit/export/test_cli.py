@@ -36,7 +36,7 @@ def test_list_names_the_best_and_what_is_kept(report: Path, capsys: Capture) -> 
     ]
 
 
-@pytest.mark.parametrize("version", ["best", "latest", "3", None])
+@pytest.mark.parametrize("version", ["best", "latest", "3", "0", None])
 def test_export_writes_what_stock_onnx_runtime_runs(
     report: Path, tmp_path: Path, capsys: Capture, version: str | None
 ) -> None:
@@ -48,6 +48,7 @@ def test_export_writes_what_stock_onnx_runtime_runs(
     said = capsys.readouterr()
     document = json.loads(said.out)
     assert "proven by the certificate of block" in said.err
+    assert ("before any training" in said.err) == (version == "0")
     assert _metadata(out)["starling.version"] == str(document["version"])
     if version in ("3", "latest"):
         assert document["version"] == (3 if version == "3" else 5)

@@ -116,6 +116,7 @@ OWNERS: dict[str, tuple[list[NetworkNode], list[str]]] = {
         [_reads("/body/MatMul", "body.basis"), _reads("/Sub", "centre")],
         ["body.basis", "centre"],
     ),
+    "recurrent layer that has no module": ([_reads("GRU_265", "onnx::GRU_1")], []),
     "linear layer that was turned round": (
         [_reads("/body/fc/MatMul", "onnx::MatMul_1")],
         [],

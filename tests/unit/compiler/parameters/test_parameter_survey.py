@@ -386,6 +386,19 @@ def test_numbers_in_a_constant_node_that_are_not_trained_are_told() -> None:
     assert _trained(compile_model(proto, loss="mse", train=["w", "b"])) == ["w", "b"]
 
 
+def test_coefficients_of_a_lasso_are_trained() -> None:
+    sparse = np.array([[0.0, 1.4, 0.0, 0.0, 0.3]], np.float32)
+    nodes = [node("Gemm", ["x", "coef", "intercept"], ["out"], transB=1)]
+    tensors = {"coef": sparse, "intercept": np.array([0.2], np.float32)}
+    proto = build(nodes, tensors, (5,), (1,))
+    proto.producer_name = "skl2onnx"
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["coef", "intercept"]
+    assert all(line.startswith("coef: holds many zeros") for line in bundle.notes)
+
+
 def test_estimator_that_learned_trees_alone_has_no_weights() -> None:
     nodes = [node("Tanh", ["x"], ["t"]), node("Sub", ["half", "t"], ["out"])]
     proto = build(nodes, {"half": np.array([0.5], np.float32)}, (4,), (4,))

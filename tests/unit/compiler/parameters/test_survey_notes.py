@@ -37,6 +37,14 @@ ADAPTED: dict[str, Nodes] = {
         node("Add", ["w", "scaled"], ["sum"]),
         node("MatMul", ["x", "sum"], ["out"]),
     ],
+    "thin layers scaled by a number that the file writes as a node": [
+        node("Gemm", ["x", "w", "bias"], ["full"]),
+        _THIN,
+        node("MatMul", ["thin", "b"], ["low"]),
+        node("Constant", [], ["two"], value=numpy_helper.from_array(np.array(2, "f4"))),
+        node("Mul", ["low", "two"], ["scaled"]),
+        node("Add", ["full", "scaled"], ["out"]),
+    ],
     "two thin layers beside a layer": [
         node("Gemm", ["x", "w", "bias"], ["full"]),
         _THIN,

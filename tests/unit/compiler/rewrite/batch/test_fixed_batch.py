@@ -145,6 +145,59 @@ def _sliced(batch: int) -> onnx.ModelProto:
     return _fixed(batch, nodes, tensors, (6, 4))
 
 
+def _thirds(batch: int) -> onnx.ModelProto:
+    """Queries, keys and values of one projection, cut at thirds of its width."""
+    tensors: Tensors = {
+        "w": weight(RNG, 4, 12),
+        "place": _ints(2),
+        "more": _ints(2),
+        "three": _ints(3),
+        "two": _ints(2),
+        "none": _ints(0),
+        "rows": _ints(batch, -1),
+        "v": weight(RNG, 20, 3),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Shape", ["h"], ["sizes"]),
+        node("Gather", ["sizes", "place"], ["width"], axis=0),
+        node("Add", ["width", "more"], ["up"]),
+        node("Div", ["up", "three"], ["third"]),
+        node("Mul", ["third", "two"], ["thirds"]),
+        node("Mul", ["third", "three"], ["end"]),
+        node("Slice", ["h", "none", "third", "place"], ["q"]),
+        node("Slice", ["h", "third", "thirds", "place"], ["k"]),
+        node("Slice", ["h", "thirds", "end", "place"], ["u"]),
+        node("Transpose", ["k"], ["t"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "t"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1),
+        node("MatMul", ["p", "u"], ["o"]),
+        node("Reshape", ["o", "rows"], ["f"]),
+        node("MatMul", ["f", "v"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (5, 4))
+
+
+def _normalised(batch: int) -> onnx.ModelProto:
+    """Rows over their lengths, which are repeated to the shape of the sample batch."""
+    tensors: Tensors = {
+        "k": weight(RNG, 4, 4),
+        "axis": _ints(1),
+        "least": np.array(1e-12, np.float32),
+        "shape": _ints(batch, 4),
+        "w": weight(RNG, 4, 3),
+    }
+    nodes = [
+        node("MatMul", ["x", "k"], ["h"]),
+        node("ReduceL2", ["h", "axis"], ["l"], keepdims=1),
+        node("Clip", ["l", "least"], ["c"]),
+        node("Expand", ["c", "shape"], ["e"]),
+        node("Div", ["h", "e"], ["u"]),
+        node("MatMul", ["u", "w"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (4,))
+
+
 CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "flattened": lambda batch: _flattened(batch, batch, 18),
     "flattened, features free": lambda batch: _flattened(batch, batch, -1),
@@ -153,7 +206,9 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "heads, time first": lambda batch: _heads(batch, time_first=True),
     "token": _token,
     "token, repeated by the exporter": lambda batch: _token(batch, folded=True),
+    "lengths of rows": _normalised,
     "slice": _sliced,
+    "thirds of a width": _thirds,
     "first state": _state,
 }
 
