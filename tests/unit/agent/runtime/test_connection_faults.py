@@ -45,9 +45,12 @@ class Other:
         with suppress(OSError):
             while True:
                 way, _ = self._socket.accept()
-                with way, suppress(OSError):
-                    way.settimeout(DEADLINE_S)
-                    self._answer(way)
+                threading.Thread(target=self._meet, args=(way,), daemon=True).start()
+
+    def _meet(self, way: socket.socket) -> None:
+        with way, suppress(OSError):
+            way.settimeout(DEADLINE_S)
+            self._answer(way)
 
     def close(self) -> None:
         self._socket.close()
@@ -92,24 +95,35 @@ def enrolled(fleet: Fleet, path: Path, port: int) -> AgentHome:
     return home
 
 
-def told(home: AgentHome, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Status of the running agent once its first connection has failed."""
+def told(
+    home: AgentHome, capsys: pytest.CaptureFixture[str], said: str
+) -> dict[str, Any]:
+    """Status of the running agent once it has met the fault, and not a slow machine."""
     until_s = time.monotonic() + DEADLINE_S
     while time.monotonic() < until_s:
         words = ["agent", "status", "--home", str(home.path), "--json"]
         code = starling.main(words)
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
-        if str(document.get("broker_said")).startswith("broker away"):
+        if said in str(document.get("broker_said")):
             assert code == EXIT_FAILED
             return document
         time.sleep(0.1)
     pytest.fail("the agent said nothing of its broker")
 
 
-def checked(home: AgentHome, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def checked(
+    home: AgentHome, capsys: pytest.CaptureFixture[str], name: str, said: str
+) -> dict[str, Any]:
+    """Rows of the check, likewise."""
+    until_s = time.monotonic() + DEADLINE_S
     words = ["agent", "check", "--home", str(home.path), "--json", "--without-data"]
-    assert starling.main(words) == EXIT_FAILED
-    return {row["name"]: row for row in json.loads(capsys.readouterr().out)["checks"]}
+    while time.monotonic() < until_s:
+        assert starling.main(words) == EXIT_FAILED
+        found = json.loads(capsys.readouterr().out)["checks"]
+        rows = {row["name"]: row for row in found}
+        if name in rows and said in rows[name]["found"]:
+            return rows
+    pytest.fail(f"the check found no such fault: {rows}")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +161,8 @@ def test_fault_is_named_alike_by_log_status_and_check(
     with log.open("wb") as output:
         agent = subprocess.Popen([*command, str(home.path)], stderr=output)
     try:
-        status = told(home, capsys)
-        rows = checked(home, capsys)
+        status = told(home, capsys, said)
+        rows = checked(home, capsys, row, said)
     finally:
         agent.terminate()
         agent.wait(DEADLINE_S)
@@ -156,11 +170,9 @@ def test_fault_is_named_alike_by_log_status_and_check(
     assert status["condition"] == "broker away"
     assert status["next_action"] == "run: starling agent check"
     assert f"{HOST}:{port}: " in status["broker_said"]
-    assert said in status["broker_said"]
     warned = [line for line in log.read_text().splitlines() if said in line]
     assert warned
     assert all(" WARNING agent: broker away: " in line for line in warned)
     assert rows[row]["verdict"] == "fail"
-    assert said in rows[row]["found"]
     assert rows[row]["fix"]
     assert rows["agent.condition"]["found"].startswith("broker away")
