@@ -115,6 +115,7 @@ def checked(
     home: AgentHome, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> dict[str, Any]:
     """Rows of the check, likewise."""
+    rows: dict[str, Any] = {}
     until_s = time.monotonic() + DEADLINE_S
     words = ["agent", "check", "--home", str(home.path), "--json", "--without-data"]
     while time.monotonic() < until_s:
