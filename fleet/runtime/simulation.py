@@ -209,12 +209,7 @@ def simulate(
       CompileError: If the model cannot be trained.
     """
     _require_known(options)
-    if not isinstance(data, Sequence):
-        raise ConfigError(
-            "expected a tuple (x, y), or a list with one for each board", key="data"
-        )
-    dealt = isinstance(data, tuple)
-    pools = [cast("Arrays", data)] if dealt else cast("Sequence[Arrays]", data)
+    dealt, pools = isinstance(data, tuple), _pools(data)
     count = (options.get("boards") or _BOARDS) if dealt else len(pools)
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
@@ -231,6 +226,17 @@ def simulate(
         )
         exported, version = _best(Path(spare) / "home" / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _pools(data: Arrays | Sequence[Arrays]) -> Sequence[Arrays]:
+    """The arrays of each board, or of all together."""
+    if isinstance(data, tuple):
+        return [data]
+    if not isinstance(data, Sequence):
+        raise ConfigError(
+            "expected a tuple (x, y), or a list with one for each board", key="data"
+        )
+    return data
 
 
 def _require_known(options: SimulationOptions) -> None:
