@@ -231,12 +231,12 @@ def simulate(
 def _pools(data: Arrays | Sequence[Arrays]) -> Sequence[Arrays]:
     """The arrays of each board, or of all together."""
     if isinstance(data, tuple):
-        return [data]
+        return [cast("Arrays", data)]
     if not isinstance(data, Sequence):
         raise ConfigError(
             "expected a tuple (x, y), or a list with one for each board", key="data"
         )
-    return data
+    return cast("Sequence[Arrays]", data)
 
 
 def _require_known(options: SimulationOptions) -> None:
