@@ -158,7 +158,10 @@ def _examples(pair: Arrays, manifest: BundleManifest, place: str) -> Examples:
     labels = y.astype(np.int64)
     classes = int(np.prod(manifest.output.shape))
     if (labels != y).any() or labels.min() < 0 or labels.max() >= classes:
-        raise ConfigError(f"labels are whole numbers in [0, {classes})", key=place)
+        raise ConfigError(
+            f"labels are whole numbers in [0, {classes}); loss='mse' learns numbers",
+            key=place,
+        )
     return Examples(x, labels)
 
 
@@ -177,7 +180,9 @@ def _raw(pair: Arrays, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
         ) from error
     for array in (x, y):
         if array.dtype.kind not in "biuf":
-            raise ConfigError(f"holds {array.dtype}, not numbers", key=place)
+            way = "; number them: numpy.unique(y, return_inverse=True)"
+            hint = way if array.dtype.kind in "OSU" else ""
+            raise ConfigError(f"holds {array.dtype}, not numbers{hint}", key=place)
     if not 2 <= len(x) == len(y):
         raise ConfigError(
             f"x {x.shape} and y {y.shape} are not the same two or more examples",

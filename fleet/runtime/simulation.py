@@ -1,5 +1,6 @@
 """`simulate`: a fleet that learns from arrays in memory, watched as it goes."""
 
+import difflib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from starling.fleet.virtual.own_rule import (
     checked_selection,
 )
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
+from starling.protocol.errors import ConfigError
 from starling.protocol.ids import DeviceId
 
 STOPPED = "stopped by a callback"
@@ -206,10 +208,8 @@ def simulate(
       ConfigError: Naming the argument at fault.
       CompileError: If the model cannot be trained.
     """
-    if unknown := options.keys() - SimulationOptions.__annotations__.keys():
-        raise TypeError(f"simulate() got an unexpected argument {min(unknown)!r}")
-    dealt = isinstance(data, tuple)
-    pools = [cast("Arrays", data)] if dealt else cast("Sequence[Arrays]", data)
+    _require_known(options)
+    dealt, pools = isinstance(data, tuple), _pools(data)
     count = (options.get("boards") or _BOARDS) if dealt else len(pools)
     given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
@@ -226,6 +226,28 @@ def simulate(
         )
         exported, version = _best(Path(spare) / "home" / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _pools(data: Arrays | Sequence[Arrays]) -> Sequence[Arrays]:
+    """The arrays of each board, or of all together."""
+    if isinstance(data, tuple):
+        return [cast("Arrays", data)]
+    if not isinstance(data, Sequence):
+        raise ConfigError(
+            "expected a tuple (x, y), or a list with one for each board", key="data"
+        )
+    return cast("Sequence[Arrays]", data)
+
+
+def _require_known(options: SimulationOptions) -> None:
+    """Refuses other arguments as Python does, with what was perhaps meant."""
+    known = SimulationOptions.__annotations__
+    if unknown := options.keys() - known.keys():
+        close = difflib.get_close_matches(min(unknown), known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {sorted(known)}"
+        raise TypeError(
+            f"simulate() got an unexpected argument {min(unknown)!r}: {hint}"
+        )
 
 
 def _rules(options: SimulationOptions) -> OwnRules:

@@ -12,12 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from starling.compiler.errors import CompileError
+from starling.compiler.rewrite.batch.batch_operands import (
+    constant,
+    opened,
+    resized,
+    widened,
+)
 from starling.compiler.rewrite.batch.constant_shapes import known_sizes, settle_sizes
 from starling.compiler.rewrite.constant_folding import check_lengths
 from starling.compiler.rewrite.model_inputs import inputs
@@ -26,10 +31,11 @@ Sizes = tuple[int, ...]
 _OTHERS = (61, 67)
 """Batches that no axis has; the second one where the file has the first."""
 _CHANGES_MAX = 256
-_ENDLESS = (1 << 63) - 1
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _STATES = (5, 6)
 """Inputs of recurrent layers that hold (directions, batch, hidden)."""
+_ROWS = 2
+"""Axes of a matrix."""
 _BESIDE = frozenset({"Add", "Concat", "Div", "Mul", "Sub", "Where"})
 """Operators whose inputs are as long as each other, or 1."""
 
@@ -172,13 +178,11 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
             target = _target(node, both, inside)
             if target is not None:
                 name = f"{node.output[0]}/freed"
-                node.input[1] = _constant(proto.graph, name, target)
+                node.input[1] = constant(proto.graph, name, target)
                 return True
             continue
         _pass_on(node, both, inside)
-        if node.op_type == "Slice" and _opened(proto.graph, node, both):
-            return True
-        if node.op_type == "Expand" and _widened(proto.graph, node, both):
+        if _operands_freed(proto, node, both):
             return True
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
@@ -187,6 +191,19 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
                 _repeat(proto, at, position, axis, rank)
             return True
     return False
+
+
+def _operands_freed(proto: onnx.ModelProto, node: onnx.NodeProto, both: _Both) -> bool:
+    """Takes the batch out of numbers that a node reads; whether there was any."""
+    axis = both.axis(node.input[0]) if node.input else None
+    if axis is None:
+        return False
+    rank = len(both.ours[node.input[0]])
+    if node.op_type == "Slice":
+        return opened(proto.graph, node, axis, rank, both.batch)
+    if node.op_type == "Expand":
+        return widened(proto.graph, node, axis, rank, both.batch)
+    return node.op_type == "Resize" and resized(proto, node, axis, both.batch)
 
 
 def _pass_on(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> None:
@@ -252,7 +269,9 @@ def _held(node: onnx.NodeProto, both: _Both) -> list[tuple[int, int]]:
         for name in names
         if (axis := both.axis(name)) is not None
     }
-    if len(moving) != 1 or node.op_type not in _BESIDE:
+    # Rows and columns of a product are none of its outer axes.
+    product = node.op_type == "MatMul" and max(moving, default=0) < -_ROWS
+    if len(moving) != 1 or not (product or node.op_type in _BESIDE):
         return []
     (axis,) = moving
     rank = len(both.ours.get(node.output[0], ()))
@@ -267,46 +286,6 @@ def _held(node: onnx.NodeProto, both: _Both) -> list[tuple[int, int]]:
     ]
 
 
-def _opened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
-    """Lets a slice that ends where the batch does go on to its end."""
-    given = {item.name: item for item in graph.initializer}
-    follows, names = both.axis(node.input[0]), list(node.input[1:])
-    if follows is None or not given.keys() >= {*names} - {""}:
-        return False
-    values = [
-        numpy_helper.to_array(given[name]).reshape(-1).tolist() if name else []
-        for name in names
-    ]
-    starts, stops = values[:2]
-    axes = values[2] if values[2:] and values[2] else list(range(len(starts)))
-    rank = len(both.ours[node.input[0]])
-    ends = [
-        place
-        for place, axis in enumerate(axes)
-        if axis % rank == follows and (starts[place], stops[place]) == (0, both.batch)
-    ]
-    if not ends:
-        return False
-    stops[ends[0]] = _ENDLESS
-    node.input[2] = _constant(graph, f"{node.output[0]}/freed", stops)
-    return True
-
-
-def _widened(graph: onnx.GraphProto, node: onnx.NodeProto, both: _Both) -> bool:
-    """Lets an expanded value that follows the batch keep its own length along it."""
-    given = {item.name: item for item in graph.initializer}
-    axis = both.axis(node.input[0])
-    if axis is None or node.input[1] not in given:
-        return False
-    target = numpy_helper.to_array(given[node.input[1]]).reshape(-1).tolist()
-    place = len(target) - len(both.ours[node.input[0]]) + axis
-    if place < 0 or target[place] != both.batch or both.batch == 1:
-        return False
-    target[place] = 1
-    node.input[1] = _constant(graph, f"{node.output[0]}/freed", target)
-    return True
-
-
 def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> int:
     """Takes one example of a node's input; the node's index from then on."""
     node = graph.node[index]
@@ -314,7 +293,7 @@ def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> in
     if _cut(graph, source, axis):
         return index
     bounds = [
-        _constant(graph, f"{name}/{key}", [value])
+        constant(graph, f"{name}/{key}", [value])
         for key, value in (("start", 0), ("stop", 1), ("axis", axis))
     ]
     node.input[position] = name
@@ -343,11 +322,11 @@ def _repeat(
     graph, entry = proto.graph, inputs(proto)[0].name
     node = graph.node[index]
     source, name = node.input[position], f"{node.output[0]}/all {position}"
-    first = _constant(graph, f"{name}/first", [0])
+    first = constant(graph, f"{name}/first", [0])
     parts = [
-        _constant(graph, f"{name}/before", [1] * axis),
+        constant(graph, f"{name}/before", [1] * axis),
         f"{name}/count",
-        _constant(graph, f"{name}/behind", [1] * (rank - axis - 1)),
+        constant(graph, f"{name}/behind", [1] * (rank - axis - 1)),
     ]
     node.input[position] = name
     _insert(
@@ -369,9 +348,3 @@ def _insert(
 ) -> None:
     for offset, node in enumerate(nodes):
         graph.node.insert(index + offset, node)
-
-
-def _constant(graph: onnx.GraphProto, name: str, values: Sequence[int]) -> str:
-    array = np.array(values, np.int64)
-    graph.initializer.append(numpy_helper.from_array(array, name))
-    return name

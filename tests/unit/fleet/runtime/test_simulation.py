@@ -105,7 +105,7 @@ def test_refusals_are_told_once_each_with_their_board() -> None:
 
 
 def test_argument_that_there_is_not_is_refused_as_python_does() -> None:
-    with pytest.raises(TypeError, match="'coordinators'"):
+    with pytest.raises(TypeError, match="'coordinators': there are \\['aggregator'"):
         quick(coordinators=4)
 
 
@@ -147,7 +147,7 @@ def test_regression_of_an_onnx_model_is_measured_in_errors() -> None:
     [
         ((X, Y[:-1]), "not the same two or more"),
         ((X[:1], Y[:1]), "not the same two or more"),
-        ((X, Y.astype(str)), "not numbers"),
+        ((X, Y.astype(str)), "not numbers; number them"),
         ((X[:, 0] + 1j, Y), "not numbers"),
         ((X, Y - 1), "whole numbers in"),
         ((X, Y + 0.5), "whole numbers in"),
@@ -158,7 +158,8 @@ def test_regression_of_an_onnx_model_is_measured_in_errors() -> None:
         ([(X, Y), (X[:10], Y[:10])], "board 1 has 9 examples"),
         ([(X, Y), (X[:, :5], Y)], "board 1: x: is (400, 5); the model has (n, 6)"),
         ([X, Y], "expected two arrays"),
-        (X, "expected two arrays"),
+        (X, "expected a tuple"),
+        (None, "expected a tuple"),
     ],
     ids=[
         "lengths",
@@ -175,6 +176,7 @@ def test_regression_of_an_onnx_model_is_measured_in_errors() -> None:
         "other shape",
         "no pairs",
         "one array",
+        "nothing",
     ],
 )
 def test_arrays_that_do_not_fit_are_named(data: Any, said: str) -> None:  # noqa: ANN401 - wrong on purpose

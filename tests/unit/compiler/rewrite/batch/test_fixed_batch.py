@@ -198,6 +198,44 @@ def _normalised(batch: int) -> onnx.ModelProto:
     return _fixed(batch, nodes, tensors, (4,))
 
 
+def _enlarged(batch: int) -> onnx.ModelProto:
+    """An image that is resized to the sample batch's sizes."""
+    tensors: Tensors = {
+        "k": weight(RNG, 2, 1, 1, 1),
+        "sizes": _ints(batch, 2, 4, 4),
+        "flat": _ints(batch, 32),
+        "w": weight(RNG, 32, 3),
+    }
+    nodes = [
+        node("Conv", ["x", "k"], ["h"]),
+        node("Resize", ["h", "", "", "sizes"], ["r"], mode="linear"),
+        node("Reshape", ["r", "flat"], ["f"]),
+        node("MatMul", ["f", "w"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (1, 2, 2))
+
+
+def _queries(batch: int) -> onnx.ModelProto:
+    """Learned queries, repeated for the sample batch, ask what an example holds."""
+    query = weight(RNG, 1, 2, 4)
+    tensors: Tensors = {
+        "e": np.repeat(query, batch, 0),
+        "k": weight(RNG, 4, 4),
+        "flat": _ints(batch, 8),
+        "w": weight(RNG, 8, 3),
+    }
+    nodes = [
+        node("MatMul", ["e", "k"], ["q"]),
+        node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "t"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1),
+        node("MatMul", ["p", "x"], ["o"]),
+        node("Reshape", ["o", "flat"], ["f"]),
+        node("MatMul", ["f", "w"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (5, 4))
+
+
 CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "flattened": lambda batch: _flattened(batch, batch, 18),
     "flattened, features free": lambda batch: _flattened(batch, batch, -1),
@@ -207,6 +245,8 @@ CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
     "token": _token,
     "token, repeated by the exporter": lambda batch: _token(batch, folded=True),
     "lengths of rows": _normalised,
+    "sizes of an image": _enlarged,
+    "learned queries": _queries,
     "slice": _sliced,
     "thirds of a width": _thirds,
     "first state": _state,
