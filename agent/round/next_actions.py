@@ -46,6 +46,16 @@ NEXT_ACTIONS: Mapping[R, str] = {
 """Empty where the board only has to be left alone."""
 
 
+STOPPED = frozenset(
+    condition.value
+    for condition in (
+        *(R.TASK_CHANGED, R.MODEL_REFUSED, R.NO_DATA, R.PLEDGE_TOO_SMALL),
+        *(R.POLICY_REFUSED, R.DISK_FULL, R.REVOKED, R.BROKER_REFUSES, R.UNTRUSTED),
+    )
+)
+"""Those that end only if somebody acts, as the status shows them."""
+
+
 def next_action(condition: str) -> str:
     """Next action for a condition as the status shows it; empty for nothing.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from starling.agent.round.next_actions import next_action
+from starling.agent.round.next_actions import STOPPED, next_action
 from starling.agent.runtime.checks.check_rows import fail, ok, warn
 from starling.broker.health_checks import HealthCheck
 
@@ -31,6 +31,8 @@ def _condition(document: dict[str, Any]) -> HealthCheck:
         return fail(name, found, "run: systemctl restart starling-agent")
     action = next_action(shown)
     fault = f"; {document['fault']}" if document.get("fault") and action else ""
+    if shown in STOPPED:
+        return fail(name, shown + fault, action)
     return warn(name, shown + fault, action) if action else ok(name, shown)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from starling.agent.runtime.checks.status_checks import status_checks
+from starling.agent.step.state import ReadinessCondition as R
 from starling.broker.health_checks import Verdict
 
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
@@ -48,10 +49,15 @@ def test_board_that_is_well_has_nothing_to_mend() -> None:
         (
             "agent.condition",
             {"condition": "model refused", "fault": "operator Loop"},
-            WARN,
+            FAIL,
             "model refused; operator Loop",
         ),
         ("agent.condition", {"condition": "budget spent"}, WARN, "budget spent"),
+        *(
+            ("agent.condition", {"condition": each.value}, FAIL, each.value)
+            for each in (R.REVOKED, R.UNTRUSTED, R.NO_DATA, R.DISK_FULL)
+        ),
+        ("agent.condition", {"condition": R.JAILED.value}, WARN, "excluded"),
         ("agent.condition", {"condition": None}, OK, "unknown"),
         (
             "coordinators.heard",
