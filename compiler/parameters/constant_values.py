@@ -135,12 +135,12 @@ def rotations(tensors: Mapping[str, Array]) -> frozenset[str]:
             groups.setdefault(value.shape, []).append((name, square))
     found = set[str]()
     for group in groups.values():
+        ends = np.stack([square[[0, -1]] for _, square in group])
         for index, (name, square) in enumerate(group):
-            for other, rest in group[index + 1 :]:
-                ends = square[[0, -1]] + rest[[0, -1]]
-                if np.abs(ends - 1.0).max() <= _CLOSE and bool(
-                    np.abs(square + rest - 1.0).max() <= _CLOSE
-                ):
+            gaps = np.abs(ends[index] + ends[index + 1 :] - 1.0).max(axis=1)
+            for place in np.flatnonzero(gaps <= _CLOSE):
+                other, rest = group[index + 1 + int(place)]
+                if np.abs(square + rest - 1.0).max() <= _CLOSE:
                     found.update((name, other))
     return frozenset(found)
 

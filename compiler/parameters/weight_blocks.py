@@ -30,12 +30,18 @@ def parts(tensors: Mapping[str, Array]) -> Iterable[tuple[str, str]]:
     wanted = np.unique(np.array([*probes.values()], np.float32))
     if not wanted.size:
         return
+    # Of most models nothing is found, and then nothing is to be done for each pair.
+    having: dict[float, list[int]] = {}
+    listed = list(probes.items())
+    for number, (_, probe) in enumerate(listed):
+        having.setdefault(float(probe), []).append(number)
     for name, model in tensors.items():
         flat = model.reshape(-1)
         nearest = np.minimum(np.searchsorted(wanted, flat), len(wanted) - 1)
         hits = np.flatnonzero(wanted[nearest] == flat)
         values = flat[hits]
-        for part, probe in probes.items():
+        numbers = {n for found in np.unique(values) for n in having[float(found)]}
+        for part, probe in (listed[number] for number in sorted(numbers)):
             value = tensors[part]
             places = hits[values == probe]
             smaller = value.size < model.size and 0 < places.size <= _HITS_MAX

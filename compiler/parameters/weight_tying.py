@@ -194,11 +194,19 @@ def _computed(
     for name, value in tensors.items():
         shapes.setdefault(value.shape, []).append(name)
     made = set[str]()
+    first: dict[tuple[int, ...], list[_Floats]] = {}
     for name, value in tensors.items():
-        sources: Collection[str] = shapes[value.shape] if _telling(value) else ()
+        sources: Collection[str] = ()
         if told is not None:
             parents = told.parents(name)
             sources = set(shapes[value.shape]) & {*parents} if len(parents) == 1 else ()
+        elif _telling(value):
+            names = shapes[value.shape]
+            if value.shape not in first:
+                given = np.stack([_few(tensors[each]) for each in names])
+                first[value.shape] = [of(given) for of in _FUNCTIONS.values()]
+            near = np.any([_rows(each, _few(value)) for each in first[value.shape]], 0)
+            sources = [names[place] for place in np.flatnonzero(near)]
         for source in sources:
             kind = "" if source in {name, *made} else _function(tensors[source], value)
             if kind and (told is not None or kind != "Neg"):
@@ -231,12 +239,22 @@ def _function(source: Array, value: Array) -> str:
     """The operator that makes one tensor of another; empty for a copy or none."""
     given = source.astype(np.float32)
     for kind, function in _FUNCTIONS.items():
-        few = np.s_[:_SIZE_MIN]
-        if _close(function(given.reshape(-1)[few]), value.reshape(-1)[few]) and _close(
+        if _close(function(_few(source)), _few(value)) and _close(
             function(given), value
         ):
             return "" if np.array_equal(source, value) else kind
     return ""
+
+
+def _few(value: Array) -> _Floats:
+    """(k,) float32: first values of a tensor, which tell most pairs apart."""
+    return value.reshape(-1)[:_SIZE_MIN].astype(np.float32)
+
+
+def _rows(table: _Floats, values: _Floats) -> NDArray[np.bool_]:
+    """(n,): which rows of a table (n, k) are close to k values, all pairs at once."""
+    near: NDArray[np.bool_] = np.isclose(table, values, _RELATIVE, _ABSOLUTE).all(1)
+    return near
 
 
 def _close(left: _Floats, right: Array) -> bool:
@@ -257,9 +275,39 @@ def _twins(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str
         )
 
 
+class _Spreads:
+    """Sorted magnitudes of tensors of one size, to be found again."""
+
+    def __init__(self, count: int, first: _Floats) -> None:
+        """None is held yet.
+
+        Args:
+          count: How many there may be.
+          first: (size,), of any of them.
+        """
+        self._places = np.linspace(0, len(first) - 1, 2 * _SIZE_MIN).astype(np.int64)
+        self._probes = np.empty((count, len(self._places)), np.float32)
+        self._held: list[tuple[str, _Floats]] = []
+
+    def add(self, name: str, spread: _Floats) -> None:
+        """Holds one more."""
+        self._probes[len(self._held)] = spread[self._places]
+        self._held.append((name, spread))
+
+    def like(self, spread: _Floats) -> Iterable[str]:
+        """Names of those that are close to one, in the order in which they came."""
+        # Closeness is measured against the earlier one, as everywhere here.
+        gap = np.abs(spread[self._places] - self._probes[: len(self._held)])
+        allowed = _ABSOLUTE + _RELATIVE * self._probes[: len(self._held)]
+        for place in np.flatnonzero((gap <= allowed).all(1)):
+            name, earlier = self._held[place]
+            if _close(spread, earlier):
+                yield name
+
+
 def _rearranged(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str]:
     """A line for weights that are others turned in space, negated or scaled."""
-    seen: dict[int, list[tuple[str, _Floats]]] = {}
+    seen: dict[int, _Spreads] = {}
     pairs = []
     counts = Counter([value.size for value in tensors.values()])
     for name, value in tensors.items():
@@ -270,13 +318,13 @@ def _rearranged(tensors: Mapping[str, Array], known: Collection[str]) -> Iterabl
         if not np.isfinite(largest) or largest == 0.0:
             continue
         spread = np.sort(sizes / largest)
-        for other, model in seen.setdefault(value.size, []):
+        before = seen.setdefault(value.size, _Spreads(counts[value.size], spread))
+        for other in before.like(spread):
             same = value.shape == tensors[other].shape
-            same = same and np.array_equal(value, tensors[other])
-            if _close(spread, model) and not same:
+            if not (same and np.array_equal(value, tensors[other])):
                 pairs.append(f"{name} like {other}")
                 break
-        seen[value.size].append((name, spread))
+        before.add(name, spread)
     if pairs:
         yield (
             f"weights of the same values in another order, sign or scale, trained "

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from starling.compiler import Bundle, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.compiler.parameters import weight_tying
 from starling.protocol.errors import ConfigError
 from tests.unit.compiler.parameters.declared import declared
 from tests.unit.compiler.small_models import build, node, weight
@@ -191,3 +192,27 @@ def test_second_call_of_a_module_reads_the_same_weight(
 
     assert len(_trained(bundle)) == expected
     assert _sound(bundle)
+
+
+def test_weights_of_one_shape_are_told_apart_without_looking_at_each_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = 0
+    count = 60
+    whole = weight_tying._close
+
+    def counting(left: NDArray[np.float32], right: NDArray[np.generic]) -> bool:
+        nonlocal pairs
+        pairs += 1
+        return whole(left, right)
+
+    monkeypatch.setattr(weight_tying, "_close", counting)
+    weights = {f"w{n}": weight(RNG, 6, 6) for n in range(count)}
+    weights |= {"minus": -weights["w7"], "turned": weights["w9"][::-1].copy()}
+    proto = build([node("MatMul", ["x", "w0"], ["out"])], weights, (6,), (6,))
+
+    _, lines = weight_tying.tied(proto, list(weights), None)
+
+    assert any("minus like w7" in line for line in lines)
+    assert any("turned like w9" in line for line in lines)
+    assert pairs < count
