@@ -253,8 +253,8 @@ def _few(value: Array) -> _Floats:
 
 def _rows(table: _Floats, values: _Floats) -> NDArray[np.bool_]:
     """(n,): which rows of a table (n, k) are close to k values, all pairs at once."""
-    near: NDArray[np.bool_] = np.isclose(table, values, _RELATIVE, _ABSOLUTE).all(1)
-    return near
+    near = np.isclose(table, values, _RELATIVE, _ABSOLUTE)
+    return np.asarray(near.all(axis=1))
 
 
 def _close(left: _Floats, right: Array) -> bool:
