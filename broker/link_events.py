@@ -158,6 +158,10 @@ class LinkSettings:
         return f"{self.host}:{self.port}"
 
 
+TAKEN_OVER = "another client uses this identity"
+"""Said in the reason of a lost connection."""
+
+
 class AckToken(NamedTuple):
     """Names a message that was received, for its acknowledgement.
 

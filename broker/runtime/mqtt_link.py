@@ -24,6 +24,7 @@ from dataclasses import replace
 
 from starling.broker.backoff import Backoff, after_loss
 from starling.broker.link_events import (
+    TAKEN_OVER,
     AckToken,
     Delivered,
     LinkConnected,
@@ -218,7 +219,7 @@ class MqttLink:
                 if ended:
                     reason += f"; {ended}"
                 if told or backoff.taken_over:
-                    reason += "; another client uses this identity"
+                    reason += f"; {TAKEN_OVER}"
                 stopped = self._stop_at_s is not None
                 self._on_event(LinkDisconnected(reason, None if stopped else delay_s))
                 self._wait(delay_s)

@@ -6,6 +6,7 @@ from typing import Any
 from starling.agent.round.next_actions import STOPPED, next_action
 from starling.agent.runtime.checks.check_rows import fail, ok, warn
 from starling.broker.health_checks import HealthCheck
+from starling.broker.link_events import TAKEN_OVER
 
 _DAY_S = 86_400.0
 
@@ -18,6 +19,7 @@ def status_checks(document: dict[str, Any], between_s: float) -> Iterator[Health
       between_s: The least time between two updates, in s.
     """
     yield _condition(document)
+    yield _identity(document)
     yield _coordinators(document)
     yield _task(document)
     yield _budget(document.get("privacy") or {}, between_s)
@@ -34,6 +36,17 @@ def _condition(document: dict[str, Any]) -> HealthCheck:
     if shown in STOPPED:
         return fail(name, shown + fault, action)
     return warn(name, shown + fault, action) if action else ok(name, shown)
+
+
+def _identity(document: dict[str, Any]) -> HealthCheck:
+    name, said = "agent.identity", str(document.get("broker_said") or "")
+    if TAKEN_OVER in said:
+        fix = (
+            "stop the other one, which has a copy of this home; the two drop each other"
+            " from the broker, and a copy's ledger pays less than the data have paid"
+        )
+        return fail(name, TAKEN_OVER, fix)
+    return ok(name, "no other client uses it, as far as the broker says")
 
 
 def _coordinators(document: dict[str, Any]) -> HealthCheck:

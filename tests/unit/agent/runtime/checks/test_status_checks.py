@@ -7,6 +7,7 @@ import pytest
 from starling.agent.runtime.checks.status_checks import status_checks
 from starling.agent.step.state import ReadinessCondition as R
 from starling.broker.health_checks import Verdict
+from starling.broker.link_events import TAKEN_OVER
 
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 PRIVACY = {"epsilon": 1.694, "epsilon_cap": 8.0, "releases_left": 12}
@@ -59,6 +60,18 @@ def test_board_that_is_well_has_nothing_to_mend() -> None:
         ),
         ("agent.condition", {"condition": R.JAILED.value}, WARN, "excluded"),
         ("agent.condition", {"condition": None}, OK, "unknown"),
+        (
+            "agent.identity",
+            {"broker_said": f"broker away: b:1: ended; {TAKEN_OVER}"},
+            FAIL,
+            "another client uses this identity",
+        ),
+        (
+            "agent.identity",
+            {"broker_said": "broker away: b:1: refused"},
+            OK,
+            "no other",
+        ),
         (
             "coordinators.heard",
             {"coordinators": {"online": 0, "away": 2, "trusted": 4}},
