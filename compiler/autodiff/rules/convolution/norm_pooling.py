@@ -4,7 +4,10 @@ The sum of |x|^p over a window is a convolution with ones; padding adds nothing 
 Letters: p the norm, y the output, g its cotangent.
 """
 
-from starling.compiler.autodiff.rules.convolution.pooling import ones
+from starling.compiler.autodiff.rules.convolution.pooling import (
+    spread_over_windows,
+    sum_windows,
+)
 from starling.compiler.autodiff.rules.convolution.sliding_window import (
     SlidingWindow,
     window,
@@ -16,35 +19,17 @@ from starling.compiler.ir.network import NetworkNode
 
 def forward(tape: Tape, node: NetworkNode) -> None:
     """LpPool: (sum of |x|^p)^(1/p) under each window."""
-    build, x, shape = tape.build, tape.input(node, 0), _window(tape, node)
-    total = build.op(
-        "Conv",
-        (_power(tape, x, _norm(node)), build.constant(ones(x, shape))),
-        tape.shape(node),
-        kernel_shape=list(shape.kernel),
-        strides=list(shape.stride),
-        dilations=list(shape.dilation),
-        pads=shape.pads,
-        group=x.row[0],
-    )
+    powers = _power(tape, tape.input(node, 0), _norm(node))
+    total = sum_windows(tape, node, _window(tape, node), powers)
     tape.put(node, _root(tape, node, total))
 
 
 def backward(tape: Tape, node: NetworkNode) -> None:
     """The slope of each value is sign(x) |x|^(p-1), times y^(1-p) of its windows."""
-    build, x, shape = tape.build, tape.input(node, 0), _window(tape, node)
-    spread = build.op(
-        "ConvTranspose",
-        (_share(tape, node), build.constant(ones(x, shape))),
-        x.shape,
-        kernel_shape=list(shape.kernel),
-        strides=list(shape.stride),
-        dilations=list(shape.dilation),
-        pads=shape.pads,
-        group=x.row[0],
-        output_padding=shape.surplus,
-    )
-    tape.give(node, 0, build.mul(spread, _inner(tape, node, x)))
+    shares, shape = _share(tape, node), _window(tape, node)
+    spread = spread_over_windows(tape, node, shape, shares)
+    inner = _inner(tape, node, tape.input(node, 0))
+    tape.give(node, 0, tape.build.mul(spread, inner))
 
 
 def global_forward(tape: Tape, node: NetworkNode) -> None:

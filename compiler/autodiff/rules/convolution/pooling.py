@@ -135,11 +135,19 @@ def global_maximum(tape: Tape, node: NetworkNode) -> None:
 
 
 def _spread(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTensor:
-    build, cotangent, x = tape.build, tape.cotangent(node), tape.input(node, 0)
+    build, cotangent = tape.build, tape.cotangent(node)
     counts = build.constant(1.0 / _counts(node, shape))
+    return spread_over_windows(tape, node, shape, build.mul(cotangent, counts))
+
+
+def spread_over_windows(
+    tape: Tape, node: NetworkNode, shape: SlidingWindow, shares: BuilderTensor
+) -> BuilderTensor:
+    """Each window's share at each of its values, added up where windows overlap."""
+    build, x = tape.build, tape.input(node, 0)
     return build.op(
         "ConvTranspose",
-        (build.mul(cotangent, counts), build.constant(ones(x, shape))),
+        (shares, build.constant(_ones(x, shape))),
         x.shape,
         kernel_shape=list(shape.kernel),
         strides=list(shape.stride),
@@ -151,21 +159,28 @@ def _spread(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTenso
 
 
 def _averaged(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTensor:
-    build, x = tape.build, tape.input(node, 0)
-    total = build.op(
+    total = sum_windows(tape, node, shape, tape.input(node, 0))
+    return tape.build.mul(total, tape.build.constant(1.0 / _counts(node, shape)))
+
+
+def sum_windows(
+    tape: Tape, node: NetworkNode, shape: SlidingWindow, values: BuilderTensor
+) -> BuilderTensor:
+    """Sum of each window of values that lie as the node's input does."""
+    build = tape.build
+    return build.op(
         "Conv",
-        (x, build.constant(ones(x, shape))),
+        (values, build.constant(_ones(values, shape))),
         tape.shape(node),
         kernel_shape=list(shape.kernel),
         strides=list(shape.stride),
         dilations=list(shape.dilation),
         pads=shape.pads,
-        group=x.row[0],
+        group=values.row[0],
     )
-    return build.mul(total, build.constant(1.0 / _counts(node, shape)))
 
 
-def ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
+def _ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
     """(channels, 1, ...): kernels that add up each window of each channel."""
     return np.ones((x.row[0], 1, *shape.kernel), np.float32)
 
