@@ -22,12 +22,10 @@ from pathlib import Path
 
 from benchmarks.harness.console_viewers import Viewers, page_s
 from benchmarks.harness.result_file import keep
-from benchmarks.ingest import FLEET, Fleet, make_fleet, measure
-from starling.broker.broker_settings import BrokerSettings
+from benchmarks.ingest import Fleet, make_fleet, make_homes, measure
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
 from starling.fleet.runtime.processes.supervisor import starling_command
 
 PAGES = ("/", "/boards", "/chain", "/tasks", "/metrics")
@@ -160,11 +158,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each, in turns")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        broker = BrokerHome(root / "broker")
-        broker.prepare(BrokerSettings(FLEET, "127.0.0.1", free_port()))
-        home = CoordinatorHome(root / "coordinator")
-        found(home, GenesisOptions(FLEET, broker.path, "", 0, 3600))
+        broker, home = make_homes(Path(folder))
         fleet = make_fleet(home, options.dimension, options.updates, options.boards)
         alone, watched, looks = compare(
             home, broker, fleet, options.runs, options.viewers

@@ -88,6 +88,15 @@ class Fleet:
     wholes: list[bytes]
 
 
+def make_homes(root: Path) -> tuple[BrokerHome, CoordinatorHome]:
+    """Founds a fleet of one coordinator, in an empty folder."""
+    broker = BrokerHome(root / "broker")
+    broker.prepare(BrokerSettings(FLEET, "127.0.0.1", free_port()))
+    home = CoordinatorHome(root / "coordinator")
+    found(home, GenesisOptions(FLEET, broker.path, "", 0, 3600))
+    return broker, home
+
+
 def make_fleet(
     home: CoordinatorHome, dimension: int, updates: int, boards: int = 0
 ) -> Fleet:
@@ -275,10 +284,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        broker = BrokerHome(root / "broker")
-        broker.prepare(BrokerSettings(FLEET, "127.0.0.1", free_port()))
-        home = CoordinatorHome(root / "coordinator")
-        found(home, GenesisOptions(FLEET, broker.path, "", 0, 3600))
+        broker, home = make_homes(root)
         fleet = make_fleet(home, options.dimension, options.updates)
         alone = stages(home, fleet)
         alone["disk"], disk_clock_us = disk(home, fleet, root)

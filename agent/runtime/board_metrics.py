@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starling.agent.config import AgentConfig
+from starling.agent.runtime.status_file import GROUP_MODE
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.state import ReadinessCondition
 from starling.durable.files import replace_unsynced
@@ -26,8 +27,6 @@ from starling.service.prometheus_text import (
 
 SUFFIX = ".prom"
 """Of the files that the collector reads."""
-FILE_MODE = 0o640
-"""As the status in memory: its group may read it."""
 _CONDITIONS = {each.value: each.name.lower() for each in ReadinessCondition}
 _OUTCOMES = ("final", "stale")
 _DAY_S = 86_400.0
@@ -89,7 +88,7 @@ def write_textfile(path: Path, document: Mapping[str, Any], now_s: float) -> Non
       StorageError: If the disk refuses, or the folder is missing.
     """
     content = exposition(METRICS, _samples(document, now_s)).encode()
-    replace_unsynced(path, content, FILE_MODE)
+    replace_unsynced(path, content, GROUP_MODE)
 
 
 def _samples(document: Mapping[str, Any], now_s: float) -> Iterator[Sample]:
