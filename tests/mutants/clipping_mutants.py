@@ -7,6 +7,7 @@ _RADIUS = ("tests/unit/agent/privacy/test_noise_mechanisms.py", *_SUM)
 _GRID = ("tests/unit/protocol/privacy/test_noise_grid.py",)
 _DATA = ("tests/unit/agent/trainer/test_dataset.py",)
 _CORE = ("tests/unit/agent/test_machine.py",)
+_FAILED = ("tests/unit/agent/test_failed_trainings.py",)
 _RELEASE = ("tests/unit/agent/round/test_release_time.py",)
 _TRAINER = ("tests/contract/trainer/test_trainer_process.py",)
 _ALIKE = ("tests/contract/trainer/test_indistinguishable_boards.py",)
@@ -97,14 +98,14 @@ CLIPPING = (
         "agent/round/participation.py",
         "    if training.running and noised and not training.empty:",
         "    if training.running and noised and training.skipped:",
-        _CORE,
+        _FAILED,
     ),
     Mutant(
         "a crash at one record empties the sum",
         "agent/round/participation.py",
         "    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:",
         "    if True:",
-        _CORE,
+        _FAILED,
     ),
     Mutant(
         "the pledge is sent as it is written, whatever is offered",

@@ -233,7 +233,7 @@ _LIVENESS = (
         "coordinator/runtime/storage/sqlite_chain.py",
         "        for end in ends:\n",
         "        for end in ends[:0]:\n",
-        ("tests/contract/storage/test_chain_store.py",),
+        ("tests/contract/storage/test_pruned_chain_store.py",),
     ),
 )
 

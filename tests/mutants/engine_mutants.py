@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 _READING = ("tests/unit/engine/test_onnx_reader.py",)
+_BESIDE = ("tests/unit/engine/test_tensors_beside_the_model.py",)
 _CHECKING = ("tests/unit/engine/test_graph_check.py",)
 _BUNDLE = ("tests/unit/engine/test_opened_bundle.py",)
 _ARRAYS = ("tests/unit/engine/test_npy_vector.py",)
@@ -16,15 +17,15 @@ DOOR = (
     Mutant(
         "of a tag 32 bits count",
         "engine/protobuf_wire.py",
-        "number, wire = key >> 3, key & 7",
-        "number, wire = key >> 3 & FIELD_NUMBER_MAX, key & 7",
+        "known = form.get(key >> 3)",
+        "known = form.get(key >> 3 & (1 << 29) - 1)",
         _READING,
     ),
     Mutant(
         "a field may stand twice",
         "engine/protobuf_wire.py",
-        "if known.name in found.values and not known.repeated:",
-        "if known.name == '':",
+        "elif known.repeated:",
+        "elif known.name:",
         _READING,
     ),
     Mutant(
@@ -46,7 +47,7 @@ DOOR = (
         "engine/onnx_reader.py",
         'keys != EXTERNAL_KEYS or entries[0].one("value", str) != CONSTANTS',
         "keys != EXTERNAL_KEYS",
-        _READING,
+        _BESIDE,
     ),
     Mutant(
         "sizes may follow from data",
