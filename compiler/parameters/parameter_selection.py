@@ -118,10 +118,11 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     proto = with_one_bias(with_matrices(proto))
     first = _surveyed(proto, told, stored)
     # Fresh gains are equal by chance; other values hint at one weight, and are told.
+    added_weights = set(first.weights) - given
     apart = {
         item.name
         for item in proto.graph.initializer
-        if item.name in {*first.weights} - given and alike(_array(item))
+        if item.name in added_weights and alike(_array(item))
     }
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
     found = _surveyed(proto, told, stored) if lines else first
@@ -137,13 +138,15 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     if asked.freeze:
         kept = set(matching(chosen, asked.freeze, "--freeze", aliases))
         chosen = [name for name in chosen if name not in kept]
+    trained = set(chosen)
     tensors = {item.name: _array(item) for item in proto.graph.initializer}
-    weights = tuple([name for name in tensors if name in {*found.weights, *chosen}])
+    every = {*found.weights, *chosen}
+    weights = tuple([name for name in tensors if name in every])
     return WeightSelection(
         proto=proto,
         tensors=tensors,
         weights=weights,
-        chosen=tuple([name for name in weights if name in set(chosen)]),
+        chosen=tuple([name for name in weights if name in trained]),
         fixed=fixed,
         aliases=aliases,
         notes=(*notes, *found.notes, *lines),
