@@ -19,7 +19,6 @@ from starling.protocol.errors import DecodeError, LimitError
 
 FIELDS_MAX = 1 << 19
 """Of one model, those of nested messages included."""
-FIELD_NUMBER_MAX = (1 << 29) - 1
 TEXT_BYTES_MAX = 1024
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 _LENGTH_SHIFT_MAX = 63
@@ -154,7 +153,7 @@ class ProtobufReader:
             if key >= _LONGER:
                 key, position = _varint(data, position - 1)
             known = form.get(key >> 3)
-            if known is None or key >> 3 > FIELD_NUMBER_MAX:
+            if known is None:
                 raise DecodeError(f"graph: field {key >> 3} of a {place} is refused")
             if key & 7 != known.wire:
                 raise DecodeError(
