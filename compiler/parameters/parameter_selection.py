@@ -7,7 +7,7 @@ and after ties, since only weights are tied.
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,13 +117,7 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     proto, stored = real_numbers(joined(plain_casts(proto)))
     proto = with_one_bias(with_matrices(proto))
     first = _surveyed(proto, told, stored)
-    # Fresh gains are equal by chance; other values hint at one weight, and are told.
-    added_weights = set(first.weights) - given
-    apart = {
-        item.name
-        for item in proto.graph.initializer
-        if item.name in added_weights and alike(_array(item))
-    }
+    apart = _fresh(proto, set(first.weights) - given)
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
     found = _surveyed(proto, told, stored) if lines else first
     shared = merged(proto, found.weights, told)
@@ -152,6 +146,15 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
         notes=(*notes, *found.notes, *lines),
         batch=batch,
     )
+
+
+def _fresh(proto: onnx.ModelProto, names: Collection[str]) -> set[str]:
+    """Weights of one value throughout, of those that a rewrite has written.
+
+    Fresh gains are equal by chance; other values hint at one weight, and are told.
+    """
+    items = [item for item in proto.graph.initializer if item.name in names]
+    return {item.name for item in items if alike(_array(item))}
 
 
 def matching(
