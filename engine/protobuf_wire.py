@@ -19,10 +19,11 @@ from starling.protocol.errors import DecodeError, LimitError
 
 FIELDS_MAX = 1 << 19
 """Of one model, those of nested messages included."""
-FIELD_NUMBER_MAX = (1 << 29) - 1
 TEXT_BYTES_MAX = 1024
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 _LENGTH_SHIFT_MAX = 63
+_LONGER = 0x80
+"""From here on a byte says that a number goes on."""
 _INT32_MAX = (1 << 31) - 1
 
 _Value = TypeVar("_Value")
@@ -140,22 +141,32 @@ class ProtobufReader:
           LimitError: If the model has more than `FIELDS_MAX` fields.
         """
         found = ProtobufMessage(place)
-        position = 0
-        while position < len(data):
+        values = found.values
+        position, end = 0, len(data)
+        while position < end:
             self.fields += 1
             if self.fields > FIELDS_MAX:
                 raise LimitError(f"graph: more than {FIELDS_MAX} fields")
-            key, position = _varint(data, position)
-            number, wire = key >> 3, key & 7
-            known = form.get(number)
-            if known is None or number > FIELD_NUMBER_MAX:
-                raise DecodeError(f"graph: field {number} of a {place} is refused")
-            if wire != known.wire:
-                raise DecodeError(f"graph: {place}.{known.name} has wire type {wire}")
+            # Nearly all keys and lengths are numbers of one byte.
+            key = data[position]
+            position += 1
+            if key >= _LONGER:
+                key, position = _varint(data, position - 1)
+            known = form.get(key >> 3)
+            if known is None:
+                raise DecodeError(f"graph: field {key >> 3} of a {place} is refused")
+            if key & 7 != known.wire:
+                raise DecodeError(
+                    f"graph: {place}.{known.name} has wire type {key & 7}"
+                )
             value, position = _value(data, position, known, place)
-            if known.name in found.values and not known.repeated:
+            before = values.get(known.name)
+            if before is None:
+                values[known.name] = [value]
+            elif known.repeated:
+                before.append(value)
+            else:
                 raise DecodeError(f"graph: {place}.{known.name} stands there twice")
-            found.values.setdefault(known.name, []).append(value)
         return found
 
 
@@ -163,43 +174,42 @@ def _value(
     data: memoryview, position: int, field: ProtobufField, place: str
 ) -> tuple[object, int]:
     kind = field.kind
-    if kind is FieldKind.INT64 or kind is FieldKind.INT32:
+    if field.wire == _VARINT:
         number, position = _varint(data, position)
         if kind is FieldKind.INT32 and number > _INT32_MAX:
             raise DecodeError(f"graph: {place}.{field.name} is out of range")
         return (number - (1 << 64) if number >> 63 else number), position
     length = 4
-    if kind is not FieldKind.FLOAT:
+    if field.wire == _BYTES:
         length, position = _varint(data, position)
     if length > len(data) - position:
         raise DecodeError(f"graph: truncated {place}.{field.name}")
     content, position = data[position : position + length], position + length
+    if kind is FieldKind.TEXT:
+        return _text(content, place, field.name), position
     if kind is FieldKind.FLOAT:
         (real,) = struct.unpack("<f", content)
         if not math.isfinite(real):
             raise DecodeError(f"graph: {place}.{field.name} is not finite")
         return real, position
-    if kind is FieldKind.TEXT:
-        return _text(content, f"{place}.{field.name}"), position
     return content, position
 
 
-def _text(content: memoryview, place: str) -> str:
+def _text(content: memoryview, place: str, name: str) -> str:
     if len(content) > TEXT_BYTES_MAX:
-        raise LimitError(f"graph: {place}: {len(content)} bytes")
+        raise LimitError(f"graph: {place}.{name}: {len(content)} bytes")
     try:
-        text = bytes(content).decode()
+        text = str(content, "utf-8")
     except UnicodeDecodeError as error:
-        raise DecodeError(f"graph: {place} is not UTF-8") from error
+        raise DecodeError(f"graph: {place}.{name} is not UTF-8") from error
     if not text.isprintable():
-        raise DecodeError(f"graph: {place} is not printable")
+        raise DecodeError(f"graph: {place}.{name} is not printable")
     return text
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """A number below 2^64, written with no more bytes than it needs."""
-    # Nearly all are lengths and keys of one byte.
-    if position < len(data) and data[position] < 0x80:
+    if position < len(data) and data[position] < _LONGER:
         return data[position], position + 1
     value = 0
     for shift in range(0, _LENGTH_SHIFT_MAX + 1, 7):
@@ -208,7 +218,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < _LONGER:
             if (byte == 0 and shift) or value >> 64:
                 break
             return value, position

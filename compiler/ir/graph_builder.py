@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_writer import (
     Attribute,
     NodeDraft,
@@ -25,6 +26,7 @@ from starling.compiler.ir.graph_writer import (
     serialised,
     value_info,
 )
+from starling.engine.onnx_reader import NODES_MAX
 from starling.protocol.privacy.clipping_functions import SUM_BLOCK
 
 HELD_STEM = "held_"
@@ -331,11 +333,20 @@ class GraphBuilder:
 
         Returns:
           The serialised model.
+
+        Raises:
+          CompileError: If it has more nodes than boards take.
         """
         for public, tensor, _ in outputs:
             identity = NodeDraft("Identity", (tensor.name,), (public,), {})
             self._calls.append(identity)
         calls, used = self._live({public for public, _, _ in outputs})
+        if len(calls) > NODES_MAX:
+            raise CompileError(
+                f"the {name} graph has {len(calls):,} nodes, boards take "
+                f"{NODES_MAX:,}; train only the last layers (--train 'NAME*'), or take "
+                "a model of fewer layers or shorter sequences"
+            )
         ends = [value_info(public, t.shape, dtype) for public, t, dtype in outputs]
         constants = {k: v for k, v in self._constants.items() if k in used}
         return serialised(name, calls, self._inputs, ends, constants)

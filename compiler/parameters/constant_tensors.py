@@ -303,7 +303,7 @@ def around_input(
                 behind |= dict.fromkeys(node.outputs[:1], tuple(dict.fromkeys(made)))
             continue
         source, operand = (*node.inputs, "", "")[:2]
-        if node.kind in _MOVERS and source in raw | shifted:
+        if node.kind in _MOVERS and (source in raw or source in shifted):
             (raw if source in raw else shifted).update(node.outputs)
             continue
         if node.kind == "Sub" and source in behind:

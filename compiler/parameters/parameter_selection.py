@@ -7,7 +7,7 @@ and after ties, since only weights are tied.
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,12 +117,7 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     proto, stored = real_numbers(joined(plain_casts(proto)))
     proto = with_one_bias(with_matrices(proto))
     first = _surveyed(proto, told, stored)
-    # Fresh gains are equal by chance; other values hint at one weight, and are told.
-    apart = {
-        item.name
-        for item in proto.graph.initializer
-        if item.name in {*first.weights} - given and alike(_array(item))
-    }
+    apart = _fresh(proto, set(first.weights) - given)
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
     found = _surveyed(proto, told, stored) if lines else first
     shared = merged(proto, found.weights, told)
@@ -137,18 +132,29 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     if asked.freeze:
         kept = set(matching(chosen, asked.freeze, "--freeze", aliases))
         chosen = [name for name in chosen if name not in kept]
+    trained = set(chosen)
     tensors = {item.name: _array(item) for item in proto.graph.initializer}
-    weights = tuple([name for name in tensors if name in {*found.weights, *chosen}])
+    every = {*found.weights, *chosen}
+    weights = tuple([name for name in tensors if name in every])
     return WeightSelection(
         proto=proto,
         tensors=tensors,
         weights=weights,
-        chosen=tuple([name for name in weights if name in set(chosen)]),
+        chosen=tuple([name for name in weights if name in trained]),
         fixed=fixed,
         aliases=aliases,
         notes=(*notes, *found.notes, *lines),
         batch=batch,
     )
+
+
+def _fresh(proto: onnx.ModelProto, names: Collection[str]) -> set[str]:
+    """Weights of one value throughout, of those that a rewrite has written.
+
+    Fresh gains are equal by chance; other values hint at one weight, and are told.
+    """
+    items = [item for item in proto.graph.initializer if item.name in names]
+    return {item.name for item in items if alike(_array(item))}
 
 
 def matching(

@@ -126,7 +126,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         for name, value in sheet.tensors.items()
         if name in read and value.dtype == np.float32 and value.size
     ]
-    names = [name for name in floats if name in direct | behind]
+    names = [name for name in floats if name in direct or name in behind]
     reasons = {name: _ELSEWHERE for name in floats if name not in names}
     reasons |= _reasons(sheet, told, floats)
     weights = tuple([name for name in names if name not in reasons])

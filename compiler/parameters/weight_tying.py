@@ -76,10 +76,11 @@ def tied(
     Raises:
       ConfigError: If a group names what is no weight, or what holds other values.
     """
+    held = set(weights)
     tensors = {
         item.name: numpy_helper.to_array(item)
         for item in proto.graph.initializer
-        if item.name in set(weights)
+        if item.name in held
     }
     found: dict[str, TiedWeight] = {}
     for group in wanted:
@@ -194,7 +195,7 @@ def _computed(
     for name, value in tensors.items():
         shapes.setdefault(value.shape, []).append(name)
     made = set[str]()
-    first: dict[tuple[int, ...], list[_Floats]] = {}
+    first: dict[tuple[int, ...], _Floats] = {}
     for name, value in tensors.items():
         sources: Collection[str] = ()
         if told is not None:
@@ -204,9 +205,10 @@ def _computed(
             names = shapes[value.shape]
             if value.shape not in first:
                 given = np.stack([_few(tensors[each]) for each in names])
-                first[value.shape] = [of(given) for of in _FUNCTIONS.values()]
-            near = np.any([_rows(each, _few(value)) for each in first[value.shape]], 0)
-            sources = [names[place] for place in np.flatnonzero(near)]
+                made_of = [of(given) for of in _FUNCTIONS.values()]
+                first[value.shape] = np.stack(made_of, axis=1)
+            near = _rows(first[value.shape], _few(value))
+            sources = [names[place] for place in near]
         for source in sources:
             kind = "" if source in {name, *made} else _function(tensors[source], value)
             if kind and (told is not None or kind != "Neg"):
@@ -251,10 +253,13 @@ def _few(value: Array) -> _Floats:
     return value.reshape(-1)[:_SIZE_MIN].astype(np.float32)
 
 
-def _rows(table: _Floats, values: _Floats) -> NDArray[np.bool_]:
-    """(n,): which rows of a table (n, k) are close to k values, all pairs at once."""
-    near = np.isclose(table, values, _RELATIVE, _ABSOLUTE)
-    return np.asarray(near.all(axis=1))
+def _rows(table: _Floats, values: _Floats) -> NDArray[np.intp]:
+    """Rows of a table (n, functions, k) of which a function is close to k values."""
+    # Hardly any row outlives its first value.
+    near = np.isclose(table[:, :, 0], values[0], _RELATIVE, _ABSOLUTE)
+    places = np.flatnonzero(np.any(near, axis=1))
+    whole = np.isclose(table[places], values, _RELATIVE, _ABSOLUTE)
+    return places[np.any(np.all(whole, axis=2), axis=1)]
 
 
 def _close(left: _Floats, right: Array) -> bool:

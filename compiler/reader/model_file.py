@@ -138,7 +138,10 @@ def _check_form(proto: onnx.ModelProto, *, branches: bool = False) -> None:
     if not graph.node:
         raise DecodeError("model: no nodes; truncated, or not an ONNX file")
     if len(graph.node) > NODES_MAX:
-        raise LimitError(f"model: {len(graph.node)} nodes, {NODES_MAX} allowed")
+        raise LimitError(
+            f"model: {len(graph.node)} nodes, {NODES_MAX} allowed; take a model of "
+            "fewer layers, or one whose exporter keeps loops and layers whole"
+        )
     if proto.training_info or graph.sparse_initializer:
         raise DecodeError("model: training information or sparse tensors")
     _check_names(graph)

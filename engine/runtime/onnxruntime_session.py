@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.engine.graph_check import check_graph
+from starling.engine.node_order import SORTED_NODES_MIN, by_depth
 from starling.engine.onnx_graph import Graph
 from starling.engine.onnx_writer import write_graph
 from starling.engine.runtime.process_memory import return_memory
@@ -194,6 +195,8 @@ def open_session(
         options.graph_optimization_level = plain
         # Nor is a plan worth its time to whoever runs a graph once.
         options.enable_mem_pattern = False
+    if not optimised or len(graph.nodes) >= SORTED_NODES_MIN:
+        graph = by_depth(graph)
     return _loaded(write_graph(graph), graph.name, options)
 
 

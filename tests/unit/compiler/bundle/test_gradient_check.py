@@ -119,6 +119,37 @@ def test_wrong_gradient_of_a_model_with_kinks_is_called_wrong() -> None:
         check_bundle(_spoilt(bundle, 1.05), np.random.default_rng(20240229))
 
 
+def _sensitive() -> onnx.ModelProto:
+    """Layers that make each rounding larger, as a net with chaotic activity does."""
+    rng = np.random.default_rng(0)
+    names = [f"w{layer}" for layer in range(80)]
+    weights = {
+        name: (0.7 * rng.standard_normal((8, 8))).astype(np.float32) for name in names
+    }
+    nodes, value = [], "x"
+    for name in names:
+        nodes.append(node("MatMul", [value, name], [f"{name}-sum"]))
+        nodes.append(node("Tanh", [f"{name}-sum"], [value := f"{name}-out"]))
+    weights["last"] = rng.standard_normal((8, 3)).astype(np.float32)
+    nodes.append(node("MatMul", [value, "last"], ["out"]))
+    return build(nodes, weights, (8,), (3,))
+
+
+def test_rounding_that_many_layers_make_larger_is_no_error() -> None:
+    bundle = compile_model(_sensitive(), loss="mse")
+
+    errors = check_bundle(bundle, np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
+
+
+def test_wrong_gradient_of_a_model_that_rounds_much_is_called_wrong() -> None:
+    bundle = compile_model(_sensitive(), loss="mse")
+
+    with pytest.raises(OperationError, match="the gradients are wrong"):
+        check_bundle(_spoilt(bundle, 1.003), np.random.default_rng(0))
+
+
 def _idle(factor: float) -> onnx.ModelProto:
     weights: dict[str, NDArray[np.generic]] = {
         "a": weight(RNG, 4, 5),

@@ -11,6 +11,7 @@ from onnx.shape_inference import infer_shapes
 
 from starling.compiler import Bundle, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.compiler.errors import CompileError
 from starling.engine.graph_check import checked_graph
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import (
@@ -177,6 +178,28 @@ def test_weight_much_larger_than_its_factors_takes_one_product() -> None:
     assert check_bundle(bundle, rng).worst <= TOLERANCE
     assert "Gemm" in checked_graph(bundle.standalone(GRADIENT)).operators
     assert "Gemm" not in checked_graph(bundle.standalone(PRIVATE_GRADIENT)).operators
+
+
+def test_graph_of_more_nodes_than_boards_take_is_refused_with_a_way_out() -> None:
+    rng, layers = np.random.default_rng(0), 700
+    nodes, value = [], "x"
+    for layer in range(layers):
+        nodes.append(node("MatMul", [value, f"w{layer}"], [f"s{layer}"]))
+        nodes += [
+            node("Tanh", [f"s{layer}"], [f"t{layer}"]),
+            node("Sigmoid", [f"t{layer}"], [f"g{layer}"]),
+            node("Mul", [f"t{layer}", f"g{layer}"], [f"m{layer}"]),
+            node("Softplus", [f"m{layer}"], [value := f"o{layer}"]),
+        ]
+    weights = {f"w{layer}": weight(rng, 4, 4) for layer in range(layers)}
+    nodes[-1].output[0] = "out"
+    model = build(nodes, weights, (4,), (4,))
+
+    with pytest.raises(CompileError, match=r"private_gradient graph has .*--train"):
+        compile_model(model, loss="mse")
+
+    last = compile_model(model, loss="mse", train=(f"w{layers - 1}",))
+    assert last.manifest.dimension == 16
 
 
 def test_clipping_that_is_not_known_is_refused() -> None:
