@@ -133,7 +133,7 @@ class _Checker:
         """The errors on one batch."""
         batch = self._batch(theta, rng)
         norm, clipped, singles = self._clipping(batch, self._runtime)
-        if not max(norm, clipped) <= TOLERANCE:
+        if not np.maximum(norm, clipped) <= TOLERANCE:
             exact = self._clipping(batch, self._float64)
             if _relative(singles, exact[2]) <= ROUNDING:
                 norm, clipped, _ = exact
