@@ -204,7 +204,7 @@ def _link(
 
 
 def _ask_others(turn: AgentStep) -> None:
-    """Somebody left, perhaps with our check-in: whoever comes next is to have it."""
+    """Repeats the check-in soon, since the coordinator that had it may have left."""
     asking, soon_s = turn.state.asking, turn.jittered(_NUDGE_S)
     if asking is not None and asking.again_at_s > soon_s:
         turn.state = evolve(turn.state, asking=evolve(asking, again_at_s=soon_s))

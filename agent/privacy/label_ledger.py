@@ -35,8 +35,6 @@ from starling.protocol.errors import DecodeError, LimitError, StorageError
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.randomised_response import DRAW_BITS, keep_threshold
 
-ACCOUNT_MICRO_MAX = 1000 * 10**6
-"""Largest epsilon of labels that an owner can allow."""
 _DRAW_BYTES = DRAW_BITS // 8
 
 

@@ -30,7 +30,7 @@ _STATISTICS = (3, 4)
 
 
 def parted(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A model whose merged tensors stand for themselves again.
+    """A model in which tensors that the exporter merged are separate again.
 
     The exporter built on TorchScript leaves an Identity with the name of each tensor
     that it merged. Statistics of batch normalisations become tensors of their own in

@@ -35,7 +35,7 @@ _TRUTH = "bool"
 _SCALING = frozenset({"Add", "Div", "Mul", "Sub"})
 _WAVES = frozenset({"Cos", "Sin"})
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
-"""Whose matrices often start orthogonal."""
+"""Layers whose matrices often start orthogonal."""
 
 
 def told_apart(

@@ -1,4 +1,4 @@
-"""Wholes that boards pull: bundles, and models, whole or as differences."""
+"""Blobs that boards pull: bundles, and models, whole or as differences."""
 
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import PublishChunks
@@ -16,10 +16,10 @@ def serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> Non
     """Sends a board the chunks that it asks for.
 
     Raises:
-      InvalidUpdate: If nobody offers that whole, or the board asks too fast.
+      InvalidUpdate: If no task offers that blob, or the board asks too fast.
     """
     if not any(_offers(task, request.digest) for task in turn.state.tasks.values()):
-        raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
+        raise InvalidUpdate("no blob that is offered", Reason.NOT_HERE)
     settings, session = turn.settings, turn.session(device)
     earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
     chunks = min(float(settings.chunks_burst), session.chunks + earned)

@@ -351,7 +351,7 @@ def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
         return f"votes from height {first}"
     operator = settings.resumed_by
     if operator and not operator_records.is_operator(state.tree, operator):
-        return "it was resumed by somebody who is no operator of the chain"
+        return "it was resumed with a key that is no operator's"
     return _after_start(state, now_s)
 
 

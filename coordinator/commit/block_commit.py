@@ -1,4 +1,4 @@
-"""After a block: boards get their proofs, and it is looked what follows for tasks."""
+"""Handles a committed block: proofs for boards, the next jobs of tasks."""
 
 from starling.coordinator.boards import board_refusals, lease_grants
 from starling.coordinator.boards.finality_proofs import BlockProofs
@@ -56,7 +56,7 @@ _LEAVES_TASKS = (
 
 
 def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
-    """Tells everyone concerned what stands in a block, and looks what comes next."""
+    """Applies a block's effects to boards, tasks and peers, and starts what follows."""
     block = stored.block
     turn.state = evolve(turn.state, rounds=turn.state.rounds + stored.certificate.round)
     proven = BlockProofs.of(block, stored.certificate)

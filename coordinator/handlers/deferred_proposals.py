@@ -63,7 +63,7 @@ def defer(
     proposal: Proposal,
     lacks: tuple[tuple[bytes, Digest], ...],
 ) -> None:
-    """Keeps a proposal until what it lacks is here, and asks for that."""
+    """Keeps a proposal until its missing data arrive, and requests them."""
     known = turn.state.parked.get(who)
     if known is not None and known.proposal.block_id != proposal.block_id:
         over = tuple(each for each in known.lacks if each not in lacks)

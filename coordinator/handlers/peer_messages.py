@@ -98,7 +98,7 @@ def _pay_for_bytes(turn: CoordinatorStep, who: DeviceId, cost: int) -> None:
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
     if not pays:
         where = " at another broker" if turn.broker else ""
-        raise _too_much(turn, who, f"says too much{where}")
+        raise _too_much(turn, who, f"exceeds its limit of messages{where}")
 
 
 def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
@@ -112,7 +112,7 @@ def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
     """
     line = turn.state.peers[who].lines[turn.broker]
     if line.signatures < 1.0:
-        raise _too_much(turn, who, "says too much that is signed")
+        raise _too_much(turn, who, "exceeds its limit of signed messages")
     _put_line(turn, who, replace(line, signatures=line.signatures - 1.0))
 
 

@@ -19,7 +19,7 @@ from starling.protocol.ids import device_id
 HEARTBEATS = 3
 """Without a block for so many, the chain stands still."""
 ROUNDS = 3
-"""Whose time-outs all together are enough for what waits, with one liar in the way."""
+"""Rounds whose time-outs together suffice for what waits, with one liar in the way."""
 HIGH_ROUND = 3
 """A round from here on is worth a word: liars and losses cost one or two."""
 

@@ -89,7 +89,7 @@ def _fork(state: CoordinatorState) -> dict[str, Any] | None:
 
 
 def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str]:
-    """Whose votes certify the last block."""
+    """Names of the validators whose votes certify the last block."""
     tip = state.ledger.tip
     validators = validator_records.validators(
         tip.tree, settings.ledger.genesis, tip.height

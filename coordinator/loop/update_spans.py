@@ -36,7 +36,7 @@ from starling.protocol.wire.trace_context import (
 )
 
 BOARDS_MAX = 1 << 12
-"""Whose upload is under way; the span of another one's begins with its last chunk."""
+"""Boards whose upload is under way; of others a span begins with the last chunk."""
 UPDATES_MAX = 1 << 14
 """That wait for their version; what comes after that has no parent."""
 VERSIONS_MAX = 1 << 8

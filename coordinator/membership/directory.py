@@ -48,7 +48,7 @@ def name_of(ledger: ChainState, identity: DeviceId) -> str:
 
 
 def sealing_key(ledger: ChainState, identity: DeviceId) -> bytes | None:
-    """The X25519 key that a coordinator opens with; None for whoever is none."""
+    """The X25519 key that a coordinator opens with; None for any other identity."""
     for each in _sets(ledger):
         if identity in _by_id(each):
             return _by_id(each)[identity].sealing

@@ -16,7 +16,7 @@ from starling.protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest
 
 
 def source_of(who: DeviceId, broker: int) -> bytes:
-    """Whose share something fills: a name's at one broker, as with its quota."""
+    """Account that is charged: a name at one broker, as with its quota."""
     return who + broker.to_bytes(2) if broker else who
 
 

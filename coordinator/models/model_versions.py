@@ -101,7 +101,7 @@ def secure(turn: CoordinatorStep, task: TaskState) -> TaskState:
 
 
 def secured(turn: CoordinatorStep, event: MissingBlobsFound) -> None:
-    """Asks others for what the store lacks; goes on if that is nothing."""
+    """Requests blobs that the store lacks; resumes the task if it lacks none."""
     task = turn.state.tasks.get(event.task)
     keys = request_scheduler.blob_keys(event.absent)
     if task is None or _SECURING not in task.lacking:
@@ -114,7 +114,7 @@ def secured(turn: CoordinatorStep, event: MissingBlobsFound) -> None:
 
 
 def resume(turn: CoordinatorStep, task: TaskState) -> None:
-    """Goes on with a task whose last lack was made up."""
+    """Resumes a task once its last missing blob has arrived."""
     if task.lacking:
         return
     if task.opening:
@@ -144,7 +144,7 @@ def announce_again(turn: CoordinatorStep) -> None:
 
 
 def _look_after(turn: CoordinatorStep, task: TaskState) -> None:
-    """Wants again what nobody gave; a version that was overtaken is given up."""
+    """Requests missing blobs again; gives up a version that was overtaken."""
     given_up = [
         key
         for key in sorted(task.lacking - {_SECURING})

@@ -1,4 +1,4 @@
-"""Making up for many heights: one peer is asked for a range of blocks at a time.
+"""Block sync: one peer is asked for a range of blocks at a time.
 
 Who is a height or two behind gets them from its peers' repair. Who is further behind
 asks for ranges, of one coordinator that says to be ahead, then of the next one. Every

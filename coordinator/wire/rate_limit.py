@@ -1,9 +1,9 @@
 """Rate limits of boards: messages and bytes a second, checked before decoding.
 
 The broker has authenticated whose topic a message came on, so that its cost can be laid
-upon an account before a byte of it is read. Each account has two purses, which fill at
+upon an account before a byte of it is read. Each account has two buckets, which fill at
 a rate up to a burst. Accounts are kept in two generations: whoever was not heard of for
-the time that fills a purse is forgotten, and has a full one when it comes back.
+the time that fills a bucket is forgotten, and has a full one when it comes back.
 
 Source: the token bucket, e.g. Tanenbaum, "Computer Networks", section 5.3.
 """
@@ -25,7 +25,7 @@ UPLOADS_PER_S = 1.0
 """Longest uploads that any task allows, on top: each with its chunks and bytes."""
 UPLOADS_BURST = 8.0
 GENERATION_S = 60.0
-"""Longer than any purse takes to fill."""
+"""Longer than any bucket takes to fill."""
 ACCOUNTS_MAX = 1 << 16
 """Of one generation; more can only be had with as many certificates."""
 UPLOAD_OVERHEAD_BYTES = 4096
@@ -84,7 +84,7 @@ class TokenBucket:
 
 @dataclass(frozen=True)
 class TokenBuckets:
-    """Everybody's purses.
+    """The buckets of all accounts.
 
     Attributes:
       newer: Who was heard of in this generation.
@@ -114,7 +114,7 @@ def spend(
       now_s: Monotonic clock.
 
     Returns:
-      The purses after it; None if the account cannot pay, which costs it nothing.
+      The buckets after it; None if the account cannot pay, which costs it nothing.
     """
     known = allowances.newer.get(account) or allowances.older.get(account)
     messages, payload_bytes = earns.messages_burst, earns.bytes_burst
@@ -129,5 +129,5 @@ def spend(
     newer, older, since_s = allowances.newer, allowances.older, allowances.since_s
     if now_s - since_s >= GENERATION_S or len(newer) >= ACCOUNTS_MAX:
         newer, older, since_s = PersistentMap(), newer, now_s
-    purse = TokenBucket(messages - 1.0, payload_bytes - size, now_s)
-    return TokenBuckets(newer.put(account, purse), older, since_s)
+    bucket = TokenBucket(messages - 1.0, payload_bytes - size, now_s)
+    return TokenBuckets(newer.put(account, bucket), older, since_s)

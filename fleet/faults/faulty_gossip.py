@@ -110,7 +110,7 @@ class FaultyGossip:
         return standing.equivocates and self._forger.is_own(event.payload)
 
     def _speaker(self, topic: str) -> str | None:
-        """Whose gossip stands on a topic; None if it is something else."""
+        """Sender of the gossip on a topic; None for any other topic."""
         try:
             branch, whose, _ = self._topics.parse(topic)
         except DecodeError:

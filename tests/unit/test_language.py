@@ -25,7 +25,19 @@ PACKAGES = (
     "src",
 )
 QUESTION_WORDS = frozenset(
-    ("how", "that", "what", "when", "where", "whether", "which", "who", "whom", "why")
+    (
+        "how",
+        "that",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "why",
+    )
 )
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -161,7 +161,7 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
 
 
 def prove(turn: ChainStep, fork: ForkProof, who: PublicKey) -> None:
-    """Gives the proof to one that may not have it: it still says where it is."""
+    """Sends the proof of a fork to a peer that still sends statuses without it."""
     if repeat_backoff.may_repeat(turn, who, FrameSubject.FORK):
         turn.gossip(gossip_messages.wrap_fork(fork), who, asked_by=who)
 

@@ -1,4 +1,4 @@
-"""The cheap half of hearing a proposal: whose it is, and what it names.
+"""Cheap checks of a proposal, before anything of it is kept.
 
 In this order, so that nothing is kept, asked for or looked into on the word of somebody
 who may not propose: relevance, whose turn, signature; then whether the bytes are those

@@ -66,7 +66,7 @@ def send_if_due(turn: ChainStep) -> None:
 
 
 def send_sooner(turn: ChainStep, wait_s: float = 0.0) -> None:
-    """Tells sooner: we lack what others voted for. Others hear no two at once."""
+    """Sends the next status sooner, since votes are missing here; never two at once."""
     soon_s = turn.state.status_said_s + turn.settings.status_s / 2
     at_s = max(turn.moment.now_s + wait_s, soon_s)
     turn.state = evolve(turn.state, status_at_s=min(turn.state.status_at_s, at_s))

@@ -38,7 +38,7 @@ twice for its quorum of prevotes; or `_BLOCK` for the last block."""
 
 
 def answer(turn: ChainStep, status: ValidatorStatus) -> None:
-    """Notes what a peer lacks, and sends what it lacks for long if it is our turn."""
+    """Records what a peer lacks; sends what it lacks for long, if it is our turn."""
     known = turn.state.lacking.get(status.validator)
     items = _items(turn, status)
     same = known is not None and known.height == status.height

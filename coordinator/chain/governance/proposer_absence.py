@@ -24,7 +24,7 @@ from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import PRESENT
 
 WAIT_HEIGHTS_MAX = 1024
-"""Longest wait of somebody who comes back only to miss his turn again."""
+"""Longest wait of a validator that keeps missing its turn after it came back."""
 _MISSES_MAX = 64
 
 
@@ -96,7 +96,7 @@ def present(
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
     known = validator_records.absence(draft, envelope.sender)
     if known is None or not known.away:
-        raise ProtocolError("nobody passes it over", Reason.ALREADY_KNOWN)
+        raise ProtocolError("this validator is not passed over", Reason.ALREADY_KNOWN)
     if body.missed != known.height:
         raise StaleUpdate(f"missed its turn at height {known.height} again")
     if context.height < back_from(known):

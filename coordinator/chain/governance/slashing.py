@@ -1,4 +1,4 @@
-"""EVIDENCE: who provably signed two things that exclude each other pays for it.
+"""EVIDENCE: the signer of two conflicting messages loses its deposit.
 
 Anyone may bring it: the signatures in it are what counts, and nothing costs anything
 that signatures do not prove. A validator loses its whole deposit and never enters the
@@ -170,7 +170,7 @@ def _slash(
 def release(
     draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
 ) -> None:
-    """Gives the deposit of somebody back who takes part no more.
+    """Refunds the deposit of a participant that has left.
 
     Only when no evidence can reach what it signed; a board's goes to the operator that
     put it up, a validator's to its own account.

@@ -49,7 +49,7 @@ from starling.protocol.wire.message_bodies import PRESENT, Present
 
 
 def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
-    """Lets a transaction wait for a block; tells the others of it if it `tells`."""
+    """Adds a transaction to the mempool; gossips it if `tells`."""
     identity = envelope.identity(turn.settings.chain_id)
     packed = transaction_codec.pack(envelope)
     try:

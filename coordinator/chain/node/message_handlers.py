@@ -208,7 +208,7 @@ def _hear_polka(turn: ChainStep, polka: Certificate) -> None:
 
 
 def _accuse_members(turn: ChainStep, polka: Certificate) -> None:
-    """Looks in a quorum that we hold ourselves for votes that we heard otherwise."""
+    """Accuses signers of a quorum whose votes contradict those received before."""
     ballots, party = turn.state.consensus.ballots, turn.state.party
     cast = ballots.cast(polka.round, VoteType.PREVOTE)
     validators = party.roster.validators.members

@@ -1,4 +1,4 @@
-"""The links to brokers of other coordinators, where we hear gossip and say nothing."""
+"""Links to the brokers of other coordinators, which only receive gossip."""
 
 import logging
 import time

@@ -64,8 +64,8 @@ def standing(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProg
     age_s = now_s - document.get("now_ms", 0) / 1000
     if document.get("state") == "stopped" or abs(age_s) > FRESH_S:
         raise OperationError(
-            "the coordinator of this folder does not run, so that nobody tells us how "
-            "far the newcomer is: start it, or give --force"
+            "the coordinator of this folder does not run, so that the newcomer's "
+            "progress is not known: start it, or give --force"
         )
     consensus = document["consensus"]
     for row in consensus["peers"]:
