@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export console fleet
 CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest console reconnect finality attacks recovery throughput virtual training_step own_data mnist step_control asynchrony robustness
+BENCHMARKS := compile_time wire idle_agent overhead ingest console reconnect finality attacks recovery throughput virtual training_step own_data mnist step_control asynchrony robustness
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

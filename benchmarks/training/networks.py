@@ -55,7 +55,7 @@ def _cnn(rng: np.random.Generator) -> onnx.ModelProto:
         node("Relu", ["h"], ["i"]),
         node("Gemm", ["i", "fc2.weight", "fc2.bias"], ["out"], transB=1),
     ]
-    return _model(nodes, shapes, rng, (1, 28, 28), 10)
+    return network_model(nodes, shapes, rng, (1, 28, 28), 10)
 
 
 def _perceptron(rng: np.random.Generator) -> onnx.ModelProto:
@@ -65,7 +65,7 @@ def _perceptron(rng: np.random.Generator) -> onnx.ModelProto:
         node("Relu", ["h"], ["r"]),
         node("Gemm", ["r", "v", "c"], ["out"], transB=1),
     ]
-    return _model(nodes, shapes, rng, (784,), 10)
+    return network_model(nodes, shapes, rng, (784,), 10)
 
 
 def sensor_model(rng: np.random.Generator, width: int = 1) -> onnx.ModelProto:
@@ -89,7 +89,7 @@ def sensor_model(rng: np.random.Generator, width: int = 1) -> onnx.ModelProto:
         node("Flatten", ["f"], ["g"]),
         node("Gemm", ["g", "w3", "b3"], ["out"], transB=1),
     ]
-    return _model(nodes, shapes, rng, (9, 128), 6)
+    return network_model(nodes, shapes, rng, (9, 128), 6)
 
 
 def _gru(rng: np.random.Generator) -> onnx.ModelProto:
@@ -110,16 +110,17 @@ def _gru(rng: np.random.Generator) -> onnx.ModelProto:
         node("Flatten", ["l"], ["f"]),
         node("Gemm", ["f", "v", "c"], ["out"], transB=1),
     ]  # fmt: skip  # a table
-    return _model(nodes, shapes, rng, (32, 9), 6)
+    return network_model(nodes, shapes, rng, (32, 9), 6)
 
 
-def _model(
+def network_model(
     nodes: list[onnx.NodeProto],
     shapes: Shapes,
     rng: np.random.Generator,
     row: tuple[int, ...],
     classes: int,
 ) -> onnx.ModelProto:
+    """A model of scores with normal weights of these shapes."""
     weights = []
     for name, shape in shapes.items():
         spread = 1 / math.sqrt(math.prod(shape[1:]))
