@@ -39,7 +39,11 @@ def deep_model(rng: np.random.Generator, layers: int) -> onnx.ModelProto:
 
 def lstm_model(rng: np.random.Generator, steps: int) -> onnx.ModelProto:
     """Two layers of LSTM over windows of sensor channels; the last state decides."""
-    made = [node("Transpose", ["x"], ["v0"], perm=[1, 0, 2])]
+    made = [
+        node("Constant", [], ["direction"], value_ints=[1]),
+        node("Constant", [], ["ends"], value_ints=[0]),
+        node("Transpose", ["x"], ["v0"], perm=[1, 0, 2]),
+    ]
     shapes: dict[str, tuple[int, ...]] = {"last": (HIDDEN, CLASSES)}
     for layer, width in enumerate((CHANNELS, HIDDEN)):
         shapes |= {
@@ -48,12 +52,14 @@ def lstm_model(rng: np.random.Generator, steps: int) -> onnx.ModelProto:
             f"b{layer}": (1, 8 * HIDDEN),
         }
         read = [f"v{layer}", f"w{layer}", f"r{layer}", f"b{layer}"]
-        states, end = f"h{layer}", f"end{layer}"
-        made.append(node("LSTM", read, [states, end], hidden_size=HIDDEN))
         # (steps, 1, n, hidden) and (1, n, hidden): one direction.
-        flat = node("ReduceSum", [states, "direction"], [f"v{layer + 1}"], keepdims=0)
-        made.append(flat)
-    made[-1] = node("ReduceMean", ["end1"], ["state"], axes=[0], keepdims=0)
-    made.append(node("MatMul", ["state", "last"], ["out"]))
-    constant = node("Constant", [], ["direction"], value_ints=[1])
-    return network_model([constant, *made], shapes, rng, (steps, CHANNELS), CLASSES)
+        states = [f"h{layer}", f"end{layer}"]
+        made += [
+            node("LSTM", read, states, hidden_size=HIDDEN),
+            node("Squeeze", [states[0], "direction"], [f"v{layer + 1}"]),
+        ]
+    made += [
+        node("Squeeze", ["end1", "ends"], ["state"]),
+        node("MatMul", ["state", "last"], ["out"]),
+    ]
+    return network_model(made, shapes, rng, (steps, CHANNELS), CLASSES)

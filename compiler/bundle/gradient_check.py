@@ -50,7 +50,7 @@ stand at a kink exactly, as with biases of 0 behind a ReLU."""
 _TINY = 1e-30
 OPTIMISED_NODES_MAX = 4096
 """Of a graph that is loaded as boards do; the runtime's rewriting of larger ones takes
-time that grows with the square of their nodes, and runs do not."""
+longer than the few runs that a check makes of them."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class _Checker:
         self._sessions = {
             name: _opened(graphs[name]) for name in (GRADIENT, PRIVATE_GRADIENT)
         }
+        self._references: dict[str, Reference] = {}
         # Slopes are compared where no step is taken; see `straight_through`.
         gradient = bundle.standalone(GRADIENT)
         self._unheld = unheld(gradient)
@@ -170,7 +171,9 @@ class _Checker:
     def _float64(
         self, graph: str, batch: Batch, outputs: Sequence[str]
     ) -> list[NDArray[Any]]:
-        reference = Reference(self._bundle.standalone(graph))
+        if graph not in self._references:
+            self._references[graph] = Reference(self._bundle.standalone(graph))
+        reference = self._references[graph]
         return [reference.run(output, batch) for output in outputs]
 
     def _batch(self, theta: NDArray[np.float32], rng: np.random.Generator) -> Batch:
