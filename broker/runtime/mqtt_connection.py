@@ -49,11 +49,17 @@ OnHappened = Callable[[MessageArrived | Delivered], None]
 
 
 class _Client(Client):
-    """paho's client, past which messages go."""
+    """paho's client, past which messages go.
+
+    Attributes:
+      unwritable: Whether a write failed. paho would close at once, and with the socket
+        would go what the broker said before it hung up.
+    """
 
     def __init__(
         self, client_id: str, on_packet: Callable[[PublishPacket], None]
     ) -> None:
+        self.unwritable = False
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -67,6 +73,15 @@ class _Client(Client):
         command, rest = self._in_packet["command"], self._in_packet["packet"]
         self._on_packet(read_publish(command, rest))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.unwritable = True
+            return len(buf)
 
 
 class MqttConnection:
@@ -112,7 +127,7 @@ class MqttConnection:
             properties=_connect_properties(settings),
         )
 
-    def _build(self, will: MqttMessage | None) -> Client:
+    def _build(self, will: MqttMessage | None) -> _Client:
         client = _Client(self._settings.client_id, self._on_packet)
         client.connect_timeout = self._settings.connect_timeout_s
         # The window is counted in Link, before anything reaches paho.
@@ -176,10 +191,19 @@ class MqttConnection:
         Args:
           ready: The selector's mask for the socket.
         """
+        opened = self._client.socket()
         if ready & selectors.EVENT_READ or self.pending():
             self._read()
         if self.alive and self.want_write():
             self._client.loop_write()
+        if self.alive and self._client.unwritable:
+            self._read()
+            if self.alive:
+                self._end(self.reason)
+        if not self.alive and isinstance(opened, TlsStream) and opened.refused:
+            # Under TLS 1.3 a server looks at our certificate after the handshake.
+            said = explain_failure(opened.refused, self._settings.host)
+            self.reason = "; ".join((self.reason, *filter(None, said)))
         if self.alive:
             self._client.loop_misc()
         waited_s = time.monotonic() - self._began_s
@@ -219,7 +243,6 @@ class MqttConnection:
             opened.close()
 
     def _read(self) -> None:
-        opened = self._client.socket()
         for _ in range(READS_MAX):
             before = self._packets_read
             try:
@@ -227,10 +250,6 @@ class MqttConnection:
             except _MALFORMED as error:
                 self._end(f"malformed packet from the broker: {error}")
                 return
-            if not self.alive and isinstance(opened, TlsStream) and opened.refused:
-                # Under TLS 1.3 a server looks at our certificate after the handshake.
-                said = explain_failure(opened.refused, self._settings.host)
-                self.reason = "; ".join((self.reason, *filter(None, said)))
             if not self.alive or self._packets_read == before:
                 return
 
