@@ -21,7 +21,7 @@ from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
 BLOCKS = 3
 CONSOLE = (sys.executable, "-m", "starling", "console", "run")
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 180.0
 
 
 def write_status(home: Path, made: Document) -> None:

@@ -15,7 +15,7 @@ from tests.unit.console.status_documents import document
 from tests.unit.coordinator.cli.verbs.test_boards_and_tasks import fleet
 from tests.unit.coordinator.fixtures.line_task import write_line
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 180.0
 
 
 def operated_home(folder: Path) -> CoordinatorHome:
