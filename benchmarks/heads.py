@@ -3,8 +3,8 @@
 `python -m benchmarks.heads` runs virtual fleets of 100 boards, ten updates a version,
 100 versions, so that each board releases ten times: epsilon 1, 2 and 8 in total, boards
 alike, of two shards, and by Dirichlet 0.1. Accuracy is on the test files, which nobody
-sees before the end. Rates of `orientation` and `whitened` were chosen on held-out
-training examples; that of `fonts` was not chosen for its network.
+sees before the end. Rates were chosen on held-out training examples; that of `fonts`
+was not chosen for its network.
 
 A front is frozen, so that its features are computed once, by the engine of a board, and
 not at every version: the fleet trains the head on them, with the product's clipping,
@@ -98,12 +98,10 @@ class FrontData:
         """Nothing is read yet."""
         self._seen: dict[str, tuple[Examples, Examples]] = {}
 
-    def material(self, cell: HeadCell) -> TrainingMaterial:
-        """What the fleet of a cell starts from."""
-        if cell.whole:
-            return prepare(cell.plan)
-        plan = cell.plan
-        training, test = self._features(cell.front)
+    def material(self, plan: FleetPlan) -> TrainingMaterial:
+        """What a fleet with a head on a front starts from: boards have features."""
+        assert plan.front is not None
+        training, test = self._features(plan.front)
         rng = np.random.default_rng(plan.seed)
         shared, held_out = hold_out(training, _HELD_OUT, rng)
         boards = deal(shared, plan.devices, plan.split, rng)
@@ -138,7 +136,8 @@ class FrontData:
 def measure(cell: HeadCell, data: FrontData) -> dict[str, Any]:
     """Runs one fleet."""
     began_s = time.monotonic()
-    run = run_prepared(data.material(cell), Pace(waves=True))
+    material = prepare(cell.plan) if cell.whole else data.material(cell.plan)
+    run = run_prepared(material, Pace(waves=True))
     releases = [device.accepted for device in run.last.devices]
     metrics = run.outcome.metrics
     recalls = getattr(metrics.test if metrics else None, "recalls", None)

@@ -33,6 +33,7 @@ from benchmarks.harness.attacked_fleet import (
     fleet_parser,
 )
 from benchmarks.harness.result_file import keep
+from benchmarks.heads import FrontData
 from starling.coordinator.chain.state import score_subjects
 from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.chain.training.contribution_rewards import counted_size
@@ -164,10 +165,10 @@ def plan_of(
     options: argparse.Namespace, split: str, privacy: str, attack: str = PEACE
 ) -> FleetPlan:
     """The fleet of a cell, for its first seed."""
-    plan = attacked_plan(options.data, split, privacy, attack)
+    plan = attacked_plan(options.data, split, privacy, attack, options.front)
     return replace(
         plan,
-        model=options.model,
+        model=plan.model if options.front else options.model,
         epsilon=options.epsilon,
         until_version=options.versions or _VERSIONS[options.data],
         scores=options.rule,
@@ -175,8 +176,16 @@ def plan_of(
     )
 
 
+def _material(plan: FleetPlan, fronts: FrontData) -> TrainingMaterial:
+    return prepare(plan) if plan.front is None else fronts.material(plan)
+
+
 def quarantined(
-    options: argparse.Namespace, split: str, privacy: str, attack: str
+    options: argparse.Namespace,
+    fronts: FrontData,
+    split: str,
+    privacy: str,
+    attack: str,
 ) -> QuarantineCell:
     """Runs one fleet for each seed."""
     plan = plan_of(options, split, privacy, attack)
@@ -184,7 +193,7 @@ def quarantined(
     caught, wronged, worthless = list[int](), 0, 0
     accuracies, worths = list[float](), list[float]()
     for seed in range(1, options.seeds + 1):
-        seen, accuracy = run(prepare(replace(plan, seed=seed)))
+        seen, accuracy = run(_material(replace(plan, seed=seed), fronts))
         bad = set(seen.boards[:attackers])
         caught += [n for board, n in seen.after.items() if board in bad]
         wronged += sum(board not in bad for board in seen.after)
@@ -210,12 +219,14 @@ def quarantined(
     )
 
 
-def quality(options: argparse.Namespace, split: str, privacy: str) -> QualityCell:
+def quality(
+    options: argparse.Namespace, fronts: FrontData, split: str, privacy: str
+) -> QualityCell:
     """Runs one fleet of boards with wrong labels for each seed."""
     found, by_worth = [], []
     for seed in range(1, options.seeds + 1):
         plan = replace(plan_of(options, split, privacy), seed=seed, quarantine_s=0)
-        material = prepare(plan)
+        material = _material(plan, fronts)
         rng = np.random.default_rng((seed, 3))
         wrong = rng.permutation(np.linspace(0.0, 0.9, plan.devices))
         classes = material.data.classes
@@ -282,7 +293,7 @@ def shown(cells: list[QuarantineCell], title: str) -> Table:
 def main(argv: list[str]) -> int:
     """Prints the tables and writes the results."""
     options = _parser().parse_args(argv)
-    console, begun_s = Console(), time.perf_counter()
+    console, begun_s, fronts = Console(), time.perf_counter(), FrontData()
     cells: list[QuarantineCell] = []
     qualities: list[QualityCell] = []
     name = f"reputation-{options.data}-{options.rule}"
@@ -299,10 +310,10 @@ def main(argv: list[str]) -> int:
     for privacy in options.privacy:
         for split in options.splits:
             for attack in options.attacks:
-                cells.append(quarantined(options, split, privacy, attack))
+                cells.append(quarantined(options, fronts, split, privacy, attack))
                 note()
             if options.quality:
-                qualities.append(quality(options, split, privacy))
+                qualities.append(quality(options, fronts, split, privacy))
                 note()
     console.print(shown(cells, f"{options.data}, {options.rule}: quarantine"))
     table = Table(title=f"influence against right labels, goal {SPEARMAN_GOAL}")

@@ -3,20 +3,20 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from starling.fleet.fronts.front_catalog import FRONTS, front_named
+from starling.fleet.fronts.front_catalog import FONTS, FRONTS, front_named
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.service.arguments import command
 
 _EXAMPLES = """\
   starling fronts list
   starling fronts show whitened --json
-  starling fronts build fonts --out fonts.onnx
+  starling fronts build pen --out pen.onnx
   starling fronts build fonts --fonts /usr/share/fonts --seed 2 --out own.onnx
-  starling fleet run --data mnist --model head --front fonts --epsilon 2
-  starling compile fonts.onnx --train 'head.*' --loss cross-entropy --out bundle/
+  starling fleet run --data mnist --model head --front pen --epsilon 2
+  starling compile pen.onnx --train 'head.*' --loss cross-entropy --out bundle/
 """
 
 
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--fonts",
         type=Path,
         metavar="DIR",
-        help="of a trained front: all fonts below this folder (default those that"
+        help="of the front fonts: all fonts below this folder (default those that"
         " come with matplotlib)",
     )
     built.add_argument("--seed", type=int, help="of a trained front (default 1)")
@@ -96,17 +96,18 @@ def _show(name: str, *, as_json: bool) -> int:
 def _build(options: argparse.Namespace) -> int:
     # Imported late, so that list and show are quick.
     from starling.durable.files import write_atomic
-    from starling.fleet.runtime.fronts.front_builder import build_front
-    from starling.fleet.runtime.fronts.front_training import FrontNetwork
+    from starling.fleet.runtime.fronts.front_builder import TRAINED, build_front
     from starling.fleet.runtime.fronts.glyph_renderer import fonts_below
 
     front = front_named(options.name)
-    for flag, value in (("--fonts", options.fonts), ("--seed", options.seed)):
-        if value is not None and not front.trained:
-            raise ConfigError(f"{front.name} is not trained", key=flag)
+    if options.fonts is not None and front.name != FONTS:
+        raise ConfigError(f"{front.name} is not made from fonts", key="--fonts")
+    if options.seed is not None and not front.trained:
+        raise ConfigError(f"{front.name} is not trained", key="--seed")
     fonts = fonts_below(options.fonts) if options.fonts is not None else ()
-    seed = 1 if options.seed is None else options.seed
-    network = FrontNetwork(seed=seed)
+    network = TRAINED.get(front.name)
+    if network is not None and options.seed is not None:
+        network = replace(network, seed=options.seed)
     model = build_front(front, _say, network=network, fonts=fonts)
     content = model.SerializeToString(deterministic=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)

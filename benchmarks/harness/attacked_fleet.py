@@ -4,6 +4,7 @@ import argparse
 
 from starling.fleet import FleetPlan
 from starling.fleet.attacks.attack_schedule import AttackKind
+from starling.fleet.fronts.front_catalog import FRONTS, HEAD_MODEL
 from starling.fleet.report.run_report import RunOutcome
 from starling.protocol.learning.metrics import ClassMetrics
 
@@ -17,8 +18,10 @@ _SIZES = {"digits": (20, 60, 15), "mnist": (100, 100, 10)}
 """Boards, versions, and releases that the epsilon is planned for."""
 
 
-def attacked_plan(data: str, split: str, privacy: str, attack: str) -> FleetPlan:
-    """The fleet, with a linear model."""
+def attacked_plan(
+    data: str, split: str, privacy: str, attack: str, front: str | None = None
+) -> FleetPlan:
+    """The fleet, with a linear model, or with a head on a front."""
     boards, versions, releases = _SIZES[data]
     attackers = 0 if attack == PEACE else boards // _SHARE
     return FleetPlan(
@@ -26,7 +29,8 @@ def attacked_plan(data: str, split: str, privacy: str, attack: str) -> FleetPlan
         buffer=BUFFER,
         data=data,
         split=split,
-        model="softmax",
+        model=HEAD_MODEL if front else "softmax",
+        front=front,
         privacy=privacy,
         epsilon=EPSILON,
         releases=releases,
@@ -61,4 +65,9 @@ def fleet_parser(prog: str) -> argparse.ArgumentParser:
         "--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="ATTACK"
     )
     made.add_argument("--seeds", type=int, default=1)
+    made.add_argument(
+        "--front",
+        choices=tuple(FRONTS),
+        help="of mnist: a head is trained on its features, which boards have as data",
+    )
     return made

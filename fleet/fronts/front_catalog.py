@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starling.protocol.errors import ConfigError
 
-ORIENTATION, WHITENED, FONTS = "orientation", "whitened", "fonts"
+ORIENTATION, WHITENED, FONTS, PEN = "orientation", "whitened", "fonts", "pen"
 DIGITS = "digits"
 HEAD_MODEL = "head"
 """What a plan calls a linear layer on a front."""
@@ -53,6 +53,13 @@ FRONTS = {
             "64 features of a convolutional network of 46,080 weights",
             "trained on distorted pictures of digits, rendered from fonts and of UCI's",
             (DIGITS,),
+            trained=True,
+        ),
+        Front(
+            PEN,
+            "64 features of the same network",
+            "made from no data: trained on digits that a pen draws along skeletons, "
+            "which are ours",
             trained=True,
         ),
     )

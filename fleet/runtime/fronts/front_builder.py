@@ -1,13 +1,14 @@
 """Makes the fronts of the catalog, and keeps those that take minutes.
 
-A kept front is named by a hash of everything that it was made from: sizes, seed and the
-fonts' own bytes. It lies in `$XDG_CACHE_HOME/starling/fronts`, or below `~/.cache`.
+A kept front is named by a hash of everything that it was made from: sizes, seed, and
+the bytes of fonts or skeletons. It lies in `$XDG_CACHE_HOME/starling/fronts`, or below
+`~/.cache`.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from google.protobuf import message  # type: ignore[import-untyped] # ships no t
 from numpy.typing import NDArray
 
 from starling.durable.files import read_limited, write_atomic
-from starling.fleet.fronts.drawn_digits import drawn
+from starling.fleet.fronts.drawn_digits import Pictures, drawn
 from starling.fleet.fronts.front_catalog import (
     FONTS,
     ORIENTATION,
+    PEN,
     WHITENED,
     Front,
     front_named,
@@ -31,6 +33,7 @@ from starling.fleet.fronts.orientation_features import (
     add_orientations,
     add_unit_length,
 )
+from starling.fleet.fronts.pen_strokes import parse_skeletons, penned
 from starling.fleet.fronts.picture_frame import SIDE, digit_glyphs, framed_digits
 from starling.fleet.fronts.whitening import Whitening, add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
@@ -50,6 +53,13 @@ _PICTURE = (1, SIDE, SIDE)
 _KEEP, _POWER, _RIDGE = 60, 0.25, 0.3
 _FILE_BYTES_MAX = 64 << 20
 _DRAWN_AT_ONCE = 2000
+SKELETONS = Path(__file__).parents[2] / "fronts" / "digit_skeletons.txt"
+"""How digits are written, installed with the package."""
+TRAINED = {
+    FONTS: FrontNetwork(glyphs=20_000, digits=30_000),
+    PEN: FrontNetwork(penned=80_000),
+}
+"""Sizes of the catalog's fronts that are trained."""
 
 
 def open_front(name: str, say: Say) -> onnx.ModelProto:
@@ -68,7 +78,8 @@ def open_front(name: str, say: Say) -> onnx.ModelProto:
     front = front_named(name)
     if not front.trained:
         return build_front(front, say)
-    network, fonts = FrontNetwork(), own_fonts()
+    network = TRAINED[name]
+    fonts = own_fonts() if network.glyphs else ()
     kept = _cache() / f"{name}-{_digest(network, fonts)[:16]}{SUFFIX}"
     if kept.is_file():
         return _read(kept)
@@ -102,10 +113,10 @@ def build_front(
             features_of(_orientation(None), seen), _KEEP, _POWER, _RIDGE
         )
         return with_metadata(_orientation(found), front.name, front.origin)
-    assert front.name == FONTS
-    network, fonts = network or FrontNetwork(), fonts or own_fonts()
-    say(f"drawing {network.glyphs:,} pictures of {len(fonts)} fonts")
-    x, y = _drawn_set(network, fonts)
+    network = network or TRAINED[front.name]
+    if network.glyphs and not fonts:
+        fonts = own_fonts()
+    x, y = _drawn_set(network, fonts, say)
     made = trained_front(network, x, y, say)
     return with_metadata(made, front.name, _origin(front, network, fonts))
 
@@ -122,38 +133,63 @@ def _orientation(whitening: Whitening | None) -> onnx.ModelProto:
 
 
 def _drawn_set(
-    network: FrontNetwork, fonts: Sequence[Path]
+    network: FrontNetwork, fonts: Sequence[Path], say: Say
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pictures (n, 1, 28, 28) and their digits (n,): of fonts, then of UCI's digits."""
+    """Pictures (n, 1, 28, 28) and their digits (n,): by pen, of fonts, of UCI's."""
     rng = np.random.default_rng((network.seed, 1))
-    printed, written = glyphs(fonts), public_digits()
-    sources = (
-        (network.glyphs, printed, np.arange(len(printed)) % CLASSES, True),
-        (network.digits, digit_glyphs(written.x, GLYPH_SIDE), written.y, False),
-    )
-    parts, labels = [], []
-    for count, pictures, digits, rendered in sources:
-        for start in range(0, count, _DRAWN_AT_ONCE):
-            size = min(_DRAWN_AT_ONCE, count - start)
-            chosen = rng.integers(0, len(pictures), size)
-            parts.append(drawn(pictures[chosen], rng, network.bend, strokes=rendered))
-            labels.append(digits[chosen])
-    return np.concatenate(parts)[:, None], np.concatenate(labels).astype(np.int64)
+    parts: list[tuple[Pictures, NDArray[np.int64]]] = []
+    if network.penned:
+        say(f"drawing {network.penned:,} pictures with a pen")
+        skeletons = parse_skeletons(SKELETONS.read_text())
+        parts.append(penned(skeletons, network.penned, rng))
+    if network.glyphs:
+        say(f"drawing {network.glyphs:,} pictures of {len(fonts)} fonts")
+        made = glyphs(fonts)
+        digits = np.arange(len(made)) % CLASSES
+        parts += _distorted(network, (made, digits), network.glyphs, rng, strokes=True)
+    if network.digits:
+        seen = public_digits()
+        made = digit_glyphs(seen.x, GLYPH_SIDE)
+        parts += _distorted(network, (made, seen.y), network.digits, rng, strokes=False)
+    pictures, labels = zip(*parts, strict=True)
+    return np.concatenate(pictures)[:, None], np.concatenate(labels).astype(np.int64)
+
+
+def _distorted(
+    network: FrontNetwork,
+    sources: tuple[Pictures, NDArray[np.int64]],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    strokes: bool,
+) -> Iterator[tuple[Pictures, NDArray[np.int64]]]:
+    """So many of `sources`, a part at a time."""
+    pictures, digits = sources
+    for start in range(0, count, _DRAWN_AT_ONCE):
+        size = min(_DRAWN_AT_ONCE, count - start)
+        chosen = rng.integers(0, len(pictures), size)
+        made = drawn(pictures[chosen], rng, network.bend, strokes=strokes)
+        yield made, digits[chosen]
 
 
 def _origin(front: Front, network: FrontNetwork, fonts: Sequence[Path]) -> str:
-    families = sorted({path.stem.split("-")[0] for path in fonts})
-    shown = ", ".join(families[:12]) + (", ..." if len(families) > 12 else "")
-    return (
-        f"{front.origin}: {network.glyphs:,} pictures of {len(fonts)} fonts ({shown}) "
-        f"and {network.digits:,} of UCI's digits, seed {network.seed}, recipe "
-        f"{_digest(network, fonts)[:16]}"
-    )
+    of = []
+    if network.penned:
+        of.append(f"{network.penned:,} pictures by pen")
+    if network.glyphs:
+        families = sorted({path.stem.split("-")[0] for path in fonts})
+        shown = ", ".join(families[:12]) + (", ..." if len(families) > 12 else "")
+        of.append(f"{network.glyphs:,} pictures of {len(fonts)} fonts ({shown})")
+    if network.digits:
+        of.append(f"{network.digits:,} of UCI's digits")
+    recipe = _digest(network, fonts)[:16]
+    return f"{front.origin}: {' and '.join(of)}, seed {network.seed}, recipe {recipe}"
 
 
 def _digest(network: FrontNetwork, fonts: Sequence[Path]) -> str:
     """Hash of what a trained front is made from."""
-    content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in fonts]
+    files = [*fonts, SKELETONS] if network.penned else fonts
+    content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     recipe = json.dumps([asdict(network), sorted(content)])
     return hashlib.sha256(recipe.encode()).hexdigest()
 

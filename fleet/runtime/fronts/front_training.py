@@ -17,6 +17,7 @@ from starling.agent.training.optimisers import OPTIMISERS
 from starling.agent.training.training_inputs import Trainer
 from starling.compiler import compile_model
 from starling.fleet.fronts.orientation_features import add_unit_length
+from starling.fleet.fronts.whitening import add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.protocol.learning.local_optimiser import DescentPolicy, OptimiserKind
@@ -28,7 +29,7 @@ _BATCH = 64
 _RATE, _WARM = 4e-3, 0.3
 _SMOOTHING = 0.1
 _CONTRAST, _GRAIN = 0.3, 0.05
-_LEAST_DEVIATION = 1e-3
+_POWER, _RIDGE = 0.25, 0.1
 _ADAM = DescentPolicy(optimiser=OptimiserKind.ADAM)
 
 
@@ -39,6 +40,7 @@ class FrontNetwork:
     Attributes:
       filters: Of its two convolutions of 5x5.
       features: Of its last layer, which the head sees.
+      penned: Pictures drawn along skeletons.
       glyphs: Pictures drawn of fonts.
       digits: Pictures drawn of UCI's digits.
       bend: Of `drawn_digits.drawn`.
@@ -48,8 +50,9 @@ class FrontNetwork:
 
     filters: tuple[int, int] = (16, 32)
     features: int = 64
-    glyphs: int = 20_000
-    digits: int = 30_000
+    penned: int = 0
+    glyphs: int = 0
+    digits: int = 0
     bend: float = 2.5
     epochs: int = 5
     seed: int = 1
@@ -67,8 +70,8 @@ def trained_front(
       say: Told of each epoch.
 
     Returns:
-      A front of `fleet.fronts.head_model`'s form, its features of mean 0 and
-      deviation 1 on `x` before they get unit length.
+      A front of `fleet.fronts.head_model`'s form, its features centred and gently
+      whitened on `x` before they get unit length.
     """
     rng = np.random.default_rng(network.seed)
     layers = ModelLayers(rng)
@@ -135,21 +138,19 @@ def _noisy(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float
 
 
 def _frozen(
-    network: FrontNetwork, found: dict[str, NDArray[np.float32]], x: NDArray[np.float32]
+    network: FrontNetwork,
+    weights: dict[str, NDArray[np.float32]],
+    x: NDArray[np.float32],
 ) -> onnx.ModelProto:
-    """The front with standardised features of unit length, and a head of zeros."""
+    """The front with whitened features of unit length, and a head of zeros."""
     layers = ModelLayers(np.random.default_rng(network.seed))
     features = _network(layers, network)
     for item in layers.weights:
-        item.CopyFrom(numpy_helper.from_array(found[item.name], item.name))
+        item.CopyFrom(numpy_helper.from_array(weights[item.name], item.name))
     plain = ModelLayers(layers.rng, [*layers.nodes], [*layers.weights])
     plain.linear("head", features, (network.features, CLASSES))
     seen = features_of(plain.model("front", x.shape[1:], CLASSES), x)
-    mean, deviation = seen.mean(0), seen.std(0) + _LEAST_DEVIATION
-    centre = layers.weight("front.mean", mean)
-    spread = layers.weight("front.deviation", deviation)
-    centred = layers.node("Sub", [features, centre])
-    alike = layers.node("Div", [centred, spread])
-    unit = add_unit_length(layers, alike, "tiny")
+    found = whitening_of(seen, network.features, _POWER, _RIDGE)
+    unit = add_unit_length(layers, add_whitening(layers, features, found), "tiny")
     layers.linear("head", unit, (network.features, CLASSES))
     return layers.model("front", x.shape[1:], CLASSES)

@@ -19,7 +19,7 @@ def test_list_and_show_say_where_fronts_come_from(
     assert "made from no data" in listed
     assert fronts_cli.main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["orientation", "whitened", "fonts"]
+    assert [row["name"] for row in rows] == ["orientation", "whitened", "fonts", "pen"]
     assert fronts_cli.main(["show", "whitened"]) == 0
     assert "not for data digits" in capsys.readouterr().out
     assert fronts_cli.main(["show", "whitened", "--json"]) == 0
@@ -36,11 +36,18 @@ def test_built_file_is_a_front_of_a_fleet(
     assert any("made from no data" in note for note in material.data.notes)
 
 
-@pytest.mark.parametrize("flags", [["--seed", "2"], ["--fonts", "/"]], ids=str)
-def test_build_refuses_what_only_a_trained_front_takes(
-    tmp_path: Path, flags: list[str]
+@pytest.mark.parametrize(
+    ("name", "flags", "why"),
+    [
+        ("whitened", ["--seed", "2"], "is not trained"),
+        ("whitened", ["--fonts", "/"], "is not made from fonts"),
+        ("pen", ["--fonts", "/"], "is not made from fonts"),
+    ],
+)
+def test_build_refuses_what_only_another_front_takes(
+    tmp_path: Path, name: str, flags: list[str], why: str
 ) -> None:
-    words = ["build", "whitened", "--out", str(tmp_path / "x.onnx"), *flags]
-    with pytest.raises(ConfigError, match="is not trained") as caught:
+    words = ["build", name, "--out", str(tmp_path / "x.onnx"), *flags]
+    with pytest.raises(ConfigError, match=f"{name} {why}") as caught:
         fronts_cli.main(words)
     assert caught.value.key == flags[0]

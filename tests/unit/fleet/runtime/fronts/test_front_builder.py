@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starling.fleet.fronts.front_catalog import FONTS, FRONTS
+from starling.fleet.fronts.front_catalog import FONTS, FRONTS, PEN, check_not_seen
 from starling.fleet.fronts.head_model import NAME, metadata
+from starling.fleet.fronts.pen_strokes import parse_skeletons, penned
 from starling.fleet.runtime.fronts import front_builder
-from starling.fleet.runtime.fronts.front_builder import build_front, open_front
+from starling.fleet.runtime.fronts.front_builder import (
+    SKELETONS,
+    build_front,
+    open_front,
+)
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.fleet.runtime.fronts.front_training import FrontNetwork
 from starling.fleet.runtime.fronts.glyph_renderer import (
@@ -19,6 +24,7 @@ from starling.fleet.runtime.fronts.glyph_renderer import (
 from starling.protocol.errors import ConfigError
 
 SMALL = FrontNetwork((4, 4), 8, glyphs=128, digits=64, epochs=1)
+SMALL_PEN = FrontNetwork((4, 4), 8, penned=600, epochs=1)
 
 
 def quiet(line: str) -> None:
@@ -63,7 +69,7 @@ def test_trained_front_is_kept_and_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(front_builder, "FrontNetwork", lambda: SMALL)
+    monkeypatch.setattr(front_builder, "TRAINED", {FONTS: SMALL, PEN: SMALL_PEN})
     told: list[str] = []
     first = open_front(FONTS, told.append)
     kept = list((tmp_path / "starling" / "fronts").iterdir())
@@ -73,6 +79,29 @@ def test_trained_front_is_kept_and_read_again(
     assert open_front(FONTS, told.append) == first
     assert open_front(str(kept[0]), told.append) == first
     assert told == []
+
+
+def test_pen_front_is_of_no_data_and_none_is_refused_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(front_builder, "TRAINED", {PEN: SMALL_PEN})
+    told: list[str] = []
+    first, second = [open_front(PEN, told.append) for _ in range(2)]
+    assert first == second
+    origin = metadata(first, "starling.origin")
+    assert "made from no data" in origin
+    assert "600 pictures by pen, seed 1" in origin
+    assert any("drawing 600 pictures" in line for line in told)
+    check_not_seen(FRONTS[PEN], "digits")
+
+
+def test_what_a_trained_front_s_features_are_on_its_own_pictures() -> None:
+    x = penned(parse_skeletons(SKELETONS.read_text()), 600, np.random.default_rng(2))[0]
+    found = features_of(build_front(FRONTS[PEN], quiet, network=SMALL_PEN), x[:, None])
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(len(x)), abs=1e-3)
+    # Centred: no direction that all pictures have in common, as raw features have.
+    assert np.linalg.norm(found.mean(0)) < 0.5
 
 
 def test_front_without_training_is_made_at_once() -> None:
