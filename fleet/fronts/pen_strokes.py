@@ -22,8 +22,8 @@ from starling.fleet.fronts.drawn_digits import Pictures
 from starling.fleet.fronts.picture_frame import SIDE
 
 CLASSES = 10
-_PLACES = 72
-"""Along all curves of a skeleton, about."""
+_PLACES, _PLACES_MIN = 72, 6
+"""Along all curves of a skeleton, about; and along one, at least."""
 _MOVED, _MOVED_SPREAD = 0.045, 0.4
 _BEND, _WIDER, _SHEAR, _TURN, _TAPER = 0.06, 0.22, 0.28, 0.13, 0.1
 _NARROW = 0.75
@@ -102,8 +102,7 @@ def penned(
 
 def _shaped(skeleton: Skeleton, count: int, rng: np.random.Generator) -> Reals:
     """(n, p, 2): places along a skeleton whose points are moved, bent, turned."""
-    curves = [curve for stroke in skeleton.strokes for curve in stroke]
-    lengths = [np.hypot(*np.diff(curve, axis=0).T).sum() for curve in curves]
+    whole = sum(_length(curve) for stroke in skeleton.strokes for curve in stroke)
     size = _MOVED * np.exp(rng.normal(0, _MOVED_SPREAD, (count, 1, 1)))
     parts = []
     for stroke in skeleton.strokes:
@@ -114,8 +113,8 @@ def _shaped(skeleton: Skeleton, count: int, rng: np.random.Generator) -> Reals:
             if corner is not None:
                 moved[:, 0] = corner
             corner = moved[:, -1]
-            share = np.hypot(*np.diff(curve, axis=0).T).sum() / sum(lengths)
-            parts.append(_spline(moved, max(6, int(_PLACES * share))))
+            places = int(_PLACES * _length(curve) / whole)
+            parts.append(_spline(moved, max(_PLACES_MIN, places)))
     x, y = np.moveaxis(np.concatenate(parts, 1) - 0.5, 2, 0)
 
     def drawn_once(deviation: float) -> Reals:
@@ -128,6 +127,10 @@ def _shaped(skeleton: Skeleton, count: int, rng: np.random.Generator) -> Reals:
     cos, sin = np.cos(turn := drawn_once(_TURN)), np.sin(turn)
     x, y = cos * x - sin * y, sin * x + cos * y
     return np.stack([x + drawn_once(_SHEAR) * y, y], 2)
+
+
+def _length(curve: Reals) -> float:
+    return float(np.hypot(*np.diff(curve, axis=0).T).sum())
 
 
 def _spline(points: Reals, places: int) -> Reals:

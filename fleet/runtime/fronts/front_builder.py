@@ -1,8 +1,8 @@
 """Makes the fronts of the catalog, and keeps those that take minutes.
 
-A kept front is named by a hash of everything that it was made from: sizes, seed, and
-the bytes of fonts or skeletons. It lies in `$XDG_CACHE_HOME/starling/fronts`, or below
-`~/.cache`.
+A kept front is named by a hash of everything that it was made from: sizes, seed, the
+bytes of fonts or skeletons, and the edition of this code. It lies in
+`$XDG_CACHE_HOME/starling/fronts`, or below `~/.cache`.
 """
 
 import hashlib
@@ -55,6 +55,8 @@ _FILE_BYTES_MAX = 64 << 20
 _DRAWN_AT_ONCE = 2000
 SKELETONS = Path(__file__).parents[2] / "fronts" / "digit_skeletons.txt"
 """How digits are written, installed with the package."""
+_EDITION = 2
+"""Of how pictures are drawn and networks trained: another one makes other fronts."""
 TRAINED = {
     FONTS: FrontNetwork(glyphs=20_000, digits=30_000),
     PEN: FrontNetwork(penned=80_000),
@@ -190,7 +192,7 @@ def _digest(network: FrontNetwork, fonts: Sequence[Path]) -> str:
     """Hash of what a trained front is made from."""
     files = [*fonts, SKELETONS] if network.penned else fonts
     content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-    recipe = json.dumps([asdict(network), sorted(content)])
+    recipe = json.dumps([_EDITION, asdict(network), sorted(content)])
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 

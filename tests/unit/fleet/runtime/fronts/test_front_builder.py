@@ -79,6 +79,10 @@ def test_trained_front_is_kept_and_read_again(
     assert open_front(FONTS, told.append) == first
     assert open_front(str(kept[0]), told.append) == first
     assert told == []
+    # What another edition of the code made is not taken for this one's.
+    monkeypatch.setattr(front_builder, "_EDITION", 0)
+    open_front(FONTS, told.append)
+    assert len(list(kept[0].parent.iterdir())) == 2
 
 
 def test_pen_front_is_of_no_data_and_none_is_refused_to_it(
