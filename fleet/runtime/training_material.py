@@ -77,7 +77,7 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     """
     rng = np.random.default_rng(plan.seed)
     data = _with_loss(open_data_set(plan.data, rng, plan.data_options), plan)
-    data, root = _with_root(data, plan)
+    data, root = with_root(data, plan)
     owners = data.owners
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
@@ -106,10 +106,14 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     return TrainingMaterial(data, boards, shares, bundle.packed, plan, root, own_tests)
 
 
-def _with_root(
+def with_root(
     data: FleetDataSet, plan: FleetPlan
 ) -> tuple[FleetDataSet, Examples | None]:
-    """The data without the root set's records, and these, if updates are scored."""
+    """The data without the root set's records, and these, if updates are scored.
+
+    Raises:
+      ConfigError: If they are to be scored by labels that the data do not have.
+    """
     if SCORE_RULES[plan.scores] is ScoreRule.NONE:
         return data, None
     if SCORE_RULES[plan.scores] is ScoreRule.ACCURACY and data.loss != LABELS:
