@@ -16,7 +16,7 @@ _EXAMPLES = """\
   starling reproduce ll-bcfl --quick
   starling reproduce ll-bcfl --out ll-bcfl
   starling reproduce ll-bcfl --rounds 100 --model softmax --epsilon 50 --out softmax
-  starling reproduce ll-bcfl --model head --front fonts --rounds 100 200 --out head
+  starling reproduce ll-bcfl --model head --front pen --rounds 100 200 --out head
 
 Each finished cell lies in DIR/cells; the same command goes on where it was. MNIST is
 found through STARLING_DATA. DIR/table.md and figure3 to figure8 are made at the end.
