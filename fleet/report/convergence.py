@@ -1,6 +1,6 @@
 """End of a run, by the loss on held-out examples or by what budgets are left."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 GAIN = 1e-3
@@ -62,15 +62,25 @@ class BudgetWatch:
     _progress: object = None
     _since_s: float = 0.0
 
-    def is_over(self, time_s: float, progress: object, spent: int) -> bool:
+    def is_over(
+        self,
+        time_s: float,
+        progress: object,
+        spent: int,
+        barred: Callable[[], int] = lambda: 0,
+    ) -> bool:
         """Tells whether no further version can be paid for.
 
         Args:
           time_s: By the clock that the task's patience counts by.
           progress: Whatever is another when a version or an update is new.
           spent: Boards whose budget is spent.
+          barred: Counts the others that are in quarantine until the run is over; asked
+            only when there was no progress for a while.
         """
         if progress != self._progress:
             self._progress, self._since_s = progress, time_s
         left, half = self.boards - spent, -(-self.buffer // 2)
-        return left <= 0 or (left < half and time_s - self._since_s > QUIET_S)
+        if left <= 0 or time_s - self._since_s <= QUIET_S:
+            return left <= 0
+        return left - barred() < half

@@ -34,8 +34,8 @@ class RunOutcome:
     """End of a run.
 
     Attributes:
-      stopped_because: `version reached`, `converged`, `paused`, `budgets spent`, `time
-        limit` or `interrupted`.
+      stopped_because: `version reached`, `converged`, `paused`, `budgets spent` (and
+        how many boards are in quarantine), `time limit` or `interrupted`.
       wall_s: From the command's start to its end.
       setup_s: Of that, until the task was published.
       verified: Whether the chain was checked offline from its first block; None if it

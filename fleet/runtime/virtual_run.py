@@ -321,14 +321,18 @@ def _drive(
     """Lets time pass until the run ends; says why it ended."""
     next_s, least_s = 0.0, horizon_s(plan)
     budgets = BudgetWatch(plan.devices, plan.buffer)
+
+    def barred() -> int:
+        return fleet.barred(plan.time_limit_s)
+
     try:
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
-                if not _advance(fleet, plan.until_version, least_s) or (
-                    fleet.elapsed_s >= least_s
-                    and budgets.is_over(fleet.elapsed_s, fleet.version, fleet.spent)
-                ):
-                    return "budgets spent"
+                goes_on = _advance(fleet, plan.until_version, least_s)
+                now = (fleet.elapsed_s, fleet.version, fleet.spent)
+                may_end = fleet.elapsed_s >= least_s
+                if not goes_on or (may_end and budgets.is_over(*now, barred)):
+                    return _spent_text(barred())
                 time_s = time.monotonic() - begun_s
                 if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                     return "time limit"
@@ -344,6 +348,10 @@ def _drive(
     except KeyboardInterrupt:
         return "interrupted"
     return "version reached"
+
+
+def _spent_text(barred: int) -> str:
+    return f"budgets spent, {barred} in quarantine" if barred else "budgets spent"
 
 
 def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:

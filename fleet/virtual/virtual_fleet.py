@@ -163,6 +163,21 @@ class VirtualFleet:
         """Boards whose budget is spent."""
         return self.boards.spent
 
+    def barred(self, run_s: float) -> int:
+        """Boards with budget left that are in quarantine for a whole run more.
+
+        Args:
+          run_s: The most that a run takes.
+        """
+        tree = self._highest.state.ledger.tree
+        then_ms = int(1000 * (self.agenda.now_s + run_s))
+        left = set(range(self.shape.boards)) - self.boards.roster.retired
+        known = [
+            reputations.reputation(tree, self.boards.keys[each].identity)
+            for each in left
+        ]
+        return sum(each.is_quarantined(then_ms) for each in known)
+
     @property
     def paused(self) -> bool:
         """True if the task pauses, so that no board gets another lease."""

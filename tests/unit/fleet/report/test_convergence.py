@@ -43,3 +43,17 @@ def test_budget_watch_gives_the_last_board_time_for_what_it_began() -> None:
     assert not watch.is_over(QUIET_S, 2, 4)
     assert not watch.is_over(2 * QUIET_S, 2, 4)
     assert watch.is_over(2 * QUIET_S + 1, 2, 4)
+
+
+def test_budget_watch_counts_who_is_barred_only_when_nothing_moves() -> None:
+    watch, asked = BudgetWatch(boards=5, buffer=4), list[int]()
+
+    def barred() -> int:
+        asked.append(2)
+        return 2
+
+    assert not watch.is_over(0.0, 1, 2, barred)
+    assert asked == []
+    assert watch.is_over(QUIET_S + 1, 1, 2, barred)
+    # Two that could pay are enough for half a buffer.
+    assert not watch.is_over(QUIET_S + 1, 1, 1, barred)

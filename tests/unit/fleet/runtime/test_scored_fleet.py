@@ -21,6 +21,7 @@ from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import device_name
+from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
 
 ATTACKERS = 2
 SCORING_S = 3.0
@@ -144,3 +145,21 @@ def test_root_rows_of_few_records_and_of_numbers() -> None:
 def test_plan_that_cannot_be_is_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         replace(PLAN, **change)
+
+
+def test_run_ends_when_all_but_the_quarantined_have_spent_their_budgets() -> None:
+    plan = replace(
+        PLAN,
+        split="iid",
+        coordinators=1,
+        privacy="record",
+        epsilon=60.0,
+        releases=4,
+        until_version=1000,
+        quarantine_s=QUARANTINE_S_MAX,
+    )
+
+    ended = run_prepared(prepare(plan), Pace(virtual_time=True), threads=1)
+
+    assert ended.outcome.stopped_because == f"budgets spent, {ATTACKERS} in quarantine"
+    assert 1 <= ended.last.version < 10
