@@ -32,21 +32,16 @@ from starling.fleet import FleetPlan, Pace
 from starling.fleet.datasets.partition import Examples, deal, hold_out
 from starling.fleet.fronts.front_catalog import FRONTS, HEAD_MODEL
 from starling.fleet.onnx_layers import ModelLayers
-from starling.fleet.presets import DataShares
-from starling.fleet.runtime.dataset_catalog import (
-    FleetDataSet,
-    examples_file,
-    open_data_set,
-)
+from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
 from starling.fleet.runtime.fronts.front_builder import open_front
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.fleet.runtime.training_material import (
     TrainingMaterial,
     prepare,
+    shares_of,
     with_root,
 )
 from starling.fleet.runtime.virtual_run import run_prepared
-from starling.protocol.learning.score_policy import root_digest
 
 RESULTS = Path(__file__).parent / "results" / "heads"
 GOALS = {1.0: 0.965, 2.0: 0.97, 8.0: 0.975}
@@ -108,22 +103,21 @@ class FrontData:
         self._seen: dict[str, tuple[Examples, Examples]] = {}
 
     def material(self, plan: FleetPlan) -> TrainingMaterial:
-        """What a fleet with a head on a front starts from: boards have features."""
-        assert plan.front is not None
+        """Material of a fleet; of MNIST under a front, boards have features."""
+        if plan.front is None or plan.data != "mnist":
+            return prepare(plan)
         training, test = self._features(plan.front)
         rng = np.random.default_rng(plan.seed)
         shared, held_out = hold_out(training, _HELD_OUT, rng)
         whole = FleetDataSet("mnist", shared, held_out, test, 10)
         data, root = with_root(whole, plan)
         boards = deal(data.training, plan.devices, plan.split, rng)
-        sizes = [len(board) for board in boards]
         shape = shared.x.shape[1:]
         layers = ModelLayers(rng)
         layers.linear("head", "x", (shape[0], data.classes))
         model = layers.model(HEAD_MODEL, shape, data.classes)
         bundle = compile_model(model, loss=data.loss).packed
-        digest = "" if root is None else root_digest(examples_file(root)).hex()
-        shares = DataShares(shape, min(sizes), max(sizes), root=digest)
+        shares = shares_of(data, boards, root)
         return TrainingMaterial(data, boards, shares, bundle, plan, root)
 
     def _features(self, front: str) -> tuple[Examples, Examples]:

@@ -39,7 +39,7 @@ from starling.coordinator.chain.training import reputations, scores
 from starling.coordinator.chain.training.contribution_rewards import counted_size
 from starling.fleet import FleetPlan
 from starling.fleet.datasets.partition import Examples
-from starling.fleet.runtime.training_material import TrainingMaterial, prepare
+from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
@@ -176,10 +176,6 @@ def plan_of(
     )
 
 
-def _material(plan: FleetPlan, fronts: FrontData) -> TrainingMaterial:
-    return prepare(plan) if plan.front is None else fronts.material(plan)
-
-
 def quarantined(
     options: argparse.Namespace,
     fronts: FrontData,
@@ -193,7 +189,7 @@ def quarantined(
     caught, wronged, worthless = list[int](), 0, 0
     accuracies, worths = list[float](), list[float]()
     for seed in range(1, options.seeds + 1):
-        seen, accuracy = run(_material(replace(plan, seed=seed), fronts))
+        seen, accuracy = run(fronts.material(replace(plan, seed=seed)))
         bad = set(seen.boards[:attackers])
         caught += [n for board, n in seen.after.items() if board in bad]
         wronged += sum(board not in bad for board in seen.after)
@@ -226,7 +222,7 @@ def quality(
     found, by_worth = [], []
     for seed in range(1, options.seeds + 1):
         plan = replace(plan_of(options, split, privacy), seed=seed, quarantine_s=0)
-        material = _material(plan, fronts)
+        material = fronts.material(plan)
         rng = np.random.default_rng((seed, 3))
         wrong = rng.permutation(np.linspace(0.0, 0.9, plan.devices))
         classes = material.data.classes

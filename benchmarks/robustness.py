@@ -9,7 +9,7 @@ each rule on ten updates of the CNN's 21,840 parameters.
 
     python -m benchmarks.robustness                           # digits, minutes
     python -m benchmarks.robustness --data mnist --splits iid # hours of one core
-    python -m benchmarks.robustness --data mnist --front pen  # minutes a cell
+    python -m benchmarks.robustness --data mnist --front pen  # half a minute a cell
 """
 
 import argparse
@@ -39,7 +39,6 @@ from starling.coordinator.aggregation.robust.robust_filter import (
 from starling.coordinator.aggregation.strategy import WeightedUpdate
 from starling.coordinator.publication.task_settings import DEFAULT_ROBUST
 from starling.fleet import FleetPlan, Pace
-from starling.fleet.runtime.training_material import prepare
 from starling.fleet.runtime.virtual_run import run_prepared
 from starling.protocol.learning.metrics import ClassMetrics
 from starling.protocol.learning.task import Q15, Q24, ROBUST_NAMES, Robust
@@ -78,8 +77,7 @@ def measure(plan: FleetPlan, attack: str, seeds: int, fronts: FrontData) -> Cell
     """Runs one fleet for each seed."""
     found, backdoors = list[ClassMetrics](), list[float]()
     for seed in range(1, seeds + 1):
-        seeded = replace(plan, seed=seed)
-        material = prepare(seeded) if plan.front is None else fronts.material(seeded)
+        material = fronts.material(replace(plan, seed=seed))
         outcome = run_prepared(material, Pace()).outcome
         found.append(class_metrics(outcome))
         if outcome.backdoor_success is not None:

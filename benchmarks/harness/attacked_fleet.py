@@ -68,6 +68,6 @@ def fleet_parser(prog: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--front",
         choices=tuple(FRONTS),
-        help="of mnist: a head is trained on its features, which boards have as data",
+        help="trains a head on it; boards of mnist have its features as data",
     )
     return made

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.fleet.fronts.drawn_digits import Pictures
-from starling.fleet.fronts.picture_frame import SIDE
+from starling.fleet.fronts.picture_frame import CLASSES, SIDE
 
-CLASSES = 10
 _PLACES, _PLACES_MIN = 72, 6
 """Along all curves of a skeleton, about; and along one, at least."""
 _MOVED, _MOVED_SPREAD = 0.045, 0.4

@@ -6,7 +6,7 @@ Letters: `n` pictures, `s` pixels along a side.
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 28
+SIDE, CLASSES = 28, 10
 DIGITS_SHAPE, DIGITS_SIDE = (64,), 8
 """One digit of `digits` as its data set has it, and as a picture."""
 _DIGIT_SPAN = 20

@@ -83,15 +83,7 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     who = None if owners is None else (owners.codes, owners.names)
     boards = deal(data.training, plan.devices, plan.split, rng, who)
     data, boards, own_tests = _with_own_tests(data, boards, plan)
-    sizes = [len(board) for board in boards]
-    shares = DataShares(
-        data.training.x.shape[1:],
-        min(sizes),
-        max(sizes),
-        data.loss,
-        data.reuse,
-        "" if root is None else root_digest(examples_file(root)).hex(),
-    )
+    shares = shares_of(data, boards, root)
     settings, data = _loss_settings(plan.learning, data)
     if plan.privacy.startswith("record"):
         # A bundle that this package compiles clips to a norm.
@@ -124,6 +116,21 @@ def with_root(
     owners = None if data.owners is None else data.owners.take(rest)
     root = data.training.take(chosen)
     return replace(data, training=data.training.take(rest), owners=owners), root
+
+
+def shares_of(
+    data: FleetDataSet, boards: Sequence[Examples], root: Examples | None
+) -> DataShares:
+    """Sizes of the boards' shares, with the digest of the coordinators' root set."""
+    sizes = [len(board) for board in boards]
+    return DataShares(
+        data.training.x.shape[1:],
+        min(sizes),
+        max(sizes),
+        data.loss,
+        data.reuse,
+        "" if root is None else root_digest(examples_file(root)).hex(),
+    )
 
 
 def _with_own_tests(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -321,10 +322,7 @@ def _drive(
     """Lets time pass until the run ends; says why it ended."""
     next_s, least_s = 0.0, horizon_s(plan)
     budgets = BudgetWatch(plan.devices, plan.buffer)
-
-    def barred() -> int:
-        return fleet.barred(plan.time_limit_s)
-
+    barred = partial(fleet.barred, plan.time_limit_s)
     try:
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             while fleet.version < plan.until_version or fleet.elapsed_s < least_s:

@@ -34,13 +34,17 @@ from starling.fleet.fronts.orientation_features import (
     add_unit_length,
 )
 from starling.fleet.fronts.pen_strokes import parse_skeletons, penned
-from starling.fleet.fronts.picture_frame import SIDE, digit_glyphs, framed_digits
+from starling.fleet.fronts.picture_frame import (
+    CLASSES,
+    SIDE,
+    digit_glyphs,
+    framed_digits,
+)
 from starling.fleet.fronts.whitening import Whitening, add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
 from starling.fleet.runtime.dataset_catalog import public_digits
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.fleet.runtime.fronts.front_training import (
-    CLASSES,
     FrontNetwork,
     Say,
     trained_front,

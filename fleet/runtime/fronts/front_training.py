@@ -17,6 +17,7 @@ from starling.agent.training.optimisers import OPTIMISERS
 from starling.agent.training.training_inputs import Trainer
 from starling.compiler import compile_model
 from starling.fleet.fronts.orientation_features import add_unit_length
+from starling.fleet.fronts.picture_frame import CLASSES
 from starling.fleet.fronts.whitening import add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
 from starling.fleet.runtime.fronts.front_features import features_of
@@ -24,7 +25,6 @@ from starling.protocol.learning.local_optimiser import DescentPolicy, OptimiserK
 from starling.protocol.model.training_bundle import LossSettings
 
 Say = Callable[[str], None]
-CLASSES = 10
 _BATCH = 64
 _RATE, _WARM = 4e-3, 0.3
 _SMOOTHING = 0.1
