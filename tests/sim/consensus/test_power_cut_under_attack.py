@@ -73,6 +73,8 @@ class PowerCut(LiedTo):
 def world(liars: type[ByzantineValidators], step: int) -> PowerCut:
     made = PowerCut(1, 4, (3,), liars, Weather(delay_s=0.02, calm_from_s=1e9))
     made.step = step
+    # What was said while it was away it learns only by asking.
+    made.witness.prompt = False
     for number in range(COUNT):
         made.submit(EVERY_S * number, made.world.register(number))
     return made
