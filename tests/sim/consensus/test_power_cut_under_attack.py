@@ -48,7 +48,7 @@ COUNT, EVERY_S = 3, 0.5
 WORST_S = 12.0
 EFFECTS = 4
 """The power goes before the first to the fourth effect of a step, in turn."""
-TRIED = 12
+TRIED = 6
 ACCUSES = {Reason.EQUIVOCATION, Reason.INVALID_BLOCK}
 
 
