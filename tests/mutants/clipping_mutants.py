@@ -117,15 +117,15 @@ CLIPPING = (
     Mutant(
         "an update leaves when it is finished",
         "agent/round/release_time.py",
-        "    if training is not None and turn.now_s >= training.release_s:",
+        "    if training is not None and step.now_s >= training.release_s:",
         "    if training is not None:",
         _RELEASE,
     ),
     Mutant(
         "a late update leaves at once",
         "agent/round/release_time.py",
-        "    while turn.now_s >= at_s:",
-        "    while turn.now_s >= at_s and turn.now_s < 0:",
+        "    while step.now_s >= at_s:",
+        "    while step.now_s >= at_s and step.now_s < 0:",
         _RELEASE,
     ),
     Mutant(

@@ -50,7 +50,7 @@ _SAFETY = (
         "a locked block of somebody else is not written down",
         "coordinator/chain/node/height.py",
         "    if proposal is not None and proposal.proposer == "
-        "turn.state.party.index:\n",
+        "step.state.party.index:\n",
         "    if proposal is not None:\n",
         _QUORUMS,
     ),
@@ -80,7 +80,7 @@ _SAFETY = (
         "our own vote in a quorum that we did not cast is overlooked",
         "coordinator/chain/node/message_handlers.py",
         "        # It must not count: the state that it belongs to is not ours.\n"
-        '        own_signature.report_own_signature(turn, "vote")\n        return',
+        '        own_signature.report_own_signature(step, "vote")\n        return',
         "        return",
         _QUORUMS,
     ),
@@ -98,14 +98,14 @@ _LIVENESS = (
     Mutant(
         "who offers a block is asked no sooner for what it names",
         "coordinator/handlers/deferred_proposals.py",
-        "    request_scheduler.hasten(turn, _keys(parked), who)\n",
+        "    request_scheduler.hasten(step, _keys(parked), who)\n",
         "",
         ("tests/sim/test_withheld_vectors.py",),
     ),
     Mutant(
         "quorums of prevotes are not passed on",
         "coordinator/chain/gossip/certificate_gossip.py",
-        "    turn.gossip(gossip_messages.wrap_polka(polka))\n",
+        "    step.gossip(gossip_messages.wrap_polka(polka))\n",
         "",
         _QUORUMS,
         quick=True,
@@ -120,8 +120,8 @@ _LIVENESS = (
     Mutant(
         "a block that others prevote is waited for",
         "coordinator/chain/node/message_handlers.py",
-        "    if lacks and count == turn.state.party.skip:\n",
-        "    if lacks and count > turn.state.party.count:\n",
+        "    if lacks and count == step.state.party.skip:\n",
+        "    if lacks and count > step.state.party.count:\n",
         _REPAIR,
     ),
     Mutant(
@@ -170,7 +170,7 @@ _LIVENESS = (
     Mutant(
         "who votes otherwise at a decided height is not told",
         "coordinator/chain/node/message_handlers.py",
-        "        certificate_gossip.tell_late(turn, vote)\n",
+        "        certificate_gossip.tell_late(step, vote)\n",
         "        pass\n",
         _QUORUMS,
     ),
@@ -195,21 +195,21 @@ _LIVENESS = (
     Mutant(
         "a status from before our start says how far others are",
         "coordinator/chain/gossip/status_exchange.py",
-        "    if not turn.state.level and settings.nonce in status.answers:\n",
-        "    if not turn.state.level:\n",
+        "    if not step.state.level and settings.nonce in status.answers:\n",
+        "    if not step.state.level:\n",
         _STATUSES,
     ),
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.state = evolve(turn.state, status_counter=counter)\n        if",
+        "        step.state = evolve(step.state, status_counter=counter)\n        if",
         "        if",
         _STATUSES,
     ),
     Mutant(
         "one validator alone begins a height",
         "coordinator/chain/node/message_handlers.py",
-        "    if decides or len(state.ballots.voices()) >= turn.state.party.skip:\n",
+        "    if decides or len(state.ballots.voices()) >= step.state.party.skip:\n",
         "    if decides or state.ballots.voices():\n",
         _QUORUMS,
         quick=True,
@@ -266,7 +266,7 @@ _COMMANDS = (
     Mutant(
         "a command that only waits leaves the inbox",
         "coordinator/commit/block_commit.py",
-        "        if turn.state.ledger.mempool.get(identity) is None:\n",
+        "        if step.state.ledger.mempool.get(identity) is None:\n",
         "        if identity:\n",
         ("tests/sim/test_command_crash_points.py",),
     ),
@@ -287,7 +287,7 @@ _COMMANDS = (
     Mutant(
         "a request is answered whoever signed it",
         "coordinator/handlers/peer_requests.py",
-        "    said.check(turn.settings.gate.chain_id)\n    peer = ",
+        "    said.check(step.settings.gate.chain_id)\n    peer = ",
         "    peer = ",
         ("tests/unit/coordinator/handlers/test_peer_requests.py",),
     ),

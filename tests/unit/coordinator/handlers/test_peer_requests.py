@@ -354,11 +354,11 @@ def test_older_copy_asks_on_above_what_others_heard_of_it(
     assert not gives(giver)
     council.settle()
     assert late.state.counter > ahead
-    turn = CoordinatorStep(late.settings, late.state, council.now_s, 0)
+    step = CoordinatorStep(late.settings, late.state, council.now_s, 0)
     key = request_scheduler.request_key(FrameSubject.WHOLE, H(b"bundle"))
-    request_scheduler.request_blob(turn, [key], first=KEYS[0].identity)
-    request_scheduler.send_due_requests(turn)
-    late.state, effects = turn.result()
+    request_scheduler.request_blob(step, [key], first=KEYS[0].identity)
+    request_scheduler.send_due_requests(step)
+    late.state, effects = step.result()
     late.carry_out(effects)
     council.settle()
     assert [(each.to, each.key) for each in gives(giver)] == [(HONEST, H(b"bundle"))]
