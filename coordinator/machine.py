@@ -107,7 +107,7 @@ class RestoredState:
       ledger: The chain, ready to go on.
       counter: Above every counter that was ever signed with.
       models: The newest final version of each task.
-      wholes: Older digests that stay on offer, by task.
+      blobs: Older digests that stay on offer, by task.
       uploads: Admitted updates that are not in the chain, oldest first.
       charge_max: The largest total charge of a board so far.
       attested: What we computed for the version after the newest, by task. A block
@@ -122,7 +122,7 @@ class RestoredState:
     ledger: ChainState
     counter: int
     models: Mapping[TaskId, tuple[Version, ModelDigests]]
-    wholes: Mapping[TaskId, tuple[Digest, ...]]
+    blobs: Mapping[TaskId, tuple[Digest, ...]]
     uploads: Sequence[Envelope]
     charge_max: int
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
@@ -153,9 +153,9 @@ def begin(
         assert spec is not None
         leases = LeaseTable(lease_grants.lease_places(step, spec))
         task = TaskState(number, spec, version, model, leases)
-        wholes = (spec.bundle, *restored.wholes.get(number, ()))
+        blobs = (spec.bundle, *restored.blobs.get(number, ()))
         attested = restored.attested.get(number)
-        task = replace(task, wholes=wholes, attested=attested)
+        task = replace(task, blobs=blobs, attested=attested)
         step.put_task(task)
         if not restored.ledger.alone:
             model_versions.secure(step, task)

@@ -106,7 +106,7 @@ def begin_every_height_at_once(switch: Path) -> None:
     begin_if_due, wake_at_s = height.begin_if_due, node._wake_at_s  # noqa: SLF001 - a bug is planted
 
     def hurries(step: ChainStep) -> bool:
-        here = step.party.index is not None and switch.exists()
+        here = step.validator.index is not None and switch.exists()
         return here and step.state.consensus.step is RoundStep.NEW_HEIGHT
 
     def begin(step: ChainStep) -> None:
@@ -129,7 +129,7 @@ def leave_everything_out(switch: Path) -> None:
     def empty(step: ChainStep) -> ExecutedBlock:
         if not switch.exists():
             return make(step)
-        index = step.party.index
+        index = step.validator.index
         assert index is not None
         return block_builder.make(step.state.tip, index, step.state.mempool, 0)[0]
 

@@ -173,7 +173,7 @@ def parked_too(step: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -
 
 def bundles_of(parked: DeferredProposal) -> list[Digest]:
     """The bundles that a proposal waits for."""
-    return [bundle for key, bundle in parked.lacks if key.startswith(KEY)]
+    return [bundle for key, bundle in parked.missing if key.startswith(KEY)]
 
 
 def _take(step: CoordinatorStep, waiting: WaitingTask) -> None:

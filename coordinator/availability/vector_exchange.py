@@ -254,9 +254,9 @@ def vectors_arrived(step: CoordinatorStep, keys: Sequence[bytes]) -> None:
     request_scheduler.forget(step, keys)
     gone = frozenset(keys)
     for task in list(step.state.tasks.values()):
-        if gone & task.lacking:
-            lacking = task.lacking - gone
+        if gone & task.missing:
+            missing = task.missing - gone
             give_up_at_s = step.now_s + task.patience_s
-            task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
+            task = replace(task, missing=missing, give_up_at_s=give_up_at_s)
             step.put_task(task)
             resume(step, task)

@@ -35,7 +35,7 @@ def serve(step: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> Non
 
 def _offers(task: TaskState, digest: Digest) -> bool:
     # While a task is being opened its bytes may be at another one of us only.
-    return digest in task.wholes and not task.opening
+    return digest in task.blobs and not task.opening
 
 
 def _base(step: CoordinatorStep, request: ChunkRequest) -> Digest | None:
@@ -51,7 +51,7 @@ def _lineages(task: TaskState) -> tuple[tuple[Digest, frozenset[Digest]], ...]:
     """Both parts of the newest version that boards pull, each with its older ones."""
     if task.spec.dimension > DELTA_DIMENSION_MAX:
         return ()
-    older = task.wholes[1:-2]
+    older = task.blobs[1:-2]
     return (
         (task.model.training, frozenset(older[::2])),
         (task.model.inference, frozenset(older[1::2])),

@@ -81,7 +81,7 @@ def _blame(step: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> N
 
 
 def _about(step: CoordinatorStep, payload: bytes) -> str:
-    members = step.state.ledger.party.roster.validators.members
+    members = step.state.ledger.validator.roster.validators.members
     proof = gossip_messages.FORK.unpack(payload)
     liars = [members[index].name for index in sorted(fork_halt.liars(proof))]
     return (

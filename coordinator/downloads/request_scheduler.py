@@ -151,10 +151,10 @@ def request_for_task(
     step: CoordinatorStep, task: TaskState, keys: Iterable[bytes]
 ) -> TaskState:
     """Wants what a task cannot go on without, and notes it there."""
-    lacking = frozenset(keys)
-    request_blob(step, sorted(lacking))
+    missing = frozenset(keys)
+    request_blob(step, sorted(missing))
     give_up_at_s = step.now_s + task.patience_s
-    task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
+    task = replace(task, missing=missing, give_up_at_s=give_up_at_s)
     step.put_task(task)
     return task
 
@@ -185,7 +185,7 @@ def vectors(identities: Iterable[Digest]) -> list[bytes]:
 
 
 def blob_keys(digests: Iterable[Digest]) -> list[bytes]:
-    """The keys of some wholes."""
+    """The keys of some blobs."""
     return [request_key(FrameSubject.WHOLE, digest) for digest in digests]
 
 
@@ -288,7 +288,7 @@ def _whom(step: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | 
         # Who names something has it; others are not to pay for what nobody has.
         named = sorted(one.sources - one.asked) or sorted(one.sources)
         return named[one.attempt % len(named)]
-    own = step.state.ledger.party.key.public
+    own = step.state.ledger.validator.key.public
     keys = directory.asked(step.state.ledger)
     others = [device_id(public) for public in keys if public != own]
     alive = [who for who in others if is_alive(step, who)] or others

@@ -319,7 +319,7 @@ def _standing(
         known = board_records.update_of(tree, body.task, device, body.version)
     grant = None if task is None else task.leases.granted.get(device)
     return SenderRecord(
-        step.state.ledger.party.roster.validators,
+        step.state.ledger.validator.roster.validators,
         device,
         _exclusion(step, device, sender),
         known,

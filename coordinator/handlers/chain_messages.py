@@ -48,10 +48,10 @@ def proposal_came(step: CoordinatorStep, who: DeviceId, proposal: Proposal) -> N
     if not proposal_checks.is_news(step.state.ledger, proposal):
         return
     # Before anything is kept or asked for on its account.
-    proposal_checks.check_maker(step.state.ledger.party, proposal)
-    lacks = deferred_proposals.missing_data(step, proposal)
-    if lacks:
-        deferred_proposals.defer(step, who, proposal, lacks)
+    proposal_checks.check_maker(step.state.ledger.validator, proposal)
+    missing = deferred_proposals.missing_data(step, proposal)
+    if missing:
+        deferred_proposals.defer(step, who, proposal, missing)
     else:
         hear(FrameSubject.PROPOSAL, step, who, proposal)
 

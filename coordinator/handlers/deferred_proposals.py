@@ -35,7 +35,7 @@ def missing_data(
     if proposal.block_id in step.state.ledger.prepared:
         return ()
     block = proposal_checks.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
-    lacks = []
+    missing = []
     for packed in block.transactions:
         envelope = transaction_codec.unpack(packed)
         if envelope.kind == MessageKind.UPDATE:
@@ -44,10 +44,10 @@ def missing_data(
             key = admitted_key(device, body.task, body.version)
             identity = envelope.identity(step.settings.gate.chain_id)
             if not _holds(step, key, identity):
-                lacks.append((key, identity))
+                missing.append((key, identity))
         elif envelope.kind == MessageKind.TASK:
-            lacks.extend(bundle_examination.missing_bundle(step, envelope))
-    return tuple(lacks)
+            missing.extend(bundle_examination.missing_bundle(step, envelope))
+    return tuple(missing)
 
 
 def _holds(step: CoordinatorStep, key: bytes, identity: Digest) -> bool:
@@ -61,19 +61,19 @@ def defer(
     step: CoordinatorStep,
     who: DeviceId,
     proposal: Proposal,
-    lacks: tuple[tuple[bytes, Digest], ...],
+    missing: tuple[tuple[bytes, Digest], ...],
 ) -> None:
     """Keeps a proposal until its missing data arrive, and requests them."""
     known = step.state.parked.get(who)
     if known is not None and known.proposal.block_id != proposal.block_id:
-        over = tuple(each for each in known.lacks if each not in lacks)
-        keys = _keys(replace(known, lacks=over))
+        over = tuple(each for each in known.missing if each not in missing)
+        keys = _keys(replace(known, missing=over))
         request_scheduler.withdraw_requests(step, keys, who)
-    parked = DeferredProposal(proposal, lacks)
+    parked = DeferredProposal(proposal, missing)
     step.state = evolve(step.state, parked={**step.state.parked, who: parked})
     absent = [
         identity
-        for key, identity in lacks
+        for key, identity in missing
         if not key.startswith(bundle_examination.KEY)
     ]
     # Whoever offers a block, or passes it on, has what it names.
@@ -84,7 +84,7 @@ def defer(
 
 def _keys(parked: DeferredProposal) -> list[bytes]:
     """Everything that may be asked for on account of a proposal."""
-    keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
+    keys = request_scheduler.vectors(identity for _, identity in parked.missing)
     return keys + request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
 
 
@@ -92,8 +92,10 @@ def release_deferred_proposals(step: CoordinatorStep) -> None:
     """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
     for who, parked in sorted(step.state.parked.items()):
         current = parked.proposal.height == step.state.ledger.consensus.height
-        lacks = any(not _holds(step, key, identity) for key, identity in parked.lacks)
-        if current and lacks and not _carried(step, parked):
+        missing = any(
+            not _holds(step, key, identity) for key, identity in parked.missing
+        )
+        if current and missing and not _carried(step, parked):
             continue
         step.state = evolve(
             step.state,
@@ -114,9 +116,10 @@ def _decided(step: CoordinatorStep, parked: DeferredProposal) -> bool:
 
 def _carried(step: CoordinatorStep, parked: DeferredProposal) -> bool:
     """True if a quorum voted for a block that could not be opened here."""
-    ballots = step.state.ledger.consensus.ballots
-    needed, proposal = step.state.ledger.party.quorum, parked.proposal
+    vote_set = step.state.ledger.consensus.vote_set
+    needed, proposal = step.state.ledger.validator.quorum, parked.proposal
     return any(
-        ballots.certificate(proposal.round, kind, proposal.block_id, needed) is not None
+        vote_set.certificate(proposal.round, kind, proposal.block_id, needed)
+        is not None
         for kind in VoteType
     )

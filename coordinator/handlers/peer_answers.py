@@ -63,7 +63,7 @@ def piece_came(step: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None
         return
     if piece.given == FrameSubject.WHOLE:
         # What it adds up to was hashed already.
-        _whole_given(step, piece.chunk.digest, content)
+        _take_blob(step, piece.chunk.digest, content)
         return
     rule = ANSWERS.get(FrameSubject(piece.given))
     if rule is None:
@@ -71,12 +71,12 @@ def piece_came(step: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None
     rule.handle(step, who, rule.read(content))
 
 
-def _whole_came(step: CoordinatorStep, who: DeviceId, content: bytes) -> None:
+def _blob_arrived(step: CoordinatorStep, who: DeviceId, content: bytes) -> None:
     del who
-    _whole_given(step, H(content), content)
+    _take_blob(step, H(content), content)
 
 
-def _whole_given(step: CoordinatorStep, digest: Digest, content: bytes) -> None:
+def _take_blob(step: CoordinatorStep, digest: Digest, content: bytes) -> None:
     (key,) = request_scheduler.blob_keys([digest])
     if key in step.state.wanted:
         step.emit(StorePeerBlob(digest, content))
@@ -111,7 +111,7 @@ def _answer(
 ANSWERS: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.UPLOAD: _answer(GIVEN_UPLOAD.unpack, upload_received),
     FrameSubject.KEY: _answer(GIVEN_KEY.unpack, content_key_received),
-    FrameSubject.WHOLE: _answer(bytes, _whole_came),
+    FrameSubject.WHOLE: _answer(bytes, _blob_arrived),
     FrameSubject.MODEL: _answer(GIVEN_MODEL.unpack, _model_came),
     FrameSubject.BLOCKS: _answer(GIVEN_BLOCKS.unpack, block_sync.blocks_received),
     FrameSubject.SNAPSHOT: _answer(GIVEN_SNAPSHOT.unpack, state_sync.snapshot_received),

@@ -78,15 +78,15 @@ def vote_came(
       before: The ledger before it took it.
       elsewhere: As in `status_came`.
     """
-    members = before.party.roster.validators.members
+    members = before.validator.roster.validators.members
     if vote.voter >= len(members) or device_id(members[vote.voter].public) != who:
         return
     deciding = step.state.ledger.consensus
     if not vote.height == before.consensus.height == deciding.height:
         return
     kind = VoteType(vote.vote_type)
-    known = before.consensus.ballots.cast(vote.round, kind).get(vote.voter)
-    counted = deciding.ballots.cast(vote.round, kind).get(vote.voter)
+    known = before.consensus.vote_set.cast(vote.round, kind).get(vote.voter)
+    counted = deciding.vote_set.cast(vote.round, kind).get(vote.voter)
     if known is None and counted == vote:
         _lives(step, who, step.state.peers[who], elsewhere)
 

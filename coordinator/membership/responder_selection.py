@@ -76,7 +76,7 @@ def is_first(step: CoordinatorStep, device: DeviceId) -> bool:
     if not step.settings.shared:
         return True
     doubted = step.now_s < step.session(device).missed_at_s + DOUBT_S
-    senders = step.state.ledger.party.skip if doubted else 1
+    senders = step.state.ledger.validator.skip if doubted else 1
     return responder_rank(step, device, DOUBTED_AFTER_STATUSES) < senders
 
 
@@ -94,13 +94,13 @@ def is_among_first(step: CoordinatorStep, subject: bytes) -> bool:
     """
     return (
         not step.settings.shared
-        or responder_rank(step, subject) < step.state.ledger.party.skip
+        or responder_rank(step, subject) < step.state.ledger.validator.skip
     )
 
 
 def _before_us(step: CoordinatorStep, subject: bytes) -> tuple[DeviceId, ...]:
     keys = directory.public_keys(step.state.ledger)
-    return _before(subject, step.state.ledger.party.key.public, keys)
+    return _before(subject, step.state.ledger.validator.key.public, keys)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -41,7 +41,7 @@ def evaluated(step: CoordinatorStep, event: VersionEvaluated) -> Evaluation | No
         found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
     step.report(f"task {event.task}: version {event.version} has {found}")
     ledger = step.state.ledger
-    if ledger.party.index is None:
+    if ledger.validator.index is None:
         return None
     own = step.settings.ledger.key.public
     known = evaluations.LOSSES.get(ledger.tree, event.task, event.version)
@@ -85,7 +85,7 @@ def evaluators(ledger: ChainState, task: TaskState) -> dict[str, Any]:
     spec = task.spec
     return {
         "found": evaluations.evaluators(ledger.tree, task.number),
-        "needed": ledger.party.quorum,
+        "needed": ledger.validator.quorum,
         "relied_on": spec.guard.patience > 0 or spec.end.loss_micro > 0,
     }
 

@@ -41,7 +41,7 @@ from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests, TaskSpec, version_digest
 from starling.protocol.wire.message_bodies import Attest
 
-WHOLES_MAX = 8
+BLOBS_OFFERED_MAX = 8
 """How many digests of older versions stay on offer for boards in mid-pull."""
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0
@@ -49,7 +49,7 @@ RETRY_MOST_S = 300.0
 SOUGHT_PATIENCE_S_MAX = 600.0
 _DOUBLINGS_MAX = 16
 _SECURING = b"store"
-"""In `TaskState.lacking` while the store is searched."""
+"""In `TaskState.missing` while the store is searched."""
 
 
 def follow_chain(step: CoordinatorStep) -> None:
@@ -76,7 +76,7 @@ def open_task(step: CoordinatorStep, number: TaskId, spec: TaskSpec) -> TaskStat
     """Starts to serve a task from its version 0."""
     places = lease_grants.lease_places(step, spec)
     task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
-    task = replace(task, wholes=_wholes(task, spec.initial))
+    task = replace(task, blobs=_blobs(task, spec.initial))
     step.put_task(task)
     step.emit(StoreVersion(number, Version(0), 0, 0, step.state.charge_max))
     if step.state.ledger.alone:
@@ -95,7 +95,7 @@ def secure(step: CoordinatorStep, task: TaskState) -> TaskState:
     parts = (model.theta, model.momentum, model.average)
     digests = (task.spec.bundle, model.training, model.inference, *parts)
     step.emit(FindMissingBlobs(task.number, digests))
-    task = replace(task, lacking=frozenset({_SECURING}))
+    task = replace(task, missing=frozenset({_SECURING}))
     step.put_task(task)
     return task
 
@@ -104,18 +104,18 @@ def secured(step: CoordinatorStep, event: MissingBlobsFound) -> None:
     """Requests blobs that the store lacks; resumes the task if it lacks none."""
     task = step.state.tasks.get(event.task)
     keys = request_scheduler.blob_keys(event.absent)
-    if task is None or _SECURING not in task.lacking:
+    if task is None or _SECURING not in task.missing:
         # The task waits for something else by now; these are needed all the same.
         request_scheduler.request_blob(step, keys)
         return
     task = request_scheduler.request_for_task(step, task, keys)
-    if not task.lacking:
+    if not task.missing:
         resume(step, task)
 
 
 def resume(step: CoordinatorStep, task: TaskState) -> None:
     """Resumes a task once its last missing blob has arrived."""
-    if task.lacking:
+    if task.missing:
         return
     if task.opening:
         task = replace(task, opening=False)
@@ -147,7 +147,7 @@ def _look_after(step: CoordinatorStep, task: TaskState) -> None:
     """Requests missing blobs again; gives up a version that was overtaken."""
     given_up = [
         key
-        for key in sorted(task.lacking - {_SECURING})
+        for key in sorted(task.missing - {_SECURING})
         if key not in step.state.wanted
     ]
     if not given_up:
@@ -222,7 +222,7 @@ def not_computed(step: CoordinatorStep, event: ComputationFailed) -> None:
         follow_chain(step)
     elif not step.state.ledger.alone:
         keys = request_scheduler.uploads(event.uploads) + request_scheduler.blob_keys(
-            event.wholes
+            event.blobs
         )
         request_scheduler.request_for_task(
             step, task, [*keys, *request_scheduler.keys(event.closed)]
@@ -236,7 +236,7 @@ def retry_jobs(step: CoordinatorStep) -> None:
             continue
         waiting = replace(task, retry_at_s=math.inf)
         step.put_task(waiting)
-        if task.job is not None and not task.computing and not task.lacking:
+        if task.job is not None and not task.computing and not task.missing:
             _compute(step, waiting, task.job)
 
 
@@ -269,9 +269,9 @@ def give_up(step: CoordinatorStep) -> None:
     for task in list(step.state.tasks.values()):
         head = task_records.head(step.state.ledger.tree, task.number)
         overtaken = task.sought is not None and task.sought != head
-        if step.now_s < task.give_up_at_s or not (overtaken and task.lacking):
+        if step.now_s < task.give_up_at_s or not (overtaken and task.missing):
             continue
-        request_scheduler.forget(step, task.lacking)
+        request_scheduler.forget(step, task.missing)
         patience_s = min(SOUGHT_PATIENCE_S_MAX, 2 * task.patience_s)
         step.put_task(replace(_seeking_nothing(task), patience_s=patience_s))
         step.report(f"task {task.number}: version {task.sought} is not to be had")
@@ -279,7 +279,7 @@ def give_up(step: CoordinatorStep) -> None:
 
 
 def _seeking_nothing(task: TaskState) -> TaskState:
-    return replace(task, sought=None, found=None, lacking=frozenset())
+    return replace(task, sought=None, found=None, missing=frozenset())
 
 
 def _catch_up(step: CoordinatorStep, task: TaskState, head: Version) -> TaskState:
@@ -314,7 +314,7 @@ def _compute_or_seek(
     near = head - task.head <= pending_jobs.KEPT
     if task.computing == following and near:
         return task
-    if task.sought is not None and task.sought > task.head and task.lacking:
+    if task.sought is not None and task.sought > task.head and task.missing:
         still = task_records.version(step.state.ledger.tree, task.number, task.sought)
         if task.found is not None or still is not None:
             # First this one, else a slow link would never end with any.
@@ -323,7 +323,7 @@ def _compute_or_seek(
         _report_other(step, task.number, following)
         task = replace(task, attested=None)
     job = pending_jobs.kept(task, following)
-    if job is not None and near and not task.lacking and task.retry_at_s == math.inf:
+    if job is not None and near and not task.missing and task.retry_at_s == math.inf:
         return _compute(step, task, job)
     task = replace(task, sought=head, found=None)
     key = request_scheduler.request_key(
@@ -347,7 +347,7 @@ def _version_final(
         model=model,
         attested=None,
         job=None,
-        wholes=_wholes(task, model),
+        blobs=_blobs(task, model),
         patience_s=SOUGHT_PATIENCE_S,
     )
     task = pending_jobs.without(_seeking_nothing(task), head)
@@ -393,7 +393,7 @@ def _forget_stale(step: CoordinatorStep, task: TaskState) -> None:
             step.state = evolve(step.state, held=step.state.held.without(key))
 
 
-def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:
-    older = [whole for whole in task.wholes if whole != task.spec.bundle]
-    kept = (*older, model.training, model.inference)[-WHOLES_MAX:]
+def _blobs(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:
+    older = [blob for blob in task.blobs if blob != task.spec.bundle]
+    kept = (*older, model.training, model.inference)[-BLOBS_OFFERED_MAX:]
     return (task.spec.bundle, *kept)

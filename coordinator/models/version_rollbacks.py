@@ -49,4 +49,4 @@ def sought(
         "quorum of the validators decided",
         warns=True,
     )
-    return replace(task, sought=version, found=rolled.model, lacking=frozenset())
+    return replace(task, sought=version, found=rolled.model, missing=frozenset())

@@ -33,7 +33,11 @@ def ask(step: CoordinatorStep, task: TaskState, version: Version) -> None:
     job = task.job
     if job is None or job.version != version:
         job = pending_jobs.kept(task, version)
-    if job is None or task.head != version - 1 or step.state.ledger.party.index is None:
+    if (
+        job is None
+        or task.head != version - 1
+        or step.state.ledger.validator.index is None
+    ):
         # A version that others made of updates that we never had.
         return
     members = [member.transaction for member in job.members]
@@ -47,7 +51,7 @@ def ask(step: CoordinatorStep, task: TaskState, version: Version) -> None:
 def scored(step: CoordinatorStep, event: VersionScored) -> Score | None:
     """Statement of our scores to the chain; None if nobody waits for it."""
     ledger = step.state.ledger
-    if ledger.party.index is None:
+    if ledger.validator.index is None:
         return None
     own = step.settings.ledger.key.public
     given = own in scores.scorers(ledger.tree, event.task, event.version)

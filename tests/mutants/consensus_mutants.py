@@ -24,11 +24,11 @@ _SAFETY = (
     Mutant(
         "a decision for a block that we hold needs no certificate",
         "coordinator/chain/node/message_handlers.py",
-        "    check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    fork_halt.check_parent",
+        "    check_certificate(\n        certificate, validator.chain_id, "
+        "validators, validator.fault_model\n    )\n    fork_halt.check_parent",
         "    if block_id not in state.prepared:\n"
-        "        check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    fork_halt.check_parent",
+        "        check_certificate(\n            certificate, validator.chain_id, "
+        "validators, validator.fault_model\n        )\n    fork_halt.check_parent",
         _EXCHANGE,
     ),
     Mutant(
@@ -50,7 +50,7 @@ _SAFETY = (
         "a locked block of somebody else is not written down",
         "coordinator/chain/node/height.py",
         "    if proposal is not None and proposal.proposer == "
-        "step.state.party.index:\n",
+        "step.state.validator.index:\n",
         "    if proposal is not None:\n",
         _QUORUMS,
     ),
@@ -64,15 +64,15 @@ _SAFETY = (
     Mutant(
         "a quorum that somebody shows is not checked",
         "coordinator/chain/node/message_handlers.py",
-        "    check_polka(party, polka)\n    _hold_polka",
+        "    check_polka(validator, polka)\n    _hold_polka",
         "    _hold_polka",
         _QUORUMS,
     ),
     Mutant(
         "a quorum of precommits that somebody shows is not checked",
         "coordinator/chain/node/message_handlers.py",
-        "    check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    for vote in",
+        "    check_certificate(\n        certificate, validator.chain_id, "
+        "validators, validator.fault_model\n    )\n    for vote in",
         "    for vote in",
         _QUORUMS,
     ),
@@ -120,8 +120,8 @@ _LIVENESS = (
     Mutant(
         "a block that others prevote is waited for",
         "coordinator/chain/node/message_handlers.py",
-        "    if lacks and count == step.state.party.skip:\n",
-        "    if lacks and count > step.state.party.count:\n",
+        "    if missing and count == step.state.validator.skip:\n",
+        "    if missing and count > step.state.validator.count:\n",
         _REPAIR,
     ),
     Mutant(
@@ -177,8 +177,8 @@ _LIVENESS = (
     Mutant(
         "repair sends votes of the peer's round and later only",
         "coordinator/chain/gossip/vote_repair.py",
-        "    for number, kind in sorted(ballots.votes):\n",
-        "    for number, kind in sorted(ballots.votes):\n"
+        "    for number, kind in sorted(vote_set.votes):\n",
+        "    for number, kind in sorted(vote_set.votes):\n"
         "        if number < status.round:\n"
         "            continue\n",
         _EXCHANGE,
@@ -195,8 +195,8 @@ _LIVENESS = (
     Mutant(
         "a status from before our start says how far others are",
         "coordinator/chain/gossip/status_exchange.py",
-        "    if not step.state.level and settings.nonce in status.answers:\n",
-        "    if not step.state.level:\n",
+        "    if not step.state.caught_up and settings.nonce in status.answers:\n",
+        "    if not step.state.caught_up:\n",
         _STATUSES,
     ),
     Mutant(
@@ -209,8 +209,9 @@ _LIVENESS = (
     Mutant(
         "one validator alone begins a height",
         "coordinator/chain/node/message_handlers.py",
-        "    if decides or len(state.ballots.voices()) >= step.state.party.skip:\n",
-        "    if decides or state.ballots.voices():\n",
+        "    if decides or len(state.vote_set.voices()) >= "
+        "step.state.validator.skip:\n",
+        "    if decides or state.vote_set.voices():\n",
         _QUORUMS,
         quick=True,
     ),

@@ -26,14 +26,14 @@ SOON_STATUSES = 0.25
 Who was not offered its block gets it then before it gives the round up."""
 
 
-def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
+def is_disputed(vote_set: VoteSet, number: int, block_id: BlockHash) -> bool:
     """True if a validator voted twice in a round, or proposed twice at this height.
 
     Then others may hold no quorum where we hold one.
     """
-    if number > 0 or ballots.conflicts or ballots.rivals:
+    if number > 0 or vote_set.conflicts or vote_set.rivals:
         return True
-    cast = [ballots.cast(number, kind) for kind in VoteType]
+    cast = [vote_set.cast(number, kind) for kind in VoteType]
     return any(vote.block_id != block_id for votes in cast for vote in votes.values())
 
 
@@ -44,18 +44,18 @@ def share_polka(step: ChainStep) -> None:
     """
     state = step.state.consensus
     number, block_id = state.valid_round, state.valid
-    if step.state.party.index is None or number <= step.state.shared_round:
+    if step.state.validator.index is None or number <= step.state.shared_round:
         return
     assert block_id is not None
     now_s, share_at_s = step.moment.now_s, step.state.share_at_s
     over = state.round > number or now_s >= share_at_s
-    if not over and not is_disputed(state.ballots, number, block_id):
+    if not over and not is_disputed(state.vote_set, number, block_id):
         if share_at_s == math.inf:
             share_at_s = now_s + SOON_STATUSES * step.settings.status_s
             step.state = evolve(step.state, share_at_s=share_at_s)
         return
-    polka = state.ballots.certificate(
-        number, VoteType.PREVOTE, block_id, step.state.party.quorum
+    polka = state.vote_set.certificate(
+        number, VoteType.PREVOTE, block_id, step.state.validator.quorum
     )
     assert polka is not None, "a valid value keeps its prevotes"
     step.state = evolve(step.state, shared_round=number, share_at_s=math.inf)
@@ -69,10 +69,11 @@ def share_commit(step: ChainStep, certificate: Certificate) -> None:
     """
     state = step.state.consensus
     took_part = (
-        step.state.party.index is not None and state.step is not RoundStep.NEW_HEIGHT
+        step.state.validator.index is not None
+        and state.step is not RoundStep.NEW_HEIGHT
     )
     if took_part and is_disputed(
-        state.ballots, certificate.round, certificate.block_id
+        state.vote_set, certificate.round, certificate.block_id
     ):
         step.gossip(gossip_messages.wrap_commit(certificate))
 
@@ -86,7 +87,11 @@ def tell_late(step: ChainStep, vote: Vote) -> None:
       SignatureError: If the voter did not sign it.
     """
     certificate = step.state.tip.certificate
-    if certificate is None or step.state.told_late or step.state.party.index is None:
+    if (
+        certificate is None
+        or step.state.told_late
+        or step.state.validator.index is None
+    ):
         return
     agrees = vote.block_id == certificate.block_id
     if vote.height != certificate.height or (

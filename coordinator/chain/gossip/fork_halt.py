@@ -64,7 +64,7 @@ def remember(step: ChainStep, certificate: Certificate, time_ms: int) -> None:
       time_ms: Of its header.
     """
     state = step.state
-    polkas = state.consensus.ballots.polkas_held(state.party.quorum)[:POLKAS_MAX]
+    polkas = state.consensus.vote_set.polkas_held(state.validator.quorum)[:POLKAS_MAX]
     recent = (
         *state.recent[1 - HELD_MAX :],
         DecidedHeight(certificate, polkas, time_ms),

@@ -11,6 +11,6 @@ def report_own_signature(step: ChainStep, what: str) -> None:
     Another process runs with a copy of the key, or the journal is an older one.
     """
     detail = f"our own {what}, not in our journal"
-    signer = step.state.party.key.public
+    signer = step.state.validator.key.public
     step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
     step.state = evolve(step.state, copied=True)

@@ -39,11 +39,11 @@ from starling.protocol.schema.msgpack_codec import UINT_MAX
 
 def send_if_due(step: ChainStep) -> None:
     """Tells the others where we are, from time to time."""
-    party, now_s = step.state.party, step.moment.now_s
+    validator, now_s = step.state.validator, step.moment.now_s
     if step.state.alone or now_s < step.state.status_at_s:
         return
     step.state = evolve(step.state, status_at_s=now_s + step.settings.status_s)
-    if party.index is None and not learners.tells(*_at(step), party.key.public):
+    if validator.index is None and not learners.tells(*_at(step), validator.key.public):
         return
     counter = step.state.status_counter + 1
     if counter > UINT_MAX:
@@ -51,17 +51,17 @@ def send_if_due(step: ChainStep) -> None:
     step.state = evolve(step.state, status_said_s=now_s, status_counter=counter)
     state = step.state.consensus
     status = ValidatorStatus(
-        party.key.public,
+        validator.key.public,
         counter,
         state.height,
         step.state.tip.parent(),
         state.round,
         _held(step),
-        b"" if step.state.level else step.settings.nonce,
+        b"" if step.state.caught_up else step.settings.nonce,
         _answers(step),
         bytes(SIGNATURE_BYTES),
     )
-    signature = party.key.sign(status.signed_bytes(party.chain_id))
+    signature = validator.key.sign(status.signed_bytes(validator.chain_id))
     step.gossip(gossip_messages.wrap_status(replace(status, signature=signature)))
 
 
@@ -73,15 +73,15 @@ def send_sooner(step: ChainStep, wait_s: float = 0.0) -> None:
 
 
 def _held(step: ChainStep) -> tuple[RoundHoldings, ...]:
-    ballots, needed = step.state.consensus.ballots, step.state.party.quorum
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = []
-    for number in ballots.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
-        polka = ballots.polka_of(number, needed)
+    for number in vote_set.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
+        polka = vote_set.polka_of(number, needed)
         entry = RoundHoldings(
             number,
-            int(ballots.proposal_for(number, needed) is not None),
-            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
-            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
+            int(vote_set.proposal_for(number, needed) is not None),
+            _bitmap(vote_set.cast(number, VoteType.PREVOTE)),
+            _bitmap(vote_set.cast(number, VoteType.PRECOMMIT)),
             None if polka is None else polka.block_id,
         )
         held.append(entry)
@@ -94,7 +94,7 @@ def _bitmap(votes: dict[int, Vote]) -> int:
 
 def _answers(step: ChainStep) -> tuple[bytes, ...]:
     """Repetitions that others asked for, validators of this height first."""
-    members = step.state.party.roster.validators.members
+    members = step.state.validator.roster.validators.members
     heard = step.state.heard
     keys = [member.public for member in members if member.public in heard]
     asked = [heard[key].asks for key in (*keys, *sorted(heard.keys() - set(keys)))]
@@ -142,10 +142,10 @@ def handle_status(step: ChainStep, status: ValidatorStatus) -> None:
 def _hear_fresh(step: ChainStep, status: ValidatorStatus) -> None:
     settings, now_s = step.settings, step.moment.now_s
     who = status.validator
-    if not step.state.level and settings.nonce in status.answers:
+    if not step.state.caught_up and settings.nonce in status.answers:
         lowest = min(step.state.told.get(who, status.height), status.height)
         step.state = evolve(step.state, told={**step.state.told, who: lowest})
-    known = step.state.lacking.get(who)
+    known = step.state.peer_gaps.get(who)
     if known is not None and now_s < known.at_s + settings.status_s / 2:
         return
     if step.state.fork is not None:

@@ -39,7 +39,7 @@ twice for its quorum of prevotes; or `_BLOCK` for the last block."""
 
 def answer(step: ChainStep, status: ValidatorStatus) -> None:
     """Records what a peer lacks; sends what it lacks for long, if it is our turn."""
-    known = step.state.lacking.get(status.validator)
+    known = step.state.peer_gaps.get(status.validator)
     items = _items(step, status)
     same = known is not None and known.height == status.height
     before = known.statuses if known is not None and same else {}
@@ -48,11 +48,11 @@ def answer(step: ChainStep, status: ValidatorStatus) -> None:
     statuses = {item: before.get(item, int(behind)) + 1 for item in items}
     noted = PeerGaps(step.moment.now_s, status.height, statuses)
     step.state = evolve(
-        step.state, lacking={**step.state.lacking, status.validator: noted}
+        step.state, peer_gaps={**step.state.peer_gaps, status.validator: noted}
     )
     # A block is over: who waits for it would miss what follows, too. And who knows that
     # a block is voted for, and lacks it, was left out when that block was offered.
-    skip = step.state.party.skip
+    skip = step.state.validator.skip
     chosen = [held.round for held in status.held if _is_chosen(step, held)]
     urgent = {_BLOCK, *((number, _PROPOSAL, _PROPOSAL) for number in chosen)}
     others, rank = _order(step, status)
@@ -70,14 +70,14 @@ def answer(step: ChainStep, status: ValidatorStatus) -> None:
 
 def _is_chosen(step: ChainStep, held: RoundHoldings) -> bool:
     """True if a peer knows that one who is correct holds the block of a round."""
-    ballots, party = step.state.consensus.ballots, step.state.party
-    ours = ballots.proposal_for(held.round, party.quorum)
+    vote_set, validator = step.state.consensus.vote_set, step.state.validator
+    ours = vote_set.proposal_for(held.round, validator.quorum)
     if held.polka is not None or ours is None:
         return held.polka is not None
-    votes = ballots.cast(held.round, VoteType.PREVOTE).values()
+    votes = vote_set.cast(held.round, VoteType.PREVOTE).values()
     block_id = ours.proposal.block_id
     backers = sum(1 << vote.voter for vote in votes if vote.block_id == block_id)
-    return (backers & held.prevotes).bit_count() >= party.skip
+    return (backers & held.prevotes).bit_count() >= validator.skip
 
 
 def _order(step: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def _order(step: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
     def place(public: bytes) -> bytes:
         return H(_TAG, status.validator, height, public)
 
-    members = step.state.party.roster.validators.members
+    members = step.state.validator.roster.validators.members
     others = {member.public for member in members} - {status.validator}
     before = sum(place(public) < place(own) for public in others)
     return len(others | {own}), before
@@ -106,24 +106,24 @@ def _items(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
 
 
 def _of_this_height(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
-    ballots, needed = step.state.consensus.ballots, step.state.party.quorum
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = {entry.round: entry for entry in status.held}
     horizon = min(status.round + 1, ROUND_MAX)
     items: list[_Item] = []
-    for number in ballots.rounds():
+    for number in vote_set.rounds():
         theirs = held.get(number, _NOTHING)
         # Who names a quorum takes its block from however far ahead.
         near = number <= horizon or theirs.polka is not None
-        ours = ballots.proposal_for(number, needed)
+        ours = vote_set.proposal_for(number, needed)
         if ours is not None and near and not theirs.proposal:
             items.append((number, _PROPOSAL, _PROPOSAL))
-        if theirs.polka is None and ballots.polka_of(number, needed) is not None:
+        if theirs.polka is None and vote_set.polka_of(number, needed) is not None:
             items.append((number, _POLKA, _POLKA))
-    for number, kind in sorted(ballots.votes):
+    for number, kind in sorted(vote_set.votes):
         entry = held.get(number, _NOTHING)
         prevote = kind == VoteType.PREVOTE
         voters = entry.prevotes if prevote else entry.precommits
-        cast = ballots.votes[number, kind]
+        cast = vote_set.votes[number, kind]
         items += [(number, kind, who) for who in sorted(cast) if not voters >> who & 1]
     return items
 
@@ -133,17 +133,17 @@ def _send(
 ) -> None:
     """Sends something of the current height to one peer, or to all."""
     number, kind, voter = item
-    ballots, needed = step.state.consensus.ballots, step.state.party.quorum
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     if kind == _PROPOSAL:
-        candidate = ballots.proposal_for(number, needed)
+        candidate = vote_set.proposal_for(number, needed)
         assert candidate is not None, "it was found lacking"
         step.gossip(gossip_messages.wrap_proposal(candidate.proposal), to, asked_by)
     elif kind == _POLKA:
-        polka = ballots.polka_of(number, needed)
+        polka = vote_set.polka_of(number, needed)
         assert polka is not None, "it was found lacking"
         step.gossip(gossip_messages.wrap_polka(polka), to, asked_by)
     else:
-        vote = ballots.cast(number, VoteType(kind))[voter]
+        vote = vote_set.cast(number, VoteType(kind))[voter]
         step.gossip(gossip_messages.wrap_vote(vote), to, asked_by)
 
 

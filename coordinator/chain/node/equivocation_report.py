@@ -27,7 +27,7 @@ def second_vote(step: ChainStep, first: Vote, second: Vote) -> None:
     detail = f"voted twice in round {first.round}"
     signer = _public(step, first.voter)
     step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    told = step.state.consensus.ballots.conflicts[:-1]
+    told = step.state.consensus.vote_set.conflicts[:-1]
     if all(pair[0].voter != first.voter for pair in told):
         _accuse(step, first.voter, duplicate_votes(first, second))
 
@@ -38,10 +38,10 @@ def second_proposal(step: ChainStep, second: Proposal) -> None:
     detail = f"proposed twice in round {second.round}"
     signer = _public(step, second.proposer)
     step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    told = state.ballots.rivals.values()
-    first = state.ballots.proposals[second.round].proposal
-    ballots = state.ballots.with_rival(second)
-    step.state = evolve(step.state, consensus=replace(state, ballots=ballots))
+    told = state.vote_set.rivals.values()
+    first = state.vote_set.proposals[second.round].proposal
+    vote_set = state.vote_set.with_rival(second)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if all(rival.proposer != second.proposer for rival in told):
         _accuse(step, second.proposer, duplicate_proposals(first, second))
 
@@ -57,4 +57,4 @@ def _accuse(step: ChainStep, validator: int, evidence: Evidence) -> None:
 
 
 def _public(step: ChainStep, validator: int) -> PublicKey:
-    return step.state.party.roster.validators.members[validator].public
+    return step.state.validator.roster.validators.members[validator].public

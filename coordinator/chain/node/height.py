@@ -85,10 +85,10 @@ def submit_own(step: ChainStep, kind: MessageKind, counter: int, body: bytes) ->
 
 def come_back(step: ChainStep) -> None:
     """Says PRESENT when the chain passes us over although we take part again."""
-    state, index = step.state, step.state.party.index
+    state, index = step.state, step.state.validator.index
     # A vote at this height: while we catch up we cast none, and would miss our turn.
-    votes = state.consensus.ballots.votes.values()
-    if step.party.index is None or not any(index in cast for cast in votes):
+    votes = state.consensus.vote_set.votes.values()
+    if step.validator.index is None or not any(index in cast for cast in votes):
         return
     known = validator_records.absence(state.tree, step.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:
@@ -110,24 +110,24 @@ def begin_from_s(settings: ChainSettings, state: ChainState) -> float:
 
     Others begin only to wait for the proposal; it mostly comes before that.
     """
-    party = state.party
-    if party.index == party.proposer(0):
+    validator = state.validator
+    if validator.index == validator.proposer(0):
         return state.propose_from_s
     return state.propose_from_s + settings.patience_s
 
 
 def begin_if_due(step: ChainStep) -> None:
     """Begins the height if there is something to decide or the heartbeat is due."""
-    state, now_s, party = step.state, step.moment.now_s, step.party
+    state, now_s, validator = step.state, step.moment.now_s, step.validator
     from_s = begin_from_s(step.settings, state)
     waits = state.consensus.step is RoundStep.NEW_HEIGHT
-    if not waits or party.index is None or now_s < from_s:
+    if not waits or validator.index is None or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
     if not beats and not state.mempool.size:
         return
-    proposer = party.proposer(0)
-    makes = party.index == proposer
+    proposer = validator.proposer(0)
+    makes = validator.index == proposer
     if not makes and not beats:
         # What waits may have become void: nobody is to wait for a proposal of it.
         makes = not block_builder.applies(state.tip, proposer, state.mempool)
@@ -145,7 +145,9 @@ def begin_now(step: ChainStep) -> None:
 
 
 def _begin_round(step: ChainStep, number: int) -> None:
-    after, outputs = start_round(step.party, step.state.consensus, step.moment, number)
+    after, outputs = start_round(
+        step.validator, step.state.consensus, step.moment, number
+    )
     step.state = evolve(step.state, consensus=after)
     _carry_out(step, outputs)
 
@@ -156,7 +158,7 @@ def end_silence(step: ChainStep) -> None:
     Before its prevote a validator has said nothing in a round but perhaps its proposal,
     which is in the journal: that it enters the round later is all that others see.
     """
-    silent = step.party.index is None
+    silent = step.validator.index is None
     followed = step.state.followed
     step.state = evolve(step.state, followed=silent)
     if followed and not silent and step.state.consensus.step is RoundStep.PROPOSE:
@@ -164,16 +166,21 @@ def end_silence(step: ChainStep) -> None:
 
 
 def look_around(step: ChainStep) -> None:
-    """Ends the wait for peers at this height or below; see `ValidatorContext.level`."""
-    if not step.state.level and not step.state.behind:
-        step.state = evolve(step.state, level=True, told={})
+    """Ends the wait for peers at this height or below.
+
+    How many they must be: `ValidatorContext.peers_to_reach`.
+    """
+    if not step.state.caught_up and not step.state.behind:
+        step.state = evolve(step.state, caught_up=True, told={})
 
 
 def run(step: ChainStep) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
     while step.state.fork is None:
-        party = step.party
-        after, outputs = tendermint.advance(party, step.state.consensus, step.moment)
+        validator = step.validator
+        after, outputs = tendermint.advance(
+            validator, step.state.consensus, step.moment
+        )
         step.state = evolve(step.state, consensus=after)
         if not outputs:
             return
@@ -194,7 +201,7 @@ def _carry_out(step: ChainStep, outputs: tuple[Output, ...]) -> None:
 
 
 def _make(step: ChainStep) -> ExecutedBlock:
-    index = step.party.index
+    index = step.validator.index
     assert index is not None
     most = step.settings.transactions_max
     prepared, void = block_builder.make(step.state.tip, index, step.state.mempool, most)
@@ -208,12 +215,12 @@ def _make(step: ChainStep) -> ExecutedBlock:
 
 def _propose(step: ChainStep, number: int) -> None:
     """Lines 14 to 19: offers the valid block again, or a fresh one."""
-    state, party = step.state.consensus, step.state.party
-    assert party.index is not None
+    state, validator = step.state.consensus, step.state.validator
+    assert validator.index is not None
     # Advancing may have passed this round by before its output is carried out.
-    if state.round != number or number in state.ballots.proposals:
+    if state.round != number or number in state.vote_set.proposals:
         return
-    again = proof_of_lock.to_offer(party, state)
+    again = proof_of_lock.to_offer(validator, state)
     if again is not None:
         prepared = step.state.prepared[again[0]]
     else:
@@ -224,13 +231,13 @@ def _propose(step: ChainStep, number: int) -> None:
         number,
         state.valid_round + 1,
         block_id,
-        party.index,
+        validator.index,
         bytes(SIGNATURE_BYTES),
         BLOCK.pack(prepared.block),
         again[1] if again is not None else None,
         step.state.tip.certificate if again is None else None,
     )
-    signature = party.key.sign(proposal.signed_bytes(party.chain_id))
+    signature = validator.key.sign(proposal.signed_bytes(validator.chain_id))
     proposal = replace(proposal, signature=signature)
     hold_proposal(step, proposal, prepared)
     entry = VoteJournalEntry(state.height, proposal, None, None)
@@ -246,16 +253,16 @@ def hold_proposal(
     If its round has another one already, a quorum must have prevoted its block.
     """
     state = step.state.consensus
-    offered = state.ballots.offered(proposal.block_id)
+    offered = state.vote_set.offered(proposal.block_id)
     if offered is not None:
         # Offered again, round after round, it is in memory once.
         proposal = replace(proposal, block=offered)
-    candidate, ballots = BlockCandidate(proposal, prepared is not None), state.ballots
-    if proposal.round in ballots.proposals:
-        ballots = ballots.with_carried(candidate)
+    candidate, vote_set = BlockCandidate(proposal, prepared is not None), state.vote_set
+    if proposal.round in vote_set.proposals:
+        vote_set = vote_set.with_carried(candidate)
     else:
-        ballots = ballots.with_proposal(candidate)
-    step.state = evolve(step.state, consensus=replace(state, ballots=ballots))
+        vote_set = vote_set.with_proposal(candidate)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if prepared is not None:
         blocks_held = {**step.state.prepared, proposal.block_id: prepared}
         step.state = evolve(step.state, prepared=blocks_held)
@@ -264,7 +271,7 @@ def hold_proposal(
 def _publish_vote(step: ChainStep, output: CastVote) -> None:
     vote, locked = output.vote, output.locked
     proposal = locked.proposal if locked is not None else None
-    if proposal is not None and proposal.proposer == step.state.party.index:
+    if proposal is not None and proposal.proposer == step.state.validator.index:
         # It was written down when it was made.
         proposal = None
     entry = VoteJournalEntry(vote.height, proposal, vote, output.proof)
@@ -290,14 +297,14 @@ def _decide(step: ChainStep, certificate: Certificate) -> None:
     step.state = evolve(
         state,
         tip=tip,
-        party=step.settings.party(tip),
+        validator=step.settings.validator(tip),
         consensus=RoundState(tip.height + 1),
         last=block,
         mempool=state.mempool.without(result.identity for result in results),
         recent=step.state.recent,
         propose_from_s=now_s + step.settings.block_interval_s,
         heartbeat_at_s=now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
-        listens_until_s=state.listens_until_s if state.level else listens_until_s,
+        listens_until_s=state.listens_until_s if state.caught_up else listens_until_s,
         # Of the height that is over.
         prepared={},
         repeats={},

@@ -86,24 +86,24 @@ def handle_message(
 
 
 def _public(step: ChainStep, index: int) -> PublicKey:
-    members = step.state.party.roster.validators.members
+    members = step.state.validator.roster.validators.members
     if index >= len(members):
         raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
     return members[index].public
 
 
 def _hear_proposal(step: ChainStep, proposal: Proposal) -> None:
-    state, party = step.state.consensus, step.state.party
+    state, validator = step.state.consensus, step.state.validator
     if not proposal_checks.is_news(step.state, proposal):
         return
-    proposal_checks.check_maker(party, proposal)
-    if proposal.proposer == party.index:
+    proposal_checks.check_maker(validator, proposal)
+    if proposal.proposer == validator.index:
         own_signature.report_own_signature(step, "proposal")
         return
-    ballots = state.ballots
+    vote_set = state.vote_set
     carried = proposal_checks.is_carried(step.state, proposal)
-    known = proposal.round in ballots.proposals
-    if ballots.contradicts(proposal):
+    known = proposal.round in vote_set.proposals
+    if vote_set.contradicts(proposal):
         equivocation_report.second_proposal(step, proposal)
     if known and not carried:
         return
@@ -113,7 +113,7 @@ def _hear_proposal(step: ChainStep, proposal: Proposal) -> None:
 
 def _count_in(step: ChainStep, proposal: Proposal) -> None:
     """Takes a proposal whose signature and turn were checked."""
-    check_proof_of_lock(step.state.party, proposal)
+    check_proof_of_lock(step.state.validator, proposal)
     prepared = _prepared(step, proposal)
     if prepared is not None and proposal.valid_round == 0:
         header = prepared.block.header
@@ -129,7 +129,7 @@ def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
     Raises:
       ProtocolError: As `proposal_checks.check_block`.
     """
-    offered = step.state.consensus.ballots.offered(proposal.block_id)
+    offered = step.state.consensus.vote_set.offered(proposal.block_id)
     block = BLOCK.unpack(proposal.block if offered is None else offered)
     header = proposal_checks.check_block(block, proposal.block_id).header
     try:
@@ -146,17 +146,17 @@ def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
 
 
 def _hear_vote(step: ChainStep, vote: Vote) -> None:
-    state, party = step.state.consensus, step.state.party
+    state, validator = step.state.consensus, step.state.validator
     if vote.height == state.height - 1:
         certificate_gossip.tell_late(step, vote)
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
-    known = state.ballots.cast(vote.round, kind).get(vote.voter)
+    known = state.vote_set.cast(vote.round, kind).get(vote.voter)
     if known is not None and agree(known, vote):
         return
     public = _public(step, vote.voter)
-    verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+    verify(public, vote.signed_bytes(validator.chain_id), vote.signature)
     _count_vote(step, vote)
     _wake(step)
 
@@ -164,17 +164,17 @@ def _hear_vote(step: ChainStep, vote: Vote) -> None:
 def _count_vote(step: ChainStep, vote: Vote) -> None:
     """Takes a vote of this height whose signature was checked."""
     state = step.state.consensus
-    known = state.ballots.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
+    known = state.vote_set.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
     if known is not None and agree(known, vote):
         return
-    if vote.voter == step.state.party.index:
+    if vote.voter == step.state.validator.index:
         # It must not count: the state that it belongs to is not ours.
         own_signature.report_own_signature(step, "vote")
         return
-    ballots = state.ballots.with_vote(vote, state.round)
-    step.state = evolve(step.state, consensus=replace(state, ballots=ballots))
-    if len(ballots.conflicts) > len(state.ballots.conflicts):
-        equivocation_report.second_vote(step, *ballots.conflicts[-1])
+    vote_set = state.vote_set.with_vote(vote, state.round)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
+    if len(vote_set.conflicts) > len(state.vote_set.conflicts):
+        equivocation_report.second_vote(step, *vote_set.conflicts[-1])
     _miss_block(step, vote)
 
 
@@ -183,40 +183,43 @@ def _miss_block(step: ChainStep, vote: Vote) -> None:
 
     One of them is correct, and has it. Mostly it is on its way.
     """
-    ballots, block_id = step.state.consensus.ballots, vote.block_id
+    vote_set, block_id = step.state.consensus.vote_set, vote.block_id
     if block_id is None or vote.vote_type != VoteType.PREVOTE:
         return
-    count = ballots.count(vote.round, VoteType.PREVOTE, block_id)
-    lacks = ballots.candidate_for(block_id) is None
-    if lacks and count == step.state.party.skip:
+    count = vote_set.count(vote.round, VoteType.PREVOTE, block_id)
+    missing = vote_set.candidate_for(block_id) is None
+    if missing and count == step.state.validator.skip:
         wait_s = certificate_gossip.SOON_STATUSES * step.settings.status_s
         status_exchange.send_sooner(step, wait_s)
 
 
 def _hear_polka(step: ChainStep, polka: Certificate) -> None:
     """A quorum of prevotes that somebody else saw; see `certificate_gossip`."""
-    state, party = step.state.consensus, step.state.party
+    state, validator = step.state.consensus, step.state.validator
     if polka.height != state.height:
         return
-    kind, needed = VoteType.PREVOTE, party.quorum
-    if state.ballots.certificate(polka.round, kind, polka.block_id, needed) is not None:
+    kind, needed = VoteType.PREVOTE, validator.quorum
+    if (
+        state.vote_set.certificate(polka.round, kind, polka.block_id, needed)
+        is not None
+    ):
         _accuse_members(step, polka)
         return
-    check_polka(party, polka)
+    check_polka(validator, polka)
     _hold_polka(step, polka)
     _wake(step)
 
 
 def _accuse_members(step: ChainStep, polka: Certificate) -> None:
     """Accuses signers of a quorum whose votes contradict those received before."""
-    ballots, party = step.state.consensus.ballots, step.state.party
-    cast = ballots.cast(polka.round, VoteType.PREVOTE)
-    validators = party.roster.validators.members
+    vote_set, validator = step.state.consensus.vote_set, step.state.validator
+    cast = vote_set.cast(polka.round, VoteType.PREVOTE)
+    validators = validator.roster.validators.members
     for vote in certified_votes(polka, VoteType.PREVOTE):
         known = cast.get(vote.voter)
         if known is not None and not agree(known, vote):
             public = validators[vote.voter].public
-            verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+            verify(public, vote.signed_bytes(validator.chain_id), vote.signature)
             _count_vote(step, vote)
 
 
@@ -225,29 +228,31 @@ def _hold_polka(step: ChainStep, polka: Certificate) -> None:
     for vote in certified_votes(polka, VoteType.PREVOTE):
         _count_vote(step, vote)
     state = step.state.consensus
-    ballots = state.ballots.with_polka(polka)
-    step.state = evolve(step.state, consensus=replace(state, ballots=ballots))
-    if ballots.candidate_for(polka.block_id) is None:
+    vote_set = state.vote_set.with_polka(polka)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
+    if vote_set.candidate_for(polka.block_id) is None:
         status_exchange.send_sooner(step)
 
 
 def _hear_commit(step: ChainStep, certificate: Certificate) -> None:
     """A quorum of precommits: it decides our height, or shows a fork before it."""
-    state, party = step.state.consensus, step.state.party
+    state, validator = step.state.consensus, step.state.validator
     if certificate.height != state.height:
         fork_halt.compare(step, certificate)
         return
-    if step.state.fork is not None or state.ballots.commit is not None:
+    if step.state.fork is not None or state.vote_set.commit is not None:
         return
-    validators = party.roster.validators
-    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    validators = validator.roster.validators
+    check_certificate(
+        certificate, validator.chain_id, validators, validator.fault_model
+    )
     for vote in certified_votes(certificate, VoteType.PRECOMMIT):
-        if vote.voter != party.index:
+        if vote.voter != validator.index:
             _count_vote(step, vote)
     state = step.state.consensus
     delivered = certificate.block_id in step.state.prepared
-    ballots = replace(state.ballots, commit=certificate, delivered=delivered)
-    step.state = evolve(step.state, consensus=replace(state, ballots=ballots))
+    vote_set = replace(state.vote_set, commit=certificate, delivered=delivered)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if not delivered:
         status_exchange.send_sooner(step)
 
@@ -266,20 +271,22 @@ def _hear_decision(step: ChainStep, decision: DecidedBlock) -> None:
         return
     # Whoever passes it on can swap the transactions: then it is not we who differ.
     proposal_checks.check_block(block, block_id)
-    party = state.party
-    validators = party.roster.validators
-    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    validator = state.validator
+    validators = validator.roster.validators
+    check_certificate(
+        certificate, validator.chain_id, validators, validator.fault_model
+    )
     fork_halt.check_parent(step, block.header, certificate)
     if step.state.fork is not None:
         return
     prepared = state.prepared.get(block_id)
     if prepared is None:
         prepared = _decided(step, block)
-    ballots = state.consensus.ballots
-    ballots = replace(ballots, commit=certificate, delivered=True)
+    vote_set = state.consensus.vote_set
+    vote_set = replace(vote_set, commit=certificate, delivered=True)
     step.state = evolve(
         step.state,
-        consensus=replace(state.consensus, ballots=ballots),
+        consensus=replace(state.consensus, vote_set=vote_set),
         prepared={**state.prepared, block_id: prepared},
     )
     # What was said of the next height meanwhile was not for us yet.
@@ -332,10 +339,10 @@ def _wake(step: ChainStep) -> None:
     state = step.state.consensus
     if state.step is not RoundStep.NEW_HEIGHT:
         return
-    first = state.ballots.proposals.get(0)
+    first = state.vote_set.proposals.get(0)
     decides = False
     if first is not None and first.valid:
         prepared = step.state.prepared[first.proposal.block_id]
         decides = bool(prepared.block.transactions)
-    if decides or len(state.ballots.voices()) >= step.state.party.skip:
+    if decides or len(state.vote_set.voices()) >= step.state.validator.skip:
         height.begin_now(step)

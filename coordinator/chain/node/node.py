@@ -127,19 +127,19 @@ def begin(
     """
     genesis, chain_id = settings.genesis, settings.chain_id
     tip = ChainHead(genesis, chain_id, header, certificate, tree, settings.pinned)
-    party = settings.party(tip)
+    validator = settings.validator(tip)
     entries = tuple(
         gossip_messages.JOURNAL_ENTRY.unpack(payload) for payload in journal
     )
-    listens_s = 0.0 if party.count == 1 else settings.listen_s
+    listens_s = 0.0 if validator.count == 1 else settings.listen_s
     return ChainState(
         tip,
-        party,
+        validator,
         RoundState(tip.height + 1),
         now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
         last=last,
         listens_until_s=now_s + listens_s,
-        level=listens_s == 0.0,
+        caught_up=listens_s == 0.0,
         status_counter=settings.status_from,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(header, certificate, entries),
@@ -211,7 +211,7 @@ def step(
 def _wake_at_s(step: ChainStep) -> float:
     state = step.state
     times = [] if state.alone else [state.status_at_s]
-    if step.party.index is None:
+    if step.validator.index is None:
         # No timeout counts in silence.
         listens = state.listens_until_s > step.moment.now_s
         return min([*times, state.listens_until_s if listens else math.inf])

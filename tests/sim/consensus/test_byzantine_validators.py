@@ -101,7 +101,7 @@ def stalls(made: LiedTo) -> bool:
 def take_quorums_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody passes a quorum on, or asks for a block that others prevote."""
     monkeypatch.setattr(certificate_gossip, "share_polka", lambda step: None)
-    monkeypatch.setattr(VoteSet, "polka_of", lambda ballots, number, needed: None)
+    monkeypatch.setattr(VoteSet, "polka_of", lambda vote_set, number, needed: None)
     monkeypatch.setattr(message_handlers, "_miss_block", lambda step, vote: None)
 
 

@@ -28,8 +28,8 @@ from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
-    subject_of,
     step_of,
+    subject_of,
 )
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,

@@ -15,8 +15,8 @@ from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.wire.envelope import MessageKind
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
-    subject_of,
     step_of,
+    subject_of,
     updates,
 )
 from tests.unit.coordinator.fixtures.four_coordinators import (

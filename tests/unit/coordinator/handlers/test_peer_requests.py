@@ -182,7 +182,7 @@ def test_what_a_status_makes_us_repeat_is_paid_by_who_brings_it(
     # It proposes or votes, and holds that of its height which the liar lacks.
     council.operate(MessageKind.REGISTER, REGISTER.pack(Register(STRANGER.public)), 0)
     council.run(10.0)
-    assert member.state.ledger.consensus.ballots.rounds()
+    assert member.state.ledger.consensus.vote_set.rounds()
     counter, left = 1 << 40, peer_quota.ANSWERS_BURST
 
     def repeated(seconds: int) -> int:

@@ -88,8 +88,10 @@ def test_member_that_left_the_set_says_that_it_is_no_validator(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     member = council.members[0]
-    party = replace(member.state.ledger.party, index=None)
-    state = replace(member.state, ledger=replace(member.state.ledger, party=party))
+    validator = replace(member.state.ledger.validator, index=None)
+    state = replace(
+        member.state, ledger=replace(member.state.ledger, validator=validator)
+    )
     (why,) = chain_stall.look(member.settings, state, council.now_s).why
     assert "no validator" in why
 
