@@ -29,6 +29,7 @@ from starling.agent.step.state import (
     AgentState,
 )
 from starling.agent.sync import refusal_record
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     DecodeError,
@@ -46,7 +47,13 @@ from starling.protocol.wire.message_bodies import (
 
 _FLOAT_BYTES = 4
 _DOUBLINGS_MAX = 7
-_LACKED_S = 0.25
+"""So that a download is taken up again within minutes, however often it stalled."""
+_MISSING_S = 0.25
+"""First wait for what a coordinator that refused is still missing."""
+
+
+def _backoff_s(first_s: float, most_s: float, attempts: int) -> float:
+    return backoff_s(first_s, most_s, attempts, failures_max=_DOUBLINGS_MAX)
 
 
 def _wanted(step: AgentStep) -> tuple[tuple[Digest, int], ...]:
@@ -124,7 +131,7 @@ def _ask(step: AgentStep, fetch: BlobDownload) -> None:
     request = ChunkRequest(fetch.assembly.digest, indices, held)
     envelope = step.say(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
     pace = step.settings.pace
-    wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
+    wait_s = _backoff_s(pace.fetch_s, pace.most_s, fetch.attempt)
     again_at_s = step.jittered(wait_s)
     asked = evolve(
         fetch,
@@ -147,7 +154,7 @@ def handle_refused(step: AgentStep, refused: Refused) -> bool:
     if fetch is None or refused.subject != fetch.envelope:
         return False
     if fetch.attempt and not refused.retry_after_s:
-        wait_s = _LACKED_S * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX)
+        wait_s = _backoff_s(_MISSING_S, math.inf, fetch.attempt)
         again_at_s = min(fetch.again_at_s, step.jittered(wait_s))
         step.state = evolve(step.state, fetch=evolve(fetch, again_at_s=again_at_s))
     return True

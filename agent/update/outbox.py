@@ -24,6 +24,7 @@ from starling.agent.sync import (
     refusal_record,
 )
 from starling.agent.update import lost_update_report
+from starling.protocol.backoff import backoff_s
 from starling.protocol.chain.light_client import FINAL
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
@@ -32,7 +33,6 @@ from starling.protocol.wire.chunks import chunk_count
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import ACCEPTED, REFUSED
 
-_DOUBLINGS_MAX = 16
 _REFUSED_CHUNK_S = 2.0
 
 
@@ -120,8 +120,8 @@ def _publish(
     if sending.next < count or sending.in_flight:
         return sending
     pace = step.settings.pace
-    doubled = pace.accept_s * 2.0 ** min(sending.attempt, _DOUBLINGS_MAX)
-    again_at_s = step.jittered(min(pace.most_s, doubled))
+    bound_s = backoff_s(pace.accept_s, pace.most_s, sending.attempt)
+    again_at_s = step.jittered(bound_s)
     return evolve(sending, again_at_s=again_at_s)
 
 

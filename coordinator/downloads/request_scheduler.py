@@ -23,6 +23,7 @@ from starling.coordinator.wire.frames import (
     PeerRequest,
 )
 from starling.coordinator.wire.size_limits import answer_bytes_max
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, Digest, H, device_id
 
@@ -40,6 +41,8 @@ LOOK_S = 0.05
 """Between two looks at what is due, while not all of it could be asked for."""
 RETRY_S = 0.25
 RETRY_S_MAX = 4.0
+RETRY_GROWTH = 1.5
+"""Gentler than doubling: each attempt asks another peer, which may well have it."""
 
 
 def request_key(subject: FrameSubject, key: bytes) -> bytes:
@@ -266,7 +269,7 @@ def _asked(
     step: CoordinatorStep, one: PendingRequest, whom: DeviceId | None
 ) -> PendingRequest:
     """Notes who is asked; of a pull that stands still the next one is asked."""
-    pause_s = min(RETRY_S_MAX, RETRY_S * 1.5 ** min(one.attempt, ATTEMPTS_MAX))
+    pause_s = backoff_s(RETRY_S, RETRY_S_MAX, one.attempt, growth=RETRY_GROWTH)
     one = replace(one, again_at_s=step.now_s + pause_s, attempt=one.attempt + 1)
     if whom is None:
         return one

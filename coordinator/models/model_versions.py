@@ -36,6 +36,7 @@ from starling.coordinator.step.events import (
 )
 from starling.coordinator.step.state import SOUGHT_PATIENCE_S, TaskState
 from starling.coordinator.wire.frames import ModelAnswer, model_key
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests, TaskSpec, version_digest
@@ -47,7 +48,6 @@ RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0
 """A vector may be missing here until another coordinator's copy has come."""
 SOUGHT_PATIENCE_S_MAX = 600.0
-_DOUBLINGS_MAX = 16
 _SECURING = b"store"
 """In `TaskState.missing` while the store is searched."""
 
@@ -204,9 +204,7 @@ def not_computed(step: CoordinatorStep, event: ComputationFailed) -> None:
     task = step.state.tasks.get(event.task)
     if task is None or task.computing != event.version:
         return
-    wait_s = min(
-        RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(task.failures, _DOUBLINGS_MAX)
-    )
+    wait_s = backoff_s(RETRY_FIRST_S, RETRY_MOST_S, task.failures)
     step.report(
         f"task {event.task}: version {event.version} not computed: {event.detail}; "
         f"next attempt in {wait_s:g} s"

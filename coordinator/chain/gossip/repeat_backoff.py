@@ -5,9 +5,12 @@ one block. Said again, it is believed ever more rarely: what an honest one is se
 lost now and then, but not for ever, and what one liar gets is to be a trickle.
 """
 
+import math
+
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.peer_records import RepeatRecord
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import PublicKey
 
@@ -46,4 +49,5 @@ def may_repeat(
 
 
 def _pause_s(step: ChainStep, times: int) -> float:
-    return step.settings.status_s * PAUSE_STATUSES * 2.0 ** (times - 1)
+    first_s = step.settings.status_s * PAUSE_STATUSES
+    return backoff_s(first_s, math.inf, times - 1)
