@@ -2,7 +2,12 @@
 
 from tests.mutants.mutant import Mutant
 
-_SUM = ("tests/unit/agent/training/test_sensitivity.py",)
+_SUM = (
+    "tests/unit/agent/training/test_sensitivity.py",
+    "tests/unit/agent/training/test_gradient_clipping.py",
+    "tests/unit/agent/training/test_local_training.py",
+    "tests/unit/agent/training/test_trusted_graph_clipping.py",
+)
 _RADIUS = ("tests/unit/agent/privacy/test_noise_mechanisms.py", *_SUM)
 _GRID = ("tests/unit/protocol/privacy/test_noise_grid.py",)
 _DATA = ("tests/unit/agent/trainer/test_dataset.py",)
