@@ -15,7 +15,9 @@ _EXAMPLES = """\
   starling fronts show whitened --json
   starling fronts build pen --out pen.onnx
   starling fronts build fonts --fonts /usr/share/fonts --seed 2 --out own.onnx
+  starling fronts build pen --model cnn --out pen-cnn.onnx
   starling fleet run --data mnist --model head --front pen --epsilon 2
+  starling fleet run --data mnist --model pen-cnn.onnx --epsilon 8
   starling compile pen.onnx --train 'head.*' --loss cross-entropy --out bundle/
 """
 
@@ -62,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
         help="of the front fonts: all fonts below this folder (default those that"
         " come with matplotlib)",
     )
+    built.add_argument(
+        "--model",
+        metavar="NAME",
+        help="of a trained front: a model of `starling fleet run`, trained whole on"
+        " the same pictures, from which boards go on (default: the front and a head)",
+    )
     built.add_argument("--seed", type=int, help="of a trained front (default 1)")
     return made
 
@@ -96,19 +104,27 @@ def _show(name: str, *, as_json: bool) -> int:
 def _build(options: argparse.Namespace) -> int:
     # Imported late, so that list and show are quick.
     from starling.durable.files import write_atomic
-    from starling.fleet.runtime.fronts.front_builder import TRAINED, build_front
+    from starling.fleet.runtime.fronts.front_builder import (
+        TRAINED,
+        build_front,
+        build_start,
+    )
     from starling.fleet.runtime.fronts.glyph_renderer import fonts_below
 
     front = front_named(options.name)
     if options.fonts is not None and front.name != FONTS:
         raise ConfigError(f"{front.name} is not made from fonts", key="--fonts")
-    if options.seed is not None and not front.trained:
-        raise ConfigError(f"{front.name} is not trained", key="--seed")
+    for key, value in (("--seed", options.seed), ("--model", options.model)):
+        if value is not None and not front.trained:
+            raise ConfigError(f"{front.name} is not trained", key=key)
     fonts = fonts_below(options.fonts) if options.fonts is not None else ()
     network = TRAINED.get(front.name)
     if network is not None and options.seed is not None:
         network = replace(network, seed=options.seed)
-    model = build_front(front, _say, network=network, fonts=fonts)
+    if network is not None and options.model is not None:
+        model = build_start(front, options.model, _say, network=network, fonts=fonts)
+    else:
+        model = build_front(front, _say, network=network, fonts=fonts)
     content = model.SerializeToString(deterministic=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(options.out, content)

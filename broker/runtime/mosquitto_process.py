@@ -22,7 +22,6 @@ from starling.durable.files import refusal
 from starling.protocol.errors import ConfigError, OperationError
 
 START_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 5.0
 VERSION_LEAST = (2, 0, 11)
 _POLL_S = 0.02
 _ALIVE_S = 1.0
@@ -30,7 +29,19 @@ _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 100
 _LOG_TAIL_BYTES = 2000
 _EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-_WATCHER = 'read line; [ "$line" = done ] || kill "$0"'
+_ASKS = 5
+# Mosquitto handles signals a moment before it notes that it runs (`signal__setup`, then
+# `run = 1`), so that one SIGTERM in between changes nothing: it is asked again.
+_WATCHER = f"""
+read line
+[ "$line" = done ] && exit
+for ask in {" ".join(map(str, range(_ASKS)))}
+do
+    kill "$0" 2>/dev/null || exit 0
+    sleep {_ALIVE_S:g}
+done
+kill -KILL "$0" 2>/dev/null
+"""
 
 
 def find_mosquitto() -> Path:
@@ -150,6 +161,7 @@ class MosquittoProcess:
         self._configuration = configuration
         self._host = host
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_to_end = False
         self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
@@ -168,6 +180,7 @@ class MosquittoProcess:
             its last words.
         """
         assert self.pid is None, "already running"
+        self._is_to_end = False
         self._reap()
         program = find_mosquitto()
         if self._accepts():
@@ -207,13 +220,21 @@ class MosquittoProcess:
 
     def stop(self) -> None:
         """Ends the broker cleanly; kills it if that takes too long. Safe to repeat."""
-        if self._child is not None and self._child.poll() is None:
+        if self._child is not None and not self._ends():
+            self._child.kill()
+        self._reap()
+
+    def _ends(self) -> bool:
+        """Asks the broker to end, more than once; False if it does not."""
+        assert self._child is not None
+        for _ in range(_ASKS):
             self._child.terminate()
             try:
-                self._child.wait(STOP_TIMEOUT_S)
+                self._child.wait(_ALIVE_S)
             except subprocess.TimeoutExpired:
-                self._child.kill()
-        self._reap()
+                continue
+            return True
+        return False
 
     def kill(self) -> None:
         """Ends the broker as a crash would."""
@@ -227,7 +248,11 @@ class MosquittoProcess:
             self._child.send_signal(signal.SIGHUP)
 
     def terminate(self) -> None:
-        """Asks the broker to end, without waiting; safe in a signal handler."""
+        """Asks the broker to end, without waiting; safe in a signal handler.
+
+        `wait` asks again while it goes on.
+        """
+        self._is_to_end = True
         if self._child is not None:
             self._child.terminate()
 
@@ -246,7 +271,9 @@ class MosquittoProcess:
             try:
                 return child.wait(_ALIVE_S)
             except subprocess.TimeoutExpired:
-                if not _is_halted(child.pid):
+                if self._is_to_end:
+                    child.terminate()
+                elif not _is_halted(child.pid):
                     alive()
 
     def last_words(self) -> str:

@@ -84,3 +84,26 @@ class BudgetWatch:
         if left <= 0 or time_s - self._since_s <= QUIET_S:
             return left <= 0
         return left - barred() < half
+
+
+def barred_boards(quarantined: int, quarantine_s: float, run_s: float) -> int:
+    """Boards that take part in no more versions of this run.
+
+    Args:
+      quarantined: Boards in quarantine now.
+      quarantine_s: How long the first one of a board lasts.
+      run_s: The most that the run takes.
+
+    Returns:
+      None of them if some may return before the run is over.
+    """
+    return quarantined if quarantine_s >= run_s else 0
+
+
+def spent_text(barred: int) -> str:
+    """Says why a run ended of which no further version can be paid for.
+
+    Args:
+      barred: Boards with budget left that are in quarantine.
+    """
+    return f"budgets spent, {barred} in quarantine" if barred else "budgets spent"

@@ -35,14 +35,22 @@ _FIRST_FIGURE = 3
 """Of the paper; its figures 3 to 8 have a number of rounds and a kind of data each."""
 
 
-def budget_text(document: Mapping[str, Any]) -> str:
-    """Epsilon that was paid, of what, and the unit that it hides."""
-    privacy = document["privacy"]
+def budget_text(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Epsilons that were paid, of what, and the unit that they hide.
+
+    Args:
+      documents: Cells of one noise; one epsilon is shown where all are the same.
+    """
+    if not documents:
+        return "-"
+    privacy = documents[-1]["privacy"]
     if privacy is None:
         return "none"
+    paid = [f"{document['epsilon']:.2f}" for document in documents]
+    shown = paid[:1] if len(set(paid)) == 1 else paid
     return (
-        f"{document['epsilon']:.2f} of {privacy['epsilon_cap']:g} for "
-        f"{privacy['unit']}, delta {privacy['delta']:g}"
+        f"{', '.join(shown)} of {privacy['epsilon_cap']:g} for {privacy['unit']}, "
+        f"delta {privacy['delta']:g}"
     )
 
 
@@ -61,12 +69,11 @@ def rows(grid: ExperimentGrid, found: Found, central: float) -> list[list[str]]:
                 ExperimentCell(noise, split, rounds) for rounds in sorted(grid.rounds)
             ]
             there = [found[cell] for cell in cells if cell in found]
-            paid = budget_text(there[-1]) if there else "-"
             accuracies = [
                 _accuracy_text(found[cell], central) if cell in found else "-"
                 for cell in cells
             ]
-            made.append([split, _TITLES[noise], *accuracies, paid])
+            made.append([split, _TITLES[noise], *accuracies, budget_text(there)])
     return made
 
 

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from starling.broker.runtime.broker_home import BrokerHome
@@ -21,7 +22,12 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
-from starling.fleet.report.convergence import BudgetWatch, why_over
+from starling.fleet.report.convergence import (
+    BudgetWatch,
+    barred_boards,
+    spent_text,
+    why_over,
+)
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
@@ -197,8 +203,12 @@ def _serve(
                 coordinators=_with_orders(seen, harm),
             )
             screen.show(shown, last)
-            spent = budgets.is_over(time_s, last.accepted, watch.spent)
-            because = _ended(plan, watch.version, last, least_s, spent=spent)
+            barred = partial(
+                barred_boards, watch.quarantined, plan.quarantine_s, plan.time_limit_s
+            )
+            over = budgets.is_over(time_s, last.accepted, watch.spent, barred)
+            spent = spent_text(barred()) if over else ""
+            because = _ended(plan, watch.version, last, least_s, spent)
             if because:
                 return begun_s, because, last
             _pause(plan, watch)
@@ -256,7 +266,7 @@ def _wait_for_task(supervisor: ProcessSupervisor, watch: StatusPoller) -> float:
 
 
 def _ended(
-    plan: FleetPlan, version: int, last: RunSnapshot, least_s: float, *, spent: bool
+    plan: FleetPlan, version: int, last: RunSnapshot, least_s: float, spent: str
 ) -> str:
     if last.time_s > plan.time_limit_s:
         return "time limit"
@@ -266,8 +276,7 @@ def _ended(
         return "version reached"
     losses = [point.loss for point in last.versions]
     paused = last.held_out is not None and last.held_out.paused
-    over = why_over(losses, plan.patience, paused)
-    return over or ("budgets spent" if spent else "")
+    return why_over(losses, plan.patience, paused) or spent
 
 
 def _wait_for_evaluation(watch: StatusPoller, last: RunSnapshot) -> None:

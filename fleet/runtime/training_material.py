@@ -94,6 +94,9 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
         compiled = _compile(made, plan.learning, data, settings)
     else:
         compiled = _compiled(plan, shares, data, settings, rng)
+        if origin := compiled.manifest.origin:
+            note = f"the model's first weights say of themselves: {origin}"
+            data = replace(data, notes=(*data.notes, note))
     bundle = _started(plan, data, compiled, settings)
     return TrainingMaterial(data, boards, shares, bundle.packed, plan, root, own_tests)
 
@@ -229,6 +232,9 @@ def _compiled(
         return _compile(made, plan.learning, data, settings)
     path = Path(plan.model)
     ports = compile_model(path, loss=data.loss).manifest
+    known = FRONTS.get(metadata(onnx.load(path, load_external_data=False), NAME))
+    if known is not None:
+        check_not_seen(known, data.name)
     _check_fits(ports, shares, data, plan.model)
     if data.labels and len(data.labels) < ports.output.shape[-1]:
         # The model knows more classes than the data have.

@@ -16,7 +16,7 @@ from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
-from starling.fleet.report.convergence import BudgetWatch, why_over
+from starling.fleet.report.convergence import BudgetWatch, spent_text, why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
@@ -330,7 +330,7 @@ def _drive(
                 now = (fleet.elapsed_s, fleet.version, fleet.spent)
                 may_end = fleet.elapsed_s >= least_s
                 if not goes_on or (may_end and budgets.is_over(*now, barred)):
-                    return _spent_text(barred())
+                    return spent_text(barred())
                 time_s = time.monotonic() - begun_s
                 if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                     return "time limit"
@@ -346,10 +346,6 @@ def _drive(
     except KeyboardInterrupt:
         return "interrupted"
     return "version reached"
-
-
-def _spent_text(barred: int) -> str:
-    return f"budgets spent, {barred} in quarantine" if barred else "budgets spent"
 
 
 def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:

@@ -42,12 +42,14 @@ from starling.fleet.fronts.picture_frame import (
 )
 from starling.fleet.fronts.whitening import Whitening, add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
+from starling.fleet.reference_models import build_model
 from starling.fleet.runtime.dataset_catalog import public_digits
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.fleet.runtime.fronts.front_training import (
     FrontNetwork,
     Say,
     trained_front,
+    trained_start,
 )
 from starling.fleet.runtime.fronts.glyph_renderer import GLYPH_SIDE, glyphs, own_fonts
 from starling.protocol.errors import ConfigError, StorageError
@@ -124,6 +126,37 @@ def build_front(
         fonts = own_fonts()
     x, y = _drawn_set(network, fonts, say)
     made = trained_front(network, x, y, say)
+    return with_metadata(made, front.name, _origin(front, network, fonts))
+
+
+def build_start(
+    front: Front,
+    model: str,
+    say: Say,
+    *,
+    network: FrontNetwork,
+    fonts: Sequence[Path] = (),
+) -> onnx.ModelProto:
+    """Makes a reference model whose weights were trained on a front's pictures.
+
+    Boards then train all of it, from there.
+
+    Args:
+      front: Of the catalog, a trained one.
+      model: Of `fleet.reference_models.MODELS`.
+      say: Told what takes long.
+      network: How it is trained.
+      fonts: As of `build_front`.
+
+    Raises:
+      ConfigError: If there is no such model.
+    """
+    # Refused before minutes go by.
+    build_model(model, _PICTURE, CLASSES, np.random.default_rng(network.seed))
+    if network.glyphs and not fonts:
+        fonts = own_fonts()
+    x, y = _drawn_set(network, fonts, say)
+    made = trained_start(model, network, x, y, say)
     return with_metadata(made, front.name, _origin(front, network, fonts))
 
 

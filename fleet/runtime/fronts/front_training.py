@@ -1,4 +1,4 @@
-"""Trains the network of a front on drawn digits, by Starling's own compiler and engine.
+"""Trains a front's network on drawn digits, by Starling's own compiler and engine.
 
 One seed, one thread, fixed sizes: the same machine makes the same front twice. Another
 processor may add up in another order, so that weights differ in their last digits.
@@ -20,6 +20,7 @@ from starling.fleet.fronts.orientation_features import add_unit_length
 from starling.fleet.fronts.picture_frame import CLASSES
 from starling.fleet.fronts.whitening import add_whitening, whitening_of
 from starling.fleet.onnx_layers import ModelLayers
+from starling.fleet.reference_models import build_model
 from starling.fleet.runtime.fronts.front_features import features_of
 from starling.protocol.learning.local_optimiser import DescentPolicy, OptimiserKind
 from starling.protocol.model.training_bundle import LossSettings
@@ -78,16 +79,54 @@ def trained_front(
     features = _network(layers, network)
     layers.linear("head", features, (network.features, CLASSES))
     plain = layers.model("front", x.shape[1:], CLASSES)
+    return _frozen(network, _trained(plain, network, (x, y), rng, say), x)
+
+
+def trained_start(
+    name: str,
+    network: FrontNetwork,
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    say: Say,
+) -> onnx.ModelProto:
+    """Trains a reference model whole, as a start from which boards train all of it.
+
+    Args:
+      name: Of `fleet.reference_models.MODELS`.
+      network: Its training; the sizes of its layers are the model's own.
+      x: (n, 1, 28, 28) drawn pictures.
+      y: (n,) their digits.
+      say: Told of each epoch.
+
+    Raises:
+      ConfigError: If there is no such model.
+    """
+    rng = np.random.default_rng(network.seed)
+    model = build_model(name, x.shape[1:], CLASSES, rng)
+    found = _trained(model, network, (x, y), rng, say)
+    for item in model.graph.initializer:
+        if item.name in found:
+            item.CopyFrom(numpy_helper.from_array(found[item.name], item.name))
+    return model
+
+
+def _trained(
+    model: onnx.ModelProto,
+    network: FrontNetwork,
+    pictures: tuple[NDArray[np.float32], NDArray[np.int64]],
+    rng: np.random.Generator,
+    say: Say,
+) -> dict[str, NDArray[np.float32]]:
+    """A model's parameters by name, trained."""
     settings = LossSettings(label_smoothing=_SMOOTHING)
-    bundle = compile_model(plain, loss="cross-entropy", settings=settings)
+    bundle = compile_model(model, loss="cross-entropy", settings=settings)
     trainer = open_trainer(bundle.packed)
-    theta = _descended(trainer, network, (x, y), rng, say)
-    found = {
+    theta = _descended(trainer, network, pictures, rng, say)
+    return {
         item.name: theta[item.offset : item.offset + item.size].reshape(item.shape)
         for item in trainer.manifest.parameters
         if item.offset is not None
     }
-    return _frozen(network, found, x)
 
 
 def _network(layers: ModelLayers, network: FrontNetwork) -> str:

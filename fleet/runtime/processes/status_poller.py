@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from starling.agent.step.state import ReadinessCondition
 from starling.fleet.monitor.coordinator_point import (
     coordinator_point,
     held_out_loss,
@@ -25,7 +26,8 @@ DOWN_AFTER_S = 4.0
 """Coordinators write their status each second."""
 CLOCK_ERROR_S = 5.0
 """A version that claims to be later than this did not come in the future."""
-_BUDGET_SPENT = "budget spent"
+_BUDGET_SPENT = ReadinessCondition.BUDGET_SPENT.value
+_QUARANTINED = ReadinessCondition.QUARANTINED.value
 _TRAINING_FAILED = "training failed"
 
 
@@ -34,6 +36,7 @@ class StatusPoller:
 
     Attributes:
       spent: Boards whose budget is spent.
+      quarantined: Boards that are told that they are in quarantine.
       version: Newest version that any board uses; boards note it at once, while
         status files are a second old.
       begun: Whether the task is open.
@@ -51,6 +54,7 @@ class StatusPoller:
           private: Whether epsilons mean anything.
         """
         self.spent = 0
+        self.quarantined = 0
         self.version = 0
         self.begun = False
         self._homes = homes
@@ -85,6 +89,7 @@ class StatusPoller:
                 self._agents[number] = found
         conditions = [agent.get("condition") for agent in self._agents.values()]
         self.spent = conditions.count(_BUDGET_SPENT)
+        self.quarantined = conditions.count(_QUARANTINED)
         self.look_at_version()
         versions = self._versions(time_s)
         self.begun = bool(versions)

@@ -136,11 +136,9 @@ class Bus:
             event = TransactionSubmitted(what)
         else:
             event = ChainTicked()
-        crash = (
-            self.now_s < self.weather.calm_from_s
-            and self.draw.random() < self.weather.crash
-        )
-        running.step(event, self.now_s, self.draw.randrange(4) if crash else None)
+        stop_after = self._power_goes_after(node)
+        running.step(event, self.now_s, stop_after)
+        crash = stop_after is not None
         self._check(node)
         if not crash and node in self.correct:
             self.witness.rests(node, running.state.consensus, self.now_s)
@@ -150,6 +148,14 @@ class Bus:
             self._wake_at(node, self.now_s + self.draw.uniform(0.1, 5.0))
         else:
             self._wake(node)
+
+    def _power_goes_after(self, node: int) -> int | None:
+        """After how many effects of this step the power goes; None if it stays."""
+        del node
+        calm = self.now_s >= self.weather.calm_from_s
+        if calm or self.draw.random() >= self.weather.crash:
+            return None
+        return self.draw.randrange(4)
 
     def _wake(self, node: int) -> None:
         wake_s = max(self.nodes[node].state.wake_at_s, self.now_s + 0.001)

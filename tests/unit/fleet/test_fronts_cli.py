@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from starling.compiler import compile_model
 from starling.fleet import fronts_cli
+from starling.fleet.fronts.front_catalog import PEN
 from starling.fleet.plan import FleetPlan
+from starling.fleet.runtime.fronts import front_builder
+from starling.fleet.runtime.fronts.front_training import FrontNetwork
 from starling.fleet.runtime.training_material import prepare
 from starling.protocol.errors import ConfigError
 
@@ -36,10 +40,24 @@ def test_built_file_is_a_front_of_a_fleet(
     assert any("made from no data" in note for note in material.data.notes)
 
 
+def test_built_start_is_a_model_of_a_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = FrontNetwork(penned=128, epochs=1)
+    monkeypatch.setattr(front_builder, "TRAINED", {PEN: small})
+    path = tmp_path / "start.onnx"
+    words = ["build", PEN, "--model", "softmax", "--out", str(path)]
+    assert fronts_cli.main(words) == 0
+    manifest = compile_model(path, loss="cross-entropy").manifest
+    assert manifest.dimension == 7850
+    assert "128 pictures by pen" in manifest.origin
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "why"),
     [
         ("whitened", ["--seed", "2"], "is not trained"),
+        ("orientation", ["--model", "cnn"], "is not trained"),
         ("whitened", ["--fonts", "/"], "is not made from fonts"),
         ("pen", ["--fonts", "/"], "is not made from fonts"),
     ],

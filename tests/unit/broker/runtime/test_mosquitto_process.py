@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,81 @@ def test_broker_that_a_hang_up_would_end_gets_none(tmp_path: Path) -> None:
         finally:
             child.kill()
     assert child.returncode == -signal.SIGKILL
+
+
+# As Mosquitto does whose handlers are set, but which does not note yet that it runs.
+DEAF_AT_FIRST = """
+import os, signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", {port}))
+asked = []
+def end(*_):
+    asked.append(1)
+    if len(asked) > 1:
+        os._exit(0)
+signal.signal(signal.SIGHUP, lambda *_: None)
+signal.signal(signal.SIGTERM, end)
+while True:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def deaf_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MosquittoProcess]:
+    port = mosquitto_process.free_port()
+    (tmp_path / "broker.py").write_text(DEAF_AT_FIRST.format(port=port))
+    program(tmp_path, f"exec {sys.executable} {tmp_path / 'broker.py'}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    process = MosquittoProcess(tmp_path / "conf", "127.0.0.1", port, tmp_path / "log")
+    yield process
+    process.kill()
+
+
+def test_broker_that_missed_the_first_request_to_end_ends_by_the_next(
+    deaf_at_first: MosquittoProcess,
+) -> None:
+    deaf_at_first.start()
+    child = deaf_at_first._child
+    assert child is not None
+    deaf_at_first.stop()
+    assert child.returncode == 0, "it was killed, and kept nothing"
+
+    deaf_at_first.start()
+    deaf_at_first.terminate()
+    assert deaf_at_first.wait(lambda: None) == 0
+
+
+OWNER = """
+import sys, time
+from collections.abc import Iterator
+from pathlib import Path
+from starling.broker.runtime.mosquitto_process import MosquittoProcess
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+process = MosquittoProcess(folder / "conf", "127.0.0.1", port, folder / "log")
+process.start()
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_broker_that_missed_its_watcher_s_request_ends_all_the_same(
+    deaf_at_first: MosquittoProcess, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", OWNER, str(tmp_path), str(deaf_at_first.port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.kill()
+    deadline_s = time.monotonic() + 60.0
+    while _runs(pid):
+        assert time.monotonic() < deadline_s, "nobody owns it, and it runs"
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

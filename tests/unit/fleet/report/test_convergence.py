@@ -2,7 +2,14 @@
 
 import pytest
 
-from starling.fleet.report.convergence import QUIET_S, BudgetWatch, converged, why_over
+from starling.fleet.report.convergence import (
+    QUIET_S,
+    BudgetWatch,
+    barred_boards,
+    converged,
+    spent_text,
+    why_over,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,10 @@ def test_budget_watch_counts_who_is_barred_only_when_nothing_moves() -> None:
     assert watch.is_over(QUIET_S + 1, 1, 2, barred)
     # Two that could pay are enough for half a buffer.
     assert not watch.is_over(QUIET_S + 1, 1, 1, barred)
+
+
+def test_only_quarantines_that_outlast_the_run_bar_boards_from_it() -> None:
+    assert barred_boards(3, 600, 600.0) == 3
+    assert barred_boards(3, 599, 600.0) == 0
+    assert spent_text(3) == "budgets spent, 3 in quarantine"
+    assert spent_text(0) == "budgets spent"

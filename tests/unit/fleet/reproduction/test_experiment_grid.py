@@ -11,6 +11,7 @@ from starling.fleet.reproduction.experiment_grid import (
     ExperimentGrid,
 )
 from starling.fleet.reproduction.experiment_report import (
+    budget_text,
     figures,
     headings,
     markdown,
@@ -95,3 +96,10 @@ def test_table_names_unit_and_epsilon_and_leaves_a_dash() -> None:
     lines = made["figure3-iid-5.png"].axes[0].get_lines()
     # A line for each noise, and one for all data in one place.
     assert len(lines) == 3
+
+
+def test_each_epsilon_is_shown_where_they_differ() -> None:
+    cells = [document(0.9, TERMS) | {"epsilon": paid} for paid in (8.0, 7.75, 7.6)]
+    assert budget_text(cells).startswith("8.00, 7.75, 7.60 of 8 for one record")
+    assert budget_text(cells[:1]).startswith("8.00 of 8")
+    assert budget_text([]) == "-"

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.compiler import compile_model, write_bundle
+from starling.fleet.fronts.front_catalog import FONTS, PEN
+from starling.fleet.fronts.head_model import with_metadata
 from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import task_settings
@@ -207,3 +210,16 @@ def test_head_stands_on_a_front_and_alone_is_trained() -> None:
 def test_front_that_was_measured_on_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="measured on these very records"):
         prepare(FleetPlan(front="whitened"))
+
+
+def test_model_file_says_of_what_its_first_weights_were_made(tmp_path: Path) -> None:
+    made = build_model("softmax", (64,), 10, np.random.default_rng(1))
+    path = tmp_path / "start.onnx"
+    onnx.save(with_metadata(made, PEN, "drawn by pen"), path)
+    material = prepare(FleetPlan(model=str(path)))
+    assert any("drawn by pen" in note for note in material.data.notes)
+    assert open_trainer(material.bundle).manifest.origin == "drawn by pen"
+
+    onnx.save(with_metadata(made, FONTS, "of UCI's digits, too"), path)
+    with pytest.raises(ConfigError, match="measured on these very records"):
+        prepare(FleetPlan(model=str(path)))

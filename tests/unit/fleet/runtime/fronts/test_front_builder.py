@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from starling.agent.trainer.engines.engine_registry import open_trainer
+from starling.compiler import compile_model
 from starling.fleet.fronts.front_catalog import FONTS, FRONTS, PEN, check_not_seen
 from starling.fleet.fronts.head_model import NAME, metadata
 from starling.fleet.fronts.pen_strokes import parse_skeletons, penned
@@ -12,6 +14,7 @@ from starling.fleet.runtime.fronts import front_builder
 from starling.fleet.runtime.fronts.front_builder import (
     SKELETONS,
     build_front,
+    build_start,
     open_front,
 )
 from starling.fleet.runtime.fronts.front_features import features_of
@@ -98,6 +101,31 @@ def test_pen_front_is_of_no_data_and_none_is_refused_to_it(
     assert "600 pictures by pen, seed 1" in origin
     assert any("drawing 600 pictures" in line for line in told)
     check_not_seen(FRONTS[PEN], "digits")
+
+
+def test_start_is_the_whole_model_trained_on_a_front_s_pictures() -> None:
+    network = FrontNetwork(penned=2000, epochs=3)
+    told: list[str] = []
+    first, second = [
+        build_start(FRONTS[PEN], "softmax", told.append, network=network)
+        for _ in range(2)
+    ]
+    assert first == second
+    assert "2,000 pictures by pen" in metadata(first, "starling.origin")
+    assert any("epoch 3 of 3" in line for line in told)
+    rng = np.random.default_rng(2)
+    x, y = penned(parse_skeletons(SKELETONS.read_text()), 500, rng)
+    trainer = open_trainer(compile_model(first, loss="cross-entropy").packed)
+    said = trainer.infer(trainer.theta, x[:, None].astype(np.float32)).argmax(1)
+    # Six of ten and not one of ten, on pictures that it was not trained on.
+    assert (said == y).mean() > 0.6
+
+
+def test_start_of_no_model_is_refused_before_anything_is_drawn() -> None:
+    told: list[str] = []
+    with pytest.raises(ConfigError, match="'tree' is not one of softmax"):
+        build_start(FRONTS[PEN], "tree", told.append, network=SMALL_PEN)
+    assert told == []
 
 
 def test_what_a_trained_front_s_features_are_on_its_own_pictures() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from starling.agent.step.state import ReadinessCondition
 from starling.fleet.runtime.processes.home_setup import (
     MARK,
     FleetHomes,
@@ -74,6 +75,18 @@ def homes(tmp_path: Path) -> FleetHomes:
     spent = agent("board-b", condition="budget spent", phase="sleeping")
     write(homes.board(1) / "status.json", spent)
     return homes
+
+
+def test_boards_that_spent_their_budget_or_are_quarantined_are_counted(
+    homes: FleetHomes,
+) -> None:
+    said = ReadinessCondition.QUARANTINED.value
+    for number in (2, 3):
+        write(homes.board(number) / "status.json", agent(f"b{number}", condition=said))
+    watch = StatusPoller(homes, 5, 1, private=True)
+
+    watch.look(3.0, 0)
+    assert (watch.spent, watch.quarantined) == (1, 2)
 
 
 def test_watch_joins_what_boards_and_coordinator_show(homes: FleetHomes) -> None:
