@@ -250,4 +250,3 @@ def test_console_writes_nothing_and_needs_no_key(
 
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*.json")} == kept
     assert not (home / "keys").exists()
-
