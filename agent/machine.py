@@ -86,13 +86,13 @@ def begin(
         released_at_s=released_at_s,
         over=settings.left,
     )
-    turn = AgentStep(settings, state, now_s)
+    step = AgentStep(settings, state, now_s)
     if manifest is not None:
         try:
-            manifest_check.handle_manifest(turn, manifest)
+            manifest_check.handle_manifest(step, manifest)
         except ProtocolError as error:
-            turn.note(f"the stored manifest is no longer valid: {error}")
-    return _end(turn)
+            step.note(f"the stored manifest is no longer valid: {error}")
+    return _end(step)
 
 
 def step(
@@ -109,130 +109,130 @@ def step(
     Returns:
       The state after it, and effects to carry out in order before the next step.
     """
-    turn = AgentStep(settings, state, now_s)
+    step = AgentStep(settings, state, now_s)
     try:
-        _happen(turn, event)
+        _happen(step, event)
     except ForkError as error:
-        turn.state = evolve(turn.state, fault=str(error))
-        turn.note(f"{error}: more coordinators lie than may; tell their operators")
+        step.state = evolve(step.state, fault=str(error))
+        step.note(f"{error}: more coordinators lie than may; tell their operators")
     except ValidatorSetGap as error:
         fault = f"{error}: have an operator admit the board again, and enrol it anew"
-        turn.state = evolve(turn.state, fault=fault)
-        turn.note(fault, warns=True)
+        step.state = evolve(step.state, fault=fault)
+        step.note(fault, warns=True)
     except ProtocolError as error:
-        turn.note(f"{type(event).__name__}: {error}")
-    return _end(turn)
+        step.note(f"{type(event).__name__}: {error}")
+    return _end(step)
 
 
 def farewell(
     settings: AgentSettings, state: AgentState, parting: DevicePhase
 ) -> tuple[AgentState, PublishBestEffort]:
     """The retained message that a board leaves behind, also as its last will."""
-    turn = AgentStep(settings, state, 0.0)
-    message = _show(turn, evolve(_shown(turn), phase=parting))
-    return turn.state, message
+    step = AgentStep(settings, state, 0.0)
+    message = _show(step, evolve(_shown(step), phase=parting))
+    return step.state, message
 
 
-def _happen(turn: AgentStep, event: e.Event) -> None:
+def _happen(step: AgentStep, event: e.Event) -> None:
     match event:
         case e.BrokerConnected() | e.BrokerDisconnected() | e.CoordinatorStateArrived():
-            _link(turn, event)
+            _link(step, event)
         case e.ManifestArrived() | e.ModelChunkArrived() | e.DownArrived():
-            _message(turn, event)
+            _message(step, event)
         case e.BundleLoaded() | e.LoadFailed() | e.DataChanged() | e.ChecksFinished():
-            _subprocess(turn, event)
+            _subprocess(step, event)
         case (
             e.TrainerReady()
             | e.LabelsDrawn()
             | e.TrainingFinished()
             | e.TrainingFailed()
         ):
-            _trainer(turn, event)
+            _trainer(step, event)
         case e.ChunkDelivered() | e.BrokerAnswered():
-            _broker(turn, event)
+            _broker(step, event)
         case e.LeaseRenewed():
-            lease_renewal.renewed(turn, event)
+            lease_renewal.renewed(step, event)
         case e.SpaceMeasured(free_bytes):
-            turn.state = evolve(turn.state, free_bytes=free_bytes)
+            step.state = evolve(step.state, free_bytes=free_bytes)
         case e.StopRequested():
-            release_time.stop_asked(turn)
+            release_time.stop_asked(step)
         case e.WakeTimeReached():
             pass
         case _:
             assert_never(event)
 
 
-def _broker(turn: AgentStep, event: e.ChunkDelivered | e.BrokerAnswered) -> None:
+def _broker(step: AgentStep, event: e.ChunkDelivered | e.BrokerAnswered) -> None:
     match event:
         case e.ChunkDelivered():
-            outbox.chunk_delivered(turn, event)
+            outbox.chunk_delivered(step, event)
         case e.BrokerAnswered(code):
-            refusal_record.broker_answered(turn, code)
+            refusal_record.broker_answered(step, code)
         case _:
             assert_never(event)
 
 
 def _link(
-    turn: AgentStep,
+    step: AgentStep,
     event: e.BrokerConnected | e.BrokerDisconnected | e.CoordinatorStateArrived,
 ) -> None:
     match event:
         case e.BrokerConnected():
-            turn.state = evolve(turn.state, connected=True, shown=None, show_at_s=0.0)
-            _nudge(turn)
+            step.state = evolve(step.state, connected=True, shown=None, show_at_s=0.0)
+            _nudge(step)
         case e.BrokerDisconnected():
-            turn.state = evolve(turn.state, connected=False, asking=None)
-            outbox.disconnected(turn)
+            step.state = evolve(step.state, connected=False, asking=None)
+            outbox.disconnected(step)
         case e.CoordinatorStateArrived(payload):
             envelope = ENVELOPE.unpack(payload)
             online = bool(COORDINATOR_STATE.unpack(envelope.body).online)
-            if turn.state.trusted.validators.index_of(envelope.sender) is None:
-                refusal_record.stranger(turn, envelope.sender, online=online)
+            if step.state.trusted.validators.index_of(envelope.sender) is None:
+                refusal_record.stranger(step, envelope.sender, online=online)
                 return
-            turn.believe(envelope)
-            was_online = turn.state.online.get(envelope.sender, True)
-            if online == turn.state.online.get(envelope.sender):
+            step.believe(envelope)
+            was_online = step.state.online.get(envelope.sender, True)
+            if online == step.state.online.get(envelope.sender):
                 return
-            known = {**turn.state.online, envelope.sender: online}
-            turn.state = evolve(turn.state, online=known)
+            known = {**step.state.online, envelope.sender: online}
+            step.state = evolve(step.state, online=known)
             if online and not was_online:
-                _nudge(turn)
+                _nudge(step)
             elif was_online and not online:
-                _ask_others(turn)
+                _ask_others(step)
         case _:
             assert_never(event)
 
 
-def _ask_others(turn: AgentStep) -> None:
+def _ask_others(step: AgentStep) -> None:
     """Repeats the check-in soon, since the coordinator that had it may have left."""
-    asking, soon_s = turn.state.asking, turn.jittered(_NUDGE_S)
+    asking, soon_s = step.state.asking, step.jittered(_NUDGE_S)
     if asking is not None and asking.again_at_s > soon_s:
-        turn.state = evolve(turn.state, asking=evolve(asking, again_at_s=soon_s))
+        step.state = evolve(step.state, asking=evolve(asking, again_at_s=soon_s))
 
 
-def _nudge(turn: AgentStep) -> None:
+def _nudge(step: AgentStep) -> None:
     """Somebody came back: what waits for an answer is tried again soon."""
-    soon_s = turn.jittered(_NUDGE_S)
-    state = turn.state
+    soon_s = step.jittered(_NUDGE_S)
+    state = step.state
     if state.fetch is not None:
         state = evolve(state, fetch=evolve(state.fetch, again_at_s=soon_s))
     if state.asking is not None:
         state = evolve(state, asking=evolve(state.asking, again_at_s=soon_s))
     if state.sending is not None and state.sending.again_at_s is not None:
         state = evolve(state, sending=evolve(state.sending, again_at_s=soon_s))
-    turn.state = state
+    step.state = state
 
 
 def _message(
-    turn: AgentStep, event: e.ManifestArrived | e.ModelChunkArrived | e.DownArrived
+    step: AgentStep, event: e.ManifestArrived | e.ModelChunkArrived | e.DownArrived
 ) -> None:
     match event:
         case e.ManifestArrived(payload):
-            manifest_check.handle_manifest(turn, payload)
+            manifest_check.handle_manifest(step, payload)
         case e.ModelChunkArrived(payload):
-            model_download.handle_chunk(turn, payload)
+            model_download.handle_chunk(step, payload)
         case e.DownArrived(payload):
-            _hear(turn, payload)
+            _hear(step, payload)
         case _:
             assert_never(event)
 
@@ -248,50 +248,50 @@ _NO_ANSWERS = frozenset({MessageKind.REFUSED, MessageKind.HEALTH_REQUEST})
 """Of these, whose coming does not show that something was answered well."""
 
 
-def _hear(turn: AgentStep, payload: bytes) -> None:
+def _hear(step: AgentStep, payload: bytes) -> None:
     envelope = ENVELOPE.unpack(payload)
     if envelope.kind == MessageKind.FINAL:
         # What it holds proves itself, whoever brought it.
-        outbox.handle_final(turn, envelope)
+        outbox.handle_final(step, envelope)
         return
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
-        turn.believe(envelope)
+        step.believe(envelope)
         if envelope.kind not in _NO_ANSWERS:
-            refusal_record.answered_well(turn)
-        hearer(turn, envelope)
+            refusal_record.answered_well(step)
+        hearer(step, envelope)
 
 
 def _subprocess(
-    turn: AgentStep,
+    step: AgentStep,
     event: e.BundleLoaded | e.LoadFailed | e.DataChanged | e.ChecksFinished,
 ) -> None:
     match event:
         case e.BundleLoaded():
-            model_download.bundle_loaded(turn, event)
+            model_download.bundle_loaded(step, event)
         case e.LoadFailed():
-            model_download.load_failed(turn, event)
+            model_download.load_failed(step, event)
         case e.DataChanged():
-            model_download.data_changed(turn)
+            model_download.data_changed(step)
         case e.ChecksFinished():
-            health_answer.checks_finished(turn, event)
+            health_answer.checks_finished(step, event)
         case _:
             assert_never(event)
 
 
 def _trainer(
-    turn: AgentStep,
+    step: AgentStep,
     event: e.TrainerReady | e.LabelsDrawn | e.TrainingFinished | e.TrainingFailed,
 ) -> None:
     match event:
         case e.TrainerReady():
-            participation.trainer_ready(turn)
+            participation.trainer_ready(step)
         case e.LabelsDrawn(batches):
-            label_draws.labels_drawn(turn, batches)
+            label_draws.labels_drawn(step, batches)
         case e.TrainingFinished():
-            participation.training_finished(turn, event)
+            participation.training_finished(step, event)
         case e.TrainingFailed():
-            participation.training_failed(turn, event)
+            participation.training_failed(step, event)
         case _:
             assert_never(event)
 
@@ -314,47 +314,47 @@ _RULES: tuple[Callable[[AgentStep], None], ...] = (
 that one pass in this order reaches rest."""
 
 
-def _end(turn: AgentStep) -> tuple[AgentState, tuple[Effect, ...]]:
+def _end(step: AgentStep) -> tuple[AgentState, tuple[Effect, ...]]:
     for rule in _RULES:
-        rule(turn)
-    _rule_show(turn)
-    wake_at_s = _wake_at_s(turn)
-    if wake_at_s != turn.state.wake_at_s:
-        turn.state = evolve(turn.state, wake_at_s=wake_at_s)
-    return turn.result()
+        rule(step)
+    _rule_show(step)
+    wake_at_s = _wake_at_s(step)
+    if wake_at_s != step.state.wake_at_s:
+        step.state = evolve(step.state, wake_at_s=wake_at_s)
+    return step.result()
 
 
-def _rule_show(turn: AgentStep) -> None:
+def _rule_show(step: AgentStep) -> None:
     """Shows what changed, but not more often than the pace allows."""
-    state = turn.state
-    if not state.connected or turn.now_s < state.show_at_s:
+    state = step.state
+    if not state.connected or step.now_s < state.show_at_s:
         return
-    shown = _shown(turn)
+    shown = _shown(step)
     if shown != state.shown:
-        turn.emit(_show(turn, shown))
-        show_at_s = turn.now_s + turn.settings.pace.show_s
-        turn.state = evolve(turn.state, shown=shown, show_at_s=show_at_s)
+        step.emit(_show(step, shown))
+        show_at_s = step.now_s + step.settings.pace.show_s
+        step.state = evolve(step.state, shown=shown, show_at_s=show_at_s)
 
 
-def _shown(turn: AgentStep) -> DeviceState:
-    state = turn.state
+def _shown(step: AgentStep) -> DeviceState:
+    state = step.state
     version = 0 if state.offer is None else state.offer.version
     return DeviceState(
-        phase(turn.settings, state, turn.now_s),
-        turn.settings.boot + state.leap,
+        phase(step.settings, state, step.now_s),
+        step.settings.boot + state.leap,
         version,
         state.spent_micro,
     )
 
 
-def _show(turn: AgentStep, shown: DeviceState) -> PublishBestEffort:
-    envelope = turn.signed(MessageKind.DEVICE_STATE, DEVICE_STATE.pack(shown))
-    topic = turn.settings.topics.device_state(turn.settings.device)
+def _show(step: AgentStep, shown: DeviceState) -> PublishBestEffort:
+    envelope = step.signed(MessageKind.DEVICE_STATE, DEVICE_STATE.pack(shown))
+    topic = step.settings.topics.device_state(step.settings.device)
     return PublishBestEffort(topic, ENVELOPE.pack(envelope), retain=True)
 
 
-def _wake_at_s(turn: AgentStep) -> float:
-    state = turn.state
+def _wake_at_s(step: AgentStep) -> float:
+    state = step.state
     moments = [item.send_at_s for item in state.waiting if not item.refusal]
     if state.fetch is not None:
         moments.append(state.fetch.again_at_s)
@@ -366,5 +366,5 @@ def _wake_at_s(turn: AgentStep) -> float:
         moments.append(state.training.release_s)
     if state.asked_health and state.connected:
         moments.append(state.answer_at_s)
-    moments += (rest_until_s(turn.settings, state), state.show_at_s)
-    return min((at for at in moments if at > turn.now_s), default=float("inf"))
+    moments += (rest_until_s(step.settings, state), state.show_at_s)
+    return min((at for at in moments if at > step.now_s), default=float("inf"))

@@ -9,6 +9,8 @@ Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 from dataclasses import dataclass
 
+from starling.protocol.backoff import backoff_s
+
 ATTEMPT_MAX = 30
 SHORT_LIVED_S = 5.0
 """A connection that ends sooner than this was perhaps taken over."""
@@ -84,5 +86,5 @@ def after_loss(
     )
     if told_taken_over or state.taken_over:
         return state, policy.most_s * (1.0 - uniform / 2)
-    bound = min(policy.most_s, policy.first_s * 2.0 ** (state.attempt - 1))
+    bound = backoff_s(policy.first_s, policy.most_s, state.attempt - 1)
     return state, bound * (1.0 - uniform)

@@ -107,7 +107,7 @@ class RestoredState:
       ledger: The chain, ready to go on.
       counter: Above every counter that was ever signed with.
       models: The newest final version of each task.
-      wholes: Older digests that stay on offer, by task.
+      blobs: Older digests that stay on offer, by task.
       uploads: Admitted updates that are not in the chain, oldest first.
       charge_max: The largest total charge of a board so far.
       attested: What we computed for the version after the newest, by task. A block
@@ -122,7 +122,7 @@ class RestoredState:
     ledger: ChainState
     counter: int
     models: Mapping[TaskId, tuple[Version, ModelDigests]]
-    wholes: Mapping[TaskId, tuple[Digest, ...]]
+    blobs: Mapping[TaskId, tuple[Digest, ...]]
     uploads: Sequence[Envelope]
     charge_max: int
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
@@ -147,30 +147,30 @@ def begin(
         pace=ProgressTimes(now_s, now_s),
         handovers=restored.handovers,
     )
-    turn = CoordinatorStep(settings, state, now_s, now_ms)
+    step = CoordinatorStep(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):
         spec = task_records.task(restored.ledger.tree, number)
         assert spec is not None
-        leases = LeaseTable(lease_grants.lease_places(turn, spec))
+        leases = LeaseTable(lease_grants.lease_places(step, spec))
         task = TaskState(number, spec, version, model, leases)
-        wholes = (spec.bundle, *restored.wholes.get(number, ()))
+        blobs = (spec.bundle, *restored.blobs.get(number, ()))
         attested = restored.attested.get(number)
-        task = replace(task, wholes=wholes, attested=attested)
-        turn.put_task(task)
+        task = replace(task, blobs=blobs, attested=attested)
+        step.put_task(task)
         if not restored.ledger.alone:
-            model_versions.secure(turn, task)
+            model_versions.secure(step, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
     # journal brings back as soon as it takes a step.
-    model_versions.follow_chain(turn)
+    model_versions.follow_chain(step)
     for update in restored.uploads:
-        _hold_again(turn, update)
+        _hold_again(step, update)
     for known, other in restored.spent:
-        turn.emit(DropEvidence(known, other))
+        step.emit(DropEvidence(known, other))
     for first, second in restored.evidence:
-        evidence_submission.accuse(turn, first, second)
-    advance(turn, node.ChainTicked())
-    request_scheduler.send_due_requests(turn)
-    return turn.result()
+        evidence_submission.accuse(step, first, second)
+    advance(step, node.ChainTicked())
+    request_scheduler.send_due_requests(step)
+    return step.result()
 
 
 def step(
@@ -199,25 +199,25 @@ def step(
         if paid is None:
             return state, (RecordOverLimit(event.device),)
         state = evolve(state, allowances=paid)
-    turn = CoordinatorStep(settings, state, now_s, now_ms)
-    _take(turn, event)
-    if turn.state.parked:
-        deferred_proposals.release_deferred_proposals(turn)
-    if turn.state.ask_at_s <= now_s:
-        request_scheduler.send_due_requests(turn)
-    if turn.state.left_at_s <= now_s:
-        board_messages.answer_overdue(turn)
-    return turn.result()
+    step = CoordinatorStep(settings, state, now_s, now_ms)
+    _take(step, event)
+    if step.state.parked:
+        deferred_proposals.release_deferred_proposals(step)
+    if step.state.ask_at_s <= now_s:
+        request_scheduler.send_due_requests(step)
+    if step.state.left_at_s <= now_s:
+        board_messages.answer_overdue(step)
+    return step.result()
 
 
-def _take(turn: CoordinatorStep, event: Event) -> None:
+def _take(step: CoordinatorStep, event: Event) -> None:
     match event:
         case ChunkArrived() | BoardMessageArrived() | BoardStateArrived():
-            _board_spoke(turn, event)
+            _board_spoke(step, event)
         case PeerFrameArrived():
-            peer_messages.frame_arrived(turn, event)
+            peer_messages.frame_arrived(step, event)
         case TransactionArrived(name, content):
-            _transaction_arrived(turn, name, content)
+            _transaction_arrived(step, name, content)
         case (
             VersionComputed()
             | ComputationFailed()
@@ -229,22 +229,22 @@ def _take(turn: CoordinatorStep, event: Event) -> None:
             | MissingBlobsFound()
             | UpdateLookedUp()
         ):
-            _work_ended(turn, event)
+            _work_ended(step, event)
         case BusConnected():
-            _connected(turn)
+            _connected(step)
         case BusDisconnected():
-            turn.state = evolve(turn.state, connected=False)
+            step.state = evolve(step.state, connected=False)
         case UploadsQueued(waits):
-            turn.state = evolve(turn.state, uploads_wait=waits, ask_at_s=turn.now_s)
+            step.state = evolve(step.state, uploads_wait=waits, ask_at_s=step.now_s)
         case ClockTicked():
-            lease_grants.share_lease_places(turn)
-            lease_grants.expire(turn)
-            model_versions.retry_jobs(turn)
-            model_versions.give_up(turn)
-            bundle_examination.submit_held(turn)
-            advance(turn, node.ChainTicked())
-            chain_messages.repeat_waiting_transactions(turn)
-            model_versions.announce_again(turn)
+            lease_grants.share_lease_places(step)
+            lease_grants.expire(step)
+            model_versions.retry_jobs(step)
+            model_versions.give_up(step)
+            bundle_examination.submit_held(step)
+            advance(step, node.ChainTicked())
+            chain_messages.repeat_waiting_transactions(step)
+            model_versions.announce_again(step)
         case _:
             assert_never(event)
 
@@ -255,21 +255,21 @@ def farewell(settings: CoordinatorSettings, counter: int, height: int) -> SendMe
 
 
 def _board_spoke(
-    turn: CoordinatorStep, event: ChunkArrived | BoardMessageArrived | BoardStateArrived
+    step: CoordinatorStep, event: ChunkArrived | BoardMessageArrived | BoardStateArrived
 ) -> None:
     match event:
         case ChunkArrived(device, payload):
-            board_messages.chunk_arrived(turn, device, payload)
+            board_messages.chunk_arrived(step, device, payload)
         case BoardMessageArrived(device, payload):
-            board_messages.board_message_arrived(turn, device, payload)
+            board_messages.board_message_arrived(step, device, payload)
         case BoardStateArrived(device, payload):
-            board_messages.state_arrived(turn, device, payload)
+            board_messages.state_arrived(step, device, payload)
         case _:
             assert_never(event)
 
 
 def _work_ended(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     event: (
         VersionComputed
         | ComputationFailed
@@ -284,44 +284,44 @@ def _work_ended(
 ) -> None:
     match event:
         case VersionComputed():
-            body = model_versions.computed(turn, event)
+            body = model_versions.computed(step, event)
             if body is not None:
-                submit(turn, turn.sign(MessageKind.ATTEST, ATTEST.pack(body)))
+                submit(step, step.sign(MessageKind.ATTEST, ATTEST.pack(body)))
         case ComputationFailed():
-            model_versions.not_computed(turn, event)
+            model_versions.not_computed(step, event)
         case MissingBlobsFound():
-            model_versions.secured(turn, event)
+            model_versions.secured(step, event)
         case BundleExamined():
-            bundle_examination.bundle_examined(turn, event)
+            bundle_examination.bundle_examined(step, event)
         case UpdateLookedUp():
-            evidence_submission.first_update_found(turn, event)
+            evidence_submission.first_update_found(step, event)
         case (
             VersionEvaluated() | EvaluationFailed() | VersionScored() | ScoringFailed()
         ):
-            _trial_ended(turn, event)
+            _trial_ended(step, event)
         case _:
             assert_never(event)
 
 
 def _trial_ended(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     event: VersionEvaluated | EvaluationFailed | VersionScored | ScoringFailed,
 ) -> None:
     match event:
         case VersionEvaluated():
-            stated = held_out_losses.evaluated(turn, event)
+            stated = held_out_losses.evaluated(step, event)
             if stated is not None:
                 packed = EVALUATION.pack(stated)
-                submit(turn, turn.sign(MessageKind.EVALUATION, packed))
+                submit(step, step.sign(MessageKind.EVALUATION, packed))
         case EvaluationFailed(task, version, detail):
-            turn.emit(StoreFailure(task, version))
-            turn.report(f"task {task}: version {version} was not tried: {detail}")
+            step.emit(StoreFailure(task, version))
+            step.report(f"task {task}: version {version} was not tried: {detail}")
         case VersionScored():
-            scores = version_scores.scored(turn, event)
+            scores = version_scores.scored(step, event)
             if scores is not None:
-                submit(turn, turn.sign(MessageKind.SCORE, SCORE.pack(scores)))
+                submit(step, step.sign(MessageKind.SCORE, SCORE.pack(scores)))
         case ScoringFailed(task, version, detail):
-            turn.report(f"task {task}: version {version} was not scored: {detail}")
+            step.report(f"task {task}: version {version} was not scored: {detail}")
         case _:
             assert_never(event)
 
@@ -338,55 +338,55 @@ def _own_state(
     return SendMessage(topic, ENVELOPE.pack(envelope), retain=True)
 
 
-def _connected(turn: CoordinatorStep) -> None:
-    turn.state = evolve(
-        turn.state,
+def _connected(step: CoordinatorStep) -> None:
+    step.state = evolve(
+        step.state,
         connected=True,
-        since_s=turn.now_s,
-        announce_at_s=turn.now_s + manifest_publication.ANNOUNCE_AFTER_S,
+        since_s=step.now_s,
+        announce_at_s=step.now_s + manifest_publication.ANNOUNCE_AFTER_S,
     )
-    shown = ShownState(1, turn.state.ledger.height)
-    turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
-    board_refusals.connected(turn)
-    if turn.state.ledger.alone:
-        for task in turn.state.tasks.values():
-            manifest_publication.announce(turn, task)
+    shown = ShownState(1, step.state.ledger.height)
+    step.emit(_own_state(step.settings, step.take_counter(), shown))
+    board_refusals.connected(step)
+    if step.state.ledger.alone:
+        for task in step.state.tasks.values():
+            manifest_publication.announce(step, task)
 
 
-def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> None:
-    chain_id = turn.settings.gate.chain_id
+def _transaction_arrived(step: CoordinatorStep, name: str, content: bytes) -> None:
+    chain_id = step.settings.gate.chain_id
     try:
         envelope = ENVELOPE.unpack(content)
         if envelope.kind == MessageKind.HEALTH_REQUEST:
             envelope.check(chain_id)
-            health_requests.ask(turn, name, envelope)
+            health_requests.ask(step, name, envelope)
             return
         if envelope.kind not in TRANSACTIONS:
             raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
         envelope.check(chain_id)
     except ProtocolError as error:
-        turn.emit(RecordRefusal(None, error.reason, f"{name}: {error}"))
-        turn.emit(RemoveInboxFile(name, error.reason, str(error)))
+        step.emit(RecordRefusal(None, error.reason, f"{name}: {error}"))
+        step.emit(RemoveInboxFile(name, error.reason, str(error)))
         return
     identity = envelope.identity(chain_id)
-    turn.state = evolve(turn.state, inbox={**turn.state.inbox, identity: name})
+    step.state = evolve(step.state, inbox={**step.state.inbox, identity: name})
     if envelope.kind != MessageKind.TASK:
-        submit(turn, envelope)
+        submit(step, envelope)
         return
     try:
-        bundle_examination.submit_task(turn, envelope)
+        bundle_examination.submit_task(step, envelope)
     except ProtocolError as error:
-        block_commit.transaction_refused(turn, identity, error.reason, str(error))
+        block_commit.transaction_refused(step, identity, error.reason, str(error))
 
 
-def _hold_again(turn: CoordinatorStep, update: Envelope) -> None:
+def _hold_again(step: CoordinatorStep, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     device = board_records.owner(tree, update.sender)
     if board_records.update_of(tree, body.task, device, body.version) is not None:
         return
-    identity = update.identity(turn.settings.gate.chain_id)
-    held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
+    identity = update.identity(step.settings.gate.chain_id)
+    held = AdmittedUpdate(identity, body.version, body.task, step.now_s, update)
     key = admitted_key(device, body.task, body.version)
-    turn.state = evolve(turn.state, held=turn.state.held.put(key, held))
-    submit_upload(turn, update)
+    step.state = evolve(step.state, held=step.state.held.put(key, held))
+    submit_upload(step, update)

@@ -14,12 +14,12 @@ from starling.protocol.errors import InvalidUpdate, ProtocolError
 from starling.protocol.learning.task import LABEL_RESPONSE, PrivacyPolicy
 
 
-def labels_drawn(turn: AgentStep, batches: tuple[bytes, ...]) -> None:
+def labels_drawn(step: AgentStep, batches: tuple[bytes, ...]) -> None:
     """Keeps what was drawn, and lets the trainer go on.
 
     A trainer that drew what the task does not ask for is ended.
     """
-    training = turn.state.training
+    training = step.state.training
     if training is None or not training.running or training.finished is not None:
         return
     try:
@@ -27,10 +27,10 @@ def labels_drawn(turn: AgentStep, batches: tuple[bytes, ...]) -> None:
             _check(batch, training.order.privacy)
     except ProtocolError as error:
         why = f"the trainer drew other labels than the task says: {error}"
-        turn.emit(StopTraining(why))
-        training_failed(turn, TrainingFailed(FailureStage.TRAINING, why))
+        step.emit(StopTraining(why))
+        training_failed(step, TrainingFailed(FailureStage.TRAINING, why))
         return
-    turn.emit(KeepLabels(batches), ResumeTraining())
+    step.emit(KeepLabels(batches), ResumeTraining())
 
 
 def _check(batch: bytes, policy: PrivacyPolicy) -> None:

@@ -17,53 +17,53 @@ from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CHECK_IN, PPM, CheckIn, Lease
 
 
-def rule_renew(turn: AgentStep) -> None:
+def rule_renew(step: AgentStep) -> None:
     """Asks for a lease for the first upload that needs one."""
-    item, offer = _needy(turn), turn.state.offer
-    asked = turn.state.renewing
-    if item is None or offer is None or not turn.state.connected:
+    item, offer = _needy(step), step.state.offer
+    asked = step.state.renewing
+    if item is None or offer is None or not step.state.connected:
         if item is None and asked is not None:
-            turn.state = evolve(turn.state, renewing=None)
+            step.state = evolve(step.state, renewing=None)
         return
     base = item.entry.base
-    if asked is not None and asked.version == base and turn.now_s < asked.again_at_s:
+    if asked is not None and asked.version == base and step.now_s < asked.again_at_s:
         return
-    pledge = pledge_of(turn.settings, offer)
+    pledge = pledge_of(step.settings, offer)
     if not pledge:
         return
-    resources = turn.settings.resources_ppm
-    check_in = CheckIn(turn.settings.task, base, resources, PPM, PPM, pledge)
-    envelope = turn.say(MessageKind.CHECK_IN, CHECK_IN.pack(check_in))
-    again_at_s = turn.jittered(turn.settings.pace.check_in_s)
-    renewing = PendingCheckIn(base, envelope.identity(turn.state.chain), again_at_s)
-    turn.state = evolve(turn.state, renewing=renewing)
+    resources = step.settings.resources_ppm
+    check_in = CheckIn(step.settings.task, base, resources, PPM, PPM, pledge)
+    envelope = step.say(MessageKind.CHECK_IN, CHECK_IN.pack(check_in))
+    again_at_s = step.jittered(step.settings.pace.check_in_s)
+    renewing = PendingCheckIn(base, envelope.identity(step.state.chain), again_at_s)
+    step.state = evolve(step.state, renewing=renewing)
 
 
-def _needy(turn: AgentStep) -> PendingUpload | None:
-    needy = (item for item in turn.state.waiting if item.unleased and not item.accepted)
+def _needy(step: AgentStep) -> PendingUpload | None:
+    needy = (item for item in step.state.waiting if item.unleased and not item.accepted)
     return next(needy, None)
 
 
-def handle_lease(turn: AgentStep, envelope: Envelope, lease: Lease) -> bool:
+def handle_lease(step: AgentStep, envelope: Envelope, lease: Lease) -> bool:
     """Puts a lease beside the update that waits for it.
 
     Returns:
       Whether one does.
     """
-    item = _needy(turn)
+    item = _needy(step)
     if item is None or item.entry.base != lease.version:
         return False
-    turn.emit(RenewLease(item.entry, envelope))
+    step.emit(RenewLease(item.entry, envelope))
     return True
 
 
-def renewed(turn: AgentStep, event: LeaseRenewed) -> None:
+def renewed(step: AgentStep, event: LeaseRenewed) -> None:
     """The spool holds the update with its new lease: it is sent again."""
     entry = event.entry
     waiting = tuple(
-        evolve(item, entry=entry, unleased=False, send_at_s=turn.now_s)
+        evolve(item, entry=entry, unleased=False, send_at_s=step.now_s)
         if item.entry.update == entry.update
         else item
-        for item in turn.state.waiting
+        for item in step.state.waiting
     )
-    turn.state = evolve(turn.state, waiting=waiting, renewing=None)
+    step.state = evolve(step.state, waiting=waiting, renewing=None)

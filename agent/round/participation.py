@@ -41,33 +41,33 @@ from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CHECK_IN, LEASE, PPM, CheckIn
 
 
-def rule_check_in(turn: AgentStep) -> None:
+def rule_check_in(step: AgentStep) -> None:
     """Asks for a lease as soon as nothing stands in the way, and again after a wait."""
-    state, offer = turn.state, turn.state.offer
+    state, offer = step.state, step.state.offer
     if offer is None or state.training is not None:
         return
-    if readiness_condition(turn.settings, state, turn.now_s) is not None:
+    if readiness_condition(step.settings, state, step.now_s) is not None:
         if state.asking is not None:
-            turn.state = evolve(state, asking=None)
+            step.state = evolve(state, asking=None)
         return
     asking = state.asking
     asked = asking is not None and asking.version == offer.version
-    if asking is not None and asked and turn.now_s < asking.again_at_s:
+    if asking is not None and asked and step.now_s < asking.again_at_s:
         return
     check_in = CheckIn(
-        turn.settings.task,
+        step.settings.task,
         offer.version,
-        turn.settings.resources_ppm,
+        step.settings.resources_ppm,
         _timeliness_ppm(state),
-        _budget_ppm(turn, offer),
-        pledge_of(turn.settings, offer),
-        ledger_reconciliation.asks(turn),
+        _budget_ppm(step, offer),
+        pledge_of(step.settings, offer),
+        ledger_reconciliation.asks(step),
     )
-    envelope = turn.say(MessageKind.CHECK_IN, CHECK_IN.pack(check_in))
-    again_at_s = turn.jittered(turn.settings.pace.check_in_s)
-    identity = envelope.identity(turn.state.chain)
+    envelope = step.say(MessageKind.CHECK_IN, CHECK_IN.pack(check_in))
+    again_at_s = step.jittered(step.settings.pace.check_in_s)
+    identity = envelope.identity(step.state.chain)
     asking = PendingCheckIn(offer.version, identity, again_at_s)
-    turn.state = evolve(turn.state, asking=asking)
+    step.state = evolve(step.state, asking=asking)
 
 
 def _timeliness_ppm(state: AgentState) -> int:
@@ -78,157 +78,157 @@ def _timeliness_ppm(state: AgentState) -> int:
     return PPM * state.kept // state.leases if state.leases else PPM
 
 
-def _budget_ppm(turn: AgentStep, offer: ProvenVersion) -> int:
+def _budget_ppm(step: AgentStep, offer: ProvenVersion) -> int:
     """Share of the releases planned for the task that are left to this board."""
     policy = offer.spec.privacy
-    lineage = (turn.state.chain, turn.settings.task)
-    paid = sum(slot[:2] == lineage for slot in turn.state.ledger.charges)
+    lineage = (step.state.chain, step.settings.task)
+    paid = sum(slot[:2] == lineage for slot in step.state.ledger.charges)
     return PPM * max(0, policy.releases - paid) // policy.releases
 
 
-def handle_lease(turn: AgentStep, envelope: Envelope) -> None:
+def handle_lease(step: AgentStep, envelope: Envelope) -> None:
     """Starts to train, if the lease is ours and for what we asked.
 
     Raises:
       ProtocolError: If its body is malformed.
     """
     lease = LEASE.unpack(envelope.body)
-    if lease_renewal.handle_lease(turn, envelope, lease):
+    if lease_renewal.handle_lease(step, envelope, lease):
         return
-    state, offer, asking = turn.state, turn.state.offer, turn.state.asking
+    state, offer, asking = step.state, step.state.offer, step.state.asking
     ours = (lease.device, lease.task) == (
-        turn.settings.identity,
-        turn.settings.task,
+        step.settings.identity,
+        step.settings.task,
     )
     if not ours or offer is None or asking is None or lease.version != asking.version:
         return
-    if readiness_condition(turn.settings, state, turn.now_s) is not None:
+    if readiness_condition(step.settings, state, step.now_s) is not None:
         return
-    if not ledger_reconciliation.suffices(turn, offer):
-        ledger_reconciliation.hold(turn, envelope)
+    if not ledger_reconciliation.suffices(step, offer):
+        ledger_reconciliation.hold(step, envelope)
         return
     order = TrainingOrder(
-        turn.settings.task,
+        step.settings.task,
         offer.version,
         offer.spec.bundle,
         offer.model.training,
         offer.spec.dimension,
         offer.spec.codec,
-        pledge_of(turn.settings, offer),
+        pledge_of(step.settings, offer),
         offer.spec.training,
         offer.spec.privacy,
-        turn.settings.windows,
+        step.settings.windows,
         offer.spec.personal,
     )
     staleness_max = offer.spec.aggregation.staleness_max
     training = OngoingTraining(order, envelope, False, staleness_max)
     told = evolve(state.told, lease=None)
     leases = state.leases + 1
-    turn.state = evolve(state, asking=None, training=training, leases=leases, told=told)
+    step.state = evolve(state, asking=None, training=training, leases=leases, told=told)
     losses = label_losses(state.ledger.paid)
-    turn.emit(StartTraining(order, label_losses=losses))
+    step.emit(StartTraining(order, label_losses=losses))
 
 
-def handle_statement(turn: AgentStep, envelope: Envelope) -> None:
+def handle_statement(step: AgentStep, envelope: Envelope) -> None:
     """Compares ledger and chain, and trains if a lease waited for that.
 
     Raises:
       ProtocolError: If the statement is malformed or proves nothing.
     """
-    ledger_reconciliation.handle_statement(turn, envelope)
-    lease = turn.state.told.lease
+    ledger_reconciliation.handle_statement(step, envelope)
+    lease = step.state.told.lease
     if lease is not None:
-        turn.state = evolve(turn.state, told=evolve(turn.state.told, lease=None))
-        handle_lease(turn, lease)
+        step.state = evolve(step.state, told=evolve(step.state.told, lease=None))
+        handle_lease(step, lease)
 
 
-def rule_abandon(turn: AgentStep) -> None:
+def rule_abandon(step: AgentStep) -> None:
     """Stops a training whose base version has become too old to count."""
-    training, offer = turn.state.training, turn.state.offer
+    training, offer = step.state.training, step.state.offer
     if training is None or offer is None:
         return
     base = training.order.base
     if offer.version - base > training.staleness_max or base < offer.rolled:
-        turn.state = evolve(turn.state, training=None)
-        shorten(turn)
-        turn.emit(StopTraining("its base version became stale"))
+        step.state = evolve(step.state, training=None)
+        shorten(step)
+        step.emit(StopTraining("its base version became stale"))
 
 
-def trainer_ready(turn: AgentStep) -> None:
+def trainer_ready(step: AgentStep) -> None:
     """Pays for the base version, and only then lets the trainer at the data."""
-    training = turn.state.training
+    training = step.state.training
     if training is None or training.running:
         return
     training = evolve(training, running=True)
     if training.spent:
         # The second attempt, on no data: one charge pays for one update.
-        turn.state = evolve(turn.state, training=training)
-        turn.emit(ResumeTraining())
+        step.state = evolve(step.state, training=training)
+        step.emit(ResumeTraining())
         return
     order = training.order
-    slot = slot_of(turn.state, order.task, order.base)
+    slot = slot_of(step.state, order.task, order.base)
     try:
-        ledger, _, entry = turn.state.ledger.charge(
-            slot, order.privacy, turn.settings.windows
+        ledger, _, entry = step.state.ledger.charge(
+            slot, order.privacy, step.settings.windows
         )
     except BudgetExceeded as error:
-        turn.state = evolve(turn.state, training=None)
-        turn.emit(StopTraining(f"not paid for: {error}"))
-        price(turn)
+        step.state = evolve(step.state, training=None)
+        step.emit(StopTraining(f"not paid for: {error}"))
+        price(step)
         return
-    training = started(turn, evolve(training, spent=True))
-    turn.state = evolve(turn.state, ledger=ledger, training=training)
-    turn.emit(Spend(entry), ResumeTraining())
-    price(turn)
+    training = started(step, evolve(training, spent=True))
+    step.state = evolve(step.state, ledger=ledger, training=training)
+    step.emit(Spend(entry), ResumeTraining())
+    price(step)
 
 
-def training_finished(turn: AgentStep, event: TrainingFinished) -> None:
+def training_finished(step: AgentStep, event: TrainingFinished) -> None:
     """Holds the result until its moment."""
-    training = turn.state.training
+    training = step.state.training
     if training is None or not training.running or training.finished is not None:
         return
-    wait_longer(turn)
-    assert turn.state.training is not None
-    training = evolve(turn.state.training, finished=event)
-    turn.state = evolve(turn.state, training=training, failures=0, fault="")
+    wait_longer(step)
+    assert step.state.training is not None
+    training = evolve(step.state.training, finished=event)
+    step.state = evolve(step.state, training=training, failures=0, fault="")
 
 
 def _try_again(
-    turn: AgentStep, training: OngoingTraining, event: TrainingFailed
+    step: AgentStep, training: OngoingTraining, event: TrainingFailed
 ) -> None:
     """Leaves out the record at which the trainer crashed; all, if it was at none."""
     skipped, record = training.skipped, event.record
     if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
-        turn.note(
+        step.note(
             f"training failed, noise alone will be sent: {event.detail}", warns=True
         )
         training = evolve(training, running=False, empty=True)
     else:
-        turn.note(
+        step.note(
             f"training failed at a record, which is left out: {event.detail}",
             warns=True,
         )
         training = evolve(training, running=False, skipped=(*skipped, record))
-    turn.state = evolve(turn.state, training=training)
-    turn.emit(StartTraining(training.order, training.empty, training.skipped))
+    step.state = evolve(step.state, training=training)
+    step.emit(StartTraining(training.order, training.empty, training.skipped))
 
 
-def training_failed(turn: AgentStep, event: TrainingFailed) -> None:
+def training_failed(step: AgentStep, event: TrainingFailed) -> None:
     """Rests before the next attempt; what was paid for is made from no data instead."""
-    training = turn.state.training
+    training = step.state.training
     if training is None or training.finished is not None:
         return
     noised = training.order.privacy.mechanism not in UNNOISED
     if training.running and noised and not training.empty:
-        _try_again(turn, training, event)
+        _try_again(step, training, event)
         return
-    turn.state = evolve(turn.state, training=None)
+    step.state = evolve(step.state, training=None)
     if event.stage is FailureStage.MODEL:
-        refuse_version(turn, training.order.theta)
-        turn.note(f"model refused: {event.detail}", warns=True)
+        refuse_version(step, training.order.theta)
+        step.note(f"model refused: {event.detail}", warns=True)
     else:
-        turn.rest(f"training failed: {event.detail}")
+        step.rest(f"training failed: {event.detail}")
     if training.spent:
-        turn.note(
+        step.note(
             f"version {training.order.base} was charged, its update is lost", warns=True
         )

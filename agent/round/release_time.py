@@ -34,90 +34,90 @@ from starling.protocol.wire.message_bodies import (
 RELEASES_TO_HALVE = 16
 
 
-def started(turn: AgentStep, training: OngoingTraining) -> OngoingTraining:
+def started(step: AgentStep, training: OngoingTraining) -> OngoingTraining:
     """Notes when the update may leave of a trainer that is let at the data now."""
     noised = training.order.privacy.mechanism != NONE
-    wait_s = turn.state.release_s if noised else 0.0
-    return evolve(training, started_s=turn.now_s, release_s=turn.now_s + wait_s)
+    wait_s = step.state.release_s if noised else 0.0
+    return evolve(training, started_s=step.now_s, release_s=step.now_s + wait_s)
 
 
-def wait_longer(turn: AgentStep) -> None:
+def wait_longer(step: AgentStep) -> None:
     """Doubles the wait as often as the moment has passed without a result."""
-    training, release_s = turn.state.training, turn.state.release_s
+    training, release_s = step.state.training, step.state.release_s
     if training is None or training.finished is not None or not release_s:
         return
     if training.order.privacy.mechanism == NONE:
         return
     at_s = training.release_s
-    while turn.now_s >= at_s:
+    while step.now_s >= at_s:
         release_s *= 2.0
         at_s = training.started_s + release_s
     if at_s != training.release_s:
         training = evolve(training, release_s=at_s)
-        turn.state = evolve(turn.state, training=training, release_s=release_s)
+        step.state = evolve(step.state, training=training, release_s=release_s)
 
 
-def rule_release(turn: AgentStep) -> None:
+def rule_release(step: AgentStep) -> None:
     """Lets a finished update go when its moment has come."""
-    wait_longer(turn)
-    training = turn.state.training
-    if training is not None and turn.now_s >= training.release_s:
-        _release(turn, training)
+    wait_longer(step)
+    training = step.state.training
+    if training is not None and step.now_s >= training.release_s:
+        _release(step, training)
 
 
-def stop_asked(turn: AgentStep) -> None:
+def stop_asked(step: AgentStep) -> None:
     """Spools what is finished: it is paid for, and leaves with the next start."""
-    if turn.state.training is not None:
-        _release(turn, turn.state.training)
+    if step.state.training is not None:
+        _release(step, step.state.training)
 
 
-def _release(turn: AgentStep, training: OngoingTraining) -> None:
+def _release(step: AgentStep, training: OngoingTraining) -> None:
     """Seals, signs and spools the result, if there is one."""
     if training.finished is None:
         return
-    turn.state = evolve(turn.state, training=None)
-    _count(turn)
-    if gap := gap_s(turn.settings, turn.state):
-        turn.state = evolve(turn.state, rest_until_s=turn.jittered(gap))
+    step.state = evolve(step.state, training=None)
+    _count(step)
+    if gap := gap_s(step.settings, step.state):
+        step.state = evolve(step.state, rest_until_s=step.jittered(gap))
     order = training.order
-    upload = _upload(turn, training)
+    upload = _upload(step, training)
     content = UPLOAD.pack(upload)
     entry = SpoolEntry(
         order.task,
         order.base,
-        upload.update.identity(turn.state.chain),
+        upload.update.identity(step.state.chain),
         H(content),
         len(content),
         training.staleness_max,
     )
-    turn.state = evolve(
-        turn.state,
-        kept=turn.state.kept + 1,
-        waiting=(*turn.state.waiting, PendingUpload(entry, False, turn.now_s)),
+    step.state = evolve(
+        step.state,
+        kept=step.state.kept + 1,
+        waiting=(*step.state.waiting, PendingUpload(entry, False, step.now_s)),
     )
-    turn.emit(SpoolUpload(entry, content))
+    step.emit(SpoolUpload(entry, content))
 
 
-def shorten(turn: AgentStep) -> None:
+def shorten(step: AgentStep) -> None:
     """Halves the wait: it was long for a while, or longer than the fleet's pace."""
-    release_s = max(turn.settings.pace.release_s, turn.state.release_s / 2.0)
-    turn.state = evolve(turn.state, released=0, release_s=release_s)
+    release_s = max(step.settings.pace.release_s, step.state.release_s / 2.0)
+    step.state = evolve(step.state, released=0, release_s=release_s)
 
 
-def _count(turn: AgentStep) -> None:
+def _count(step: AgentStep) -> None:
     """Counts an update that leaves; the schedule is known to everybody."""
-    turn.state = evolve(turn.state, released=turn.state.released + 1)
-    if turn.state.released >= RELEASES_TO_HALVE:
-        shorten(turn)
+    step.state = evolve(step.state, released=step.state.released + 1)
+    if step.state.released >= RELEASES_TO_HALVE:
+        shorten(step)
 
 
-def _upload(turn: AgentStep, training: OngoingTraining) -> Upload:
+def _upload(step: AgentStep, training: OngoingTraining) -> Upload:
     order, finished = training.order, training.finished
     assert finished is not None
-    recipients = [item.sealing for item in turn.state.trusted.validators.members]
-    sender = turn.settings.key.public
+    recipients = [item.sealing for item in step.state.trusted.validators.members]
+    sender = step.settings.key.public
     blob, commitment = seal(finished.payload, recipients, finished.entropy, sender)
-    charge = turn.state.ledger.charged(*slot_of(turn.state, order.task, order.base))
+    charge = step.state.ledger.charged(*slot_of(step.state, order.task, order.base))
     assert charge is not None
     contribution = Contribution(
         order.task,
@@ -128,7 +128,7 @@ def _upload(turn: AgentStep, training: OngoingTraining) -> Upload:
         charge.units,
         blob_digest(blob),
         commitment,
-        turn.state.ledger.stated(turn.state.chain),
+        step.state.ledger.stated(step.state.chain),
     )
-    update = turn.signed(MessageKind.UPDATE, CONTRIBUTION.pack(contribution))
+    update = step.signed(MessageKind.UPDATE, CONTRIBUTION.pack(contribution))
     return Upload(update, training.lease, blob)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starling.agent.step.effects import Effect, Note, PublishBestEffort
 from starling.agent.step.state import AgentSettings, AgentState
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import SignatureError
 from starling.protocol.ids import H
@@ -11,7 +12,6 @@ from starling.protocol.step import Step
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 
 _SERIAL_BITS = 32
-_DOUBLINGS_MAX = 16
 
 
 @dataclass
@@ -39,7 +39,7 @@ class AgentStep(Step[AgentSettings, AgentState, Effect]):
     def rest(self, fault: str) -> None:
         """Lets the trainer rest after a failure, longer after each one in a row."""
         pace, failures = self.settings.pace, self.state.failures
-        wait_s = min(pace.most_s, pace.rest_s * 2.0 ** min(failures, _DOUBLINGS_MAX))
+        wait_s = backoff_s(pace.rest_s, pace.most_s, failures)
         until_s = self.jittered(wait_s)
         self.state = evolve(
             self.state, rest_until_s=until_s, failures=failures + 1, fault=fault

@@ -20,38 +20,38 @@ ANSWER_EVERY_S = 60.0
 """Between two answers, at least."""
 
 
-def handle_request(turn: AgentStep, envelope: Envelope) -> None:
+def handle_request(step: AgentStep, envelope: Envelope) -> None:
     """Notes that a coordinator asks, if it means this board.
 
     Raises:
       ProtocolError: If the body is malformed.
     """
     request = HEALTH_REQUEST.unpack(envelope.body)
-    if request.device == turn.settings.identity:
-        turn.state = evolve(turn.state, asked_health=True)
+    if request.device == step.settings.identity:
+        step.state = evolve(step.state, asked_health=True)
 
 
-def rule_answer(turn: AgentStep) -> None:
+def rule_answer(step: AgentStep) -> None:
     """Has the checks run, or says that the owner does not allow it."""
-    state = turn.state
-    if not (state.asked_health and state.connected) or turn.now_s < state.answer_at_s:
+    state = step.state
+    if not (state.asked_health and state.connected) or step.now_s < state.answer_at_s:
         return
-    answer_at_s = turn.now_s + ANSWER_EVERY_S
-    turn.state = evolve(state, asked_health=False, answer_at_s=answer_at_s)
-    if turn.settings.tells_health:
-        turn.note("a coordinator asks for this board's checks")
-        turn.emit(RunChecks())
+    answer_at_s = step.now_s + ANSWER_EVERY_S
+    step.state = evolve(state, asked_health=False, answer_at_s=answer_at_s)
+    if step.settings.tells_health:
+        step.note("a coordinator asks for this board's checks")
+        step.emit(RunChecks())
     else:
-        _say(turn, HealthReport(0, ()))
+        _say(step, HealthReport(0, ()))
 
 
-def checks_finished(turn: AgentStep, event: ChecksFinished) -> None:
+def checks_finished(step: AgentStep, event: ChecksFinished) -> None:
     """Says what the checks found."""
-    _say(turn, HealthReport(1, event.rows))
+    _say(step, HealthReport(1, event.rows))
 
 
-def _say(turn: AgentStep, report: HealthReport) -> None:
-    # Not `turn.say`, which counts what coordinators are to answer.
-    envelope = turn.signed(MessageKind.HEALTH_REPORT, HEALTH_REPORT.pack(report))
-    topic = turn.settings.topics.say(turn.settings.device)
-    turn.emit(PublishBestEffort(topic, ENVELOPE.pack(envelope)))
+def _say(step: AgentStep, report: HealthReport) -> None:
+    # Not `step.say`, which counts what coordinators are to answer.
+    envelope = step.signed(MessageKind.HEALTH_REPORT, HEALTH_REPORT.pack(report))
+    topic = step.settings.topics.say(step.settings.device)
+    step.emit(PublishBestEffort(topic, ENVELOPE.pack(envelope)))

@@ -47,39 +47,39 @@ _PATIENCE = 2
 """Check-ins after which the statements that came have to do."""
 
 
-def asks(turn: AgentStep) -> StatementRequest:
+def asks(step: AgentStep) -> StatementRequest:
     """Coordinators that the next check-in asks."""
-    state = turn.state
+    state = step.state
     told = evolve(state.told, check_ins=state.told.check_ins + 1)
-    turn.state = evolve(state, told=told)
+    step.state = evolve(state, told=told)
     everybody = len(told.by) < answers_needed(state.trusted)
     return StatementRequest.EVERYBODY if everybody else StatementRequest.GRANTOR
 
 
-def suffices(turn: AgentStep, offer: ProvenVersion) -> bool:
+def suffices(step: AgentStep, offer: ProvenVersion) -> bool:
     """True if the chain's statement is proven, and new enough to train."""
-    told = turn.state.told
-    enough = len(told.by) >= answers_needed(turn.state.trusted)
+    told = step.state.told
+    enough = len(told.by) >= answers_needed(step.state.trusted)
     waited = bool(told.by) and told.check_ins >= _PATIENCE
     return told.height >= offer.height and (enough or waited)
 
 
-def hold(turn: AgentStep, lease: Envelope) -> None:
+def hold(step: AgentStep, lease: Envelope) -> None:
     """Keeps a lease until enough is proven."""
-    told = evolve(turn.state.told, lease=lease)
-    turn.state = evolve(turn.state, told=told)
+    told = evolve(step.state.told, lease=lease)
+    step.state = evolve(step.state, told=told)
 
 
-def handle_statement(turn: AgentStep, envelope: Envelope) -> None:
+def handle_statement(step: AgentStep, envelope: Envelope) -> None:
     """Compares what the chain knows of the board with its ledger.
 
     Raises:
       ProtocolError: If the statement is malformed or proves nothing.
     """
     statement = STATEMENT.unpack(envelope.body)
-    state = turn.state
+    state = step.state
     trusted, board, head = statement.check(
-        state.trusted, turn.settings.identity, turn.settings.task
+        state.trusted, step.settings.identity, step.settings.task
     )
     told = state.told
     asking = state.asking
@@ -88,35 +88,35 @@ def handle_statement(turn: AgentStep, envelope: Envelope) -> None:
         by = by | {envelope.sender}
     height = max(told.height, statement.header.height)
     told = ProvenStatement(height, by, told.check_ins, told.lease)
-    turn.state = evolve(state, trusted=trusted, told=told)
-    _compare(turn, board, head)
+    step.state = evolve(state, trusted=trusted, told=told)
+    _compare(step, board, head)
 
 
-def _compare(turn: AgentStep, board: BoardRecord, head: Version) -> None:
-    state, offer = turn.state, turn.state.offer
+def _compare(step: AgentStep, board: BoardRecord, head: Version) -> None:
+    state, offer = step.state, step.state.offer
     if offer is None:
         return
-    lineage = state.chain, turn.settings.task
-    found = missing(state.ledger, lineage, board, head, turn.settings.windows)
+    lineage = state.chain, step.settings.task
+    found = missing(state.ledger, lineage, board, head, step.settings.windows)
     if found is None:
         return
-    turn.note(
+    step.note(
         f"the ledger is behind the chain, which knows of {found.releases} releases and "
         f"{found.units} units more: this home was put back from an old copy, emptied "
         "or runs twice; they count as spent from now on",
         warns=True,
     )
-    ledger, entry = state.ledger.admit(_one_more(turn, found, offer.spec.privacy))
-    turn.state = evolve(state, ledger=ledger)
-    turn.emit(Spend(entry))
+    ledger, entry = state.ledger.admit(_one_more(step, found, offer.spec.privacy))
+    step.state = evolve(state, ledger=ledger)
+    step.emit(Spend(entry))
     # Whoever forgot releases forgot counters as well, and an update that is signed with
     # a used one is refused for good.
-    _leap(turn)
-    price(turn)
+    _leap(step)
+    price(step)
 
 
 def _one_more(
-    turn: AgentStep, found: ProvenReleases, policy: PrivacyPolicy
+    step: AgentStep, found: ProvenReleases, policy: PrivacyPolicy
 ) -> ProvenReleases:
     """Says what units of the task buy, and counts what may have been on its way.
 
@@ -132,8 +132,8 @@ def _one_more(
     found = evolve(found, rates=kept)
     slot = found.chain, found.task, Version(found.below)
     try:
-        charge = turn.state.ledger.after(found).quote(
-            slot, policy, turn.settings.windows
+        charge = step.state.ledger.after(found).quote(
+            slot, policy, step.settings.windows
         )
     except BudgetExceeded:
         return found
@@ -186,12 +186,12 @@ def missing(
     )
 
 
-def handle_replayed(turn: AgentStep, refused: Refused) -> None:
+def handle_replayed(step: AgentStep, refused: Refused) -> None:
     """Counters leap ahead once coordinators know later ones than ours: a lost index.
 
     Once a start, since a coordinator may lie: there is room for many such leaps.
     """
-    state = turn.state
+    state = step.state
     said: tuple[Digest | None, ...] = (
         None if state.asking is None else state.asking.envelope,
         None if state.renewing is None else state.renewing.envelope,
@@ -199,12 +199,12 @@ def handle_replayed(turn: AgentStep, refused: Refused) -> None:
         None if state.fetch is None else state.fetch.envelope,
     )
     if refused.reason == Reason.REPLAYED and refused.subject in said:
-        _leap(turn)
+        _leap(step)
 
 
-def _leap(turn: AgentStep) -> None:
-    if turn.state.leap:
+def _leap(step: AgentStep) -> None:
+    if step.state.leap:
         return
-    turn.state = evolve(turn.state, leap=BOOT_LEAP)
-    turn.emit(AdvanceBootCount(turn.settings.boot + BOOT_LEAP))
-    turn.note("coordinators know later counters of ours: the count of starts leaps")
+    step.state = evolve(step.state, leap=BOOT_LEAP)
+    step.emit(AdvanceBootCount(step.settings.boot + BOOT_LEAP))
+    step.note("coordinators know later counters of ours: the count of starts leaps")

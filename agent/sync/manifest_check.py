@@ -38,28 +38,28 @@ _OTHERS_MAX = 16
 """Tasks of others that are remembered, each for one line in the log."""
 
 
-def handle_manifest(turn: AgentStep, payload: bytes) -> None:
+def handle_manifest(step: AgentStep, payload: bytes) -> None:
     """Believes a newer version of our task if its proof holds.
 
     Raises:
       ProtocolError: If it is malformed or proves nothing.
     """
     manifest = _unpacked(payload)
-    known = turn.state.offer
-    if manifest.task != turn.settings.task:
-        _other_task(turn, manifest)
+    known = step.state.offer
+    if manifest.task != step.settings.task:
+        _other_task(step, manifest)
         return
     if known is not None and manifest.version <= known.version:
-        _follow(turn, manifest)
+        _follow(step, manifest)
         return
-    trusted, spec = manifest.check(turn.state.trusted)
+    trusted, spec = manifest.check(step.state.trusted)
     is_over = manifest.is_over
-    if spec.bundle_bytes > turn.settings.bundle_bytes_max:
+    if spec.bundle_bytes > step.settings.bundle_bytes_max:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
-        turn.state = evolve(turn.state, fault=fault)
+        step.state = evolve(step.state, fault=fault)
         raise LimitError(fault)
-    _believe(turn, manifest)
-    validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
+    _believe(step, manifest)
+    validator_set_changes.report_transitions(step, trusted, manifest.handovers)
     offer = ProvenVersion(
         manifest.version,
         spec,
@@ -67,30 +67,30 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
         manifest.header.height,
         manifest.rolled_version,
     )
-    turn.state = evolve(
-        turn.state,
+    step.state = evolve(
+        step.state,
         trusted=trusted,
         offer=offer,
-        older=model_download.pulled_last(turn.state),
+        older=model_download.pulled_last(step.state),
         asking=None,
         swapped=False,
     )
-    turn.emit(PersistTrust(trusted, payload))
+    step.emit(PersistTrust(trusted, payload))
     if known is None or known.rolled < manifest.rolled_version:
-        _tell_rollback(turn, manifest)
+        _tell_rollback(step, manifest)
     if is_over:
-        _own_is_over(turn)
-    price(turn)
+        _own_is_over(step)
+    price(step)
 
 
-def _tell_rollback(turn: AgentStep, manifest: ModelManifest) -> None:
+def _tell_rollback(step: AgentStep, manifest: ModelManifest) -> None:
     """Says that a version was not made by updates, but again without some boards."""
     rolled = manifest.rolled_back
     if rolled is None:
         return
-    ours = turn.settings.identity in rolled.without
+    ours = step.settings.identity in rolled.without
     version = manifest.rolled_version
-    turn.note(
+    step.note(
         f"version {version} is version {rolled.again} made again without "
         f"{len(rolled.without)} boards from version {rolled.first} on, as a quorum of "
         f"the coordinators decided{'; this board is one of them' if ours else ''}",
@@ -98,7 +98,7 @@ def _tell_rollback(turn: AgentStep, manifest: ModelManifest) -> None:
     )
 
 
-def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
+def _believe(step: AgentStep, manifest: ModelManifest) -> None:
     """Holds the task to what it was at first, on the disk before anything is done.
 
     Whoever may change bundle, clip, noise or budget from one version to the next asks
@@ -107,21 +107,21 @@ def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
     Raises:
       TaskChanged: If the manifest is for another task of the same number.
     """
-    state = turn.state
+    state = step.state
     terms = H(b"starling/terms/1", manifest.task_proof.value)
     try:
         ledger, entry = state.ledger.believe(state.chain, manifest.task, terms)
     except TaskChanged:
-        turn.state = evolve(
+        step.state = evolve(
             state, swapped=True, swaps=state.swaps + 1, asking=None, fetch=None
         )
         raise
     if entry is not None:
-        turn.state = evolve(state, ledger=ledger)
-        turn.emit(Spend(entry))
+        step.state = evolve(state, ledger=ledger)
+        step.emit(Spend(entry))
 
 
-def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
+def _other_task(step: AgentStep, manifest: ModelManifest) -> None:
     """An agent serves one task, so that one ledger and one spool are enough.
 
     It may change over to another one, if the chain has it and it is not over.
@@ -129,9 +129,9 @@ def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
     Raises:
       ProtocolError: If the task, or its end, is not proven.
     """
-    task, state = manifest.task, turn.state
-    if not turn.settings.newest:
-        _refuse_task(turn, task)
+    task, state = manifest.task, step.state
+    if not step.settings.newest:
+        _refuse_task(step, task)
         return
     if task in state.over or (task in state.open and not manifest.is_over):
         return
@@ -140,25 +140,25 @@ def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
         after = evolve(state, open=state.open - {task}, over=state.over | {task})
     else:
         after = evolve(state, open=state.open | {task})
-    _look_around(turn, after)
+    _look_around(step, after)
 
 
-def _own_is_over(turn: AgentStep) -> None:
+def _own_is_over(step: AgentStep) -> None:
     """Our task grants no more leases: what waits for one is sent as it is."""
-    state, ours = turn.state, turn.settings.task
+    state, ours = step.state, step.settings.task
     if ours in state.over:
         return
-    turn.note(f"task {ours} is over: it was closed, or has ended")
+    step.note(f"task {ours} is over: it was closed, or has ended")
     waiting = tuple(evolve(item, unleased=False) for item in state.waiting)
-    _look_around(turn, evolve(state, over=state.over | {ours}, waiting=waiting))
+    _look_around(step, evolve(state, over=state.over | {ours}, waiting=waiting))
 
 
-def _look_around(turn: AgentStep, after: AgentState) -> None:
+def _look_around(step: AgentStep, after: AgentState) -> None:
     """Says to which task the board changes over, if that is another one than before."""
-    before = next_task(turn.settings, turn.state)
-    turn.state, following = after, next_task(turn.settings, after)
+    before = next_task(step.settings, step.state)
+    step.state, following = after, next_task(step.settings, after)
     if following not in (None, before):
-        turn.note(f"the board changes over to task {following}")
+        step.note(f"the board changes over to task {following}")
 
 
 def next_task(settings: AgentSettings, state: AgentState) -> TaskId | None:
@@ -174,24 +174,24 @@ def changes_over(settings: AgentSettings, state: AgentState) -> bool:
     return following is not None and not state.waiting and state.training is None
 
 
-def _refuse_task(turn: AgentStep, task: int) -> None:
-    others = turn.state.others
+def _refuse_task(step: AgentStep, task: int) -> None:
+    others = step.state.others
     if task not in others and len(others) < _OTHERS_MAX:
-        turn.state = evolve(turn.state, others=others | {task})
-        ours = turn.settings.task
-        turn.note(f"task {task} refused: this board has task {ours}, one at a time")
+        step.state = evolve(step.state, others=others | {task})
+        ours = step.settings.task
+        step.note(f"task {task} refused: this board has task {ours}, one at a time")
 
 
-def _follow(turn: AgentStep, manifest: ModelManifest) -> None:
+def _follow(step: AgentStep, manifest: ModelManifest) -> None:
     """Learns of other validators, and of an end, from a version that is known."""
-    if manifest.is_over and manifest.task not in turn.state.over:
-        manifest.check(turn.state.trusted)
-        _own_is_over(turn)
-    before = turn.state.trusted
+    if manifest.is_over and manifest.task not in step.state.over:
+        manifest.check(step.state.trusted)
+        _own_is_over(step)
+    before = step.state.trusted
     trusted = before.follow(manifest.handovers)
     if trusted is not before:
-        validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
-        turn.state = evolve(turn.state, trusted=trusted)
+        validator_set_changes.report_transitions(step, trusted, manifest.handovers)
+        step.state = evolve(step.state, trusted=trusted)
 
 
 @lru_cache(maxsize=1)
@@ -200,36 +200,36 @@ def _unpacked(payload: bytes) -> ModelManifest:
     return MANIFEST.unpack(payload)
 
 
-def price(turn: AgentStep) -> None:
+def price(step: AgentStep) -> None:
     """Asks the ledger whether it would pay for the newest version."""
-    offer = turn.state.offer
+    offer = step.state.offer
     if offer is None:
         return
-    slot = slot_of(turn.state, turn.settings.task, offer.version)
+    slot = slot_of(step.state, step.settings.task, offer.version)
     refusal = None
     try:
-        turn.state.ledger.quote(slot, offer.spec.privacy, turn.settings.windows)
+        step.state.ledger.quote(slot, offer.spec.privacy, step.settings.windows)
     except BudgetExceeded as error:
         refusal = {
             Reason.REPLAYED: ReadinessCondition.TOOK_PART,
             Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
         }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
-        if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
-            turn.note(f"{refusal.value}: {error}", warns=True)
-    spent_micro = _epsilon_micro(turn, offer.spec.privacy)
-    turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
+        if refusal not in (ReadinessCondition.TOOK_PART, step.state.refusal):
+            step.note(f"{refusal.value}: {error}", warns=True)
+    spent_micro = _epsilon_micro(step, offer.spec.privacy)
+    step.state = evolve(step.state, refusal=refusal, spent_micro=spent_micro)
 
 
-def _epsilon_micro(turn: AgentStep, policy: PrivacyPolicy) -> int:
+def _epsilon_micro(step: AgentStep, policy: PrivacyPolicy) -> int:
     """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound.
 
     Under a task that has labels drawn: what each label pays to it, once.
     """
-    ledger = turn.state.ledger
+    ledger = step.state.ledger
     if ledger.exposed or ledger.spent:
         return EPSILON_UNBOUNDED
     if policy.mechanism == LABEL_RESPONSE:
-        lineage = turn.state.chain, turn.settings.task
+        lineage = step.state.chain, step.settings.task
         began = any(slot[:2] == lineage for slot in ledger.charges)
         return policy.epsilon_micro if began else 0
     if not ledger.paid:

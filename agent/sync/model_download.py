@@ -29,6 +29,7 @@ from starling.agent.step.state import (
     AgentState,
 )
 from starling.agent.sync import refusal_record
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     DecodeError,
@@ -46,19 +47,25 @@ from starling.protocol.wire.message_bodies import (
 
 _FLOAT_BYTES = 4
 _DOUBLINGS_MAX = 7
-_LACKED_S = 0.25
+"""So that a download is taken up again within minutes, however often it stalled."""
+_MISSING_S = 0.25
+"""First wait for what a coordinator that refused is still missing."""
 
 
-def _wanted(turn: AgentStep) -> tuple[tuple[Digest, int], ...]:
+def _backoff_s(first_s: float, most_s: float, attempts: int) -> float:
+    return backoff_s(first_s, most_s, attempts, failures_max=_DOUBLINGS_MAX)
+
+
+def _wanted(step: AgentStep) -> tuple[tuple[Digest, int], ...]:
     """Digests and sizes that are still to be pulled, in that order."""
-    state, offer = turn.state, turn.state.offer
+    state, offer = step.state, step.state.offer
     if offer is None or offer.spec.bundle in state.refused:
         return ()
     theta_bytes = _FLOAT_BYTES * offer.spec.dimension
     wants = [(offer.spec.bundle, offer.spec.bundle_bytes)]
     if state.refusal is None:
         wants.append((offer.model.training, theta_bytes))
-    if turn.settings.infer:
+    if step.settings.infer:
         wants.append((offer.model.inference, theta_bytes))
     have = state.blobs | state.refused
     return tuple([(digest, size) for digest, size in wants if digest not in have])
@@ -93,74 +100,74 @@ def _bases(state: AgentState) -> dict[Digest, Digest]:
     }
 
 
-def rule_fetch(turn: AgentStep) -> None:
+def rule_fetch(step: AgentStep) -> None:
     """Pulls what is missing, one blob at a time."""
-    wanted = _wanted(turn)
-    fetch = turn.state.fetch
+    wanted = _wanted(step)
+    fetch = step.state.fetch
     if fetch is not None and fetch.assembly.digest not in dict(wanted):
         fetch = None
     if fetch is None and wanted:
         digest, size = wanted[0]
         assembly = ChunkAssembly.begin(digest, size, size)
-        base = _bases(turn.state).get(digest)
-        fetch = BlobDownload(assembly, frozenset(), turn.now_s, 0, base=base)
-    if fetch is not turn.state.fetch:
-        turn.state = evolve(turn.state, fetch=fetch)
-    if fetch is None or not turn.state.connected:
+        base = _bases(step.state).get(digest)
+        fetch = BlobDownload(assembly, frozenset(), step.now_s, 0, base=base)
+    if fetch is not step.state.fetch:
+        step.state = evolve(step.state, fetch=fetch)
+    if fetch is None or not step.state.connected:
         return
-    late = turn.now_s >= fetch.again_at_s
+    late = step.now_s >= fetch.again_at_s
     if fetch.asked and not late:
         return
     if not late and fetch.attempt:
         return
-    _ask(turn, fetch)
+    _ask(step, fetch)
 
 
-def _ask(turn: AgentStep, fetch: BlobDownload) -> None:
-    window = min(turn.settings.fetch_window, CHUNK_REQUEST_MAX)
+def _ask(step: AgentStep, fetch: BlobDownload) -> None:
+    window = min(step.settings.fetch_window, CHUNK_REQUEST_MAX)
     indices = fetch.assembly.missing[:window]
     base = None if fetch.attempt else fetch.base
     held = () if base is None else (base,)
     request = ChunkRequest(fetch.assembly.digest, indices, held)
-    envelope = turn.say(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
-    pace = turn.settings.pace
-    wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
-    again_at_s = turn.jittered(wait_s)
+    envelope = step.say(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
+    pace = step.settings.pace
+    wait_s = _backoff_s(pace.fetch_s, pace.most_s, fetch.attempt)
+    again_at_s = step.jittered(wait_s)
     asked = evolve(
         fetch,
         asked=frozenset(indices),
         again_at_s=again_at_s,
         attempt=fetch.attempt + 1,
-        envelope=envelope.identity(turn.state.chain),
+        envelope=envelope.identity(step.state.chain),
         base=base,
     )
-    turn.state = evolve(turn.state, fetch=asked)
+    step.state = evolve(step.state, fetch=asked)
 
 
-def handle_refused(turn: AgentStep, refused: Refused) -> bool:
+def handle_refused(step: AgentStep, refused: Refused) -> bool:
     """Asks again soon for what a coordinator lacks: then the next one answers as well.
 
     Returns:
       Whether it was a request for chunks that was refused.
     """
-    fetch = turn.state.fetch
+    fetch = step.state.fetch
     if fetch is None or refused.subject != fetch.envelope:
         return False
     if fetch.attempt and not refused.retry_after_s:
-        wait_s = _LACKED_S * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX)
-        again_at_s = min(fetch.again_at_s, turn.jittered(wait_s))
-        turn.state = evolve(turn.state, fetch=evolve(fetch, again_at_s=again_at_s))
+        wait_s = _backoff_s(_MISSING_S, math.inf, fetch.attempt)
+        again_at_s = min(fetch.again_at_s, step.jittered(wait_s))
+        step.state = evolve(step.state, fetch=evolve(fetch, again_at_s=again_at_s))
     return True
 
 
-def handle_chunk(turn: AgentStep, payload: bytes) -> None:
+def handle_chunk(step: AgentStep, payload: bytes) -> None:
     """Takes a chunk of what is being pulled; any other is ignored.
 
     Raises:
       ProtocolError: If it is malformed, or the whole has not the digest asked for.
     """
     chunk = CHUNK.unpack(payload)
-    fetch = turn.state.fetch
+    fetch = step.state.fetch
     if fetch is None or chunk.digest != fetch.assembly.digest:
         return
     fetch = evolve(
@@ -169,33 +176,33 @@ def handle_chunk(turn: AgentStep, payload: bytes) -> None:
         asked=fetch.asked - {chunk.index},
         attempt=0,
     )
-    turn.state = evolve(turn.state, fetch=fetch)
-    refusal_record.answered_well(turn)
+    step.state = evolve(step.state, fetch=fetch)
+    refusal_record.answered_well(step)
     if fetch.assembly.missing:
         return
-    _complete(turn, fetch.assembly)
+    _complete(step, fetch.assembly)
 
 
-def _complete(turn: AgentStep, assembly: ChunkAssembly) -> None:
+def _complete(step: AgentStep, assembly: ChunkAssembly) -> None:
     try:
         content = assembly.whole()
     except DecodeError:
         # Somebody put foreign bytes among ours: begin anew, later.
         empty = ChunkAssembly.begin(assembly.digest, assembly.size, assembly.size)
-        again_at_s = turn.jittered(turn.settings.pace.fetch_s)
+        again_at_s = step.jittered(step.settings.pace.fetch_s)
         fetch = BlobDownload(empty, frozenset(), again_at_s, 1)
-        turn.state = evolve(turn.state, fetch=fetch)
+        step.state = evolve(step.state, fetch=fetch)
         raise
     digest = assembly.digest
-    offer = turn.state.offer
-    turn.state = evolve(turn.state, fetch=None)
+    offer = step.state.offer
+    step.state = evolve(step.state, fetch=None)
     is_theta = offer is not None and digest != offer.spec.bundle
     if is_theta and not _finite(content):
-        turn.state = evolve(turn.state, refused=turn.state.refused | {digest})
-        turn.note("model refused: its parameters are not all finite", warns=True)
+        step.state = evolve(step.state, refused=step.state.refused | {digest})
+        step.note("model refused: its parameters are not all finite", warns=True)
         return
-    turn.state = evolve(turn.state, blobs=turn.state.blobs | {digest})
-    turn.emit(StoreBlob(digest, content))
+    step.state = evolve(step.state, blobs=step.state.blobs | {digest})
+    step.emit(StoreBlob(digest, content))
 
 
 def _finite(content: bytes) -> bool:
@@ -205,86 +212,86 @@ def _finite(content: bytes) -> bool:
     return all(map(math.isfinite, values))
 
 
-def rule_load(turn: AgentStep) -> None:
+def rule_load(step: AgentStep) -> None:
     """Tries a new bundle in a subprocess, and again once there are data files."""
-    state, offer = turn.state, turn.state.offer
+    state, offer = step.state, step.state.offer
     if offer is None or offer.spec.bundle not in state.blobs - state.refused:
         return
     if state.loaded == offer.spec.bundle:
         return
-    if turn.now_s < state.rest_until_s or state.data_fault:
+    if step.now_s < state.rest_until_s or state.data_fault:
         return
     if state.loading is None and state.training is None:
-        turn.state = evolve(state, loading=offer.spec.bundle)
-        turn.emit(LoadBundle(offer.spec.bundle))
+        step.state = evolve(state, loading=offer.spec.bundle)
+        step.emit(LoadBundle(offer.spec.bundle))
 
 
-def bundle_loaded(turn: AgentStep, event: BundleLoaded) -> None:
+def bundle_loaded(step: AgentStep, event: BundleLoaded) -> None:
     """The subprocess could load the bundle."""
-    if turn.state.loading != event.bundle:
+    if step.state.loading != event.bundle:
         return
-    turn.state = evolve(turn.state, loading=None, loaded=event.bundle)
-    turn.note("bundle loaded")
+    step.state = evolve(step.state, loading=None, loaded=event.bundle)
+    step.note("bundle loaded")
 
 
-def load_failed(turn: AgentStep, event: LoadFailed) -> None:
+def load_failed(step: AgentStep, event: LoadFailed) -> None:
     """The subprocess could not load the bundle: what we had before stays in use."""
-    if turn.state.loading != event.bundle:
+    if step.state.loading != event.bundle:
         return
-    turn.state = evolve(turn.state, loading=None)
+    step.state = evolve(step.state, loading=None)
     if event.stage is FailureStage.MODEL:
-        refused = turn.state.refused | {event.bundle}
-        turn.state = evolve(turn.state, refused=refused)
-        turn.note(f"model refused: {event.detail}", warns=True)
+        refused = step.state.refused | {event.bundle}
+        step.state = evolve(step.state, refused=refused)
+        step.note(f"model refused: {event.detail}", warns=True)
     elif event.stage is FailureStage.DATA:
-        turn.state = evolve(turn.state, data_fault=event.detail)
-        turn.note(f"no data: {event.detail}", warns=True)
+        step.state = evolve(step.state, data_fault=event.detail)
+        step.note(f"no data: {event.detail}", warns=True)
     else:
         # A crash or a time-out may pass; the bundle gets another chance after a rest.
-        turn.rest(f"load test failed: {event.detail}")
+        step.rest(f"load test failed: {event.detail}")
 
 
-def data_changed(turn: AgentStep) -> None:
+def data_changed(step: AgentStep) -> None:
     """Looks again for data files where there were none; else each training reads anew.
 
     A board with data goes on as before, so that nobody sees that they changed.
     """
-    if turn.state.data_fault:
-        turn.state = evolve(turn.state, data_fault="", loaded=None, loading=None)
+    if step.state.data_fault:
+        step.state = evolve(step.state, data_fault="", loaded=None, loading=None)
 
 
-def rule_adopt(turn: AgentStep) -> None:
+def rule_adopt(step: AgentStep) -> None:
     """Uses the newest loaded version for inference; the one before is kept."""
-    state, offer = turn.state, turn.state.offer
-    if offer is None or not turn.settings.infer or state.loaded is None:
+    state, offer = step.state, step.state.offer
+    if offer is None or not step.settings.infer or state.loaded is None:
         return
     adopted = AdoptedModel(offer.version, offer.spec.bundle, offer.model.inference)
     works = state.loaded == adopted.bundle
     if not works or adopted == state.adopted or adopted.inference in state.refused:
         return
     if adopted.inference in state.blobs and offer.model.training not in state.refused:
-        turn.state = evolve(state, adopted=adopted, before=state.adopted)
-        turn.emit(AdoptModel(adopted.version, adopted.bundle, adopted.inference))
+        step.state = evolve(state, adopted=adopted, before=state.adopted)
+        step.emit(AdoptModel(adopted.version, adopted.bundle, adopted.inference))
 
 
-def refuse_version(turn: AgentStep, theta: Digest) -> None:
+def refuse_version(step: AgentStep, theta: Digest) -> None:
     """Goes back to the version before, if inference uses the one that fails."""
-    state = turn.state
-    turn.state = evolve(state, refused=state.refused | {theta})
+    state = step.state
+    step.state = evolve(state, refused=state.refused | {theta})
     offer, before = state.offer, state.before
     if offer is None or before is None or state.adopted is None:
         return
     if state.adopted.version == offer.version and offer.model.training == theta:
-        turn.state = evolve(turn.state, adopted=before, before=None)
-        turn.emit(AdoptModel(before.version, before.bundle, before.inference))
+        step.state = evolve(step.state, adopted=before, before=None)
+        step.emit(AdoptModel(before.version, before.bundle, before.inference))
 
 
-def rule_tidy(turn: AgentStep) -> None:
+def rule_tidy(step: AgentStep) -> None:
     """Forgets blobs that nothing uses any more."""
-    kept = turn.state.blobs & _used(turn.state)
-    if kept != turn.state.blobs:
-        turn.state = evolve(turn.state, blobs=kept)
-        turn.emit(KeepBlobs(kept))
+    kept = step.state.blobs & _used(step.state)
+    if kept != step.state.blobs:
+        step.state = evolve(step.state, blobs=kept)
+        step.emit(KeepBlobs(kept))
 
 
 def _used(state: AgentState) -> frozenset[Digest]:

@@ -37,59 +37,59 @@ def reason_name(reason: int) -> str:
         return f"reason {reason}"
 
 
-def note_refusal(turn: AgentStep, envelope: Envelope, refused: Refused) -> None:
+def note_refusal(step: AgentStep, envelope: Envelope, refused: Refused) -> None:
     """Keeps a coordinator's refusal of something that we said."""
-    about = _about(turn.state, refused)
-    if refused.subject == about_board(device_from_name(turn.settings.device)):
+    about = _about(step.state, refused)
+    if refused.subject == about_board(device_from_name(step.settings.device)):
         about = "all of this board"
     if about is None:
         return
-    before, now_s = turn.state.answers.refusal, turn.now_s
+    before, now_s = step.state.answers.refusal, step.now_s
     same = before is not None and before.reason == refused.reason
     began_s = before.at_s if before is not None and same else now_s
     logged_s = before.logged_s if before is not None and same else float("-inf")
     if refused.reason in GRAVE and now_s >= logged_s + AGAIN_S:
         name, logged_s = device_name(device_id(envelope.sender)), now_s
         text = f"{about} refused by {name}: {reason_name(refused.reason)}"
-        turn.note(f"{text}: {refused.detail}", warns=True)
+        step.note(f"{text}: {refused.detail}", warns=True)
     found = LastRefusal(
         refused.reason, refused.detail, envelope.sender, about, began_s, logged_s
     )
-    _put(turn, evolve(turn.state.answers, refusal=found, unanswered=0))
+    _put(step, evolve(step.state.answers, refusal=found, unanswered=0))
 
 
-def answered_well(turn: AgentStep) -> None:
+def answered_well(step: AgentStep) -> None:
     """A coordinator gave us what we asked for: what was refused before is over."""
-    answers = turn.state.answers
+    answers = step.state.answers
     if answers.refusal is not None or answers.unanswered:
-        _put(turn, evolve(answers, refusal=None, unanswered=0))
+        _put(step, evolve(answers, refusal=None, unanswered=0))
 
 
-def stranger(turn: AgentStep, who: PublicKey, *, online: bool) -> None:
+def stranger(step: AgentStep, who: PublicKey, *, online: bool) -> None:
     """Notes a coordinator that speaks here and is none that we trust."""
-    answers = turn.state.answers
+    answers = step.state.answers
     strangers = answers.strangers | {who} if online else answers.strangers - {who}
     if strangers == answers.strangers or len(strangers) > STRANGERS_MAX:
         return
     if online:
         name = device_name(device_id(who))
-        turn.note(f"coordinator {name} is none that this board trusts", warns=True)
-    _put(turn, evolve(answers, strangers=strangers))
+        step.note(f"coordinator {name} is none that this board trusts", warns=True)
+    _put(step, evolve(answers, strangers=strangers))
 
 
-def broker_answered(turn: AgentStep, code: int) -> None:
+def broker_answered(step: AgentStep, code: int) -> None:
     """Notes that the broker refuses what we publish, or that it does not any more."""
-    answers = turn.state.answers
+    answers = step.state.answers
     if code == answers.broker_code:
         return
     if code:
         text = f"the broker refuses what this board publishes: 0x{code:02x}"
-        turn.note(text, warns=True)
-    _put(turn, evolve(answers, broker_code=code))
+        step.note(text, warns=True)
+    _put(step, evolve(answers, broker_code=code))
 
 
-def _put(turn: AgentStep, answers: HeardAnswers) -> None:
-    turn.state = evolve(turn.state, answers=answers)
+def _put(step: AgentStep, answers: HeardAnswers) -> None:
+    step.state = evolve(step.state, answers=answers)
 
 
 def _about(state: AgentState, refused: Refused) -> str | None:

@@ -15,10 +15,10 @@ from starling.protocol.dataclass_replace import evolve
 
 
 def report_transitions(
-    turn: AgentStep, after: TrustedState, handovers: Iterable[ValidatorSetTransition]
+    step: AgentStep, after: TrustedState, handovers: Iterable[ValidatorSetTransition]
 ) -> None:
     """Shows where what is about to be believed leads, if the validators change."""
-    before = turn.state.trusted
+    before = step.state.trusted
     heights = {each.header.height for each in handovers}
     changes = sum(before.height < height <= after.height for height in heights)
     if not changes:
@@ -30,7 +30,7 @@ def report_transitions(
         after.validators.digest(),
         changes,
     )
-    turn.state = evolve(turn.state, led=led)
+    step.state = evolve(step.state, led=led)
     names = ", ".join(member.name for member in after.validators.members)
     text = (
         f"follows {changes} change(s) of the validators, from height {led.from_height} "
@@ -42,4 +42,4 @@ def report_transitions(
             ". Whoever has the keys of a quorum of any set in between could lead it "
             "there: compare it with what a coordinator shows, or enrol anew"
         )
-    turn.note(text, warns=changes > 1)
+    step.note(text, warns=changes > 1)

@@ -22,27 +22,27 @@ from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import FORFEIT, Forfeit, Refused
 
 
-def rule_forfeit(turn: AgentStep) -> None:
+def rule_forfeit(step: AgentStep) -> None:
     """Tells of a loss for the newest version, again from time to time."""
-    state, offer = turn.state, turn.state.offer
+    state, offer = step.state, step.state.offer
     if offer is None or not state.connected or state.training is not None:
         return
-    task, version = turn.settings.task, offer.version
-    charge = _charge(turn.settings, state, offer)
+    task, version = step.settings.task, offer.version
+    charge = _charge(step.settings, state, offer)
     if charge is None or state.settled == version:
         return
     if any(item.entry.base == version for item in state.waiting):
         return
     told = state.forfeit
-    if told is not None and told.version == version and turn.now_s < told.again_at_s:
+    if told is not None and told.version == version and step.now_s < told.again_at_s:
         return
     paid = state.ledger.stated(state.chain)
-    envelope = turn.say(
+    envelope = step.say(
         MessageKind.FORFEIT, FORFEIT.pack(Forfeit(task, version, charge, paid))
     )
-    again_at_s = turn.jittered(turn.settings.pace.most_s)
+    again_at_s = step.jittered(step.settings.pace.most_s)
     told = PendingCheckIn(version, envelope.identity(state.chain), again_at_s)
-    turn.state = evolve(turn.state, forfeit=told)
+    step.state = evolve(step.state, forfeit=told)
 
 
 def _charge(
@@ -60,15 +60,15 @@ def _charge(
     return None
 
 
-def handle_refused(turn: AgentStep, refused: Refused) -> bool:
+def handle_refused(step: AgentStep, refused: Refused) -> bool:
     """Says no more once a coordinator knows what became of the version.
 
     Returns:
       Whether it was this that was refused.
     """
-    told = turn.state.forfeit
+    told = step.state.forfeit
     if told is None or refused.subject != told.envelope:
         return False
     if refused.reason == Reason.ALREADY_KNOWN:
-        turn.state = evolve(turn.state, settled=told.version)
+        step.state = evolve(step.state, settled=told.version)
     return True

@@ -24,6 +24,7 @@ from starling.agent.sync import (
     refusal_record,
 )
 from starling.agent.update import lost_update_report
+from starling.protocol.backoff import backoff_s
 from starling.protocol.chain.light_client import FINAL
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
@@ -32,86 +33,85 @@ from starling.protocol.wire.chunks import chunk_count
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import ACCEPTED, REFUSED
 
-_DOUBLINGS_MAX = 16
 _REFUSED_CHUNK_S = 2.0
 
 
-def find(turn: AgentStep, update: Digest) -> PendingUpload | None:
+def find(step: AgentStep, update: Digest) -> PendingUpload | None:
     """The waiting upload with this id."""
-    for item in turn.state.waiting:
+    for item in step.state.waiting:
         if item.entry.update == update:
             return item
     return None
 
 
-def _put(turn: AgentStep, changed: PendingUpload) -> None:
+def _put(step: AgentStep, changed: PendingUpload) -> None:
     update = changed.entry.update
     waiting = tuple(
-        [changed if i.entry.update == update else i for i in turn.state.waiting]
+        [changed if i.entry.update == update else i for i in step.state.waiting]
     )
-    turn.state = evolve(turn.state, waiting=waiting)
+    step.state = evolve(step.state, waiting=waiting)
 
 
-def _stop(turn: AgentStep, update: Digest) -> None:
-    sending = turn.state.sending
+def _stop(step: AgentStep, update: Digest) -> None:
+    sending = step.state.sending
     if sending is not None and sending.update == update:
-        turn.state = evolve(turn.state, sending=None)
+        step.state = evolve(step.state, sending=None)
 
 
-def _delete(turn: AgentStep, item: PendingUpload, why: str) -> None:
-    _stop(turn, item.entry.update)
-    waiting = tuple([other for other in turn.state.waiting if other is not item])
-    turn.state = evolve(turn.state, waiting=waiting)
-    turn.emit(DeleteSpooled(item.entry, why))
+def _delete(step: AgentStep, item: PendingUpload, why: str) -> None:
+    _stop(step, item.entry.update)
+    waiting = tuple([other for other in step.state.waiting if other is not item])
+    step.state = evolve(step.state, waiting=waiting)
+    step.emit(DeleteSpooled(item.entry, why))
 
 
-def rule_stale(turn: AgentStep) -> None:
+def rule_stale(step: AgentStep) -> None:
     """Deletes what a proven version, or the task's proven end, has made worthless."""
-    offer = turn.state.offer
+    offer = step.state.offer
     if offer is None:
         return
-    is_over = turn.settings.task in turn.state.over
-    for item in turn.state.waiting:
+    is_over = step.settings.task in step.state.over
+    for item in step.state.waiting:
         entry = item.entry
         late = offer.version - entry.base > entry.staleness_max
         if late or entry.base < offer.rolled or (is_over and item.refusal):
-            _delete(turn, item, "stale")
+            _delete(step, item, "stale")
 
 
-def rule_send(turn: AgentStep) -> None:
+def rule_send(step: AgentStep) -> None:
     """Sends the oldest upload that still wants to be sent."""
-    if not turn.state.connected:
+    if not step.state.connected:
         return
-    sending = turn.state.sending or _begin(turn)
+    sending = step.state.sending or _begin(step)
     if sending is None:
         return
-    item = find(turn, sending.update)
+    item = find(step, sending.update)
     assert item is not None
-    if sending.again_at_s is not None and turn.now_s >= sending.again_at_s:
+    if sending.again_at_s is not None and step.now_s >= sending.again_at_s:
         sending = OngoingUpload(
             sending.update, 0, frozenset(), None, sending.attempt + 1
         )
     if sending.again_at_s is None:
-        sending = _publish(turn, item, sending)
-    if sending is not turn.state.sending:
-        turn.state = evolve(turn.state, sending=sending)
+        sending = _publish(step, item, sending)
+    if sending is not step.state.sending:
+        step.state = evolve(step.state, sending=sending)
 
 
-def _begin(turn: AgentStep) -> OngoingUpload | None:
-    for item in turn.state.waiting:
+def _begin(step: AgentStep) -> OngoingUpload | None:
+    for item in step.state.waiting:
         if item.unleased or item.refusal:
             continue
-        if turn.now_s >= item.send_at_s:
+        if step.now_s >= item.send_at_s:
             return OngoingUpload(item.entry.update, 0, frozenset(), None, 0)
     return None
 
 
 def _publish(
-    turn: AgentStep, item: PendingUpload, sending: OngoingUpload
+    step: AgentStep, item: PendingUpload, sending: OngoingUpload
 ) -> OngoingUpload:
     count = chunk_count(item.entry.size)
-    while sending.next < count and len(sending.in_flight) < turn.settings.upload_window:
-        turn.emit(PublishSpooled(item.entry, sending.next))
+    while sending.next < count and len(sending.in_flight) < step.settings.upload_window:
+        step.emit(PublishSpooled(item.entry, sending.next))
         sending = evolve(
             sending,
             next=sending.next + 1,
@@ -119,122 +119,122 @@ def _publish(
         )
     if sending.next < count or sending.in_flight:
         return sending
-    pace = turn.settings.pace
-    doubled = pace.accept_s * 2.0 ** min(sending.attempt, _DOUBLINGS_MAX)
-    again_at_s = turn.jittered(min(pace.most_s, doubled))
+    pace = step.settings.pace
+    bound_s = backoff_s(pace.accept_s, pace.most_s, sending.attempt)
+    again_at_s = step.jittered(bound_s)
     return evolve(sending, again_at_s=again_at_s)
 
 
-def chunk_delivered(turn: AgentStep, event: ChunkDelivered) -> None:
+def chunk_delivered(step: AgentStep, event: ChunkDelivered) -> None:
     """Lets the next chunk go, or begins anew after a refusal by the broker."""
-    sending = turn.state.sending
+    sending = step.state.sending
     if sending is None or sending.update != event.update:
         return
     if event.index not in sending.in_flight:
         return
     sending = evolve(sending, in_flight=sending.in_flight - {event.index})
     if not event.taken:
-        again_at_s = turn.jittered(_REFUSED_CHUNK_S * (1 + sending.attempt))
+        again_at_s = step.jittered(_REFUSED_CHUNK_S * (1 + sending.attempt))
         sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)
-    turn.state = evolve(turn.state, sending=sending)
+    step.state = evolve(step.state, sending=sending)
 
 
-def disconnected(turn: AgentStep) -> None:
+def disconnected(step: AgentStep) -> None:
     """Voids what was in flight; it is sent again with the next connection."""
-    sending = turn.state.sending
+    sending = step.state.sending
     if sending is not None and sending.again_at_s is None:
         first = min(sending.in_flight, default=sending.next)
         sending = evolve(sending, next=first, in_flight=frozenset())
-        turn.state = evolve(turn.state, sending=sending)
+        step.state = evolve(step.state, sending=sending)
 
 
-def handle_accepted(turn: AgentStep, envelope: Envelope) -> None:
+def handle_accepted(step: AgentStep, envelope: Envelope) -> None:
     """A coordinator has the update durably: it is not sent any more, but kept.
 
     Raises:
       ProtocolError: If the body is malformed.
     """
-    item = find(turn, ACCEPTED.unpack(envelope.body).update)
+    item = find(step, ACCEPTED.unpack(envelope.body).update)
     if item is not None:
-        _accepted(turn, item)
+        _accepted(step, item)
 
 
-def _accepted(turn: AgentStep, item: PendingUpload) -> None:
-    _stop(turn, item.entry.update)
-    send_at_s = turn.jittered(turn.settings.pace.final_s)
+def _accepted(step: AgentStep, item: PendingUpload) -> None:
+    _stop(step, item.entry.update)
+    send_at_s = step.jittered(step.settings.pace.final_s)
     first_time = not item.accepted
-    _put(turn, evolve(item, accepted=True, send_at_s=send_at_s))
+    _put(step, evolve(item, accepted=True, send_at_s=send_at_s))
     if first_time:
-        turn.emit(MarkAccepted(item.entry))
+        step.emit(MarkAccepted(item.entry))
 
 
-def handle_refused(turn: AgentStep, envelope: Envelope) -> None:
+def handle_refused(step: AgentStep, envelope: Envelope) -> None:
     """Stops sending once every coordinator refuses for good; deletes nothing.
 
     Raises:
       ProtocolError: If the body is malformed.
     """
     refused = REFUSED.unpack(envelope.body)
-    refusal_record.note_refusal(turn, envelope, refused)
-    ledger_reconciliation.handle_replayed(turn, refused)
-    asking = turn.state.asking
+    refusal_record.note_refusal(step, envelope, refused)
+    ledger_reconciliation.handle_replayed(step, refused)
+    asking = step.state.asking
     if asking is not None and refused.subject == asking.envelope:
-        wait_s = max(turn.settings.pace.check_in_s, float(refused.retry_after_s))
-        asking = evolve(asking, again_at_s=turn.jittered(wait_s))
-        turn.state = evolve(turn.state, asking=asking)
+        wait_s = max(step.settings.pace.check_in_s, float(refused.retry_after_s))
+        asking = evolve(asking, again_at_s=step.jittered(wait_s))
+        step.state = evolve(step.state, asking=asking)
         return
     if lost_update_report.handle_refused(
-        turn, refused
-    ) or model_download.handle_refused(turn, refused):
+        step, refused
+    ) or model_download.handle_refused(step, refused):
         return
-    for item in turn.state.waiting:
+    for item in step.state.waiting:
         if refused.subject in (item.entry.update, item.entry.digest):
-            _refused(turn, item, envelope, refused.reason, refused.retry_after_s)
+            _refused(step, item, envelope, refused.reason, refused.retry_after_s)
             return
 
 
 def _refused(
-    turn: AgentStep,
+    step: AgentStep,
     item: PendingUpload,
     envelope: Envelope,
     reason: int,
     retry_after_s: int,
 ) -> None:
     why = refusal_record.reason_name(reason)
-    turn.note(f"update for version {item.entry.base} refused: {why}", warns=True)
+    step.note(f"update for version {item.entry.base} refused: {why}", warns=True)
     if reason == Reason.ALREADY_KNOWN:
-        _accepted(turn, item)
+        _accepted(step, item)
         return
-    is_over = turn.settings.task in turn.state.over
+    is_over = step.settings.task in step.state.over
     if reason == Reason.NO_LEASE and not is_over:
-        _put(turn, evolve(item, unleased=True))
-        _stop(turn, item.entry.update)
+        _put(step, evolve(item, unleased=True))
+        _stop(step, item.entry.update)
         return
-    sending = turn.state.sending
+    sending = step.state.sending
     if retry_after_s and reason != Reason.NO_LEASE:
         if sending is not None and sending.update == item.entry.update:
-            again_at_s = turn.now_s + retry_after_s
+            again_at_s = step.now_s + retry_after_s
             sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)
-            turn.state = evolve(turn.state, sending=sending)
+            step.state = evolve(step.state, sending=sending)
         return
     refused_by = item.refused_by | {envelope.sender}
-    everybody = {member.public for member in turn.state.trusted.validators.members}
+    everybody = {member.public for member in step.state.trusted.validators.members}
     final = reason if refused_by >= everybody else 0
-    _put(turn, evolve(item, refused_by=refused_by, refusal=final))
+    _put(step, evolve(item, refused_by=refused_by, refusal=final))
     if final:
-        _stop(turn, item.entry.update)
+        _stop(step, item.entry.update)
 
 
-def handle_final(turn: AgentStep, envelope: Envelope) -> None:
+def handle_final(step: AgentStep, envelope: Envelope) -> None:
     """Deletes an update that is proven to stand in the chain.
 
     Raises:
       ProtocolError: If the proof does not hold.
     """
     final = FINAL.unpack(envelope.body)
-    item = find(turn, final.transaction.identity(turn.state.chain))
+    item = find(step, final.transaction.identity(step.state.chain))
     if item is not None:
-        trusted = final.check(turn.state.trusted)
-        turn.state = evolve(turn.state, trusted=trusted, settled=item.entry.base)
-        turn.emit(KeepProof(item.entry, envelope.body))
-        _delete(turn, item, "final")
+        trusted = final.check(step.state.trusted)
+        step.state = evolve(step.state, trusted=trusted, settled=item.entry.base)
+        step.emit(KeepProof(item.entry, envelope.body))
+        _delete(step, item, "final")

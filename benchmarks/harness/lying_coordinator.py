@@ -105,18 +105,18 @@ def begin_every_height_at_once(switch: Path) -> None:
     """Plants the driver of heights into this process's own core."""
     begin_if_due, wake_at_s = height.begin_if_due, node._wake_at_s  # noqa: SLF001 - a bug is planted
 
-    def hurries(turn: ChainStep) -> bool:
-        here = turn.party.index is not None and switch.exists()
-        return here and turn.state.consensus.step is RoundStep.NEW_HEIGHT
+    def hurries(step: ChainStep) -> bool:
+        here = step.validator.index is not None and switch.exists()
+        return here and step.state.consensus.step is RoundStep.NEW_HEIGHT
 
-    def begin(turn: ChainStep) -> None:
-        if hurries(turn) and turn.moment.now_s >= turn.state.propose_from_s:
-            height.begin_now(turn)
-        begin_if_due(turn)
+    def begin(step: ChainStep) -> None:
+        if hurries(step) and step.moment.now_s >= step.state.propose_from_s:
+            height.begin_now(step)
+        begin_if_due(step)
 
-    def wake(turn: ChainStep) -> float:
-        at_s = wake_at_s(turn)
-        return min(at_s, turn.state.propose_from_s) if hurries(turn) else at_s
+    def wake(step: ChainStep) -> float:
+        at_s = wake_at_s(step)
+        return min(at_s, step.state.propose_from_s) if hurries(step) else at_s
 
     height.begin_if_due = begin
     node._wake_at_s = wake  # noqa: SLF001 - a bug is planted
@@ -126,12 +126,12 @@ def leave_everything_out(switch: Path) -> None:
     """Plants a maker of blocks without transactions into this process's own core."""
     make = height._make
 
-    def empty(turn: ChainStep) -> ExecutedBlock:
+    def empty(step: ChainStep) -> ExecutedBlock:
         if not switch.exists():
-            return make(turn)
-        index = turn.party.index
+            return make(step)
+        index = step.validator.index
         assert index is not None
-        return block_builder.make(turn.state.tip, index, turn.state.mempool, 0)[0]
+        return block_builder.make(step.state.tip, index, step.state.mempool, 0)[0]
 
     height._make = empty
 

@@ -62,12 +62,12 @@ def examined(bundle: Digest, content: bytes | None) -> BundleExamined:
     )
 
 
-def submit_task(turn: CoordinatorStep, envelope: Envelope) -> None:
+def submit_task(step: CoordinatorStep, envelope: Envelope) -> None:
     """Takes a TASK of an operator of ours, whose signature was checked."""
-    _take(turn, WaitingTask(envelope))
+    _take(step, WaitingTask(envelope))
 
 
-def task_announced(turn: CoordinatorStep, who: DeviceId, envelope: Envelope) -> bool:
+def task_announced(step: CoordinatorStep, who: DeviceId, envelope: Envelope) -> bool:
     """Takes a TASK that another coordinator tells us of.
 
     Returns:
@@ -76,206 +76,206 @@ def task_announced(turn: CoordinatorStep, who: DeviceId, envelope: Envelope) -> 
     Raises:
       ProtocolError: If it is malformed, or the chain does not take it.
     """
-    envelope.check(turn.settings.gate.chain_id)
-    tip = turn.state.ledger.tip
+    envelope.check(step.settings.gate.chain_id)
+    tip = step.state.ledger.tip
     context = tip.context(0, tip.time_ms(tip.certificate))
     _, result = apply(tip.tree, context, envelope)
     if result.code == Reason.ALREADY_KNOWN:
         return False
     if result.code:
         raise ProtocolError(result.detail, Reason(result.code))
-    _take(turn, WaitingTask(envelope, who))
+    _take(step, WaitingTask(envelope, who))
     return True
 
 
 def missing_bundle(
-    turn: CoordinatorStep, envelope: Envelope
+    step: CoordinatorStep, envelope: Envelope
 ) -> tuple[tuple[bytes, Digest], ...]:
     """Bundle that a block with a TASK waits for; empty if it is sound.
 
     Nothing that no operator signed is looked for: the ledger refuses its block.
     """
-    if not _is_operators(turn, envelope):
+    if not _is_operators(step, envelope):
         return ()
     spec = TASK.unpack(envelope.body)
     key = (KEY + envelope.body, spec.bundle)
-    if is_sound(turn, *key):
+    if is_sound(step, *key):
         return ()
-    _look(turn, spec)
+    _look(step, spec)
     return (key,)
 
 
-def _is_operators(turn: CoordinatorStep, envelope: Envelope) -> bool:
-    is_known = operator_records.is_operator(turn.state.ledger.tree, envelope.sender)
-    return is_known and turn.is_genuine(envelope)
+def _is_operators(step: CoordinatorStep, envelope: Envelope) -> bool:
+    is_known = operator_records.is_operator(step.state.ledger.tree, envelope.sender)
+    return is_known and step.is_genuine(envelope)
 
 
-def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
+def is_sound(step: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
     """True if the bundle of a task, `KEY` and its packed spec, was found sound."""
-    known = turn.state.bundles.get(bundle)
+    known = step.state.bundles.get(bundle)
     if known is None or known.fault is None:
         return False
     return not _fault(TASK.unpack(key[len(KEY) :]), known)
 
 
-def bundle_arrived(turn: CoordinatorStep, digest: Digest) -> None:
+def bundle_arrived(step: CoordinatorStep, digest: Digest) -> None:
     """Another coordinator gave us a whole; it may be a bundle in question."""
-    known = turn.state.bundles.get(digest)
+    known = step.state.bundles.get(digest)
     if known is not None and known.fault is None:
-        turn.emit(ExamineBundle(digest))
+        step.emit(ExamineBundle(digest))
 
 
-def sizes(turn: CoordinatorStep) -> list[int]:
+def sizes(step: CoordinatorStep) -> list[int]:
     """Lengths of the bundles that we still have to get."""
-    return [known.size for known in turn.state.bundles.values() if known.fault is None]
+    return [known.size for known in step.state.bundles.values() if known.fault is None]
 
 
-def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
+def bundle_examined(step: CoordinatorStep, event: BundleExamined) -> None:
     """A bundle was examined: its tasks may go on, or are refused."""
-    known = turn.state.bundles.get(event.bundle)
+    known = step.state.bundles.get(event.bundle)
     if known is None or known.fault is not None:
         return
-    if event.absent and not turn.state.ledger.alone:
-        _want(turn, event.bundle, known)
+    if event.absent and not step.state.ledger.alone:
+        _want(step, event.bundle, known)
         return
     fault = "its bundle is not here" if event.absent else event.fault
     found = replace(
         known, fault=fault, waiting=(), size=event.size, dimension=event.dimension
     )
-    turn.state = evolve(turn.state, bundles={**turn.state.bundles, event.bundle: found})
+    step.state = evolve(step.state, bundles={**step.state.bundles, event.bundle: found})
     if fault:
-        turn.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
+        step.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
     for each in known.waiting:
-        _let_go(turn, each, found)
+        _let_go(step, each, found)
 
 
-def _want(turn: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
+def _want(step: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
     """Asks for a bundle on the word of whoever needs it, if anybody still does."""
     keys = request_scheduler.blob_keys([bundle])
     if known.waiting:
         # Who tells of a task has its bundle.
         told = (DeviceId(one.source) for one in known.waiting if one.source)
-        request_scheduler.request_blob(turn, keys, first=next(told, None))
-    for who, parked in sorted(turn.state.parked.items()):
+        request_scheduler.request_blob(step, keys, first=next(told, None))
+    for who, parked in sorted(step.state.parked.items()):
         if bundle in bundles_of(parked):
-            request_scheduler.request_blob(turn, keys, first=who, source=who)
+            request_scheduler.request_blob(step, keys, first=who, source=who)
 
 
-def parked_too(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
+def parked_too(step: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
     """Notes that a proposal waits for bundles, of which some are asked for already."""
     keys = [
         key
         for key in request_scheduler.blob_keys(bundles_of(parked))
-        if key in turn.state.wanted
+        if key in step.state.wanted
     ]
-    request_scheduler.request_blob(turn, keys, source=who)
+    request_scheduler.request_blob(step, keys, source=who)
 
 
 def bundles_of(parked: DeferredProposal) -> list[Digest]:
     """The bundles that a proposal waits for."""
-    return [bundle for key, bundle in parked.lacks if key.startswith(KEY)]
+    return [bundle for key, bundle in parked.missing if key.startswith(KEY)]
 
 
-def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
+def _take(step: CoordinatorStep, waiting: WaitingTask) -> None:
     spec = TASK.unpack(waiting.envelope.body)
-    known = _look(turn, spec)
+    known = _look(step, spec)
     if known.fault is not None:
-        _let_go(turn, waiting, known)
+        _let_go(step, waiting, known)
         return
     if waiting in known.waiting:
         return
     if len(known.waiting) >= TASKS_WAITING_MAX:
         raise LimitError("too many tasks wait for a bundle", Reason.BUSY)
     known = replace(known, waiting=(*known.waiting, waiting))
-    turn.state = evolve(turn.state, bundles={**turn.state.bundles, spec.bundle: known})
+    step.state = evolve(step.state, bundles={**step.state.bundles, spec.bundle: known})
     # A proposal alone may have named it so far, and is soon forgotten.
     asked = [
         key
         for key in request_scheduler.blob_keys([spec.bundle])
-        if key in turn.state.wanted
+        if key in step.state.wanted
     ]
-    request_scheduler.request_blob(turn, asked)
+    request_scheduler.request_blob(step, asked)
 
 
-def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:
+def _look(step: CoordinatorStep, spec: TaskSpec) -> BundleState:
     """Known state of a bundle; requests its examination where there is none."""
-    known = turn.state.bundles.get(spec.bundle)
-    wanted = not turn.state.wanted.keys().isdisjoint(
+    known = step.state.bundles.get(spec.bundle)
+    wanted = not step.state.wanted.keys().isdisjoint(
         request_scheduler.blob_keys([spec.bundle])
     )
     if known is not None and (known.fault is not None or wanted):
         return known
     if known is None:
-        _make_room(turn)
+        _make_room(step)
         known = BundleState(spec.bundle_bytes)
-        turn.state = evolve(
-            turn.state, bundles={**turn.state.bundles, spec.bundle: known}
+        step.state = evolve(
+            step.state, bundles={**step.state.bundles, spec.bundle: known}
         )
-    turn.emit(ExamineBundle(spec.bundle))
+    step.emit(ExamineBundle(spec.bundle))
     return known
 
 
-def _make_room(turn: CoordinatorStep) -> None:
+def _make_room(step: CoordinatorStep) -> None:
     """Forgets the oldest bundle for which no task waits.
 
     Raises:
       LimitError: If tasks wait for all of them.
     """
-    if len(turn.state.bundles) < BUNDLES_MAX:
+    if len(step.state.bundles) < BUNDLES_MAX:
         return
-    idle = [digest for digest, each in turn.state.bundles.items() if not each.waiting]
+    idle = [digest for digest, each in step.state.bundles.items() if not each.waiting]
     if not idle:
         raise LimitError("too many bundles are awaited", Reason.BUSY)
-    turn.state = evolve(
-        turn.state,
-        bundles={at: one for at, one in turn.state.bundles.items() if at != idle[0]},
+    step.state = evolve(
+        step.state,
+        bundles={at: one for at, one in step.state.bundles.items() if at != idle[0]},
     )
 
 
-def _let_go(turn: CoordinatorStep, waiting: WaitingTask, known: BundleState) -> None:
+def _let_go(step: CoordinatorStep, waiting: WaitingTask, known: BundleState) -> None:
     spec = TASK.unpack(waiting.envelope.body)
     fault = _fault(spec, known)
     if fault:
-        identity = waiting.envelope.identity(turn.settings.gate.chain_id)
+        identity = waiting.envelope.identity(step.settings.gate.chain_id)
         detail = f"task {spec.name!r}: {fault}"
-        block_commit.transaction_refused(turn, identity, Reason.MALFORMED, detail)
+        block_commit.transaction_refused(step, identity, Reason.MALFORMED, detail)
     elif waiting.source:
         subject = FrameSubject.TRANSACTION
-        advance(turn, node.PeerMessage(subject, waiting.envelope, waiting.source))
+        advance(step, node.PeerMessage(subject, waiting.envelope, waiting.source))
     else:
-        _submit_own(turn, waiting.envelope, known.size)
+        _submit_own(step, waiting.envelope, known.size)
 
 
-def _submit_own(turn: CoordinatorStep, envelope: Envelope, size: int) -> None:
+def _submit_own(step: CoordinatorStep, envelope: Envelope, size: int) -> None:
     """Tells the others of a task, and proposes it once they had the time to get it.
 
     A block that names it before would wait at all of them until they pass us over.
     """
-    if turn.state.ledger.alone or size <= DIRECT_BYTES_MAX:
-        submit(turn, envelope)
+    if step.state.ledger.alone or size <= DIRECT_BYTES_MAX:
+        submit(step, envelope)
         return
     told = frame(FrameSubject.TRANSACTION, ENVELOPE.pack(envelope))
-    turn.emit(node.SendGossip(told))
-    from_s = turn.now_s + HEAD_START_S + HEAD_START * size / piece_download.BYTES_PER_S
-    turn.state = evolve(
-        turn.state, tasks_held=(*turn.state.tasks_held, (from_s, envelope))
+    step.emit(node.SendGossip(told))
+    from_s = step.now_s + HEAD_START_S + HEAD_START * size / piece_download.BYTES_PER_S
+    step.state = evolve(
+        step.state, tasks_held=(*step.state.tasks_held, (from_s, envelope))
     )
 
 
-def submit_held(turn: CoordinatorStep) -> None:
+def submit_held(step: CoordinatorStep) -> None:
     """Proposes the tasks whose time has come."""
-    due = [each for from_s, each in turn.state.tasks_held if from_s <= turn.now_s]
+    due = [each for from_s, each in step.state.tasks_held if from_s <= step.now_s]
     if due:
-        turn.state = evolve(
-            turn.state,
+        step.state = evolve(
+            step.state,
             tasks_held=tuple(
                 (from_s, each)
-                for from_s, each in turn.state.tasks_held
-                if from_s > turn.now_s
+                for from_s, each in step.state.tasks_held
+                if from_s > step.now_s
             ),
         )
     for envelope in due:
-        submit(turn, envelope)
+        submit(step, envelope)
 
 
 def _fault(spec: TaskSpec, known: BundleState) -> str:

@@ -50,42 +50,42 @@ KEYS_MAX = 4096
 """Content keys kept; one that was forgotten is asked for again."""
 
 
-def announced(turn: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
+def announced(step: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
     """Another coordinator took an update that may wait for a block here, too.
 
     Raises:
       ProtocolError: If it is none, or nobody of the fleet signed it.
     """
     body = transaction_codec.contribution(update.body)
-    tree, chain_id = turn.state.ledger.tree, turn.settings.gate.chain_id
+    tree, chain_id = step.state.ledger.tree, step.settings.gate.chain_id
     device, identity = (
         board_records.owner(tree, update.sender),
         update.identity(chain_id),
     )
-    held = turn.state.held.get(admitted_key(device, body.task, body.version))
+    held = step.state.held.get(admitted_key(device, body.task, body.version))
     known = board_records.update_of(tree, body.task, device, body.version)
     if known == identity or (held is not None and held.transaction == identity):
         return
-    if not _may_count(turn, update, body):
+    if not _may_count(step, update, body):
         return
     update.check(chain_id)
     if known is not None or held is not None:
-        evidence_submission.update_from_peer(turn, update)
+        evidence_submission.update_from_peer(step, update)
         return
     fresh = [
         key
         for key in request_scheduler.vectors([identity])
-        if (one := turn.state.wanted.get(key)) is not None
+        if (one := step.state.wanted.get(key)) is not None
         and who not in one.sources
         and one.pull is None
     ]
-    request_later(turn, [identity], who, who)
+    request_later(step, [identity], who, who)
     # Others may have named it long before they had it.
-    request_scheduler.hasten(turn, fresh, who)
+    request_scheduler.hasten(step, fresh, who)
 
 
 def request_later(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     updates: Sequence[Digest],
     first: DeviceId | None = None,
     source: DeviceId = OWN,
@@ -93,31 +93,31 @@ def request_later(
     """Wants the vectors of updates that may be on their way from the boards.
 
     Args:
-      turn: The step.
+      step: The step.
       updates: Their ids.
       first: Whom to ask first.
       source: Which coordinator named them.
     """
     # Elsewhere boards publish at other brokers: nothing comes here unasked.
-    patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
+    patience_s = UPLOAD_WAITS_S if step.settings.shared else 0.0
     # Those whose vectors do not open here are asked for with their content keys.
     closed = [
-        key for key in request_scheduler.keys(updates) if key in turn.state.wanted
+        key for key in request_scheduler.keys(updates) if key in step.state.wanted
     ]
-    request_scheduler.request_blob(turn, closed, source=source)
+    request_scheduler.request_blob(step, closed, source=source)
     keys = request_scheduler.uploads(
         update
         for update in updates
         if request_scheduler.keys([update])[0] not in closed
     )
     request_scheduler.request_blob(
-        turn, keys, UPLOAD_COMES_S, first, patience_s, source
+        step, keys, UPLOAD_COMES_S, first, patience_s, source
     )
 
 
-def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
+def _may_count(step: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
     """True if the chain might take an update, by its sender and base version."""
-    task, tip = turn.state.tasks.get(body.task), turn.state.ledger.tip
+    task, tip = step.state.tasks.get(body.task), step.state.ledger.tip
     board = board_records.signer(tip.tree, update.sender)
     if task is None or board is None or tip.is_jailed(board):
         return False
@@ -125,138 +125,138 @@ def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> b
 
 
 def upload_received(
-    turn: CoordinatorStep, who: DeviceId | None, given: UploadAnswer
+    step: CoordinatorStep, who: DeviceId | None, given: UploadAnswer
 ) -> None:
     """Takes the vector of an update that we asked for, from whoever gives it.
 
     Raises:
       ProtocolError: If it is another one, or passes not what `admission_checks` asks.
     """
-    chain_id = turn.settings.gate.chain_id
+    chain_id = step.settings.gate.chain_id
     identity = given.update.identity(chain_id)
     (key,) = request_scheduler.uploads([identity])
-    if key not in turn.state.wanted:
+    if key not in step.state.wanted:
         return
     given.update.check(chain_id)
     try:
-        _take(turn, identity, given.update, given.blob, None)
+        _take(step, identity, given.update, given.blob, None)
     except ClosedUpdate:
-        sources = turn.state.wanted[key].sources
-        request_scheduler.forget(turn, [key])
+        sources = step.state.wanted[key].sources
+        request_scheduler.forget(step, [key])
         for source in sorted(sources):
             request_scheduler.request_blob(
-                turn, request_scheduler.keys([identity]), first=who, source=source
+                step, request_scheduler.keys([identity]), first=who, source=source
             )
         return
-    vectors_arrived(turn, [key])
+    vectors_arrived(step, [key])
 
 
 def content_key_received(
-    turn: CoordinatorStep, who: DeviceId, given: ContentKeyAnswer
+    step: CoordinatorStep, who: DeviceId, given: ContentKeyAnswer
 ) -> None:
     """Takes the content key of an update that our box does not open.
 
     Raises:
       ProtocolError: If it is not for us, or not the one that the board committed to.
     """
-    gate = turn.settings.gate
+    gate = step.settings.gate
     update = given.update
     identity = update.identity(gate.chain_id)
     (key,) = request_scheduler.keys([identity])
-    if key not in turn.state.wanted:
+    if key not in step.state.wanted:
         return
     update.check(gate.chain_id)
-    content_key = take_key(given.box, identity, gate.key, _sealing_key(turn, who))
-    _take(turn, identity, update, given.blob, content_key)
-    evidence_submission.missealed(turn, update, given.blob, content_key)
-    rest = list(turn.state.keys.items())[1 - KEYS_MAX :]
-    turn.state = evolve(turn.state, keys={**dict(rest), identity: content_key})
-    vectors_arrived(turn, [key])
+    content_key = take_key(given.box, identity, gate.key, _sealing_key(step, who))
+    _take(step, identity, update, given.blob, content_key)
+    evidence_submission.missealed(step, update, given.blob, content_key)
+    rest = list(step.state.keys.items())[1 - KEYS_MAX :]
+    step.state = evolve(step.state, keys={**dict(rest), identity: content_key})
+    vectors_arrived(step, [key])
 
 
 def send_content_key(
-    turn: CoordinatorStep, who: DeviceId, update: Digest, pieces: tuple[int, ...] = ()
+    step: CoordinatorStep, who: DeviceId, update: Digest, pieces: tuple[int, ...] = ()
 ) -> None:
     """Passes the content key of an update to whoever asks, if we have it."""
-    box_for, content_key = _sealing_key(turn, who), turn.state.keys.get(update)
-    turn.emit(SendContentKey(who, update, box_for, content_key, pieces))
+    box_for, content_key = _sealing_key(step, who), step.state.keys.get(update)
+    step.emit(SendContentKey(who, update, box_for, content_key, pieces))
 
 
-def _sealing_key(turn: CoordinatorStep, who: DeviceId) -> bytes:
-    found = directory.sealing_key(turn.state.ledger, who)
+def _sealing_key(step: CoordinatorStep, who: DeviceId) -> bytes:
+    found = directory.sealing_key(step.state.ledger, who)
     if found is None:
         raise SignatureError("a former coordinator", Reason.NOT_AUTHORISED)
     return found
 
 
 def _take(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     identity: Digest,
     update: Envelope,
     blob: bytes,
     content_key: bytes | None,
 ) -> None:
     """Stores a vector that the chain has, or that passes admission's checks of it."""
-    evidence_submission.update_from_peer(turn, update)
+    evidence_submission.update_from_peer(step, update)
     body = transaction_codec.contribution(update.body)
-    device = board_records.owner(turn.state.ledger.tree, update.sender)
+    device = board_records.owner(step.state.ledger.tree, update.sender)
     known = board_records.update_of(
-        turn.state.ledger.tree, body.task, device, body.version
+        step.state.ledger.tree, body.task, device, body.version
     )
-    task = turn.state.tasks.get(body.task)
+    task = step.state.tasks.get(body.task)
     if task is None or (known is not None and known != identity):
         return
     if known == identity and content_key is None:
         if blob_digest(blob) != body.blob:
             detail = "blob differs from its digest"
             raise InvalidUpdate(detail, Reason.COMMITMENT_MISMATCH)
-        turn.emit(StoreUpload(identity, update, blob))
+        step.emit(StoreUpload(identity, update, blob))
         return
     if known is None:
-        _check_may_enter(turn, update, body, task.spec)
-    vector = open_update(turn.settings.gate.key, update, blob, task.spec, content_key)
+        _check_may_enter(step, update, body, task.spec)
+    vector = open_update(step.settings.gate.key, update, blob, task.spec, content_key)
     check_norm(vector, norm_bound(task.spec, body.pledge))
-    turn.emit(StoreUpload(identity, update, blob))
+    step.emit(StoreUpload(identity, update, blob))
     if known is None:
-        held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
-        turn.state = evolve(
-            turn.state,
-            held=turn.state.held.put(
+        held = AdmittedUpdate(identity, body.version, body.task, step.now_s, update)
+        step.state = evolve(
+            step.state,
+            held=step.state.held.put(
                 admitted_key(device, body.task, body.version), held
             ),
         )
-        submit_upload(turn, update)
+        submit_upload(step, update)
 
 
 def _check_may_enter(
-    turn: CoordinatorStep, update: Envelope, body: Contribution, spec: TaskSpec
+    step: CoordinatorStep, update: Envelope, body: Contribution, spec: TaskSpec
 ) -> None:
     """Refuses to keep what enters no block: who proposes may name anything.
 
     Raises:
       ProtocolError: If no board of the fleet signed it, or for no recent version.
     """
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     board = board_records.signer(tree, update.sender)
     head = task_records.head(tree, body.task) or 0
     recent = 0 <= head - body.version <= spec.aggregation.staleness_max
     if board is not None and recent:
         return
-    identity = update.identity(turn.settings.gate.chain_id)
-    request_scheduler.forget(turn, request_scheduler.vectors([identity]))
+    identity = update.identity(step.settings.gate.chain_id)
+    request_scheduler.forget(step, request_scheduler.vectors([identity]))
     if board is None:
         raise ProtocolError("an update of no board", Reason.NOT_ENROLLED)
     raise StaleUpdate(f"an update for version {body.version}; the head is {head}")
 
 
-def vectors_arrived(turn: CoordinatorStep, keys: Sequence[bytes]) -> None:
+def vectors_arrived(step: CoordinatorStep, keys: Sequence[bytes]) -> None:
     """Lets go on whoever waited for these alone."""
-    request_scheduler.forget(turn, keys)
+    request_scheduler.forget(step, keys)
     gone = frozenset(keys)
-    for task in list(turn.state.tasks.values()):
-        if gone & task.lacking:
-            lacking = task.lacking - gone
-            give_up_at_s = turn.now_s + task.patience_s
-            task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
-            turn.put_task(task)
-            resume(turn, task)
+    for task in list(step.state.tasks.values()):
+        if gone & task.missing:
+            missing = task.missing - gone
+            give_up_at_s = step.now_s + task.patience_s
+            task = replace(task, missing=missing, give_up_at_s=give_up_at_s)
+            step.put_task(task)
+            resume(step, task)

@@ -29,21 +29,21 @@ REMINDED_MAX = 1024
 """Boards that hear why they are shut out with each connection: those revoked last."""
 
 
-def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
+def is_signed(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
     """True if a board that the chain knows has signed an envelope."""
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         return False
-    return board_records.board(tree, device) is not None and turn.is_genuine(envelope)
+    return board_records.board(tree, device) is not None and step.is_genuine(envelope)
 
 
-def count(turn: CoordinatorStep, device: DeviceId, error: ProtocolError) -> None:
+def count(step: CoordinatorStep, device: DeviceId, error: ProtocolError) -> None:
     """Counts what is refused, and tells nobody."""
-    turn.emit(RecordRefusal(device, error.reason, str(error)))
+    step.emit(RecordRefusal(device, error.reason, str(error)))
 
 
 def refuse(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     device: DeviceId,
     subject: Digest,
     error: ProtocolError,
@@ -53,93 +53,93 @@ def refuse(
     """Counts what a board has signed and is refused, and tells it if that is for us.
 
     Args:
-      turn: The step.
+      step: The step.
       device: Whose it is.
       subject: Id of what is refused.
       error: Why.
       answers: Whether it is for us to answer in any case.
     """
-    count(turn, device, error)
+    count(step, device, error)
     wait_s = REFUSALS[error.reason].retry_after_s
-    known, again, envelope = turn.session(device).refused, 0, b""
+    known, again, envelope = step.session(device).refused, 0, b""
     if known is not None and (known.subject, known.reason) == (subject, error.reason):
-        if turn.now_s < known.at_s + AGAIN_S:
+        if step.now_s < known.at_s + AGAIN_S:
             return
         again = known.again + 1
-        if not wait_s or turn.now_s < known.signed_at_s + wait_s:
+        if not wait_s or step.now_s < known.signed_at_s + wait_s:
             envelope = known.envelope
     body = REFUSED.pack(refusal(subject, error, wait_s))
-    signed_at_s = known.signed_at_s if known is not None and envelope else turn.now_s
+    signed_at_s = known.signed_at_s if known is not None and envelope else step.now_s
     noted = RefusalRecord(
-        subject, error.reason, turn.now_s, again, envelope, signed_at_s
+        subject, error.reason, step.now_s, again, envelope, signed_at_s
     )
-    _note(turn, device, noted)
-    if answers or _is_ours(turn, device, again):
-        _tell(turn, device, noted, body)
+    _note(step, device, noted)
+    if answers or _is_ours(step, device, again):
+        _tell(step, device, noted, body)
     else:
-        left = DeferredRefusal(device, turn.now_s, subject, body)
-        responder_selection.defer_reply(turn, left)
+        left = DeferredRefusal(device, step.now_s, subject, body)
+        responder_selection.defer_reply(step, left)
 
 
-def board_changed(turn: CoordinatorStep, device: DeviceId) -> None:
+def board_changed(step: CoordinatorStep, device: DeviceId) -> None:
     """Tells a board that was revoked so, for as long as the broker keeps it.
 
     Each of us does: the board may be away now, and the broker lets it say nothing from
     now on that could be refused.
     """
-    known = board_records.board(turn.state.ledger.tree, device)
+    known = board_records.board(step.state.ledger.tree, device)
     if known is not None and known.revoked:
-        _leave_word(turn, device, known.revoked)
+        _leave_word(step, device, known.revoked)
 
 
-def connected(turn: CoordinatorStep) -> None:
+def connected(step: CoordinatorStep) -> None:
     """Tells all who were revoked so again: a broker that was started anew forgot it."""
     records = board_records.BOARDS
     found: list[tuple[int, DeviceId]] = []
-    for key, packed in turn.state.ledger.tree.items(records.prefix):
+    for key, packed in step.state.ledger.tree.items(records.prefix):
         if height := records.codec.unpack(packed).revoked:
             found.append((height, DeviceId(key[len(records.prefix) :])))
     for height, device in sorted(found)[-REMINDED_MAX:]:
-        _leave_word(turn, device, height)
+        _leave_word(step, device, height)
 
 
-def _leave_word(turn: CoordinatorStep, device: DeviceId, height: int) -> None:
+def _leave_word(step: CoordinatorStep, device: DeviceId, height: int) -> None:
     error = ProtocolError(f"revoked at height {height}", Reason.NOT_ENROLLED)
     body = REFUSED.pack(refusal(about_board(device), error))
-    envelope = ENVELOPE.pack(turn.sign(MessageKind.REFUSED, body))
-    topic = turn.settings.topics.down(device_name(device))
-    turn.emit(SendMessage(topic, envelope, retain=True))
+    envelope = ENVELOPE.pack(step.sign(MessageKind.REFUSED, body))
+    topic = step.settings.topics.down(device_name(device))
+    step.emit(SendMessage(topic, envelope, retain=True))
 
 
-def send_deferred_refusal(turn: CoordinatorStep, left: DeferredRefusal) -> None:
+def send_deferred_refusal(step: CoordinatorStep, left: DeferredRefusal) -> None:
     """Tells a board in place of one that is gone."""
-    noted = turn.session(left.device).refused
+    noted = step.session(left.device).refused
     if noted is not None and noted.subject == left.subject:
-        _tell(turn, left.device, noted, left.body)
+        _tell(step, left.device, noted, left.body)
 
 
-def _is_ours(turn: CoordinatorStep, device: DeviceId, again: int) -> bool:
-    if not turn.settings.shared or turn.state.ledger.alone:
+def _is_ours(step: CoordinatorStep, device: DeviceId, again: int) -> bool:
+    if not step.settings.shared or step.state.ledger.alone:
         return True
     return (
         responder_selection.responder_rank(
-            turn, device, responder_selection.DOUBTED_AFTER_STATUSES
+            step, device, responder_selection.DOUBTED_AFTER_STATUSES
         )
         <= again
     )
 
 
 def _tell(
-    turn: CoordinatorStep, device: DeviceId, noted: RefusalRecord, body: bytes
+    step: CoordinatorStep, device: DeviceId, noted: RefusalRecord, body: bytes
 ) -> None:
     envelope = noted.envelope
     if not envelope:
-        envelope = ENVELOPE.pack(turn.sign(MessageKind.REFUSED, body))
-        noted = replace(noted, envelope=envelope, signed_at_s=turn.now_s)
-        _note(turn, device, noted)
-    topic = turn.settings.topics.down(device_name(device))
-    turn.emit(SendMessage(topic, envelope))
+        envelope = ENVELOPE.pack(step.sign(MessageKind.REFUSED, body))
+        noted = replace(noted, envelope=envelope, signed_at_s=step.now_s)
+        _note(step, device, noted)
+    topic = step.settings.topics.down(device_name(device))
+    step.emit(SendMessage(topic, envelope))
 
 
-def _note(turn: CoordinatorStep, device: DeviceId, noted: RefusalRecord) -> None:
-    turn.put_session(device, evolve(turn.session(device), refused=noted))
+def _note(step: CoordinatorStep, device: DeviceId, noted: RefusalRecord) -> None:
+    step.put_session(device, evolve(step.session(device), refused=noted))

@@ -17,11 +17,11 @@ WAITING_MAX = 8
 """Commands that wait for one board's answer; of more the last ones have it."""
 
 
-def ask(turn: CoordinatorStep, name: str, envelope: Envelope) -> None:
+def ask(step: CoordinatorStep, name: str, envelope: Envelope) -> None:
     """Asks a board for its checks.
 
     Args:
-      turn: The step.
+      step: The step.
       name: Of the file in the inbox, whose place the answer takes.
       envelope: The operator's HEALTH_REQUEST; its signature holds.
 
@@ -29,29 +29,29 @@ def ask(turn: CoordinatorStep, name: str, envelope: Envelope) -> None:
       ProtocolError: NOT_AUTHORISED, NOT_ENROLLED or MALFORMED.
     """
     device = HEALTH_REQUEST.unpack(envelope.body).device
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     if not operator_records.is_operator(tree, envelope.sender):
         raise ProtocolError("signed by no operator", Reason.NOT_AUTHORISED)
     board = board_records.board(tree, device)
     if board is None or board.revoked:
         raise ProtocolError("no such board, or revoked", Reason.NOT_ENROLLED)
-    request = turn.sign(MessageKind.HEALTH_REQUEST, envelope.body)
-    topic = turn.settings.topics.down(device_name(device))
-    turn.emit(SendMessage(topic, ENVELOPE.pack(request)), RemoveInboxFile(name))
-    session = turn.session(device)
+    request = step.sign(MessageKind.HEALTH_REQUEST, envelope.body)
+    topic = step.settings.topics.down(device_name(device))
+    step.emit(SendMessage(topic, ENVELOPE.pack(request)), RemoveInboxFile(name))
+    session = step.session(device)
     waiting = (*session.health_waits, name)[-WAITING_MAX:]
-    turn.put_session(device, evolve(session, health_waits=waiting))
+    step.put_session(device, evolve(session, health_waits=waiting))
 
 
-def answered(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+def answered(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
     """Hands a board's answer to who waits for it.
 
     Raises:
       ProtocolError: If it is malformed.
     """
     HEALTH_REPORT.unpack(envelope.body)
-    session = turn.session(device)
+    session = step.session(device)
     for name in session.health_waits:
-        turn.emit(RemoveInboxFile(name, answer=envelope.body))
+        step.emit(RemoveInboxFile(name, answer=envelope.body))
     if session.health_waits:
-        turn.put_session(device, evolve(session, health_waits=()))
+        step.put_session(device, evolve(session, health_waits=()))

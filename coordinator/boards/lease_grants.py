@@ -31,7 +31,7 @@ BACKLOG_BUFFERS = 2
 
 
 def check_in(
-    turn: CoordinatorStep, device: DeviceId, said: CheckIn, counter: int
+    step: CoordinatorStep, device: DeviceId, said: CheckIn, counter: int
 ) -> None:
     """A board is ready: it gets a lease, or waits for one.
 
@@ -40,83 +40,83 @@ def check_in(
         `QUARANTINED`, or
         `ALREADY_KNOWN` when its update for this base version was taken already.
     """
-    task = turn.state.tasks.get(said.task)
+    task = step.state.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
-    head = task_records.head(turn.state.ledger.tree, said.task) or 0
+    head = task_records.head(step.state.ledger.tree, said.task) or 0
     if said.version > head:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
-    if said.version < _oldest(turn, task, head):
+    if said.version < _oldest(step, task, head):
         raise StaleUpdate(f"version {said.version}, the newest is {head}")
     if said.pledge not in task.spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
-    if contributed(turn, device, said.task, said.version):
+    if contributed(step, device, said.task, said.version):
         raise InvalidUpdate("has its update for this version", Reason.ALREADY_KNOWN)
     granted = task.leases.granted.get(device)
     if granted is not None and granted.version == said.version:
-        turn.send(device, granted.envelope)
+        step.send(device, granted.envelope)
         return
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     if (ended := closure_records.closure(tree, said.task)) is not None:
         raise InvalidUpdate(f"the task was {ended.text}", Reason.CLOSED)
-    if rests := task_end.rests(tree, said.task, _time_ms(turn)):
+    if rests := task_end.rests(tree, said.task, _time_ms(step)):
         raise InvalidUpdate(rests, Reason.PAUSED)
-    standing = reputations.reputation(turn.state.ledger.tree, device)
-    _check_quarantine(turn, standing)
-    draw = draw_for(turn.settings.selection_seed, device, counter)
+    standing = reputations.reputation(step.state.ledger.tree, device)
+    _check_quarantine(step, standing)
+    draw = draw_for(step.settings.selection_seed, device, counter)
     select = partial(
-        turn.settings.selection, task.spec.selection, said, standing.expectation_ppm
+        step.settings.selection, task.spec.selection, said, standing.expectation_ppm
     )
     # A board that took a newer version gives its older lease back.
     leases = task.leases.release(device)
     leases = leases.wait(device, said, select, draw)
-    turn.put_task(evolve(task, leases=leases))
-    grant_free(turn, turn.state.tasks[task.number])
+    step.put_task(evolve(task, leases=leases))
+    grant_free(step, step.state.tasks[task.number])
 
 
-def task_closed(turn: CoordinatorStep, number: TaskId) -> None:
+def task_closed(step: CoordinatorStep, number: TaskId) -> None:
     """No board waits for a lease any more; what was leased may still be sent."""
-    task = turn.state.tasks.get(number)
-    ended = closure_records.closure(turn.state.ledger.tree, number)
+    task = step.state.tasks.get(number)
+    ended = closure_records.closure(step.state.ledger.tree, number)
     if task is None or ended is None:
         return
-    turn.report(f"task {number} {task.spec.name!r} was {ended.text}")
+    step.report(f"task {number} {task.spec.name!r} was {ended.text}")
     leases = task.leases
     while (found := leases.next_waiting()) is not None:
         leases = leases.stop_waiting(found[0])
-    turn.put_task(evolve(task, leases=leases))
+    step.put_task(evolve(task, leases=leases))
 
 
-def _check_quarantine(turn: CoordinatorStep, known: BoardReputation) -> None:
-    now_ms = _time_ms(turn)
+def _check_quarantine(step: CoordinatorStep, known: BoardReputation) -> None:
+    now_ms = _time_ms(step)
     if known.is_quarantined(now_ms):
         raise InvalidUpdate(quarantined_text(known, now_ms), Reason.QUARANTINED)
 
 
-def _time_ms(turn: CoordinatorStep) -> int:
+def _time_ms(step: CoordinatorStep) -> int:
     """Time of the newest header, in Unix milliseconds; 0 before the first."""
-    header = turn.state.ledger.header
+    header = step.state.ledger.header
     return 0 if header is None else header.time_ms
 
 
 def state(
-    turn: CoordinatorStep, device: DeviceId, said: CheckIn, asked: Digest
+    step: CoordinatorStep, device: DeviceId, said: CheckIn, asked: Digest
 ) -> None:
     """Proves to a board what the chain knows of it, for it to compare."""
-    if said.task not in turn.state.tasks:
+    if said.task not in step.state.tasks:
         return
-    statement = finality_proofs.statement(turn.state.ledger, device, said.task, asked)
+    statement = finality_proofs.statement(step.state.ledger, device, said.task, asked)
     if statement is not None:
-        turn.tell(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
+        step.tell(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
 
 
-def moved_on(turn: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
+def moved_on(step: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
     """A board asks another one of us for a newer version.
 
     What it has here for an older one it will not use: a place that was kept for it
     until the lease ends would be lost to everybody.
     """
-    task = turn.state.tasks.get(said.task)
+    task = step.state.tasks.get(said.task)
     if task is None:
         return
     granted, asked = task.leases.granted.get(device), task.leases.asked(device)
@@ -126,42 +126,42 @@ def moved_on(turn: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
     if asked is not None and asked.version < said.version:
         leases = leases.stop_waiting(device)
     if leases is not task.leases:
-        grant_free(turn, evolve(task, leases=leases))
+        grant_free(step, evolve(task, leases=leases))
 
 
-def lease_places(turn: CoordinatorStep, spec: TaskSpec) -> int:
+def lease_places(step: CoordinatorStep, spec: TaskSpec) -> int:
     """Our share of the leases: C over the coordinators that are alive, rounded up."""
-    own = directory.own_id(turn.state.ledger)
-    members = [device_id(public) for public in directory.public_keys(turn.state.ledger)]
+    own = directory.own_id(step.state.ledger)
+    members = [device_id(public) for public in directory.public_keys(step.state.ledger)]
     others = sum(
-        who != own and responder_selection.is_alive(turn, who) for who in members
+        who != own and responder_selection.is_alive(step, who) for who in members
     )
     return -(-spec.aggregation.leases // (1 + others))
 
 
-def share_lease_places(turn: CoordinatorStep) -> None:
+def share_lease_places(step: CoordinatorStep) -> None:
     """Takes over the share of who fell silent; gives it back as leases end."""
-    if turn.state.ledger.alone:
+    if step.state.ledger.alone:
         return
-    for task in list(turn.state.tasks.values()):
-        places = lease_places(turn, task.spec)
+    for task in list(step.state.tasks.values()):
+        places = lease_places(step, task.spec)
         if places != task.leases.places:
             leases = evolve(task.leases, places=places)
-            grant_free(turn, evolve(task, leases=leases))
+            grant_free(step, evolve(task, leases=leases))
 
 
-def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
+def grant_free(step: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
-    tree = turn.state.ledger.tree
-    rests = task_end.rests(tree, task.number, _time_ms(turn))
+    tree = step.state.ledger.tree
+    rests = task_end.rests(tree, task.number, _time_ms(step))
     if rests or closure_records.closure(tree, task.number) is not None:
         # Nobody pays for a version that is not wanted, or would hardly be better.
-        turn.put_task(task)
+        step.put_task(task)
         return
     # Whoever trained beyond this would only add to the queue, and come out stale.
-    room = BACKLOG_BUFFERS * policy.buffer - _backlog(turn, task)
-    herd_most, oldest = _herd_most(policy), _oldest(turn, task, task.head)
+    room = BACKLOG_BUFFERS * policy.buffer - _backlog(step, task)
+    herd_most, oldest = _herd_most(policy), _oldest(step, task, task.head)
     while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         full = task.leases.dealt.get(said.version, 0) >= herd_most
@@ -172,19 +172,19 @@ def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
             task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
         room -= 1
-        number = turn.state.counter
-        lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
-        envelope = turn.sign(MessageKind.LEASE, LEASE.pack(lease))
-        ends_at_s = turn.now_s + turn.settings.lease_s
-        grant = Grant(said.version, envelope, turn.now_s, ends_at_s)
+        number = step.state.counter
+        lease = Lease(device, task.number, said.version, number, step.settings.lease_s)
+        envelope = step.sign(MessageKind.LEASE, LEASE.pack(lease))
+        ends_at_s = step.now_s + step.settings.lease_s
+        grant = Grant(said.version, envelope, step.now_s, ends_at_s)
         task = evolve(task, leases=task.leases.grant(device, grant))
-        turn.send(device, envelope)
-    turn.put_task(task)
+        step.send(device, envelope)
+    step.put_task(task)
 
 
-def _oldest(turn: CoordinatorStep, task: TaskState, head: int) -> Version:
+def _oldest(step: CoordinatorStep, task: TaskState, head: int) -> Version:
     """The oldest version that a lease may be for: an update of it still counts."""
-    tree, most = turn.state.ledger.tree, task.spec.aggregation.staleness_max
+    tree, most = step.state.ledger.tree, task.spec.aggregation.staleness_max
     return rollback_records.oldest_base(tree, task.number, head, most)
 
 
@@ -198,63 +198,63 @@ def _herd_most(policy: AggregationPolicy) -> int:
     return -(-3 * policy.buffer // 2)
 
 
-def _backlog(turn: CoordinatorStep, task: TaskState) -> int:
+def _backlog(step: CoordinatorStep, task: TaskState) -> int:
     """Updates that wait for a version: on the chain, and admitted here before that."""
-    progress = task_records.progress(turn.state.ledger.tree, task.number)
-    return len(turn.state.held) + (progress.pending if progress is not None else 0)
+    progress = task_records.progress(step.state.ledger.tree, task.number)
+    return len(step.state.held) + (progress.pending if progress is not None else 0)
 
 
-def delivered(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
+def delivered(step: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
     """A board's update was taken: its place is for the next one.
 
     Not so in a synchronous task, where no older update counts: whoever got the place
     now would spend privacy on an update that comes too late.
     """
     if task.spec.aggregation.staleness_max > 0:
-        leases = task.leases.use(device, turn.now_s).stop_waiting(device)
+        leases = task.leases.use(device, step.now_s).stop_waiting(device)
         if leases is not task.leases:
-            grant_free(turn, evolve(task, leases=leases))
+            grant_free(step, evolve(task, leases=leases))
 
 
-def release_stale(turn: CoordinatorStep, task: TaskState) -> None:
+def release_stale(step: CoordinatorStep, task: TaskState) -> None:
     """After a new version: frees the places of leases that are for too old ones.
 
     Whoever waits may go on, too: what was given for the version before no longer
     counts against the newest.
     """
-    oldest = _oldest(turn, task, task.head)
+    oldest = _oldest(step, task, task.head)
     leases = task.leases
     for device, grant in leases.granted.items():
         if grant.version < oldest:
             leases = leases.release(DeviceId(device))
-    grant_free(turn, evolve(task, leases=leases.forget(oldest)))
+    grant_free(step, evolve(task, leases=leases.forget(oldest)))
 
 
-def release(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
+def release(step: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
     """A board is gone: its place is for the next one."""
     leases = task.leases.release(device).stop_waiting(device)
     if leases is not task.leases:
-        grant_free(turn, evolve(task, leases=leases))
+        grant_free(step, evolve(task, leases=leases))
 
 
-def expire(turn: CoordinatorStep) -> None:
+def expire(step: CoordinatorStep) -> None:
     """Frees the places of leases that have ended."""
-    for task in list(turn.state.tasks.values()):
-        leases = task.leases.expire(turn.now_s)
+    for task in list(step.state.tasks.values()):
+        leases = task.leases.expire(step.now_s)
         if leases is not task.leases:
             ended = len(task.leases.granted) - len(leases.granted)
             if ended:
-                turn.report(f"task {task.number}: {ended} leases ended unused")
-            grant_free(turn, evolve(task, leases=leases))
+                step.report(f"task {task.number}: {ended} leases ended unused")
+            grant_free(step, evolve(task, leases=leases))
 
 
 def contributed(
-    turn: CoordinatorStep, device: DeviceId, task: int, version: Version
+    step: CoordinatorStep, device: DeviceId, task: int, version: Version
 ) -> bool:
     """True if a board has an update for a base version, or has forfeited it."""
-    if turn.state.held.get(admitted_key(device, task, version)) is not None:
+    if step.state.held.get(admitted_key(device, task, version)) is not None:
         return True
     return (
-        board_records.update_of(turn.state.ledger.tree, task, device, version)
+        board_records.update_of(step.state.ledger.tree, task, device, version)
         is not None
     )

@@ -53,8 +53,8 @@ class ChainSettings:
         height themselves.
       status_s: How often we tell others where we are, if there are others.
       listen_s: How long we only listen after a start, if there are others: somebody
-        may run with a copy of our key. Unless it is 0 we also wait until we are level
-        with them: chain and journal may be an old backup.
+        may run with a copy of our key. Unless it is 0 we also wait until we have caught
+        up with them: chain and journal may be an old backup.
       votes_from: Height from which we may vote; None for never, when the journal of
         our votes is gone and no operator has said from where to go on.
       fork: Proof from before the start that the chain forked; None if it did not.
@@ -87,7 +87,7 @@ class ChainSettings:
         """Derives what every step needs."""
         object.__setattr__(self, "chain_id", self.genesis.chain_id())
 
-    def party(self, tip: ChainHead) -> ValidatorContext:
+    def validator(self, tip: ChainHead) -> ValidatorContext:
         """This validator and the validator set of the height after a tip."""
         return ValidatorContext(
             self.chain_id,
@@ -122,7 +122,7 @@ class ChainState:
       tip: The chain so far.
       last: The last block; None before the first, and if its body is not there.
       mempool: What waits for a block.
-      party: Who we are, and with whom we decide `height + 1`.
+      validator: Who we are, and with whom we decide `height + 1`.
       consensus: That height.
       prepared: Valid blocks of that height by hash.
       recovered: Journal entries of heights that are still to come.
@@ -132,16 +132,16 @@ class ChainState:
       status_said_s: When we last did.
       status_counter: Of our last status; never falls.
       listens_until_s: Before it we do not vote.
-      level: Whether enough others were no further than we once since the start: see
-        `ValidatorContext.level`. Before that we do not vote.
+      caught_up: Whether enough others were no further than we once since the start: see
+        `ValidatorContext.peers_to_reach`. Before that we do not vote.
       told: The lowest height that each validator said since the start to decide; empty
-        once `level`.
+        once `caught_up`.
       followed: Whether the last step was taken in silence, as one who must not vote.
       copied: Somebody else signs with our key: we vote no more.
       recent: The last heights that we decided, rising by one.
       fork: Proof that the chain forked: it stands still.
       back_said: The last missed turn of ours after which we said that we are back.
-      lacking: What peers last said that they lack, by their key.
+      peer_gaps: What peers last said that they lack, by their key.
       heard: The latest status of each validator, by its key.
       repeats: What was repeated lately to one peer alone, by its key and what it was.
       shared_round: Of this height, up to which quorums of prevotes were passed on.
@@ -151,7 +151,7 @@ class ChainState:
     """
 
     tip: ChainHead
-    party: ValidatorContext
+    validator: ValidatorContext
     consensus: RoundState
     heartbeat_at_s: float
     last: Block | None = None
@@ -163,14 +163,14 @@ class ChainState:
     status_said_s: float = -math.inf
     status_counter: int = 0
     listens_until_s: float = 0.0
-    level: bool = True
+    caught_up: bool = True
     told: dict[bytes, int] = field(default_factory=dict)
     followed: bool = False
     copied: bool = False
     recent: tuple[DecidedHeight, ...] = ()
     fork: ForkProof | None = None
     back_said: int = 0
-    lacking: dict[bytes, PeerGaps] = field(default_factory=dict)
+    peer_gaps: dict[bytes, PeerGaps] = field(default_factory=dict)
     heard: dict[bytes, ValidatorStatus] = field(default_factory=dict)
     repeats: dict[tuple[bytes, int], RepeatRecord] = field(default_factory=dict)
     shared_round: int = -1
@@ -189,7 +189,7 @@ class ChainState:
 
         Who is not yet the second one of a chain is not alone.
         """
-        return self.party.count == 1 and self.party.index is not None
+        return self.validator.count == 1 and self.validator.index is not None
 
     @property
     def behind(self) -> int:
@@ -198,11 +198,11 @@ class ChainState:
         The lowest that a validator said counts, so that a chain that runs on does not
         run away from us: it had taken part before our start in all that we signed then.
         """
-        height, own = self.consensus.height, self.party.key.public
-        members = self.party.roster.validators.members
+        height, own = self.consensus.height, self.validator.key.public
+        members = self.validator.roster.validators.members
         told = (self.told.get(each.public) for each in members if each.public != own)
-        level = sum(said is not None and said <= height for said in told)
-        return max(0, self.party.level - level)
+        reached = sum(said is not None and said <= height for said in told)
+        return max(0, self.validator.peers_to_reach - reached)
 
     @property
     def header(self) -> Header | None:
@@ -358,7 +358,7 @@ def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
 def _after_start(state: ChainState, now_s: float) -> str:
     if now_s < state.listens_until_s:
         return "listens whether somebody else votes with this key"
-    if not state.level:
+    if not state.caught_up:
         return (
             f"waits for {state.behind} more to be no further than height "
             f"{state.consensus.height}, in case this is an old backup"
@@ -379,11 +379,11 @@ class ChainStep(Step[ChainSettings, ChainState, Effect]):
     fresh: ExecutedBlock | None = None
 
     @property
-    def party(self) -> ValidatorContext:
+    def validator(self) -> ValidatorContext:
         """This coordinator as a voter: an observer while it must not vote."""
-        party = self.state.party
+        validator = self.state.validator
         silent = silence(self.settings, self.state, self.moment.now_s)
-        return evolve(party, index=None) if silent else party
+        return evolve(validator, index=None) if silent else validator
 
     def gossip(
         self,

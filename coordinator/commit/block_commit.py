@@ -55,10 +55,10 @@ _LEAVES_TASKS = (
 )
 
 
-def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
+def block_decided(step: CoordinatorStep, stored: StoreBlock) -> None:
     """Applies a block's effects to boards, tasks and peers, and starts what follows."""
     block = stored.block
-    turn.state = evolve(turn.state, rounds=turn.state.rounds + stored.certificate.round)
+    step.state = evolve(step.state, rounds=step.state.rounds + stored.certificate.round)
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
         envelope, identity = (
@@ -66,132 +66,132 @@ def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
             stored.results[index].identity,
         )
         if envelope.kind == MessageKind.UPDATE:
-            _update_final(turn, envelope, identity, proven, index)
+            _update_final(step, envelope, identity, proven, index)
         else:
-            _take_from_inbox(turn, identity)
-    _attested(turn, stored)
+            _take_from_inbox(step, identity)
+    _attested(step, stored)
     if block.header.next_validators != block.header.validators:
-        _handed_over(turn, stored)
+        _handed_over(step, stored)
     # Most blocks change nothing that this looks at, and a large job is long to read.
     if any(not isinstance(one, _LEAVES_TASKS) for one in stored.happenings):
-        model_versions.follow_chain(turn)
-    _evaluated(turn, stored)
-    manifest_publication.announce_ends(turn)
+        model_versions.follow_chain(step)
+    _evaluated(step, stored)
+    manifest_publication.announce_ends(step)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
-        _drop_old(turn, block.header.height)
+        _drop_old(step, block.header.height)
 
 
-def _attested(turn: CoordinatorStep, stored: StoreBlock) -> None:
+def _attested(step: CoordinatorStep, stored: StoreBlock) -> None:
     for happening in stored.happenings:
         if isinstance(happening, AttestationOutvoted):
-            _name_outvoted(turn, happening)
+            _name_outvoted(step, happening)
         if isinstance(happening, AttestationsSplit):
-            model_versions.compute_anew(turn, happening.task, happening.version)
+            model_versions.compute_anew(step, happening.task, happening.version)
 
 
-def _evaluated(turn: CoordinatorStep, stored: StoreBlock) -> None:
+def _evaluated(step: CoordinatorStep, stored: StoreBlock) -> None:
     for happening in stored.happenings:
         if isinstance(happening, LossKnown):
-            held_out_losses.loss_known(turn, happening)
+            held_out_losses.loss_known(step, happening)
         if isinstance(happening, TaskResumed):
-            held_out_losses.task_resumed(turn, happening)
+            held_out_losses.task_resumed(step, happening)
         if isinstance(happening, BoardChanged):
-            board_refusals.board_changed(turn, DeviceId(happening.board))
+            board_refusals.board_changed(step, DeviceId(happening.board))
         if isinstance(happening, TaskClosed):
-            lease_grants.task_closed(turn, happening.task)
+            lease_grants.task_closed(step, happening.task)
         if isinstance(happening, BoardQuarantined):
-            version_scores.board_quarantined(turn, happening)
+            version_scores.board_quarantined(step, happening)
 
 
 def transaction_refused(
-    turn: CoordinatorStep, identity: Digest, reason: Reason, detail: str
+    step: CoordinatorStep, identity: Digest, reason: Reason, detail: str
 ) -> None:
     """The state machine does not take a transaction: nobody waits for it any longer."""
     if reason == Reason.ALREADY_KNOWN:
         # It waits already, or stands in a block: its blob is still needed. While it
         # only waits, in memory, the file in the inbox is what outlives a power cut.
-        if turn.state.ledger.mempool.get(identity) is None:
-            _take_from_inbox(turn, identity, reason, detail)
+        if step.state.ledger.mempool.get(identity) is None:
+            _take_from_inbox(step, identity, reason, detail)
         return
     if reason == Reason.BUSY:
         # What was acknowledged stays stored, and is submitted again at the next start.
-        turn.emit(RecordRefusal(None, reason, detail))
+        step.emit(RecordRefusal(None, reason, detail))
         return
-    turn.emit(DropUpload(identity))
-    _take_from_inbox(turn, identity, reason, detail)
+    step.emit(DropUpload(identity))
+    _take_from_inbox(step, identity, reason, detail)
     waited = [
-        key for key, held in turn.state.held.items() if held.transaction == identity
+        key for key, held in step.state.held.items() if held.transaction == identity
     ]
     for key in waited:
         device = DeviceId(key[:DEVICE_ID_BYTES])
-        held = turn.state.held.get(key)
+        held = step.state.held.get(key)
         assert held is not None
-        turn.state = evolve(turn.state, held=turn.state.held.without(key))
+        step.state = evolve(step.state, held=step.state.held.without(key))
         if reason == Reason.EQUIVOCATION:
-            evidence_pool.refused(turn, device, held)
-        board_refusals.refuse(turn, device, identity, ProtocolError(detail, reason))
+            evidence_pool.refused(step, device, held)
+        board_refusals.refuse(step, device, identity, ProtocolError(detail, reason))
     # An attestation after the quorum's is late and nobody's fault.
     if not waited and reason != Reason.STALE:
-        turn.emit(RecordRefusal(None, reason, detail))
+        step.emit(RecordRefusal(None, reason, detail))
 
 
 def _update_final(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     envelope: Envelope,
     identity: Digest,
     proven: BlockProofs,
     index: int,
 ) -> None:
-    device = board_records.owner(turn.state.ledger.tree, envelope.sender)
+    device = board_records.owner(step.state.ledger.tree, envelope.sender)
     body = transaction_codec.contribution(envelope.body)
     key = admitted_key(device, body.task, body.version)
-    held = turn.state.held.get(key)
+    held = step.state.held.get(key)
     if held is not None:
-        turn.state = evolve(turn.state, held=turn.state.held.without(key))
-        took_s = turn.now_s - held.at_s
-        turn.state = evolve(
-            turn.state,
-            finalities_s=(*turn.state.finalities_s[1 - FINALITIES_KEPT :], took_s),
+        step.state = evolve(step.state, held=step.state.held.without(key))
+        took_s = step.now_s - held.at_s
+        step.state = evolve(
+            step.state,
+            finalities_s=(*step.state.finalities_s[1 - FINALITIES_KEPT :], took_s),
         )
         if held.transaction != identity:
-            evidence_pool.refused(turn, device, held)
-    board = board_records.board(turn.state.ledger.tree, device)
-    if board is not None and board.charge > turn.state.charge_max:
-        turn.state = evolve(turn.state, charge_max=board.charge)
-    if responder_selection.is_first(turn, device):
-        turn.tell(device, MessageKind.FINAL, proven.packed(index), identity)
+            evidence_pool.refused(step, device, held)
+    board = board_records.board(step.state.ledger.tree, device)
+    if board is not None and board.charge > step.state.charge_max:
+        step.state = evolve(step.state, charge_max=board.charge)
+    if responder_selection.is_first(step, device):
+        step.tell(device, MessageKind.FINAL, proven.packed(index), identity)
 
 
-def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:
-    name = directory.name_of(turn.state.ledger, device_id(found.validator))
-    turn.report(
+def _name_outvoted(step: CoordinatorStep, found: AttestationOutvoted) -> None:
+    name = directory.name_of(step.state.ledger, device_id(found.validator))
+    step.report(
         f"task {found.task}: {name} attested another version {found.version} than the "
         "one that is final"
     )
 
 
-def _handed_over(turn: CoordinatorStep, stored: StoreBlock) -> None:
+def _handed_over(step: CoordinatorStep, stored: StoreBlock) -> None:
     """Keeps what leads boards to the next validators, and shows it to them."""
-    header, tip = stored.block.header, turn.state.ledger.tip
+    header, tip = stored.block.header, step.state.ledger.tip
     following = validator_records.validators(tip.tree, tip.genesis, header.height + 1)
     handover = ValidatorSetTransition(header, stored.certificate, following)
-    turn.state = evolve(
-        turn.state, handovers=(*turn.state.handovers, handover)[-HANDOVERS_MAX:]
+    step.state = evolve(
+        step.state, handovers=(*step.state.handovers, handover)[-HANDOVERS_MAX:]
     )
     names = ", ".join(member.name for member in following.members)
-    turn.report(f"from height {header.height + 1} on decide {names}")
-    for task in list(turn.state.tasks.values()):
-        manifest_publication.announce(turn, task)
+    step.report(f"from height {header.height + 1} on decide {names}")
+    for task in list(step.state.tasks.values()):
+        manifest_publication.announce(step, task)
 
 
-def _drop_old(turn: CoordinatorStep, height: int) -> None:
+def _drop_old(step: CoordinatorStep, height: int) -> None:
     """Lets vectors and transactions of old blocks go, but none that a job needs.
 
     Old is what its blocks and its time are over for; at the longest evidence is taken,
     the marks of the chain's clock reach no further.
     """
-    tree, needed = turn.state.ledger.tree, height
-    for number in turn.state.tasks:
+    tree, needed = step.state.ledger.tree, height
+    for number in step.state.tasks:
         job, progress = (
             task_records.job_record(tree, number),
             task_records.progress(tree, number),
@@ -203,30 +203,30 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
             if entry is not None:
                 needed = min(needed, entry.height - 1)
     settings, header, genesis = (
-        turn.settings,
-        turn.state.ledger.header,
-        turn.state.ledger.tip.genesis,
+        step.settings,
+        step.state.ledger.header,
+        step.state.ledger.tip.genesis,
     )
     assert header is not None
     now_ms, evidence_ms = header.time_ms, expiry.evidence_ms(tree, genesis, height)
     aged = expiry.aged(tree, now_ms, min(settings.audit_ms, evidence_ms))
     unaudited = min(needed, height - settings.audit_blocks, aged)
     if unaudited > 0:
-        turn.emit(DropUploads(unaudited, settings.vectors_bytes))
+        step.emit(DropUploads(unaudited, settings.vectors_bytes))
     aged = expiry.aged(tree, now_ms, evidence_ms)
     unneeded = min(needed, height - settings.body_blocks, aged)
     if unneeded > 0:
-        turn.emit(PruneBlocks(unneeded))
+        step.emit(PruneBlocks(unneeded))
 
 
 def _take_from_inbox(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     identity: Digest,
     reason: Reason | None = None,
     detail: str = "",
 ) -> None:
-    name = turn.state.inbox.get(identity)
+    name = step.state.inbox.get(identity)
     if name is not None:
-        turn.emit(RemoveInboxFile(name, reason, detail))
-        rest = {key: at for key, at in turn.state.inbox.items() if key != identity}
-        turn.state = evolve(turn.state, inbox=rest)
+        step.emit(RemoveInboxFile(name, reason, detail))
+        rest = {key: at for key, at in step.state.inbox.items() if key != identity}
+        step.state = evolve(step.state, inbox=rest)

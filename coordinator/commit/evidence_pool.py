@@ -17,31 +17,31 @@ from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.wire.envelope import Envelope
 
 
-def keep(turn: CoordinatorStep, known: Digest, other: Envelope) -> bool:
+def keep(step: CoordinatorStep, known: Digest, other: Envelope) -> bool:
     """Keeps an update that contradicts a known one.
 
     Args:
-      turn: The step.
+      step: The step.
       known: Id of the update that was taken first.
       other: The other one; its signature was checked.
 
     Returns:
       Whether the board is to be accused now, which has not been done before.
     """
-    if not may_accuse(turn, other):
+    if not may_accuse(step, other):
         return False
-    turn.emit(KeepEvidence(known, other))
-    mark_accused(turn, board_records.owner(turn.state.ledger.tree, other.sender))
+    step.emit(KeepEvidence(known, other))
+    mark_accused(step, board_records.owner(step.state.ledger.tree, other.sender))
     return True
 
 
-def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
+def may_accuse(step: CoordinatorStep, update: Envelope) -> bool:
     """True if the chain would take evidence against an update's board from us now.
 
     Only if the board has something to lose, the base version is not too old, and we did
     not accuse it already.
     """
-    tip = turn.state.ledger.tip
+    tip = step.state.ledger.tip
     tree = tip.tree
     device = board_records.owner(tree, update.sender)
     board = board_records.board(tree, device)
@@ -50,28 +50,28 @@ def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
     body = transaction_codec.contribution(update.body)
     if not slashing.is_within_age(tree, body.task, body.version):
         return False
-    return turn.session(device).accused != _convictions(turn, board)
+    return step.session(device).accused != _convictions(step, board)
 
 
-def mark_accused(turn: CoordinatorStep, device: DeviceId) -> None:
+def mark_accused(step: CoordinatorStep, device: DeviceId) -> None:
     """Accuses a board no more until the chain has convicted it."""
-    board = board_records.board(turn.state.ledger.tree, device)
+    board = board_records.board(step.state.ledger.tree, device)
     assert board is not None
-    accused = _convictions(turn, board)
-    turn.put_session(device, evolve(turn.session(device), accused=accused))
+    accused = _convictions(step, board)
+    step.put_session(device, evolve(step.session(device), accused=accused))
 
 
-def _convictions(turn: CoordinatorStep, board: BoardRecord) -> int:
-    fault = board_records.fault(turn.state.ledger.tree, board.public)
+def _convictions(step: CoordinatorStep, board: BoardRecord) -> int:
+    fault = board_records.fault(step.state.ledger.tree, board.public)
     return 0 if fault is None else len(fault.places)
 
 
-def refused(turn: CoordinatorStep, device: DeviceId, held: AdmittedUpdate) -> None:
+def refused(step: CoordinatorStep, device: DeviceId, held: AdmittedUpdate) -> None:
     """The chain does not take an admitted update, since it has another one."""
     known = board_records.update_of(
-        turn.state.ledger.tree, held.task, device, held.base
+        step.state.ledger.tree, held.task, device, held.base
     )
     if known is None or known == held.transaction:
         return
-    if keep(turn, known, held.update):
-        turn.emit(LookUpUpdate(known, held.update))
+    if keep(step, known, held.update):
+        step.emit(LookUpUpdate(known, held.update))

@@ -18,61 +18,61 @@ from starling.protocol.ids import Digest, device_name
 from starling.protocol.wire.envelope import Envelope, MessageKind
 
 
-def second_update_found(turn: CoordinatorStep, known: Digest, other: Envelope) -> None:
+def second_update_found(step: CoordinatorStep, known: Digest, other: Envelope) -> None:
     """A board signed `other` beside the update that is known."""
-    if not evidence_pool.keep(turn, known, other):
+    if not evidence_pool.keep(step, known, other):
         return
-    waiting = turn.state.ledger.mempool.get(known)
+    waiting = step.state.ledger.mempool.get(known)
     if waiting is None:
-        turn.emit(LookUpUpdate(known, other))
+        step.emit(LookUpUpdate(known, other))
     else:
-        accuse(turn, waiting.envelope, other)
+        accuse(step, waiting.envelope, other)
 
 
-def update_from_peer(turn: CoordinatorStep, envelope: Envelope) -> None:
+def update_from_peer(step: CoordinatorStep, envelope: Envelope) -> None:
     """An update whose signature was checked came from another coordinator."""
     body = transaction_codec.contribution(envelope.body)
-    device = board_records.owner(turn.state.ledger.tree, envelope.sender)
-    held = turn.state.held.get(admitted_key(device, body.task, body.version))
+    device = board_records.owner(step.state.ledger.tree, envelope.sender)
+    held = step.state.held.get(admitted_key(device, body.task, body.version))
     known = None if held is None else held.transaction
     if known is None:
         known = board_records.update_of(
-            turn.state.ledger.tree, body.task, device, body.version
+            step.state.ledger.tree, body.task, device, body.version
         )
-    if known is not None and known != envelope.identity(turn.settings.gate.chain_id):
-        second_update_found(turn, known, envelope)
+    if known is not None and known != envelope.identity(step.settings.gate.chain_id):
+        second_update_found(step, known, envelope)
 
 
-def first_update_found(turn: CoordinatorStep, event: UpdateLookedUp) -> None:
+def first_update_found(step: CoordinatorStep, event: UpdateLookedUp) -> None:
     """The store has the first update, or has it no more."""
     if event.known is not None:
-        accuse(turn, event.known, event.other)
+        accuse(step, event.known, event.other)
         return
-    device = board_records.owner(turn.state.ledger.tree, event.other.sender)
-    turn.put_session(device, evolve(turn.session(device), accused=-1))
+    device = board_records.owner(step.state.ledger.tree, event.other.sender)
+    step.put_session(device, evolve(step.session(device), accused=-1))
 
 
-def accuse(turn: CoordinatorStep, first: Envelope, second: Envelope) -> None:
+def accuse(step: CoordinatorStep, first: Envelope, second: Envelope) -> None:
     """Submits two updates as evidence."""
-    name = device_name(board_records.owner(turn.state.ledger.tree, first.sender))
-    turn.report(f"board {name} signed two updates for one base version")
-    _submit(turn, duplicate_updates(first, second))
+    name = device_name(board_records.owner(step.state.ledger.tree, first.sender))
+    step.report(f"board {name} signed two updates for one base version")
+    _submit(step, duplicate_updates(first, second))
 
 
 def missealed(
-    turn: CoordinatorStep, update: Envelope, blob: bytes, content_key: bytes
+    step: CoordinatorStep, update: Envelope, blob: bytes, content_key: bytes
 ) -> None:
     """Accuses a board whose box for us is not what its content key gives."""
-    device = board_records.owner(turn.state.ledger.tree, update.sender)
-    if not evidence_pool.may_accuse(turn, update):
+    device = board_records.owner(step.state.ledger.tree, update.sender)
+    if not evidence_pool.may_accuse(step, update):
         return
-    to, height = turn.settings.gate.key.public, turn.state.ledger.height
+    to, height = step.settings.gate.key.public, step.state.ledger.height
     evidence = evidence_of_box(update, blob, content_key, to, height)
     if evidence is not None:
-        turn.report(f"board {device_name(device)} boxed another content key for us")
-        evidence_pool.mark_accused(turn, device)
-        _submit(turn, evidence)
+        step.report(f"board {device_name(device)} boxed another content key for us")
+        evidence_pool.mark_accused(step, device)
+        _submit(step, evidence)
 
 
-def _submit(turn: CoordinatorStep, evidence: Evidence) -> None:
-    submit(turn, turn.sign(MessageKind.EVIDENCE, EVIDENCE.pack(evidence)))
+def _submit(step: CoordinatorStep, evidence: Evidence) -> None:
+    submit(step, step.sign(MessageKind.EVIDENCE, EVIDENCE.pack(evidence)))

@@ -16,72 +16,72 @@ from starling.protocol.ids import device_id
 from starling.protocol.wire.envelope import Envelope
 
 
-def submit(turn: CoordinatorStep, envelope: Envelope) -> None:
+def submit(step: CoordinatorStep, envelope: Envelope) -> None:
     """Hands a transaction whose signature was checked to the ledger."""
-    advance(turn, node.TransactionSubmitted(envelope))
+    advance(step, node.TransactionSubmitted(envelope))
 
 
-def submit_upload(turn: CoordinatorStep, update: Envelope) -> None:
+def submit_upload(step: CoordinatorStep, update: Envelope) -> None:
     """Hands an admitted update to the ledger.
 
     What boards publish reaches every coordinator at their broker, so that nobody there
     needs to be told. Who missed it asks when a block names it, and hears of it if it
     waits for long.
     """
-    advance(turn, node.TransactionSubmitted(update, tells=not turn.settings.shared))
+    advance(step, node.TransactionSubmitted(update, tells=not step.settings.shared))
 
 
-def advance(turn: CoordinatorStep, event: node.Event) -> None:
+def advance(step: CoordinatorStep, event: node.Event) -> None:
     """Lets the ledger take one step, and acts on what it decides and refuses."""
     ledger, effects = node.step(
-        turn.settings.ledger, turn.state.ledger, event, turn.now_s, turn.now_ms
+        step.settings.ledger, step.state.ledger, event, step.now_s, step.now_ms
     )
-    progress_monitor.note(turn, ledger)
-    waited = turn.state.ledger.mempool
-    turn.state = evolve(turn.state, ledger=ledger)
+    progress_monitor.note(step, ledger)
+    waited = step.state.ledger.mempool
+    step.state = evolve(step.state, ledger=ledger)
     for effect in effects:
         match effect:
             case node.StoreBlock():
-                turn.emit(effect)
-                block_commit.block_decided(turn, effect)
+                step.emit(effect)
+                block_commit.block_decided(step, effect)
             case node.RefuseTransaction(identity, reason, detail):
-                transaction_charges.refused(turn, waited, identity)
-                block_commit.transaction_refused(turn, identity, reason, detail)
+                transaction_charges.refused(step, waited, identity)
+                block_commit.transaction_refused(step, identity, reason, detail)
             case node.BlamePeer():
-                _blame(turn, event, effect)
+                _blame(step, event, effect)
             case node.StateDiverged():
-                progress_monitor.diverged(turn, effect)
+                progress_monitor.diverged(step, effect)
             case node.StoreFork(payload):
-                turn.emit(effect)
-                turn.report(_about(turn, payload))
+                step.emit(effect)
+                step.report(_about(step, payload))
             case node.SendGossip(payload, _, asked_by):
                 if asked_by is None or repeat_charges.pays(
-                    turn, asked_by, len(payload)
+                    step, asked_by, len(payload)
                 ):
-                    turn.emit(effect)
+                    step.emit(effect)
             case node.JournalVote():
-                turn.emit(effect)
+                step.emit(effect)
             case _:
                 assert_never(effect)
 
 
-def _blame(turn: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> None:
+def _blame(step: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> None:
     """Names whose message was refused; for a forged transaction it is charged."""
     # At another broker nothing shows that it is who its topic says.
-    speaker = None if turn.broker else turn.speaker
+    speaker = None if step.broker else step.speaker
     whose = speaker if blame.signer is None else device_id(blame.signer)
-    turn.emit(RecordRefusal(None, blame.reason, blame.detail, whose))
+    step.emit(RecordRefusal(None, blame.reason, blame.detail, whose))
     if (
         isinstance(event, node.PeerMessage)
         and isinstance(event.said, Envelope)
         # For want of room it is refused before its signature is looked at.
         and blame.reason is not Reason.BUSY
     ):
-        transaction_charges.charge(turn, event.source)
+        transaction_charges.charge(step, event.source)
 
 
-def _about(turn: CoordinatorStep, payload: bytes) -> str:
-    members = turn.state.ledger.party.roster.validators.members
+def _about(step: CoordinatorStep, payload: bytes) -> str:
+    members = step.state.ledger.validator.roster.validators.members
     proof = gossip_messages.FORK.unpack(payload)
     liars = [members[index].name for index in sorted(fork_halt.liars(proof))]
     return (

@@ -40,12 +40,12 @@ STALL_S = 2.0
 
 
 def piece_received(
-    turn: CoordinatorStep, who: DeviceId, given: PieceAnswer, bytes_max: int
+    step: CoordinatorStep, who: DeviceId, given: PieceAnswer, bytes_max: int
 ) -> bytes | None:
     """Takes a piece.
 
     Args:
-      turn: The step.
+      step: The step.
       who: Who gives it.
       given: The piece.
       bytes_max: The longest answer that we take.
@@ -61,7 +61,7 @@ def piece_received(
     if given.given != given.asked and not pruned:
         raise DecodeError("an answer to something else", Reason.UNKNOWN_KIND)
     key = bytes([given.asked]) + given.key
-    one, chunk = turn.state.wanted.get(key), given.chunk
+    one, chunk = step.state.wanted.get(key), given.chunk
     if one is None or who not in one.asked:
         return None
     if given.asked == FrameSubject.WHOLE and chunk.digest != given.key:
@@ -78,12 +78,12 @@ def piece_received(
     complete = None not in assembly.pieces
     still_open = pull.open - {chunk.index}
     rest = replace(pull, assembly=assembly, open=still_open, stalls=0)
-    again_at_s = turn.now_s + STALL_S
+    again_at_s = step.now_s + STALL_S
     one = replace(one, again_at_s=again_at_s, pull=None if complete else rest)
-    turn.state = evolve(turn.state, wanted={**turn.state.wanted, key: one})
-    if key not in turn.state.pulling:
-        turn.state = evolve(turn.state, pulling=(*turn.state.pulling, key))
-    request_pieces(turn)
+    step.state = evolve(step.state, wanted={**step.state.wanted, key: one})
+    if key not in step.state.pulling:
+        step.state = evolve(step.state, pulling=(*step.state.pulling, key))
+    request_pieces(step)
     return assembly.whole() if complete else None
 
 
@@ -93,21 +93,21 @@ def _belongs(pull: PieceDownload, given: PieceAnswer) -> bool:
     return known == (given.given, chunk.digest, chunk.size)
 
 
-def request_pieces(turn: CoordinatorStep) -> None:
+def request_pieces(step: CoordinatorStep) -> None:
     """Asks for further pieces, as far as there is room for them."""
-    if not turn.state.pulling:
+    if not step.state.pulling:
         return
     pulls = {
         key: (one, one.pull)
-        for key in turn.state.pulling
-        if (one := turn.state.wanted.get(key)) is not None and one.pull is not None
+        for key in step.state.pulling
+        if (one := step.state.wanted.get(key)) is not None and one.pull is not None
     }
-    turn.state = evolve(turn.state, pulling=tuple(pulls))
-    earned = (turn.now_s - turn.state.pull_at_s) * BYTES_PER_S
-    turn.state = evolve(
-        turn.state,
-        pull_bytes=min(BYTES_BURST, turn.state.pull_bytes + earned),
-        pull_at_s=turn.now_s,
+    step.state = evolve(step.state, pulling=tuple(pulls))
+    earned = (step.now_s - step.state.pull_at_s) * BYTES_PER_S
+    step.state = evolve(
+        step.state,
+        pull_bytes=min(BYTES_BURST, step.state.pull_bytes + earned),
+        pull_at_s=step.now_s,
     )
     opened: Counter[DeviceId] = Counter()
     for _, pull in pulls.values():
@@ -118,47 +118,47 @@ def request_pieces(turn: CoordinatorStep) -> None:
         least = min(ASK_AT_ONCE_MIN, len(missing))
         if not missing or room < least:
             continue
-        affordable = int(turn.state.pull_bytes // CHUNK_BYTES)
+        affordable = int(step.state.pull_bytes // CHUNK_BYTES)
         if affordable < least:
             wait_s = (
-                WAIT_MIN_S + (least * CHUNK_BYTES - turn.state.pull_bytes) / BYTES_PER_S
+                WAIT_MIN_S + (least * CHUNK_BYTES - step.state.pull_bytes) / BYTES_PER_S
             )
-            turn.state = evolve(
-                turn.state, ask_at_s=min(turn.state.ask_at_s, turn.now_s + wait_s)
+            step.state = evolve(
+                step.state, ask_at_s=min(step.state.ask_at_s, step.now_s + wait_s)
             )
             return
         fresh = missing[: min(room, affordable)]
-        _ask(turn, key, one, pull, tuple(fresh))
+        _ask(step, key, one, pull, tuple(fresh))
         opened[pull.giver] += len(fresh)
         # The others' turn comes before its next one.
-        turn.state = evolve(
-            turn.state,
-            pulling=(*(one for one in turn.state.pulling if one != key), key),
+        step.state = evolve(
+            step.state,
+            pulling=(*(one for one in step.state.pulling if one != key), key),
         )
 
 
 def _ask(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     key: bytes,
     one: PendingRequest,
     pull: PieceDownload,
     pieces: tuple[int, ...],
 ) -> None:
-    turn.state = evolve(
-        turn.state, pull_bytes=turn.state.pull_bytes - len(pieces) * CHUNK_BYTES
+    step.state = evolve(
+        step.state, pull_bytes=step.state.pull_bytes - len(pieces) * CHUNK_BYTES
     )
     pull = replace(pull, open=pull.open | set(pieces))
-    again_at_s = turn.now_s + STALL_S
+    again_at_s = step.now_s + STALL_S
     one = replace(one, pull=pull, again_at_s=again_at_s)
-    turn.state = evolve(
-        turn.state,
-        wanted={**turn.state.wanted, key: one},
-        ask_at_s=min(turn.state.ask_at_s, again_at_s),
+    step.state = evolve(
+        step.state,
+        wanted={**step.state.wanted, key: one},
+        ask_at_s=min(step.state.ask_at_s, again_at_s),
     )
-    send_request(turn, PeerRequest(pull.giver, key[0], (key[1:],), pieces))
+    send_request(step, PeerRequest(pull.giver, key[0], (key[1:],), pieces))
 
 
-def send_request(turn: CoordinatorStep, request: PeerRequest) -> None:
+def send_request(step: CoordinatorStep, request: PeerRequest) -> None:
     """Signs a request and sends it to whom it asks."""
-    signed = turn.sign(MessageKind.PEER_REQUEST, REQUEST.pack(request))
-    turn.emit(SendFrame(request.asked, FrameSubject.REQUEST, ENVELOPE.pack(signed)))
+    signed = step.sign(MessageKind.PEER_REQUEST, REQUEST.pack(request))
+    step.emit(SendFrame(request.asked, FrameSubject.REQUEST, ENVELOPE.pack(signed)))

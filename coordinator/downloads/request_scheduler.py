@@ -23,6 +23,7 @@ from starling.coordinator.wire.frames import (
     PeerRequest,
 )
 from starling.coordinator.wire.size_limits import answer_bytes_max
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, Digest, H, device_id
 
@@ -40,6 +41,8 @@ LOOK_S = 0.05
 """Between two looks at what is due, while not all of it could be asked for."""
 RETRY_S = 0.25
 RETRY_S_MAX = 4.0
+RETRY_GROWTH = 1.5
+"""Gentler than doubling: each attempt asks another peer, which may well have it."""
 
 
 def request_key(subject: FrameSubject, key: bytes) -> bytes:
@@ -48,7 +51,7 @@ def request_key(subject: FrameSubject, key: bytes) -> bytes:
 
 
 def request_blob(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     keys: Iterable[bytes],
     after_s: float = 0.0,
     first: DeviceId | None = None,
@@ -58,17 +61,17 @@ def request_blob(
     """Begins to ask for what we do not ask for already.
 
     Args:
-      turn: The step.
+      step: The step.
       keys: Of what is wanted.
       after_s: When to ask; 0 for in this step.
       first: Whom to ask first.
       patience_s: How much later to ask while uploads of boards wait here.
       source: Which coordinator named it, one that was heard of.
     """
-    at_s = turn.now_s + after_s
+    at_s = step.now_s + after_s
     fresh = {}
     for key in keys:
-        known = turn.state.wanted.get(key)
+        known = step.state.wanted.get(key)
         if known is None:
             sources = frozenset({source})
             fresh[key] = PendingRequest(at_s, 0, first, patience_s, sources)
@@ -78,17 +81,17 @@ def request_blob(
         if known.attempt == 0 and known.again_at_s > at_s:
             fresh[key] = replace(known, again_at_s=at_s, patience_s=patience_s)
     if fresh:
-        turn.state = evolve(
-            turn.state,
-            wanted={**turn.state.wanted, **fresh},
-            ask_at_s=min(turn.state.ask_at_s, at_s),
+        step.state = evolve(
+            step.state,
+            wanted={**step.state.wanted, **fresh},
+            ask_at_s=min(step.state.ask_at_s, at_s),
         )
         most = WANTED_MAX if source == OWN else WANTED_PER_SOURCE_MAX
-        if len(turn.state.wanted) > most:
-            _drop_oldest(turn, source, most)
+        if len(step.state.wanted) > most:
+            _drop_oldest(step, source, most)
 
 
-def hasten(turn: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
+def hasten(step: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
     """Has who offers a block asked next for what it names.
 
     What was asked of others in vain for long waits ever longer, and a pull goes on as
@@ -96,11 +99,11 @@ def hasten(turn: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
     gives it drop by drop, has others' blocks wait until their makers are passed over.
 
     Args:
-      turn: The step.
+      step: The step.
       keys: Of what the block names; what is not wanted is left alone.
       who: Who offers the block, and so has it.
     """
-    wanted = dict(turn.state.wanted)
+    wanted = dict(step.state.wanted)
     for key in keys:
         one = wanted.get(key)
         if one is None or one.attempt == 0:
@@ -108,34 +111,34 @@ def hasten(turn: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
         # The second attempt is near, and whoever was not asked yet comes first there.
         soon = one.attempt == 1 if one.pull is None else one.pull.giver == who
         if not soon:
-            wanted[key] = replace(one, again_at_s=turn.now_s, attempt=0, first=who)
-    turn.state = evolve(
-        turn.state, wanted=wanted, ask_at_s=min(turn.state.ask_at_s, turn.now_s)
+            wanted[key] = replace(one, again_at_s=step.now_s, attempt=0, first=who)
+    step.state = evolve(
+        step.state, wanted=wanted, ask_at_s=min(step.state.ask_at_s, step.now_s)
     )
 
 
-def _drop_oldest(turn: CoordinatorStep, source: DeviceId, most: int) -> None:
+def _drop_oldest(step: CoordinatorStep, source: DeviceId, most: int) -> None:
     """Bounds what is wanted on one coordinator's word, and counts what goes."""
-    named = [key for key, one in turn.state.wanted.items() if source in one.sources]
+    named = [key for key, one in step.state.wanted.items() if source in one.sources]
     excess = named[: max(0, len(named) - most)]
     if not excess:
         return
-    withdraw_requests(turn, excess, source)
-    peer = turn.state.peers.get(source)
+    withdraw_requests(step, excess, source)
+    peer = step.state.peers.get(source)
     if peer is None:
-        turn.state = evolve(
-            turn.state, wants_dropped=turn.state.wants_dropped + len(excess)
+        step.state = evolve(
+            step.state, wants_dropped=step.state.wants_dropped + len(excess)
         )
         return
     peer = replace(peer, wants_dropped=peer.wants_dropped + len(excess))
-    turn.state = evolve(turn.state, peers={**turn.state.peers, source: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, source: peer})
 
 
 def withdraw_requests(
-    turn: CoordinatorStep, keys: Iterable[bytes], source: DeviceId
+    step: CoordinatorStep, keys: Iterable[bytes], source: DeviceId
 ) -> None:
     """Asks no longer on one coordinator's word; still if others named the same."""
-    wanted = dict(turn.state.wanted)
+    wanted = dict(step.state.wanted)
     for key in keys:
         one = wanted.get(key)
         if one is None or source not in one.sources:
@@ -144,27 +147,27 @@ def withdraw_requests(
             del wanted[key]
         else:
             wanted[key] = replace(one, sources=one.sources - {source})
-    turn.state = evolve(turn.state, wanted=wanted)
+    step.state = evolve(step.state, wanted=wanted)
 
 
 def request_for_task(
-    turn: CoordinatorStep, task: TaskState, keys: Iterable[bytes]
+    step: CoordinatorStep, task: TaskState, keys: Iterable[bytes]
 ) -> TaskState:
     """Wants what a task cannot go on without, and notes it there."""
-    lacking = frozenset(keys)
-    request_blob(turn, sorted(lacking))
-    give_up_at_s = turn.now_s + task.patience_s
-    task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
-    turn.put_task(task)
+    missing = frozenset(keys)
+    request_blob(step, sorted(missing))
+    give_up_at_s = step.now_s + task.patience_s
+    task = replace(task, missing=missing, give_up_at_s=give_up_at_s)
+    step.put_task(task)
     return task
 
 
-def forget(turn: CoordinatorStep, keys: Iterable[bytes]) -> None:
+def forget(step: CoordinatorStep, keys: Iterable[bytes]) -> None:
     """Asks no longer for these."""
     gone = frozenset(keys)
-    turn.state = evolve(
-        turn.state,
-        wanted={key: one for key, one in turn.state.wanted.items() if key not in gone},
+    step.state = evolve(
+        step.state,
+        wanted={key: one for key, one in step.state.wanted.items() if key not in gone},
     )
 
 
@@ -185,50 +188,50 @@ def vectors(identities: Iterable[Digest]) -> list[bytes]:
 
 
 def blob_keys(digests: Iterable[Digest]) -> list[bytes]:
-    """The keys of some wholes."""
+    """The keys of some blobs."""
     return [request_key(FrameSubject.WHOLE, digest) for digest in digests]
 
 
-def send_due_requests(turn: CoordinatorStep) -> None:
+def send_due_requests(step: CoordinatorStep) -> None:
     """Asks for everything whose time has come, each thing from the next coordinator."""
-    waits, now_s = turn.state.uploads_wait, turn.now_s
-    due = [key for key, one in turn.state.wanted.items() if one.due_s(waits) <= now_s]
+    waits, now_s = step.state.uploads_wait, step.now_s
+    due = [key for key, one in step.state.wanted.items() if one.due_s(waits) <= now_s]
     if due:
-        _ask(turn, _affordable(turn, due))
-    times = [one.due_s(waits) for one in turn.state.wanted.values()]
-    turn.state = evolve(
-        turn.state, ask_at_s=max(min(times, default=math.inf), now_s + LOOK_S)
+        _ask(step, _affordable(step, due))
+    times = [one.due_s(waits) for one in step.state.wanted.values()]
+    step.state = evolve(
+        step.state, ask_at_s=max(min(times, default=math.inf), now_s + LOOK_S)
     )
-    piece_download.request_pieces(turn)
+    piece_download.request_pieces(step)
 
 
-def _affordable(turn: CoordinatorStep, due: list[bytes]) -> list[bytes]:
+def _affordable(step: CoordinatorStep, due: list[bytes]) -> list[bytes]:
     """As many as may be on their way to us at once: they stand before votes there.
 
     Everybody on whose word we ask has room of its own, and has its oldest asked for
     first, so that what nobody has holds up nothing that somebody else named. What was
     asked in vain twice is not counted as on its way.
     """
-    specs = [task.spec for task in turn.state.tasks.values()]
+    specs = [task.spec for task in step.state.tasks.values()]
     costs = {subject: answer_bytes_max(subject, specs) for subject in FrameSubject}
     left = {
         source: ASKED_BYTES_MAX if source == OWN else ASKED_PER_SOURCE_BYTES_MAX
-        for one in turn.state.wanted.values()
+        for one in step.state.wanted.values()
         for source in one.sources
     }
 
     def pay(key: bytes) -> DeviceId:
-        source = max(sorted(turn.state.wanted[key].sources), key=left.__getitem__)
+        source = max(sorted(step.state.wanted[key].sources), key=left.__getitem__)
         left[source] -= costs[FrameSubject(key[0])]
         return source
 
-    for key, one in turn.state.wanted.items():
-        if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s:
+    for key, one in step.state.wanted.items():
+        if 0 < one.attempt <= FRUITLESS and one.again_at_s > step.now_s:
             pay(key)
     taken: list[bytes] = []
     served: set[DeviceId] = set()
-    for key in sorted(due, key=lambda name: (turn.state.wanted[name].attempt, name)):
-        sources = turn.state.wanted[key].sources
+    for key in sorted(due, key=lambda name: (step.state.wanted[name].attempt, name)):
+        sources = step.state.wanted[key].sources
         cost = costs[FrameSubject(key[0])]
         if max(left[source] for source in sources) < cost and sources <= served:
             continue
@@ -237,37 +240,37 @@ def _affordable(turn: CoordinatorStep, due: list[bytes]) -> list[bytes]:
     return taken
 
 
-def _ask(turn: CoordinatorStep, due: list[bytes]) -> None:
+def _ask(step: CoordinatorStep, due: list[bytes]) -> None:
     asked: dict[tuple[DeviceId, int], list[bytes]] = {}
-    wanted = dict(turn.state.wanted)
+    wanted = dict(step.state.wanted)
     for key in sorted(due):
         one = wanted[key]
         if one.pull is not None and not one.pull.open:
             # It waits for its turn among those that come in pieces.
-            again_at_s = turn.now_s + piece_download.STALL_S
+            again_at_s = step.now_s + piece_download.STALL_S
             wanted[key] = replace(one, again_at_s=again_at_s)
             continue
         fruitless = one.attempt if one.pull is None else one.pull.stalls
         if fruitless >= ATTEMPTS_MAX:
             del wanted[key]
             continue
-        whom = _whom(turn, key, one)
-        wanted[key] = _asked(turn, one, whom)
+        whom = _whom(step, key, one)
+        wanted[key] = _asked(step, one, whom)
         if whom is not None and one.pull is None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
-    turn.state = evolve(turn.state, wanted=wanted)
+    step.state = evolve(step.state, wanted=wanted)
     for (whom, subject), named in sorted(asked.items()):
         for start in range(0, len(named), KEYS_PER_REQUEST_MAX):
             part = tuple(named[start : start + KEYS_PER_REQUEST_MAX])
-            piece_download.send_request(turn, PeerRequest(whom, subject, part))
+            piece_download.send_request(step, PeerRequest(whom, subject, part))
 
 
 def _asked(
-    turn: CoordinatorStep, one: PendingRequest, whom: DeviceId | None
+    step: CoordinatorStep, one: PendingRequest, whom: DeviceId | None
 ) -> PendingRequest:
     """Notes who is asked; of a pull that stands still the next one is asked."""
-    pause_s = min(RETRY_S_MAX, RETRY_S * 1.5 ** min(one.attempt, ATTEMPTS_MAX))
-    one = replace(one, again_at_s=turn.now_s + pause_s, attempt=one.attempt + 1)
+    pause_s = backoff_s(RETRY_S, RETRY_S_MAX, one.attempt, growth=RETRY_GROWTH)
+    one = replace(one, again_at_s=step.now_s + pause_s, attempt=one.attempt + 1)
     if whom is None:
         return one
     pull = one.pull
@@ -276,7 +279,7 @@ def _asked(
     return replace(one, asked=one.asked | {whom}, pull=pull)
 
 
-def _whom(turn: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | None:
+def _whom(step: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | None:
     """The coordinator to ask: another one at each attempt, silent ones last.
 
     Whoever named it has it, and a round of consensus may be over before the turn of its
@@ -288,19 +291,19 @@ def _whom(turn: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | 
         # Who names something has it; others are not to pay for what nobody has.
         named = sorted(one.sources - one.asked) or sorted(one.sources)
         return named[one.attempt % len(named)]
-    own = turn.state.ledger.party.key.public
-    keys = directory.asked(turn.state.ledger)
+    own = step.state.ledger.validator.key.public
+    keys = directory.asked(step.state.ledger)
     others = [device_id(public) for public in keys if public != own]
-    alive = [who for who in others if is_alive(turn, who)] or others
+    alive = [who for who in others if is_alive(step, who)] or others
     spread = H(key)[0] + one.attempt
     if key[0] in (FrameSubject.BLOCKS, FrameSubject.BUCKETS):
         # Who leads us astray is not to come first whenever we begin again.
-        spread += int(turn.now_s)
-        height = turn.state.ledger.consensus.height
+        spread += int(step.now_s)
+        height = step.state.ledger.consensus.height
         alive = [
             who
             for who in alive
-            if who in turn.state.peers and turn.state.peers[who].height > height
+            if who in step.state.peers and step.state.peers[who].height > height
         ]
     if not alive:
         return None

@@ -79,70 +79,70 @@ RECEIPTS_WAITING_MAX = 16
 """A lone coordinator gives no more receipts to updates that wait for one block."""
 
 
-def chunk_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
+def chunk_arrived(step: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
     """Takes a chunk; the last one makes an upload to be admitted."""
     chunk = whole = None
     try:
         chunk = CHUNK.unpack(payload)
-        whole = _assemble(turn, device, chunk)
+        whole = _assemble(step, device, chunk)
         if whole is not None:
-            upload_arrived(turn, device, whole)
+            upload_arrived(step, device, whole)
     except ProtocolError as error:
-        if chunk and whole and _is_signed_upload(turn, device, whole):
-            board_refusals.refuse(turn, device, chunk.digest, error)
+        if chunk and whole and _is_signed_upload(step, device, whole):
+            board_refusals.refuse(step, device, chunk.digest, error)
         else:
-            board_refusals.count(turn, device, error)
+            board_refusals.count(step, device, error)
 
 
-def _is_signed_upload(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> bool:
+def _is_signed_upload(step: CoordinatorStep, device: DeviceId, whole: bytes) -> bool:
     try:
-        return board_refusals.is_signed(turn, device, UPLOAD.unpack(whole).update)
+        return board_refusals.is_signed(step, device, UPLOAD.unpack(whole).update)
     except ProtocolError:
         return False
 
 
-def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> None:
+def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> None:
     """Admits an upload: durable first, then the receipt, then the chain."""
 
     def lookup(sender: PublicKey, contribution: Contribution) -> SenderRecord:
-        return _standing(turn, sender, contribution)
+        return _standing(step, sender, contribution)
 
-    if turn.state.ledger.mempool.size >= turn.settings.ledger.waiting_max:
+    if step.state.ledger.mempool.size >= step.settings.ledger.waiting_max:
         raise LimitError("too many updates wait for a block", Reason.BUSY)
     try:
-        admitted = admit(turn.settings.gate, device, whole, lookup)
+        admitted = admit(step.settings.gate, device, whole, lookup)
     except UpdateEquivocation as error:
-        evidence_submission.second_update_found(turn, error.known, error.update)
-        subject = error.update.identity(turn.settings.gate.chain_id)
-        board_refusals.refuse(turn, device, subject, error)
+        evidence_submission.second_update_found(step, error.known, error.update)
+        subject = error.update.identity(step.settings.gate.chain_id)
+        board_refusals.refuse(step, device, subject, error)
         return
-    session = evolve(turn.session(device), updates=admitted.window)
-    turn.put_session(device, session)
+    session = evolve(step.session(device), updates=admitted.window)
+    step.put_session(device, session)
     if admitted.known:
-        _known_arrived(turn, device, admitted)
+        _known_arrived(step, device, admitted)
         return
     body = admitted.contribution
-    turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    step.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     key = admitted_key(device, body.task, body.version)
     update = admitted.update
     held = AdmittedUpdate(
-        admitted.transaction, body.version, body.task, turn.now_s, update
+        admitted.transaction, body.version, body.task, step.now_s, update
     )
-    turn.state = evolve(turn.state, held=turn.state.held.put(key, held))
+    step.state = evolve(step.state, held=step.state.held.put(key, held))
     wanted = request_scheduler.vectors([admitted.transaction])
-    if turn.state.wanted and not turn.state.wanted.keys().isdisjoint(wanted):
-        vector_exchange.vectors_arrived(turn, wanted)
-    turn.emit(RecordAcceptance(device))
-    if not responder_selection.is_first(turn, device):
-        update_receipts.leave_receipt(turn, device, admitted)
-    elif not _proof_is_near(turn):
-        update_receipts.tell_accepted(turn, device, admitted.transaction)
-    lease_grants.delivered(turn, device, turn.state.tasks[body.task])
-    submit_upload(turn, update)
+    if step.state.wanted and not step.state.wanted.keys().isdisjoint(wanted):
+        vector_exchange.vectors_arrived(step, wanted)
+    step.emit(RecordAcceptance(device))
+    if not responder_selection.is_first(step, device):
+        update_receipts.leave_receipt(step, device, admitted)
+    elif not _proof_is_near(step):
+        update_receipts.tell_accepted(step, device, admitted.transaction)
+    lease_grants.delivered(step, device, step.state.tasks[body.task])
+    submit_upload(step, update)
 
 
 def board_message_arrived(
-    turn: CoordinatorStep, device: DeviceId, payload: bytes
+    step: CoordinatorStep, device: DeviceId, payload: bytes
 ) -> None:
     """Takes what a board says beside uploads; says nothing to an empty message.
 
@@ -153,22 +153,22 @@ def board_message_arrived(
     try:
         envelope = ENVELOPE.unpack(payload)
     except ProtocolError as error:
-        board_refusals.count(turn, device, error)
+        board_refusals.count(step, device, error)
         return
-    subject = envelope.identity(turn.settings.gate.chain_id)
+    subject = envelope.identity(step.settings.gate.chain_id)
     try:
-        _check_said(turn, device, envelope)
+        _check_said(step, device, envelope)
         if envelope.kind == MessageKind.FORFEIT:
-            _forfeited(turn, device, envelope)
+            _forfeited(step, device, envelope)
             return
         if envelope.kind == MessageKind.HEALTH_REPORT:
-            health_requests.answered(turn, device, envelope)
+            health_requests.answered(step, device, envelope)
             return
         if envelope.kind == MessageKind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
-            lease_grants.moved_on(turn, device, body)
+            lease_grants.moved_on(step, device, body)
             if body.asks == StatementRequest.EVERYBODY:
-                lease_grants.state(turn, device, body, subject)
+                lease_grants.state(step, device, body, subject)
             matter = b"check in" + body.version.to_bytes(8)
             patience = CHECK_INS_PATIENCE
         else:
@@ -176,93 +176,93 @@ def board_message_arrived(
             matter = request.digest + request.indices[0].to_bytes(4)
             patience = 1
     except ProtocolError as error:
-        if board_refusals.is_signed(turn, device, envelope):
-            board_refusals.refuse(turn, device, subject, error)
+        if board_refusals.is_signed(step, device, envelope):
+            board_refusals.refuse(step, device, subject, error)
         else:
-            board_refusals.count(turn, device, error)
+            board_refusals.count(step, device, error)
         return
-    if responder_selection.answers(turn, device, matter, patience):
-        _answer(turn, device, envelope)
+    if responder_selection.answers(step, device, matter, patience):
+        _answer(step, device, envelope)
     else:
         responder_selection.defer_reply(
-            turn, DeferredAnswer(device, turn.now_s, matter, envelope)
+            step, DeferredAnswer(device, step.now_s, matter, envelope)
         )
 
 
-def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
+def _answer(step: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
     """Answers what a board asks for, if with a refusal."""
-    asked = said.identity(turn.settings.gate.chain_id)
+    asked = said.identity(step.settings.gate.chain_id)
     try:
         if said.kind == MessageKind.CHECK_IN:
             body = CHECK_IN.unpack(said.body)
             if body.asks == StatementRequest.GRANTOR:
                 # Before the lease, which the board does not use without it.
-                lease_grants.state(turn, device, body, asked)
-            lease_grants.check_in(turn, device, body, said.counter)
+                lease_grants.state(step, device, body, asked)
+            lease_grants.check_in(step, device, body, said.counter)
         else:
-            blob_service.serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+            blob_service.serve(step, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
-        board_refusals.refuse(turn, device, asked, error, answers=True)
+        board_refusals.refuse(step, device, asked, error, answers=True)
 
 
-def answer_overdue(turn: CoordinatorStep) -> None:
+def answer_overdue(step: CoordinatorStep) -> None:
     """Answers boards in place of those who had to and were not heard of since."""
-    for left in responder_selection.take_overdue_replies(turn):
+    for left in responder_selection.take_overdue_replies(step):
         match left:
             case DeferredReceipt():
-                update_receipts.give_receipt(turn, left)
+                update_receipts.give_receipt(step, left)
             case DeferredAnswer(device, _, matter, said):
-                if turn.session(device).asked[0] != matter:
+                if step.session(device).asked[0] != matter:
                     # It asked for something else since, and waits for that.
                     continue
-                _answer(turn, device, said)
+                _answer(step, device, said)
             case DeferredRefusal():
-                board_refusals.send_deferred_refusal(turn, left)
+                board_refusals.send_deferred_refusal(step, left)
             case _:
                 assert_never(left)
 
 
-def _forfeited(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+def _forfeited(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
     """A board has lost what it paid for; it goes to the chain as it is."""
     body = FORFEIT.unpack(envelope.body)
-    if lease_grants.contributed(turn, device, body.task, body.version):
+    if lease_grants.contributed(step, device, body.task, body.version):
         raise InvalidUpdate("signed for this version", Reason.ALREADY_KNOWN)
-    if task_records.head(turn.state.ledger.tree, body.task) != body.version:
+    if task_records.head(step.state.ledger.tree, body.task) != body.version:
         raise StaleUpdate(f"version {body.version} is not the head")
     # It came to all coordinators.
-    submit_upload(turn, envelope)
+    submit_upload(step, envelope)
 
 
-def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
+def state_arrived(step: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
     """Notes a board's phase; one that is gone gives its lease back."""
     try:
         envelope = ENVELOPE.unpack(payload)
         if envelope.kind != MessageKind.DEVICE_STATE:
             raise SignatureError("not a board's state", Reason.NOT_AUTHORISED)
-        envelope.check(turn.settings.gate.chain_id)
+        envelope.check(step.settings.gate.chain_id)
         shown = DEVICE_STATE.unpack(envelope.body)
-        _require_signer(turn, device, envelope)
+        _require_signer(step, device, envelope)
     except ProtocolError as error:
-        turn.emit(RecordRefusal(device, error.reason, f"state: {error}"))
+        step.emit(RecordRefusal(device, error.reason, f"state: {error}"))
         return
     phase = DevicePhase(shown.phase)
-    turn.put_session(device, evolve(turn.session(device), phase=phase))
+    step.put_session(device, evolve(step.session(device), phase=phase))
     if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
-        for task in list(turn.state.tasks.values()):
-            lease_grants.release(turn, device, task)
+        for task in list(step.state.tasks.values()):
+            lease_grants.release(step, device, task)
 
 
 def _exclusion(
-    turn: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
+    step: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
 ) -> SignatureError | None:
     """Reason that keeps a board, or one of its keys, out; None if there is none."""
-    board = board_records.board(turn.state.ledger.tree, device)
+    board = board_records.board(step.state.ledger.tree, device)
     if board is None:
         return SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
     if board.revoked:
         detail = f"the board was revoked at height {board.revoked}"
         return SignatureError(detail, Reason.NOT_ENROLLED)
-    if turn.state.ledger.tip.is_jailed(board):
+    if step.state.ledger.tip.is_jailed(board):
         return SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
     if signer not in (None, board.public):
         return SignatureError("the board has another key now", Reason.NOT_ENROLLED)
@@ -270,60 +270,60 @@ def _exclusion(
 
 
 def _require_enrolled(
-    turn: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
+    step: CoordinatorStep, device: DeviceId, signer: PublicKey | None = None
 ) -> None:
-    excluded = _exclusion(turn, device, signer)
+    excluded = _exclusion(step, device, signer)
     if excluded is not None:
         raise excluded
 
 
 def _require_signer(
-    turn: CoordinatorStep, device: DeviceId, envelope: Envelope
+    step: CoordinatorStep, device: DeviceId, envelope: Envelope
 ) -> None:
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    _require_enrolled(turn, device, envelope.sender)
+    _require_enrolled(step, device, envelope.sender)
 
 
-def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:
-    bytes_max = upload_bytes_max(task.spec for task in turn.state.tasks.values())
+def _assemble(step: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:
+    bytes_max = upload_bytes_max(task.spec for task in step.state.tasks.values())
     if chunk.size > bytes_max:
         raise LimitError(f"upload of {chunk.size} bytes, {bytes_max} allowed")
     if chunk_count(chunk.size) == 1:
         # All that an upload holds is under a signature or a signed digest, so that
         # hashing it once more would prove nothing.
         return chunk.data
-    _require_enrolled(turn, device)
-    session = turn.session(device)
+    _require_enrolled(step, device)
+    session = step.session(device)
     assembly = session.assembly
     if assembly is None or assembly.digest != chunk.digest:
         assembly = ChunkAssembly.begin(chunk.digest, chunk.size, bytes_max)
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = None if complete else assembly
-    turn.put_session(device, evolve(session, assembly=kept))
+    step.put_session(device, evolve(session, assembly=kept))
     return assembly.whole() if complete else None
 
 
 def _standing(
-    turn: CoordinatorStep, sender: PublicKey, body: Contribution
+    step: CoordinatorStep, sender: PublicKey, body: Contribution
 ) -> SenderRecord:
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     device = board_records.owner(tree, sender)
     board = board_records.board(tree, device)
-    held = turn.state.held.get(admitted_key(device, body.task, body.version))
+    held = step.state.held.get(admitted_key(device, body.task, body.version))
     known = held.transaction if held is not None else None
-    task = turn.state.tasks.get(body.task)
+    task = step.state.tasks.get(body.task)
     if known is None and task is not None:
         known = board_records.update_of(tree, body.task, device, body.version)
     grant = None if task is None else task.leases.granted.get(device)
     return SenderRecord(
-        turn.state.ledger.party.roster.validators,
+        step.state.ledger.validator.roster.validators,
         device,
-        _exclusion(turn, device, sender),
+        _exclusion(step, device, sender),
         known,
-        turn.session(device).updates,
+        step.session(device).updates,
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
         0 if task is None else task_records.head(tree, body.task) or 0,
@@ -332,18 +332,18 @@ def _standing(
     )
 
 
-def _proof_is_near(turn: CoordinatorStep) -> bool:
+def _proof_is_near(step: CoordinatorStep) -> bool:
     """True if the proof that the update is final will serve as its receipt.
 
     A lone coordinator puts what waits into its next block. While many wait, a receipt
     that a stronger proof follows within a block would only take time from the others.
     """
-    ledger = turn.state.ledger
+    ledger = step.state.ledger
     return ledger.alone and ledger.mempool.size >= RECEIPTS_WAITING_MAX
 
 
 def _known_arrived(
-    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+    step: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
 ) -> None:
     """An update came again; or for the first time, but a block was quicker.
 
@@ -351,19 +351,19 @@ def _known_arrived(
     for the board only sees to it that there is one.
     """
     given = UploadAnswer(admitted.update, admitted.blob)
-    vector_exchange.upload_received(turn, None, given)
-    if turn.state.ledger.alone or admitted.repeated:
-        update_receipts.repeat_receipt(turn, device, admitted)
+    vector_exchange.upload_received(step, None, given)
+    if step.state.ledger.alone or admitted.repeated:
+        update_receipts.repeat_receipt(step, device, admitted)
         return
     if blob_digest(admitted.blob) == admitted.contribution.blob:
-        turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
-    if responder_selection.is_first(turn, device):
-        update_receipts.tell_accepted(turn, device, admitted.transaction)
+        step.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    if responder_selection.is_first(step, device):
+        update_receipts.tell_accepted(step, device, admitted.transaction)
     else:
-        update_receipts.leave_receipt(turn, device, admitted)
+        update_receipts.leave_receipt(step, device, admitted)
 
 
-def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+def _check_said(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
     if envelope.kind not in (
         MessageKind.CHECK_IN,
         MessageKind.CHUNK_REQUEST,
@@ -371,9 +371,9 @@ def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> 
         MessageKind.HEALTH_REPORT,
     ):
         raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
-    _require_signer(turn, device, envelope)
-    envelope.check(turn.settings.gate.chain_id)
-    session = turn.session(device)
+    _require_signer(step, device, envelope)
+    envelope.check(step.settings.gate.chain_id)
+    session = step.session(device)
     window = session.said.get(envelope.kind, CounterWindow())
     said = {**session.said, envelope.kind: window.admit(envelope.counter)}
-    turn.put_session(device, evolve(session, said=said))
+    step.put_session(device, evolve(session, said=said))

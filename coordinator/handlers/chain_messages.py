@@ -32,49 +32,49 @@ REPEATED_MAX = 64
 
 
 def hear(
-    subject: FrameSubject, turn: CoordinatorStep, who: DeviceId, said: ChainMessage
+    subject: FrameSubject, step: CoordinatorStep, who: DeviceId, said: ChainMessage
 ) -> None:
     """Lets the chain's core hear what a peer said."""
-    source = transaction_charges.source_of(who, turn.broker)
-    advance(turn, node.PeerMessage(subject, said, source))
+    source = transaction_charges.source_of(who, step.broker)
+    advance(step, node.PeerMessage(subject, said, source))
 
 
-def proposal_came(turn: CoordinatorStep, who: DeviceId, proposal: Proposal) -> None:
+def proposal_came(step: CoordinatorStep, who: DeviceId, proposal: Proposal) -> None:
     """Takes a proposal; one that names what we do not hold waits for it.
 
     Raises:
       ProtocolError: If it is out of turn, or its bytes are not what it names.
     """
-    if not proposal_checks.is_news(turn.state.ledger, proposal):
+    if not proposal_checks.is_news(step.state.ledger, proposal):
         return
     # Before anything is kept or asked for on its account.
-    proposal_checks.check_maker(turn.state.ledger.party, proposal)
-    lacks = deferred_proposals.missing_data(turn, proposal)
-    if lacks:
-        deferred_proposals.defer(turn, who, proposal, lacks)
+    proposal_checks.check_maker(step.state.ledger.validator, proposal)
+    missing = deferred_proposals.missing_data(step, proposal)
+    if missing:
+        deferred_proposals.defer(step, who, proposal, missing)
     else:
-        hear(FrameSubject.PROPOSAL, turn, who, proposal)
+        hear(FrameSubject.PROPOSAL, step, who, proposal)
 
 
-def vote_came(turn: CoordinatorStep, who: DeviceId, vote: Vote) -> None:
+def vote_came(step: CoordinatorStep, who: DeviceId, vote: Vote) -> None:
     """Takes a vote; one of its sender's own is a sign of life."""
-    before = turn.state.ledger
-    hear(FrameSubject.VOTE, turn, who, vote)
-    peer_liveness.vote_came(turn, who, vote, before, bool(turn.broker))
+    before = step.state.ledger
+    hear(FrameSubject.VOTE, step, who, vote)
+    peer_liveness.vote_came(step, who, vote, before, bool(step.broker))
 
 
-def status_came(turn: CoordinatorStep, who: DeviceId, status: ValidatorStatus) -> None:
+def status_came(step: CoordinatorStep, who: DeviceId, status: ValidatorStatus) -> None:
     """Takes a status; one of its sender's own is a sign of life.
 
     Raises:
       SignatureError: If it is forged.
     """
-    peer_liveness.status_came(turn, who, status, bool(turn.broker))
-    hear(FrameSubject.STATUS, turn, who, status)
-    block_sync.request_missing_blocks(turn)
+    peer_liveness.status_came(step, who, status, bool(step.broker))
+    hear(FrameSubject.STATUS, step, who, status)
+    block_sync.request_missing_blocks(step)
 
 
-def transaction_came(turn: CoordinatorStep, who: DeviceId, told: Envelope) -> None:
+def transaction_came(step: CoordinatorStep, who: DeviceId, told: Envelope) -> None:
     """Takes a transaction; an update or a task waits for what it needs first.
 
     Raises:
@@ -82,37 +82,37 @@ def transaction_came(turn: CoordinatorStep, who: DeviceId, told: Envelope) -> No
     """
     try:
         if told.kind == MessageKind.UPDATE:
-            announced(turn, who, told)
+            announced(step, who, told)
             return
         if told.kind == MessageKind.TASK and bundle_examination.task_announced(
-            turn, who, told
+            step, who, told
         ):
             return
     except ProtocolError:
         transaction_charges.charge(
-            turn, transaction_charges.source_of(who, turn.broker)
+            step, transaction_charges.source_of(who, step.broker)
         )
         raise
-    hear(FrameSubject.TRANSACTION, turn, who, told)
+    hear(FrameSubject.TRANSACTION, step, who, told)
 
 
-def repeat_waiting_transactions(turn: CoordinatorStep) -> None:
+def repeat_waiting_transactions(step: CoordinatorStep) -> None:
     """Tells others again what waits for a block for long: they may have missed it.
 
     Not what another coordinator told us: it tells again itself, and if it cannot, we
     put what we were told into a block of our own.
     """
-    if turn.state.ledger.alone or turn.now_s < turn.state.repeat_at_s:
+    if step.state.ledger.alone or step.now_s < step.state.repeat_at_s:
         return
-    mempool, below = turn.state.ledger.mempool, turn.state.repeat_below
-    turn.state = evolve(
-        turn.state,
-        repeat_at_s=turn.now_s + REPEAT_EVERY_S,
+    mempool, below = step.state.ledger.mempool, step.state.repeat_below
+    step.state = evolve(
+        step.state,
+        repeat_at_s=step.now_s + REPEAT_EVERY_S,
         repeat_below=mempool.following,
     )
-    if not mempool.size or not turn.state.connected:
+    if not mempool.size or not step.state.connected:
         return
     for entry in mempool.oldest(REPEATED_MAX, FRAME.bytes_max):
         if entry.place < below and not entry.source:
             again = frame(FrameSubject.TRANSACTION, entry.packed)
-            turn.emit(node.SendGossip(again))
+            step.emit(node.SendGossip(again))

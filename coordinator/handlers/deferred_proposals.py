@@ -25,98 +25,101 @@ from starling.protocol.wire.envelope import MessageKind
 
 
 def missing_data(
-    turn: CoordinatorStep, proposal: Proposal
+    step: CoordinatorStep, proposal: Proposal
 ) -> tuple[tuple[bytes, Digest], ...]:
     """Updates and tasks of a proposed block whose vectors or bundles we do not hold.
 
     Raises:
       InvalidBlock, DecodeError: If the bytes are not those of the block that is named.
     """
-    if proposal.block_id in turn.state.ledger.prepared:
+    if proposal.block_id in step.state.ledger.prepared:
         return ()
     block = proposal_checks.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
-    lacks = []
+    missing = []
     for packed in block.transactions:
         envelope = transaction_codec.unpack(packed)
         if envelope.kind == MessageKind.UPDATE:
             body = transaction_codec.contribution(envelope.body)
-            device = board_records.owner(turn.state.ledger.tree, envelope.sender)
+            device = board_records.owner(step.state.ledger.tree, envelope.sender)
             key = admitted_key(device, body.task, body.version)
-            identity = envelope.identity(turn.settings.gate.chain_id)
-            if not _holds(turn, key, identity):
-                lacks.append((key, identity))
+            identity = envelope.identity(step.settings.gate.chain_id)
+            if not _holds(step, key, identity):
+                missing.append((key, identity))
         elif envelope.kind == MessageKind.TASK:
-            lacks.extend(bundle_examination.missing_bundle(turn, envelope))
-    return tuple(lacks)
+            missing.extend(bundle_examination.missing_bundle(step, envelope))
+    return tuple(missing)
 
 
-def _holds(turn: CoordinatorStep, key: bytes, identity: Digest) -> bool:
+def _holds(step: CoordinatorStep, key: bytes, identity: Digest) -> bool:
     if key.startswith(bundle_examination.KEY):
-        return bundle_examination.is_sound(turn, key, identity)
-    held = turn.state.held.get(key)
+        return bundle_examination.is_sound(step, key, identity)
+    held = step.state.held.get(key)
     return held is not None and held.transaction == identity
 
 
 def defer(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     who: DeviceId,
     proposal: Proposal,
-    lacks: tuple[tuple[bytes, Digest], ...],
+    missing: tuple[tuple[bytes, Digest], ...],
 ) -> None:
     """Keeps a proposal until its missing data arrive, and requests them."""
-    known = turn.state.parked.get(who)
+    known = step.state.parked.get(who)
     if known is not None and known.proposal.block_id != proposal.block_id:
-        over = tuple(each for each in known.lacks if each not in lacks)
-        keys = _keys(replace(known, lacks=over))
-        request_scheduler.withdraw_requests(turn, keys, who)
-    parked = DeferredProposal(proposal, lacks)
-    turn.state = evolve(turn.state, parked={**turn.state.parked, who: parked})
+        over = tuple(each for each in known.missing if each not in missing)
+        keys = _keys(replace(known, missing=over))
+        request_scheduler.withdraw_requests(step, keys, who)
+    parked = DeferredProposal(proposal, missing)
+    step.state = evolve(step.state, parked={**step.state.parked, who: parked})
     absent = [
         identity
-        for key, identity in lacks
+        for key, identity in missing
         if not key.startswith(bundle_examination.KEY)
     ]
     # Whoever offers a block, or passes it on, has what it names.
-    request_later(turn, absent, first=who, source=who)
-    bundle_examination.parked_too(turn, who, parked)
-    request_scheduler.hasten(turn, _keys(parked), who)
+    request_later(step, absent, first=who, source=who)
+    bundle_examination.parked_too(step, who, parked)
+    request_scheduler.hasten(step, _keys(parked), who)
 
 
 def _keys(parked: DeferredProposal) -> list[bytes]:
     """Everything that may be asked for on account of a proposal."""
-    keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
+    keys = request_scheduler.vectors(identity for _, identity in parked.missing)
     return keys + request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
 
 
-def release_deferred_proposals(turn: CoordinatorStep) -> None:
+def release_deferred_proposals(step: CoordinatorStep) -> None:
     """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
-    for who, parked in sorted(turn.state.parked.items()):
-        current = parked.proposal.height == turn.state.ledger.consensus.height
-        lacks = any(not _holds(turn, key, identity) for key, identity in parked.lacks)
-        if current and lacks and not _carried(turn, parked):
-            continue
-        turn.state = evolve(
-            turn.state,
-            parked={at: one for at, one in turn.state.parked.items() if at != who},
+    for who, parked in sorted(step.state.parked.items()):
+        current = parked.proposal.height == step.state.ledger.consensus.height
+        missing = any(
+            not _holds(step, key, identity) for key, identity in parked.missing
         )
-        if not current and not _decided(turn, parked):
-            request_scheduler.withdraw_requests(turn, _keys(parked), who)
+        if current and missing and not _carried(step, parked):
+            continue
+        step.state = evolve(
+            step.state,
+            parked={at: one for at, one in step.state.parked.items() if at != who},
+        )
+        if not current and not _decided(step, parked):
+            request_scheduler.withdraw_requests(step, _keys(parked), who)
         if current:
-            turn.speaker = who
-            advance(turn, node.PeerMessage(FrameSubject.PROPOSAL, parked.proposal))
+            step.speaker = who
+            advance(step, node.PeerMessage(FrameSubject.PROPOSAL, parked.proposal))
 
 
-def _decided(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
+def _decided(step: CoordinatorStep, parked: DeferredProposal) -> bool:
     """True if the chain ends with a block, whose vectors are needed then."""
-    header = turn.state.ledger.header
+    header = step.state.ledger.header
     return header is not None and header.block_id() == parked.proposal.block_id
 
 
-def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
+def _carried(step: CoordinatorStep, parked: DeferredProposal) -> bool:
     """True if a quorum voted for a block that could not be opened here."""
-    ballots = turn.state.ledger.consensus.ballots
-    needed, proposal = turn.state.ledger.party.quorum, parked.proposal
+    vote_set = step.state.ledger.consensus.vote_set
+    needed, proposal = step.state.ledger.validator.quorum, parked.proposal
     return any(
-        ballots.certificate(proposal.round, kind, proposal.block_id, needed) is not None
+        vote_set.certificate(proposal.round, kind, proposal.block_id, needed)
+        is not None
         for kind in VoteType
     )

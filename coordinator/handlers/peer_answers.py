@@ -42,60 +42,60 @@ _FRAME_OVERHEAD_BYTES = 64 * 1024
 _GRID_BYTES = 8
 
 
-def answer_bytes_max(turn: CoordinatorStep, subject: int) -> int:
+def answer_bytes_max(step: CoordinatorStep, subject: int) -> int:
     """The longest answer about a subject that any task or block needs."""
-    specs = [task.spec for task in turn.state.tasks.values()]
+    specs = [task.spec for task in step.state.tasks.values()]
     if subject in (FrameSubject.UPLOAD, FrameSubject.KEY):
         uploads = [upload_bytes_of(spec.codec, spec.dimension) for spec in specs]
         return max(uploads, default=0) + _FRAME_OVERHEAD_BYTES
     sizes = [FRAME.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
-    sizes += bundle_examination.sizes(turn)
+    sizes += bundle_examination.sizes(step)
     sizes += [_GRID_BYTES * spec.dimension for spec in specs]
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
 
-def piece_came(turn: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None:
+def piece_came(step: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None:
     """Takes a piece of an answer, and with the last one the answer."""
-    longest = answer_bytes_max(turn, piece.asked)
-    content = piece_download.piece_received(turn, who, piece, longest)
+    longest = answer_bytes_max(step, piece.asked)
+    content = piece_download.piece_received(step, who, piece, longest)
     if content is None:
         return
     if piece.given == FrameSubject.WHOLE:
         # What it adds up to was hashed already.
-        _whole_given(turn, piece.chunk.digest, content)
+        _take_blob(step, piece.chunk.digest, content)
         return
     rule = ANSWERS.get(FrameSubject(piece.given))
     if rule is None:
         raise DecodeError("not an answer", Reason.UNKNOWN_KIND)
-    rule.handle(turn, who, rule.read(content))
+    rule.handle(step, who, rule.read(content))
 
 
-def _whole_came(turn: CoordinatorStep, who: DeviceId, content: bytes) -> None:
+def _blob_arrived(step: CoordinatorStep, who: DeviceId, content: bytes) -> None:
     del who
-    _whole_given(turn, H(content), content)
+    _take_blob(step, H(content), content)
 
 
-def _whole_given(turn: CoordinatorStep, digest: Digest, content: bytes) -> None:
+def _take_blob(step: CoordinatorStep, digest: Digest, content: bytes) -> None:
     (key,) = request_scheduler.blob_keys([digest])
-    if key in turn.state.wanted:
-        turn.emit(StorePeerBlob(digest, content))
-        vectors_arrived(turn, [key])
-        bundle_examination.bundle_arrived(turn, digest)
+    if key in step.state.wanted:
+        step.emit(StorePeerBlob(digest, content))
+        vectors_arrived(step, [key])
+        bundle_examination.bundle_arrived(step, digest)
 
 
-def _model_came(turn: CoordinatorStep, who: DeviceId, given: ModelAnswer) -> None:
+def _model_came(step: CoordinatorStep, who: DeviceId, given: ModelAnswer) -> None:
     del who
     key = request_scheduler.request_key(
         FrameSubject.MODEL, model_key(given.task, given.version)
     )
-    if key not in turn.state.wanted:
+    if key not in step.state.wanted:
         return
-    digest = task_records.version(turn.state.ledger.tree, given.task, given.version)
+    digest = task_records.version(step.state.ledger.tree, given.task, given.version)
     if digest != version_digest(given.digests):
         raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
-    request_scheduler.forget(turn, [key])
-    digests_received(turn, given)
+    request_scheduler.forget(step, [key])
+    digests_received(step, given)
 
 
 _T = TypeVar("_T")
@@ -111,7 +111,7 @@ def _answer(
 ANSWERS: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.UPLOAD: _answer(GIVEN_UPLOAD.unpack, upload_received),
     FrameSubject.KEY: _answer(GIVEN_KEY.unpack, content_key_received),
-    FrameSubject.WHOLE: _answer(bytes, _whole_came),
+    FrameSubject.WHOLE: _answer(bytes, _blob_arrived),
     FrameSubject.MODEL: _answer(GIVEN_MODEL.unpack, _model_came),
     FrameSubject.BLOCKS: _answer(GIVEN_BLOCKS.unpack, block_sync.blocks_received),
     FrameSubject.SNAPSHOT: _answer(GIVEN_SNAPSHOT.unpack, state_sync.snapshot_received),

@@ -43,65 +43,65 @@ LONG_FRAME_BYTES_MAX = gossip_messages.FRAME.bytes_max
 """Of a frame that comes in chunks, unasked; all else that is long is pulled."""
 
 
-def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
+def frame_arrived(step: CoordinatorStep, event: PeerFrameArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
-    who = turn.speaker = event.peer
-    turn.broker = event.elsewhere
+    who = step.speaker = event.peer
+    step.broker = event.elsewhere
     try:
-        if not directory.may_speak(turn.state.ledger, who):
+        if not directory.may_speak(step.state.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
-        if who == directory.own_id(turn.state.ledger):
+        if who == directory.own_id(step.state.ledger):
             return
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
-        _pay_for_bytes(turn, who, cost)
-        wanted = turn.state.wanted
-        kind = _take(turn, who, open_frame(event.payload))
-        if kind is MessageCost.ASKED and turn.state.wanted is not wanted:
+        _pay_for_bytes(step, who, cost)
+        wanted = step.state.wanted
+        kind = _take(step, who, open_frame(event.payload))
+        if kind is MessageCost.ASKED and step.state.wanted is not wanted:
             # What we asked for is our own doing.
-            line = turn.state.peers[who].lines[turn.broker]
+            line = step.state.peers[who].lines[step.broker]
             allowance = min(BYTES_BURST, line.allowance + cost)
-            _put_line(turn, who, replace(line, allowance=allowance))
+            _put_line(step, who, replace(line, allowance=allowance))
     except ProtocolError as error:
         # At another broker nothing shows that it is who its topic says.
         named = None if event.elsewhere else who
-        turn.emit(RecordRefusal(None, error.reason, str(error), named))
+        step.emit(RecordRefusal(None, error.reason, str(error), named))
 
 
-def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame) -> MessageCost:
+def _take(step: CoordinatorStep, who: DeviceId, frame: Frame) -> MessageCost:
     """Reads a frame and lets its subject's handler take it; what it cost."""
     try:
         rule = SUBJECTS[FrameSubject(frame.subject)]
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    if not (rule.learners or directory.is_coordinator(turn.state.ledger, who)):
+    if not (rule.learners or directory.is_coordinator(step.state.ledger, who)):
         raise ProtocolError("a learner only asks", Reason.NOT_AUTHORISED)
     if rule.cost is MessageCost.SIGNATURE:
-        _pay_for_signature(turn, who)
+        _pay_for_signature(step, who)
     if rule.cost is MessageCost.USE:
-        _check_debt(turn, who)
-    rule.handle(turn, who, rule.read(frame.content))
+        _check_debt(step, who)
+    rule.handle(step, who, rule.read(frame.content))
     return rule.cost
 
 
-def _pay_for_bytes(turn: CoordinatorStep, who: DeviceId, cost: int) -> None:
+def _pay_for_bytes(step: CoordinatorStep, who: DeviceId, cost: int) -> None:
     """Charges a peer's name at a broker for bytes.
 
     Raises:
       LimitError: If it says too many.
     """
-    peer = turn.state.peers.get(who) or PeerState()
-    line = (peer.lines.get(turn.broker) or LineQuota()).earned(turn.now_s)
+    peer = step.state.peers.get(who) or PeerState()
+    line = (peer.lines.get(step.broker) or LineQuota()).earned(step.now_s)
     pays = cost <= line.allowance
     if pays:
         line = replace(line, allowance=line.allowance - cost)
-    peer = replace(peer, lines={**peer.lines, turn.broker: line})
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    peer = replace(peer, lines={**peer.lines, step.broker: line})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
     if not pays:
-        where = " at another broker" if turn.broker else ""
-        raise _too_much(turn, who, f"exceeds its limit of messages{where}")
+        where = " at another broker" if step.broker else ""
+        raise _too_much(step, who, f"exceeds its limit of messages{where}")
 
 
-def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
+def _pay_for_signature(step: CoordinatorStep, who: DeviceId) -> None:
     """Charges a peer's name at a broker for a message whose signature is checked.
 
     Of a height so and so many are kept (deviation D4), but who repeats them, or signs
@@ -110,37 +110,37 @@ def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
     Raises:
       LimitError: If it says too many.
     """
-    line = turn.state.peers[who].lines[turn.broker]
+    line = step.state.peers[who].lines[step.broker]
     if line.signatures < 1.0:
-        raise _too_much(turn, who, "exceeds its limit of signed messages")
-    _put_line(turn, who, replace(line, signatures=line.signatures - 1.0))
+        raise _too_much(step, who, "exceeds its limit of signed messages")
+    _put_line(step, who, replace(line, signatures=line.signatures - 1.0))
 
 
-def _check_debt(turn: CoordinatorStep, who: DeviceId) -> None:
+def _check_debt(step: CoordinatorStep, who: DeviceId) -> None:
     """Refuses what comes from who owes for transactions; see `transaction_charges`.
 
     Raises:
       LimitError: If too many of those that it told us of entered no block.
     """
-    if turn.state.peers[who].lines[turn.broker].void < 1.0:
-        raise _too_much(turn, who, "tells of too many transactions that are void")
+    if step.state.peers[who].lines[step.broker].void < 1.0:
+        raise _too_much(step, who, "tells of too many transactions that are void")
 
 
-def _too_much(turn: CoordinatorStep, who: DeviceId, what: str) -> LimitError:
-    peer = turn.state.peers[who]
+def _too_much(step: CoordinatorStep, who: DeviceId, what: str) -> LimitError:
+    peer = step.state.peers[who]
     peer = replace(peer, refused=peer.refused + 1)
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
     return LimitError(f"{device_name(who)} {what}", Reason.BUSY)
 
 
-def _put_line(turn: CoordinatorStep, who: DeviceId, line: LineQuota) -> None:
-    peer = turn.state.peers[who]
-    peer = replace(peer, lines={**peer.lines, turn.broker: line})
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+def _put_line(step: CoordinatorStep, who: DeviceId, line: LineQuota) -> None:
+    peer = step.state.peers[who]
+    peer = replace(peer, lines={**peer.lines, step.broker: line})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
 
 
-def _chunk_came(turn: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
-    line = turn.state.peers[who].lines[turn.broker]
+def _chunk_came(step: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
+    line = step.state.peers[who].lines[step.broker]
     whole = chunk.digest, chunk.size
     known = [one for one in line.assemblies if (one.digest, one.size) == whole]
     others = [one for one in line.assemblies if (one.digest, one.size) != whole]
@@ -148,12 +148,12 @@ def _chunk_came(turn: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = others if complete else [*others[1 - ASSEMBLIES_MAX :], assembly]
-    _put_line(turn, who, replace(line, assemblies=tuple(kept)))
+    _put_line(step, who, replace(line, assemblies=tuple(kept)))
     if complete:
         frame = open_frame(assembly.whole())
         if frame.subject not in _CHAIN:
             raise DecodeError("chunks are for the chain's", Reason.UNKNOWN_KIND)
-        _take(turn, who, frame)
+        _take(step, who, frame)
 
 
 def _heard(subject: FrameSubject, codec: Codec[Any]) -> SubjectRule[Any]:

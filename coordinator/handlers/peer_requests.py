@@ -42,11 +42,11 @@ _ASKS_OF = {
 }
 
 
-def handle_request(turn: CoordinatorStep, who: DeviceId, said: Envelope) -> None:
+def handle_request(step: CoordinatorStep, who: DeviceId, said: Envelope) -> None:
     """Answers a request of a peer as far as its allowances go.
 
     Args:
-      turn: The step.
+      step: The step.
       who: In whose name it came; somebody that is known.
       said: The request, unchecked.
 
@@ -57,10 +57,10 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, said: Envelope) -> None
     """
     if said.kind != MessageKind.PEER_REQUEST:
         raise DecodeError("not a request", Reason.UNKNOWN_KIND)
-    want, own = REQUEST.unpack(said.body), directory.own_id(turn.state.ledger)
+    want, own = REQUEST.unpack(said.body), directory.own_id(step.state.ledger)
     asker = device_id(said.sender)
     if asker == own:
-        _count_from(turn, said)
+        _count_from(step, said)
         return
     if asker != who:
         raise SignatureError("asks in another's name", Reason.NOT_AUTHORISED)
@@ -70,41 +70,41 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, said: Envelope) -> None
         subject = FrameSubject(want.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    said.check(turn.settings.gate.chain_id)
-    peer = turn.state.peers[who]
+    said.check(step.settings.gate.chain_id)
+    peer = step.state.peers[who]
     if peer.requests.has(said.counter):
-        _show_counter(turn, who)
+        _show_counter(step, who)
         return
     latest = peer.request
     if latest is None or said.counter > latest.counter:
         latest = said
     requests = peer.requests.admit(said.counter)
     peer = replace(peer, requests=requests, request=latest)
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
     # Who has no right to an answer has paid for asking.
-    for key, given in _charged(turn, who, subject, want):
-        _give(turn, who, subject, key, given)
+    for key, given in _charged(step, who, subject, want):
+        _give(step, who, subject, key, given)
 
 
-def _count_from(turn: CoordinatorStep, said: Envelope) -> None:
+def _count_from(step: CoordinatorStep, said: Envelope) -> None:
     """Counts on above a request of ours that somebody shows us."""
-    if said.counter < turn.state.counter:
+    if said.counter < step.state.counter:
         return
-    said.check(turn.settings.gate.chain_id)
-    turn.state = evolve(turn.state, counter=said.counter + 1)
+    said.check(step.settings.gate.chain_id)
+    step.state = evolve(step.state, counter=said.counter + 1)
 
 
-def _show_counter(turn: CoordinatorStep, who: DeviceId) -> None:
+def _show_counter(step: CoordinatorStep, who: DeviceId) -> None:
     """Shows a peer its own latest request, now and then."""
-    peer = turn.state.peers[who]
-    answered = _lately(peer.quota.answered, turn.now_s)
+    peer = step.state.peers[who]
+    answered = _lately(peer.quota.answered, step.now_s)
     if _COUNTER in answered or peer.request is None:
         return
     latest = ENVELOPE.pack(peer.request)
-    quota = replace(peer.quota, answered={**answered, _COUNTER: turn.now_s})
+    quota = replace(peer.quota, answered={**answered, _COUNTER: step.now_s})
     peer = replace(peer, quota=quota)
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
-    turn.emit(SendFrame(who, FrameSubject.REQUEST, latest))
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
+    step.emit(SendFrame(who, FrameSubject.REQUEST, latest))
 
 
 def _lately(answered: Mapping[bytes, float], now_s: float) -> dict[bytes, float]:
@@ -114,13 +114,13 @@ def _lately(answered: Mapping[bytes, float], now_s: float) -> dict[bytes, float]
 
 
 def _charged(
-    turn: CoordinatorStep, who: DeviceId, subject: FrameSubject, want: PeerRequest
+    step: CoordinatorStep, who: DeviceId, subject: FrameSubject, want: PeerRequest
 ) -> list[tuple[bytes, list[int]]]:
     """Charges a request; returns what its sender could pay for: keys, and pieces."""
-    peer, now_s = turn.state.peers[who], turn.now_s
+    peer, now_s = step.state.peers[who], step.now_s
     quota = peer.quota.earned(now_s)
     answered = _lately(quota.answered, now_s)
-    longest = answer_bytes_max(subject, (it.spec for it in turn.state.tasks.values()))
+    longest = answer_bytes_max(subject, (it.spec for it in step.state.tasks.values()))
     cost = CHUNK_BYTES if want.pieces else longest
     asks, left, refused = quota.asks, quota.answers, 0
     chosen: list[tuple[bytes, list[int]]] = []
@@ -141,15 +141,15 @@ def _charged(
     # What was asked in vain counts no further than to nothing.
     quota = replace(quota, asks=max(0.0, asks), answers=left, answered=answered)
     peer = replace(peer, quota=quota, refused=peer.refused + refused)
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
     if refused:
         detail = f"{device_name(who)} asks too much: {refused} not answered"
-        turn.emit(RecordRefusal(None, Reason.BUSY, detail))
+        step.emit(RecordRefusal(None, Reason.BUSY, detail))
     return chosen
 
 
 def _give(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     who: DeviceId,
     subject: FrameSubject,
     key: bytes,
@@ -159,6 +159,6 @@ def _give(
         return
     pieces = tuple(piece for piece in given if piece >= 0)
     if subject is FrameSubject.KEY:
-        send_content_key(turn, who, Digest(key), pieces)
+        send_content_key(step, who, Digest(key), pieces)
     else:
-        turn.emit(SendAnswer(who, subject, key, pieces))
+        step.emit(SendAnswer(who, subject, key, pieces))

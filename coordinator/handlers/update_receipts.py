@@ -12,39 +12,39 @@ from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import ACCEPTED, Accepted
 
 
-def tell_accepted(turn: CoordinatorStep, device: DeviceId, transaction: Digest) -> None:
+def tell_accepted(step: CoordinatorStep, device: DeviceId, transaction: Digest) -> None:
     """Says that an update is durable."""
-    turn.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
+    step.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
 
 
 def leave_receipt(
-    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+    step: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
 ) -> None:
     """Leaves a receipt to a coordinator before us."""
     body, transaction = admitted.contribution, admitted.transaction
-    left = DeferredReceipt(device, turn.now_s, transaction, body.task, body.version)
-    responder_selection.defer_reply(turn, left)
+    left = DeferredReceipt(device, step.now_s, transaction, body.task, body.version)
+    responder_selection.defer_reply(step, left)
 
 
 def repeat_receipt(
-    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+    step: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
 ) -> None:
     """Says again that an update is durable, and proves it if it is final."""
     body = admitted.contribution
-    tell_accepted(turn, device, admitted.transaction)
-    if turn.state.held.get(admitted_key(device, body.task, body.version)) is None:
-        responder_selection.note_missed_proof(turn, device)
-        counter = turn.take_counter()
-        turn.emit(PublishFinality(device, admitted.transaction, counter))
+    tell_accepted(step, device, admitted.transaction)
+    if step.state.held.get(admitted_key(device, body.task, body.version)) is None:
+        responder_selection.note_missed_proof(step, device)
+        counter = step.take_counter()
+        step.emit(PublishFinality(device, admitted.transaction, counter))
 
 
-def give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
+def give_receipt(step: CoordinatorStep, left: DeferredReceipt) -> None:
     """Says that an update is durable, or proves it if a block was quicker."""
     device, transaction = left.device, left.transaction
-    held = turn.state.held.get(admitted_key(device, left.task, left.base))
+    held = step.state.held.get(admitted_key(device, left.task, left.base))
     if held is not None and held.transaction == transaction:
-        tell_accepted(turn, device, transaction)
+        tell_accepted(step, device, transaction)
         return
-    tree = turn.state.ledger.tree
+    tree = step.state.ledger.tree
     if board_records.update_of(tree, left.task, device, left.base) == transaction:
-        turn.emit(PublishFinality(device, transaction, turn.take_counter()))
+        step.emit(PublishFinality(device, transaction, step.take_counter()))

@@ -87,9 +87,11 @@ def look(
     stalled = _is_stalled(settings, state, now_s)
     missing = missing_votes(state)
     why = [*_reasons(settings, state, now_s), *outside]
-    deciding, party = state.ledger.consensus, state.ledger.party
+    deciding, validator = state.ledger.consensus, state.ledger.validator
     if stalled and deciding.step is RoundStep.PROPOSE:
-        proposer = party.roster.validators.members[party.proposer(deciding.round)]
+        proposer = validator.roster.validators.members[
+            validator.proposer(deciding.round)
+        ]
         why.append(f"waits for the proposal of {proposer.name}")
     if stalled and missing.text:
         why.append(f"votes missing: {missing.text}")
@@ -144,7 +146,7 @@ def _reasons(
     silence = node.silence(settings.ledger, ledger, now_s)
     if silence:
         found.append(f"does not vote: {silence}")
-    elif ledger.party.index is None:
+    elif ledger.validator.index is None:
         found.append("is no validator: it follows and does not vote")
     found += _quorum_reasons(settings, state, now_s)
     deciding = ledger.consensus
@@ -169,45 +171,45 @@ def _reasons(
 def _quorum_reasons(
     settings: CoordinatorSettings, state: CoordinatorState, now_s: float
 ) -> list[str]:
-    party = state.ledger.party
+    validator = state.ledger.validator
     gone = silent(settings, state, now_s)
-    if party.count - len(gone) >= party.quorum:
+    if validator.count - len(gone) >= validator.quorum:
         return []
     who = ", ".join(f"{one.name} for {one.silent_s:.0f} s" for one in gone)
-    heard = party.count - len(gone)
-    return [f"no quorum: heard from {heard} of {party.count}, silent {who}"]
+    heard = validator.count - len(gone)
+    return [f"no quorum: heard from {heard} of {validator.count}, silent {who}"]
 
 
 def silent(
     settings: CoordinatorSettings, state: CoordinatorState, now_s: float
 ) -> tuple[SilentValidator, ...]:
     """Validators that were not heard lately, and for how long."""
-    party = state.ledger.party
+    validator = state.ledger.validator
     wait_s = SILENT_AFTER_STATUSES * settings.ledger.status_s
     found = []
-    for index, member in enumerate(party.roster.validators.members):
+    for index, member in enumerate(validator.roster.validators.members):
         peer = state.peers.get(device_id(member.public))
         heard_at_s = state.since_s if peer is None else peer.heard_at_s
         silent_s = now_s - max(state.since_s, heard_at_s)
-        if index != party.index and silent_s > wait_s:
+        if index != validator.index and silent_s > wait_s:
             found.append(SilentValidator(member.name, silent_s))
     return tuple(found)
 
 
 def missing_votes(state: CoordinatorState) -> MissingVotes:
     """Validators whose votes of the current round are missing."""
-    party, deciding = state.ledger.party, state.ledger.consensus
-    members = party.roster.validators.members
+    validator, deciding = state.ledger.validator, state.ledger.consensus
+    members = validator.roster.validators.members
 
-    def lacking(kind: VoteType) -> tuple[str, ...]:
-        cast = deciding.ballots.cast(deciding.round, kind)
+    def missing(kind: VoteType) -> tuple[str, ...]:
+        cast = deciding.vote_set.cast(deciding.round, kind)
         return tuple(
             member.name for index, member in enumerate(members) if index not in cast
         )
 
-    if party.count == 1 or deciding.step < RoundStep.PREVOTE:
+    if validator.count == 1 or deciding.step < RoundStep.PREVOTE:
         return MissingVotes()
-    prevotes = lacking(VoteType.PREVOTE)
+    prevotes = missing(VoteType.PREVOTE)
     if deciding.step < RoundStep.PRECOMMIT:
         return MissingVotes(prevotes)
-    return MissingVotes(prevotes, lacking(VoteType.PRECOMMIT))
+    return MissingVotes(prevotes, missing(VoteType.PRECOMMIT))

@@ -27,16 +27,16 @@ def consensus(
       state: To show.
       now_s: Monotonic clock.
     """
-    party, tree = state.ledger.party, state.ledger.tree
-    members = party.roster.validators.members
+    validator, tree = state.ledger.validator, state.ledger.tree
+    members = validator.roster.validators.members
     deciding = state.ledger.consensus
     pinned = state.ledger.tip.pinned
     return {
         "validators": len(members),
-        "index": party.index,
+        "index": validator.index,
         "learns": directory.is_learner(state.ledger, directory.own_id(state.ledger)),
         "pinned": None if pinned is None else pinned.height,
-        "quorum": party.quorum,
+        "quorum": validator.quorum,
         "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
         "height": deciding.height,
         "round": deciding.round,
@@ -80,7 +80,7 @@ def _fork(state: CoordinatorState) -> dict[str, Any] | None:
     proof = state.ledger.fork
     if proof is None:
         return None
-    members = state.ledger.party.roster.validators.members
+    members = state.ledger.validator.roster.validators.members
     return {
         "height": proof.first.height,
         "blocks": [proof.first.block_id.hex(), proof.second.block_id.hex()],
@@ -104,7 +104,7 @@ def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[st
     """Validators that attested other versions than became final, and how many."""
     tree = state.ledger.tree
     counts: Counter[str] = Counter()
-    for member in state.ledger.party.roster.validators.members:
+    for member in state.ledger.validator.roster.validators.members:
         for number in state.tasks:
             dissent = validator_records.dissent(tree, number, member.public)
             counts[member.name] += 0 if dissent is None else dissent.count
@@ -125,7 +125,7 @@ def attested(
       `by_digest`, the names of who attested each digest, and `split`: whether no digest
       can get a quorum any more, which takes more liars than are allowed for.
     """
-    validators = state.ledger.party.roster.validators
+    validators = state.ledger.validator.roster.validators
     names = {member.public: member.name for member in validators.members}
     given = attestation.given(state.ledger.tree, validators, task)
     by_digest: dict[str, list[str]] = {}

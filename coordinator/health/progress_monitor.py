@@ -8,17 +8,17 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.protocol.dataclass_replace import evolve
 
 
-def note(turn: CoordinatorStep, after: ChainState) -> None:
+def note(step: CoordinatorStep, after: ChainState) -> None:
     """Compares the ledger before and after a step that is being taken."""
-    before, now_s, pace = turn.state.ledger, turn.now_s, turn.state.pace
+    before, now_s, pace = step.state.ledger, step.now_s, step.state.pace
     decided = after.height != before.height
     if decided:
         pace = replace(pace, decided_at_s=now_s)
         if (
-            turn.state.diverged is not None
-            and after.height >= turn.state.diverged.height
+            step.state.diverged is not None
+            and after.height >= step.state.diverged.height
         ):
-            turn.state = evolve(turn.state, diverged=None)
+            step.state = evolve(step.state, diverged=None)
     old, new = before.consensus, after.consensus
     stage = (new.height, new.round, new.step)
     if (old.height, old.round, old.step) != stage:
@@ -28,15 +28,15 @@ def note(turn: CoordinatorStep, after: ChainState) -> None:
             pace = replace(pace, waits_from_s=math.inf)
     elif decided or pace.waits_from_s == math.inf:
         pace = replace(pace, waits_from_s=now_s)
-    turn.state = evolve(turn.state, pace=pace)
+    step.state = evolve(step.state, pace=pace)
 
 
-def diverged(turn: CoordinatorStep, found: StateDiverged) -> None:
+def diverged(step: CoordinatorStep, found: StateDiverged) -> None:
     """Keeps and reports a decided block that is invalid here, once."""
-    known = turn.state.diverged
+    known = step.state.diverged
     if known is not None and known.block_id == found.block_id:
         return
-    turn.state = evolve(turn.state, diverged=found)
+    step.state = evolve(step.state, diverged=found)
     computed = "none" if found.computed is None else found.computed.hex()
     text = (
         f"our state differs: block {found.height} ({found.block_id.hex()}) is "
@@ -45,4 +45,4 @@ def diverged(turn: CoordinatorStep, found: StateDiverged) -> None:
     )
     if found.first_key:
         text += f"; the first key that it changes here is {found.first_key!r}"
-    turn.report(text, grave=True)
+    step.report(text, grave=True)

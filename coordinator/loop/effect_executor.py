@@ -50,7 +50,7 @@ class CoordinatorEffectExecutor:
 
     Attributes:
       anew: Whether the chain was begun anew from a snapshot, and the core must be.
-      wholes: What boards and peers asked for last.
+      blobs: What boards and peers asked for last.
       long: Wholes that are stored over several turns.
     """
 
@@ -75,14 +75,14 @@ class CoordinatorEffectExecutor:
           StorageError: If the disk refuses.
         """
         self.anew = False
-        self.wholes = BlobCache(ports.store)
+        self.blobs = BlobCache(ports.store)
         self.long = PendingBlobWrites(ports.store)
         self._ports = ports
         self._tally = tally
         self._persistence = persistence
         self._outgoing = outgoing
-        self._jobs = JobInputs(ports, self.wholes, settings.gate.key)
-        self._publisher = Publisher(settings, ports, self.wholes, outgoing, tally)
+        self._jobs = JobInputs(ports, self.blobs, settings.gate.key)
+        self._publisher = Publisher(settings, ports, self.blobs, outgoing, tally)
 
     def carry_out(self, state: CoordinatorState, effects: Sequence[Effect]) -> None:
         """Does what a batch of steps wants done.
@@ -145,7 +145,7 @@ class CoordinatorEffectExecutor:
             case LookUpUpdate(known, other):
                 self._ports.put(UpdateLookedUp(update_of(store, known), other))
             case StorePeerBlob(digest, content):
-                self.wholes.keep(digest, content)
+                self.blobs.keep(digest, content)
 
     def _record(
         self,
@@ -191,7 +191,7 @@ class CoordinatorEffectExecutor:
     def _evaluate(self, asked: EvaluateVersion) -> None:
         if not self._ports.executor.evaluates:
             return
-        bundle = self.wholes.get(asked.bundle)
+        bundle = self.blobs.get(asked.bundle)
         inference = self._ports.store.blob(asked.inference)
         if bundle is None or inference is None:
             # A task that was announced without its blobs harms itself alone.

@@ -31,18 +31,18 @@ from starling.protocol.learning.task import ModelDigests, TaskSpec
 class JobInputs:
     """Makes work of orders."""
 
-    def __init__(self, ports: LoopPorts, wholes: BlobCache, key: OpeningKey) -> None:
+    def __init__(self, ports: LoopPorts, blobs: BlobCache, key: OpeningKey) -> None:
         """Reads nothing yet.
 
         Args:
           ports: For the store and the arithmetic.
-          wholes: Of that store.
+          blobs: Of that store.
           key: Opens updates.
         """
         self._store: ChainStore = ports.store
         self._compute = ports.compute
         self._examine = ports.examine
-        self._wholes = wholes
+        self._blobs = blobs
         self._key = key
 
     def aggregation(
@@ -56,13 +56,15 @@ class JobInputs:
         """
         members = [member.transaction for member in asked.job.members]
         held = {each: self._vector(each, asked) for each in members}
-        lacks = self._lacks(asked, spec, [each for each in members if not held[each]])
-        if lacks is not None:
-            return lacks
+        missing = self._missing_parts(
+            asked, spec, [each for each in members if not held[each]]
+        )
+        if missing is not None:
+            return missing
         model = self._model_before(asked, spec)
         assert model is not None
         parts = [
-            self._whole(part) for part in (model.theta, model.momentum, model.average)
+            self._blob(part) for part in (model.theta, model.momentum, model.average)
         ]
         compute, key = self._compute, self._key
 
@@ -95,7 +97,7 @@ class JobInputs:
           asked: Which version.
           spec: The task.
         """
-        bundle, theta = self._wholes.get(asked.bundle), self._store.blob(asked.theta)
+        bundle, theta = self._blobs.get(asked.bundle), self._store.blob(asked.theta)
         found = [
             (each, self._vector(each.transaction, asked)) for each in asked.job.members
         ]
@@ -112,23 +114,23 @@ class JobInputs:
 
     def examination(self, bundle: Digest) -> Work:
         """The check whether boards would run a bundle."""
-        content, examine = self._wholes.get(bundle), self._examine
+        content, examine = self._blobs.get(bundle), self._examine
         return lambda: examine(bundle, content)
 
-    def _lacks(
+    def _missing_parts(
         self, asked: ComputeVersion, spec: TaskSpec, uploads: list[Digest]
     ) -> ComputationFailed | None:
         """Parts of a job that the store lacks, beside these uploads; None if none."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
-        wholes = [each for each in parts if not self._store.has_blob(each)]
-        if model is not None and not uploads and not wholes:
+        blobs = [each for each in parts if not self._store.has_blob(each)]
+        if model is not None and not uploads and not blobs:
             return None
-        detail = f"the store lacks {len(uploads)} updates, {len(wholes)} wholes"
+        detail = f"the store lacks {len(uploads)} updates, {len(blobs)} blobs"
         if model is None:
             detail = f"the store lacks version {asked.version - 1}"
         return ComputationFailed(
-            asked.task, asked.version, detail, tuple(uploads), tuple(wholes)
+            asked.task, asked.version, detail, tuple(uploads), tuple(blobs)
         )
 
     def _model_before(
@@ -137,7 +139,7 @@ class JobInputs:
         before = asked.version - 1
         return self._store.model(asked.task, before) if before else spec.initial
 
-    def _whole(self, digest: Digest) -> bytes:
+    def _blob(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)
         assert content is not None
         return content

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from starling.broker.link_events import LinkDisconnected
 from starling.coordinator.chain.node.node import JournalVote
-from starling.coordinator.loop.ports import KeepWhole
+from starling.coordinator.loop.ports import KeepBlob
 from starling.coordinator.step.effects import LogLine, RecordRefusal, RemoveInboxFile
 
 
@@ -52,7 +52,7 @@ class MemoryInbox:
         """See `Inbox`."""
         return math.inf if self.files.keys() <= self._seen else -math.inf
 
-    def fresh(self, keep: KeepWhole) -> Sequence[tuple[str, bytes]]:
+    def fresh(self, keep: KeepBlob) -> Sequence[tuple[str, bytes]]:
         """See `Inbox`."""
         del keep
         names = sorted(self.files.keys() - self._seen)

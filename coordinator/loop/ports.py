@@ -42,7 +42,7 @@ Item = LinkEvent | Event
 """What the loop takes in: what happened on its own link, or an event of the core."""
 Work = Callable[[], Event]
 """Computes away from the loop; may run on any thread, since it reads no store."""
-KeepWhole = Callable[[bytes, Callable[[], None]], None]
+KeepBlob = Callable[[bytes, Callable[[], None]], None]
 """Stores a whole now or later, and calls back when it is durable."""
 Compute = Callable[
     [OpeningKey, TaskSpec, AggregationJob, ModelState, Fetch], PackedModel
@@ -100,8 +100,8 @@ class Inbox(Protocol):
     def due_s(self) -> float:
         """Time of the next look into it, by the loop's clock."""
 
-    def fresh(self, keep: KeepWhole) -> Sequence[tuple[str, bytes]]:
-        """Hands the wholes that were dropped to `keep`; reads the new transactions.
+    def fresh(self, keep: KeepBlob) -> Sequence[tuple[str, bytes]]:
+        """Hands the blobs that were dropped to `keep`; reads the new transactions.
 
         Returns:
           Names of files and what they hold; each once.

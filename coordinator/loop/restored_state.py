@@ -12,7 +12,7 @@ from starling.coordinator.chain.state import (
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredHead
 from starling.coordinator.loop.storage.blob_cache import update_of
 from starling.coordinator.machine import RestoredState
-from starling.coordinator.models.model_versions import WHOLES_MAX
+from starling.coordinator.models.model_versions import BLOBS_OFFERED_MAX
 from starling.coordinator.step.effects import Effect, EvaluateVersion
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 from starling.protocol.chain.light_client import HANDOVERS_MAX
@@ -62,7 +62,7 @@ def restore(
     ledger = _ledger(settings.ledger, store, tip, votes, now_s)
     models: dict[TaskId, tuple[Version, ModelDigests]] = {}
     attested: dict[TaskId, ModelDigests] = {}
-    wholes = {}
+    blobs = {}
     charge_max = 0
     for number in range(task_records.task_count(tip.tree)):
         task = TaskId(number)
@@ -74,9 +74,9 @@ def restore(
         following = store.model(number, head + 1)
         if following is not None:
             attested[task] = following
-        recent = range(max(1, head - WHOLES_MAX // 2 + 1), head + 1)
+        recent = range(max(1, head - BLOBS_OFFERED_MAX // 2 + 1), head + 1)
         older = [store.model(number, version) for version in recent] or [spec.initial]
-        wholes[task] = tuple(
+        blobs[task] = tuple(
             digest
             for each in older
             if each is not None
@@ -91,7 +91,7 @@ def restore(
         ledger,
         counter,
         models,
-        wholes,
+        blobs,
         uploads,
         charge_max,
         attested,

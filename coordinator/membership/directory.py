@@ -57,12 +57,12 @@ def sealing_key(ledger: ChainState, identity: DeviceId) -> bytes | None:
 
 def own_id(ledger: ChainState) -> DeviceId:
     """Our own id."""
-    return device_id(ledger.party.key.public)
+    return device_id(ledger.validator.key.public)
 
 
 def public_keys(ledger: ChainState) -> tuple[PublicKey, ...]:
     """The keys of those who decide this height, in the order of the set."""
-    return tuple([one.public for one in ledger.party.roster.validators.members])
+    return tuple([one.public for one in ledger.validator.roster.validators.members])
 
 
 def asked(ledger: ChainState) -> tuple[PublicKey, ...]:
@@ -73,13 +73,13 @@ def asked(ledger: ChainState) -> tuple[PublicKey, ...]:
     pinned = _pinned(ledger)
     if not pinned:
         return public_keys(ledger)
-    sets = (ledger.party.roster.validators, *pinned)
+    sets = (ledger.validator.roster.validators, *pinned)
     return tuple(sorted({one.public for each in sets for one in each.members}))
 
 
 def _sets(ledger: ChainState) -> Iterator[ValidatorSet]:
     """This height's set first: of most peers nothing else needs to be looked up."""
-    yield ledger.party.roster.validators
+    yield ledger.validator.roster.validators
     tip = ledger.tip
     yield validator_records.validators(tip.tree, tip.genesis, tip.height + 2)
     yield from _pinned(ledger)

@@ -23,7 +23,7 @@ from starling.protocol.ids import DeviceId, device_id
 
 
 def status_came(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     who: DeviceId,
     status: gossip_messages.ValidatorStatus,
     elsewhere: bool,
@@ -31,7 +31,7 @@ def status_came(
     """Notes that a peer lives and how far it is, if its status is its own and new.
 
     Args:
-      turn: The step, before the ledger takes the status.
+      step: The step, before the ledger takes the status.
       who: Whose message it is.
       status: The status; unchecked.
       elsewhere: Whether it came from a broker that boards of ours are not clients of.
@@ -39,8 +39,8 @@ def status_came(
     Raises:
       SignatureError: If it is forged.
     """
-    peer = turn.state.peers[who]
-    latest = turn.state.ledger.heard.get(status.validator)
+    peer = step.state.peers[who]
+    latest = step.state.ledger.heard.get(status.validator)
     old = latest is not None and status.counter < latest.counter
     if device_id(status.validator) != who or old:
         return
@@ -48,7 +48,7 @@ def status_came(
     known = peer.status_counter if elsewhere else peer.near_counter
     if status.counter <= known:
         return
-    signed = status.signed_bytes(turn.settings.gate.chain_id)
+    signed = status.signed_bytes(step.settings.gate.chain_id)
     verify(status.validator, signed, status.signature)
     if status.counter > peer.status_counter:
         peer = replace(
@@ -59,11 +59,11 @@ def status_came(
         )
     if not elsewhere:
         peer = replace(peer, near_counter=status.counter)
-    _lives(turn, who, peer, elsewhere)
+    _lives(step, who, peer, elsewhere)
 
 
 def vote_came(
-    turn: CoordinatorStep,
+    step: CoordinatorStep,
     who: DeviceId,
     vote: Vote,
     before: ChainState,
@@ -72,28 +72,28 @@ def vote_came(
     """Notes that a peer lives whose own vote the ledger has just counted.
 
     Args:
-      turn: The step, after the ledger took the vote.
+      step: The step, after the ledger took the vote.
       who: Whose message it is.
       vote: The vote.
       before: The ledger before it took it.
       elsewhere: As in `status_came`.
     """
-    members = before.party.roster.validators.members
+    members = before.validator.roster.validators.members
     if vote.voter >= len(members) or device_id(members[vote.voter].public) != who:
         return
-    deciding = turn.state.ledger.consensus
+    deciding = step.state.ledger.consensus
     if not vote.height == before.consensus.height == deciding.height:
         return
     kind = VoteType(vote.vote_type)
-    known = before.consensus.ballots.cast(vote.round, kind).get(vote.voter)
-    counted = deciding.ballots.cast(vote.round, kind).get(vote.voter)
+    known = before.consensus.vote_set.cast(vote.round, kind).get(vote.voter)
+    counted = deciding.vote_set.cast(vote.round, kind).get(vote.voter)
     if known is None and counted == vote:
-        _lives(turn, who, turn.state.peers[who], elsewhere)
+        _lives(step, who, step.state.peers[who], elsewhere)
 
 
 def _lives(
-    turn: CoordinatorStep, who: DeviceId, peer: PeerState, elsewhere: bool
+    step: CoordinatorStep, who: DeviceId, peer: PeerState, elsewhere: bool
 ) -> None:
-    near_at_s = peer.near_at_s if elsewhere else turn.now_s
-    peer = replace(peer, heard_at_s=turn.now_s, near_at_s=near_at_s)
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    near_at_s = peer.near_at_s if elsewhere else step.now_s
+    peer = replace(peer, heard_at_s=step.now_s, near_at_s=near_at_s)
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})

@@ -15,20 +15,20 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import PublicKey, device_id
 
 
-def pays(turn: CoordinatorStep, author: PublicKey, size: int) -> bool:
+def pays(step: CoordinatorStep, author: PublicKey, size: int) -> bool:
     """Charges a peer for what its status asked for; whether it could pay.
 
     Args:
-      turn: The step.
+      step: The step.
       author: Whose status it was, by its signature.
       size: Of the answer, in bytes.
     """
     who = device_id(author)
-    peer = turn.state.peers.get(who) or PeerState()
-    quota = peer.quota.earned(turn.now_s)
+    peer = step.state.peers.get(who) or PeerState()
+    quota = peer.quota.earned(step.now_s)
     can = quota.answers >= size
     if can:
         quota = replace(quota, answers=quota.answers - size)
     peer = replace(peer, quota=quota, refused=peer.refused + (not can))
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})
     return can

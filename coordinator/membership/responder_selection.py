@@ -54,53 +54,53 @@ _TAG = b"starling/duty/1"
 
 
 def responder_rank(
-    turn: CoordinatorStep, subject: bytes, silent: float = SILENT_AFTER_STATUSES
+    step: CoordinatorStep, subject: bytes, silent: float = SILENT_AFTER_STATUSES
 ) -> int:
     """Number of live coordinators before us for a subject, at our broker.
 
     Args:
-      turn: The step.
+      step: The step.
       subject: What the order is for.
       silent: Statuses after whose absence somebody does not count.
     """
-    return sum(_is_near(turn, who, silent) for who in _before_us(turn, subject))
+    return sum(_is_near(step, who, silent) for who in _before_us(step, subject))
 
 
-def is_first(turn: CoordinatorStep, device: DeviceId) -> bool:
+def is_first(step: CoordinatorStep, device: DeviceId) -> bool:
     """True if this coordinator sends what a board need not ask for.
 
     Who comes first may sit at another broker than the board: then each of us sends. To
     a board that lately missed what one of us was to send, as many send as contain
     somebody correct: its first one may say that it lives and yet tell boards nothing.
     """
-    if not turn.settings.shared:
+    if not step.settings.shared:
         return True
-    doubted = turn.now_s < turn.session(device).missed_at_s + DOUBT_S
-    senders = turn.state.ledger.party.skip if doubted else 1
-    return responder_rank(turn, device, DOUBTED_AFTER_STATUSES) < senders
+    doubted = step.now_s < step.session(device).missed_at_s + DOUBT_S
+    senders = step.state.ledger.validator.skip if doubted else 1
+    return responder_rank(step, device, DOUBTED_AFTER_STATUSES) < senders
 
 
-def note_missed_proof(turn: CoordinatorStep, device: DeviceId) -> None:
+def note_missed_proof(step: CoordinatorStep, device: DeviceId) -> None:
     """A board sends again what is final: whoever was to prove it has not done so."""
-    session = evolve(turn.session(device), missed_at_s=turn.now_s)
-    turn.put_session(device, session)
+    session = evolve(step.session(device), missed_at_s=step.now_s)
+    step.put_session(device, session)
 
 
-def is_among_first(turn: CoordinatorStep, subject: bytes) -> bool:
+def is_among_first(step: CoordinatorStep, subject: bytes) -> bool:
     """True if this coordinator sends what all boards wait for.
 
     As many send it as contain somebody correct: one that died a moment ago is not known
     to be silent yet, and the fleet is not to wait until it is.
     """
     return (
-        not turn.settings.shared
-        or responder_rank(turn, subject) < turn.state.ledger.party.skip
+        not step.settings.shared
+        or responder_rank(step, subject) < step.state.ledger.validator.skip
     )
 
 
-def _before_us(turn: CoordinatorStep, subject: bytes) -> tuple[DeviceId, ...]:
-    keys = directory.public_keys(turn.state.ledger)
-    return _before(subject, turn.state.ledger.party.key.public, keys)
+def _before_us(step: CoordinatorStep, subject: bytes) -> tuple[DeviceId, ...]:
+    keys = directory.public_keys(step.state.ledger)
+    return _before(subject, step.state.ledger.validator.key.public, keys)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -116,79 +116,79 @@ def _before(
     )
 
 
-def is_alive(turn: CoordinatorStep, who: DeviceId) -> bool:
+def is_alive(step: CoordinatorStep, who: DeviceId) -> bool:
     """True if a coordinator was heard lately, or had no time yet to be."""
-    peer = turn.state.peers.get(who)
+    peer = step.state.peers.get(who)
     heard_at_s = None if peer is None else peer.heard_at_s
-    return _is_recent(turn, heard_at_s, SILENT_AFTER_STATUSES)
+    return _is_recent(step, heard_at_s, SILENT_AFTER_STATUSES)
 
 
-def _is_near(turn: CoordinatorStep, who: DeviceId, silent: float) -> bool:
+def _is_near(step: CoordinatorStep, who: DeviceId, silent: float) -> bool:
     """True if a coordinator was heard lately at our own broker."""
-    peer = turn.state.peers.get(who)
-    return _is_recent(turn, None if peer is None else peer.near_at_s, silent)
+    peer = step.state.peers.get(who)
+    return _is_recent(step, None if peer is None else peer.near_at_s, silent)
 
 
-def _is_recent(turn: CoordinatorStep, heard_at_s: float | None, silent: float) -> bool:
+def _is_recent(step: CoordinatorStep, heard_at_s: float | None, silent: float) -> bool:
     heard_at_s = max(
-        turn.state.since_s, turn.state.since_s if heard_at_s is None else heard_at_s
+        step.state.since_s, step.state.since_s if heard_at_s is None else heard_at_s
     )
-    return turn.now_s - heard_at_s < silent * turn.settings.ledger.status_s
+    return step.now_s - heard_at_s < silent * step.settings.ledger.status_s
 
 
 def answers(
-    turn: CoordinatorStep, device: DeviceId, matter: bytes, patience: int
+    step: CoordinatorStep, device: DeviceId, matter: bytes, patience: int
 ) -> bool:
     """True if this coordinator answers a board.
 
     Args:
-      turn: The step.
+      step: The step.
       device: Who asks.
       matter: What it asks for, the same at each repetition.
       patience: Repetitions after which one more coordinator answers.
     """
-    if turn.state.ledger.alone:
+    if step.state.ledger.alone:
         return True
-    session = turn.session(device)
+    session = step.session(device)
     known, count = session.asked
     count = count + 1 if known == matter else 0
-    turn.put_session(device, replace(session, asked=(matter, count)))
-    return responder_rank(turn, device) <= count // patience
+    step.put_session(device, replace(session, asked=(matter, count)))
+    return responder_rank(step, device) <= count // patience
 
 
-def defer_reply(turn: CoordinatorStep, left: DeferredReply) -> None:
+def defer_reply(step: CoordinatorStep, left: DeferredReply) -> None:
     """Keeps in mind that a board is to be answered by somebody before us."""
-    if turn.state.ledger.alone or len(turn.state.left) >= LEFT_MAX:
+    if step.state.ledger.alone or len(step.state.left) >= LEFT_MAX:
         return
-    if not turn.state.left:
-        turn.state = evolve(
-            turn.state, left_at_s=turn.now_s + OVERDUE_AFTER_STATUSES * _status_s(turn)
+    if not step.state.left:
+        step.state = evolve(
+            step.state, left_at_s=step.now_s + OVERDUE_AFTER_STATUSES * _status_s(step)
         )
-    turn.state = evolve(turn.state, left=(*turn.state.left, left))
+    step.state = evolve(step.state, left=(*step.state.left, left))
 
 
-def take_overdue_replies(turn: CoordinatorStep) -> list[DeferredReply]:
+def take_overdue_replies(step: CoordinatorStep) -> list[DeferredReply]:
     """Takes what those before us had the time to answer and gave no sign of life since.
 
     What one of them was there to answer is forgotten.
     """
-    status_s = _status_s(turn)
-    until_s = turn.now_s - OVERDUE_AFTER_STATUSES * status_s
-    due = [left for left in turn.state.left if left.at_s <= until_s]
-    turn.state = evolve(turn.state, left=turn.state.left[len(due) :])
-    look_at_s = turn.now_s + LOOK_EVERY_STATUSES * status_s
-    turn.state = evolve(
-        turn.state, left_at_s=look_at_s if turn.state.left else math.inf
+    status_s = _status_s(step)
+    until_s = step.now_s - OVERDUE_AFTER_STATUSES * status_s
+    due = [left for left in step.state.left if left.at_s <= until_s]
+    step.state = evolve(step.state, left=step.state.left[len(due) :])
+    look_at_s = step.now_s + LOOK_EVERY_STATUSES * status_s
+    step.state = evolve(
+        step.state, left_at_s=look_at_s if step.state.left else math.inf
     )
-    return [left for left in due if not _was_there(turn, left)]
+    return [left for left in due if not _was_there(step, left)]
 
 
-def _was_there(turn: CoordinatorStep, left: DeferredReply) -> bool:
+def _was_there(step: CoordinatorStep, left: DeferredReply) -> bool:
     """True if a coordinator before us was alive after an answer was left to it."""
-    from_s = left.at_s + LIVES_AFTER_STATUSES * _status_s(turn)
-    before = (turn.state.peers.get(who) for who in _before_us(turn, left.device))
+    from_s = left.at_s + LIVES_AFTER_STATUSES * _status_s(step)
+    before = (step.state.peers.get(who) for who in _before_us(step, left.device))
     return any(peer is not None and peer.near_at_s >= from_s for peer in before)
 
 
-def _status_s(turn: CoordinatorStep) -> float:
-    return turn.settings.ledger.status_s
+def _status_s(step: CoordinatorStep) -> float:
+    return step.settings.ledger.status_s

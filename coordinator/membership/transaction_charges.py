@@ -20,29 +20,29 @@ def source_of(who: DeviceId, broker: int) -> bytes:
     return who + broker.to_bytes(2) if broker else who
 
 
-def refused(turn: CoordinatorStep, waited: Mempool, identity: Digest) -> None:
+def refused(step: CoordinatorStep, waited: Mempool, identity: Digest) -> None:
     """The chain refused a transaction: who told of it pays, if it waited on its word.
 
     Args:
-      turn: The step, with the ledger after it.
+      step: The step, with the ledger after it.
       waited: What waited before.
       identity: Of the transaction; one that waits on was only submitted again.
     """
     entry = waited.get(identity)
     if entry is None or not entry.source:
         return
-    if turn.state.ledger.mempool.get(identity) is None:
-        charge(turn, entry.source)
+    if step.state.ledger.mempool.get(identity) is None:
+        charge(step, entry.source)
 
 
-def charge(turn: CoordinatorStep, source: bytes) -> None:
+def charge(step: CoordinatorStep, source: bytes) -> None:
     """Charges a source, as of `source_of`, for a transaction that enters no block."""
     who = DeviceId(source[:DEVICE_ID_BYTES])
     broker = int.from_bytes(source[DEVICE_ID_BYTES:])
-    peer = turn.state.peers.get(who)
+    peer = step.state.peers.get(who)
     if peer is None:
         return
-    line = (peer.lines.get(broker) or LineQuota()).earned(turn.now_s)
+    line = (peer.lines.get(broker) or LineQuota()).earned(step.now_s)
     line = replace(line, void=line.void - 1.0)
     peer = replace(peer, lines={**peer.lines, broker: line})
-    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
+    step.state = evolve(step.state, peers={**step.state.peers, who: peer})

@@ -25,25 +25,25 @@ from starling.protocol.learning.progress_guard import (
 )
 
 
-def evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> Evaluation | None:
+def evaluated(step: CoordinatorStep, event: VersionEvaluated) -> Evaluation | None:
     """Keeps what a trial gave, and says it.
 
     Returns:
       What to state to the chain; None if we are no validator or stated it before.
     """
     # Asked for now: some 250 versions later the state knows this one no more.
-    proof = finality_proofs.version(turn.state.ledger, event.task, event.version)
-    turn.emit(
+    proof = finality_proofs.version(step.state.ledger, event.task, event.version)
+    step.emit(
         StoreMetrics(event.task, event.version, event.accuracy, event.loss, proof)
     )
     found = f"loss {event.loss:.4f}"
     if event.accuracy is not None:
         found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
-    turn.report(f"task {event.task}: version {event.version} has {found}")
-    ledger = turn.state.ledger
-    if ledger.party.index is None:
+    step.report(f"task {event.task}: version {event.version} has {found}")
+    ledger = step.state.ledger
+    if ledger.validator.index is None:
         return None
-    own = turn.settings.ledger.key.public
+    own = step.settings.ledger.key.public
     known = evaluations.LOSSES.get(ledger.tree, event.task, event.version)
     if known is not None:
         stated = any(each.validator == own for each in known.stated)
@@ -52,27 +52,27 @@ def evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> Evaluation | No
     return Evaluation(event.task, event.version, loss_micro(event.loss))
 
 
-def loss_known(turn: CoordinatorStep, known: LossKnown) -> None:
+def loss_known(step: CoordinatorStep, known: LossKnown) -> None:
     """Says that a version is worse than the best one, or that the task pauses."""
-    task = turn.state.tasks.get(known.task)
-    record = evaluations.task_loss(turn.state.ledger.tree, known.task)
+    task = step.state.tasks.get(known.task)
+    record = evaluations.task_loss(step.state.ledger.tree, known.task)
     if task is None or record is None or record.newest != known.version:
         # Of a task that is not opened here yet, or of an older version: old news.
         return
     guard = task.spec.guard
     if is_paused(guard, record):
-        turn.report(f"task {task.number} {paused_text(guard, record)}", warns=True)
+        step.report(f"task {task.number} {paused_text(guard, record)}", warns=True)
     elif newest_is_worse(guard, record):
         text = f"task {task.number} got worse: {worse_text(record)}"
-        turn.report(text, warns=True)
+        step.report(text, warns=True)
 
 
-def task_resumed(turn: CoordinatorStep, resumed: TaskResumed) -> None:
+def task_resumed(step: CoordinatorStep, resumed: TaskResumed) -> None:
     """Lets boards train again."""
-    task = turn.state.tasks.get(resumed.task)
+    task = step.state.tasks.get(resumed.task)
     if task is not None:
-        turn.report(f"task {task.number} goes on: an operator resumed it")
-        lease_grants.grant_free(turn, task)
+        step.report(f"task {task.number} goes on: an operator resumed it")
+        lease_grants.grant_free(step, task)
 
 
 def evaluators(ledger: ChainState, task: TaskState) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def evaluators(ledger: ChainState, task: TaskState) -> dict[str, Any]:
     spec = task.spec
     return {
         "found": evaluations.evaluators(ledger.tree, task.number),
-        "needed": ledger.party.quorum,
+        "needed": ledger.validator.quorum,
         "relied_on": spec.guard.patience > 0 or spec.end.loss_micro > 0,
     }
 

@@ -17,24 +17,24 @@ ANNOUNCE_AFTER_S = 3.0
 """After a connection; until then we may have caught up."""
 
 
-def announce(turn: CoordinatorStep, task: TaskState) -> None:
+def announce(step: CoordinatorStep, task: TaskState) -> None:
     """Publishes the newest version with its proof, retained, if that is our turn."""
-    if task_records.version(turn.state.ledger.tree, task.number, task.head) is None:
+    if task_records.version(step.state.ledger.tree, task.number, task.head) is None:
         # Others are far ahead, and its proof is no longer in the state.
         return
     matter = model_key(task.number, task.head)
-    shown = finality_proofs.manifest(turn.state.ledger, task, turn.state.handovers)
-    if shown is not None and responder_selection.is_among_first(turn, matter):
-        topic = turn.settings.topics.manifest(task.number)
-        turn.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
+    shown = finality_proofs.manifest(step.state.ledger, task, step.state.handovers)
+    if shown is not None and responder_selection.is_among_first(step, matter):
+        topic = step.settings.topics.manifest(task.number)
+        step.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
 
 
-def announce_ends(turn: CoordinatorStep) -> None:
+def announce_ends(step: CoordinatorStep) -> None:
     """Shows boards what ended with a block, so that they can leave it."""
-    header = turn.state.ledger.header
+    header = step.state.ledger.header
     assert header is not None
-    for task in list(turn.state.tasks.values()):
-        is_over = task_end.is_over(turn.state.ledger.tree, task.number, header.time_ms)
+    for task in list(step.state.tasks.values()):
+        is_over = task_end.is_over(step.state.ledger.tree, task.number, header.time_ms)
         if is_over != task.is_over:
-            turn.put_task(evolve(task, is_over=is_over))
-            announce(turn, task)
+            step.put_task(evolve(task, is_over=is_over))
+            announce(step, task)

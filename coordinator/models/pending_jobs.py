@@ -16,17 +16,17 @@ KEPT = 8
 """How far behind we still compute versions that others made final."""
 
 
-def note(turn: CoordinatorStep, task: TaskState) -> TaskState:
+def note(step: CoordinatorStep, task: TaskState) -> TaskState:
     """Keeps the open job, which is gone from the state once its version is final."""
-    record = task_records.job_record(turn.state.ledger.tree, task.number)
+    record = task_records.job_record(step.state.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return task
     if task.cut and task.cut[-1].version >= record.version:
         return task
-    job = task_records.open_job(turn.state.ledger.tree, task.number)
+    job = task_records.open_job(step.state.ledger.tree, task.number)
     if job is not None:
         task = replace(task, cut=(*task.cut, job)[-KEPT:])
-        turn.put_task(task)
+        step.put_task(task)
     return task
 
 

@@ -11,14 +11,14 @@ from starling.protocol.ids import Version
 
 
 def without_dropped_job(
-    turn: CoordinatorStep, task: TaskState, version: Version
+    step: CoordinatorStep, task: TaskState, version: Version
 ) -> TaskState:
     """A task rid of a version's job, if a rollback dropped that.
 
     What was computed for it is of no use, and no sign of a machine that computes
     wrongly.
     """
-    if rollback_records.rollback(turn.state.ledger.tree, task.number, version) is None:
+    if rollback_records.rollback(step.state.ledger.tree, task.number, version) is None:
         return task
     return replace(
         pending_jobs.without(task, version),
@@ -30,7 +30,7 @@ def without_dropped_job(
 
 
 def sought(
-    turn: CoordinatorStep, task: TaskState, version: Version
+    step: CoordinatorStep, task: TaskState, version: Version
 ) -> TaskState | None:
     """A task that seeks the chain's newest version, if that came from a rollback.
 
@@ -40,13 +40,13 @@ def sought(
     Returns:
       None if updates made the version, or the task seeks it already.
     """
-    rolled = rollback_records.rollback(turn.state.ledger.tree, task.number, version)
+    rolled = rollback_records.rollback(step.state.ledger.tree, task.number, version)
     if rolled is None or (task.sought == version and task.found is not None):
         return None
-    turn.report(
+    step.report(
         f"task {task.number}: version {version} is version {rolled.again} made again "
         f"without {len(rolled.without)} boards from version {rolled.first} on, as a "
         "quorum of the validators decided",
         warns=True,
     )
-    return replace(task, sought=version, found=rolled.model, lacking=frozenset())
+    return replace(task, sought=version, found=rolled.model, missing=frozenset())

@@ -19,50 +19,54 @@ from starling.protocol.ids import Version, device_name
 from starling.protocol.learning.board_reputation import quarantined_text
 
 
-def ask(turn: CoordinatorStep, task: TaskState, version: Version) -> None:
+def ask(step: CoordinatorStep, task: TaskState, version: Version) -> None:
     """Has the updates of a version scored, if that is for us.
 
     Args:
-      turn: The step.
+      step: The step.
       task: As it was when the version before was its head.
       version: The one that is final now.
     """
-    root = turn.settings.root
+    root = step.settings.root
     if root is None or root not in task.spec.scores.roots:
         return
     job = task.job
     if job is None or job.version != version:
         job = pending_jobs.kept(task, version)
-    if job is None or task.head != version - 1 or turn.state.ledger.party.index is None:
+    if (
+        job is None
+        or task.head != version - 1
+        or step.state.ledger.validator.index is None
+    ):
         # A version that others made of updates that we never had.
         return
     members = [member.transaction for member in job.members]
-    keys = {each: turn.state.keys[each] for each in members if each in turn.state.keys}
+    keys = {each: step.state.keys[each] for each in members if each in step.state.keys}
     spec = task.spec
-    turn.emit(
+    step.emit(
         ScoreVersion(task.number, version, job, task.model.training, spec.bundle, keys)
     )
 
 
-def scored(turn: CoordinatorStep, event: VersionScored) -> Score | None:
+def scored(step: CoordinatorStep, event: VersionScored) -> Score | None:
     """Statement of our scores to the chain; None if nobody waits for it."""
-    ledger = turn.state.ledger
-    if ledger.party.index is None:
+    ledger = step.state.ledger
+    if ledger.validator.index is None:
         return None
-    own = turn.settings.ledger.key.public
+    own = step.settings.ledger.key.public
     given = own in scores.scorers(ledger.tree, event.task, event.version)
     if given or scores.scores(ledger.tree, event.task, event.version) is not None:
         return None
     return Score(event.task, event.version, event.values)
 
 
-def board_quarantined(turn: CoordinatorStep, found: BoardQuarantined) -> None:
+def board_quarantined(step: CoordinatorStep, found: BoardQuarantined) -> None:
     """Takes a board's place, and says so; the board is told when it asks again."""
-    known = reputations.reputation(turn.state.ledger.tree, found.board)
-    header = turn.state.ledger.header
+    known = reputations.reputation(step.state.ledger.tree, found.board)
+    header = step.state.ledger.header
     assert header is not None, "it happened in a block"
     text = quarantined_text(known, header.time_ms)
     name = device_name(found.board)
-    turn.report(f"board {name} is quarantined {text}", warns=True)
-    for task in list(turn.state.tasks.values()):
-        lease_grants.release(turn, found.board, task)
+    step.report(f"board {name} is quarantined {text}", warns=True)
+    for task in list(step.state.tasks.values()):
+        lease_grants.release(step, found.board, task)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import PackedModel
-from starling.coordinator.loop.ports import KeepWhole
+from starling.coordinator.loop.ports import KeepBlob
 from starling.coordinator.step.effects import RemoveInboxFile
 from starling.durable.files import (
     read_if_present,
@@ -75,11 +75,11 @@ class CommandInbox:
         self._seen: set[str] = set()
         self.due_s = 0.0
 
-    def fresh(self, keep: KeepWhole) -> list[tuple[str, bytes]]:
+    def fresh(self, keep: KeepBlob) -> list[tuple[str, bytes]]:
         """Begins to store the blobs that were dropped; reads the new transactions.
 
         Args:
-          keep: Stores a whole.
+          keep: Stores a blob.
 
         Returns:
           Names of files and what they hold.

@@ -218,7 +218,7 @@ class ExamineBundle:
 
 @dataclass(frozen=True)
 class FindMissingBlobs:
-    """Look which of these wholes the store lacks; answered by `MissingBlobsFound`."""
+    """Look which of these blobs the store lacks; answered by `MissingBlobsFound`."""
 
     task: TaskId
     digests: tuple[Digest, ...]

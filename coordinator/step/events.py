@@ -79,7 +79,7 @@ class ComputationFailed:
       version: Which version.
       detail: Why.
       uploads: Ids of updates that the store lacks.
-      wholes: Digests of wholes that it lacks.
+      blobs: Digests of blobs that it lacks.
       closed: Ids of updates whose vectors do not open here.
     """
 
@@ -87,7 +87,7 @@ class ComputationFailed:
     version: Version
     detail: str
     uploads: tuple[Digest, ...] = ()
-    wholes: tuple[Digest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
     closed: tuple[Digest, ...] = ()
 
 
@@ -97,7 +97,7 @@ class MissingBlobsFound:
 
     Attributes:
       task: For which task.
-      absent: Digests of wholes that are not there.
+      absent: Digests of blobs that are not there.
     """
 
     task: TaskId

@@ -28,8 +28,8 @@ class DeferredProposal:
 
     Attributes:
       proposal: To be heard by the ledger once nothing lacks.
-      lacks: Keys in `held` and ids of updates that we had not when it came.
+      missing: Keys in `held` and ids of updates that we had not when it came.
     """
 
     proposal: Proposal
-    lacks: tuple[tuple[bytes, Digest], ...]
+    missing: tuple[tuple[bytes, Digest], ...]

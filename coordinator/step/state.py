@@ -105,12 +105,12 @@ class TaskState:
       model: What the head consists of.
       leases: Who trains for it.
       attested: What we computed for the version after the head, if we have.
-      wholes: What boards may pull: the bundle and the latest versions.
+      blobs: What boards may pull: the bundle and the latest versions.
       job: What was handed out to be computed.
       computing: The version that a worker computes now.
       sought: The final version that we did not compute and get from others.
       found: What it consists of, as the chain's digest proves.
-      lacking: Keys in `CoordinatorState.wanted` without which the task does not go on.
+      missing: Keys in `CoordinatorState.wanted` without which the task does not go on.
       opening: Whether it is served for the first time, and version 0 is to be tried.
       failures: How often in a row the job could not be computed here.
       retry_at_s: When to hand the job out again; infinity while nothing failed.
@@ -128,12 +128,12 @@ class TaskState:
     model: ModelDigests
     leases: LeaseTable
     attested: ModelDigests | None = None
-    wholes: tuple[Digest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
     job: AggregationJob | None = None
     computing: Version | None = None
     sought: Version | None = None
     found: ModelDigests | None = None
-    lacking: frozenset[bytes] = frozenset()
+    missing: frozenset[bytes] = frozenset()
     opening: bool = False
     failures: int = 0
     retry_at_s: float = math.inf

@@ -23,35 +23,35 @@ BEHIND_MIN = 2
 """Heights that we must lack to ask for a range."""
 
 
-def request_missing_blocks(turn: CoordinatorStep) -> None:
+def request_missing_blocks(step: CoordinatorStep) -> None:
     """Asks for the next blocks if a coordinator says that it is far ahead of us."""
-    if state_sync.is_syncing(turn):
+    if state_sync.is_syncing(step):
         return
-    height = turn.state.ledger.consensus.height
+    height = step.state.ledger.consensus.height
     # Not a learner: nobody vouches for what it says.
     heights = [
         peer.height
-        for who, peer in turn.state.peers.items()
-        if directory.is_coordinator(turn.state.ledger, who)
+        for who, peer in step.state.peers.items()
+        if directory.is_coordinator(step.state.ledger, who)
     ]
     ahead = max(heights, default=0) - height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
-    past = [other for other in turn.state.wanted if _is_past(other, height)]
+    past = [other for other in step.state.wanted if _is_past(other, height)]
     if past:
-        request_scheduler.forget(turn, past)
+        request_scheduler.forget(step, past)
     if ahead >= BEHIND_MIN:
-        request_scheduler.request_blob(turn, [key])
+        request_scheduler.request_blob(step, [key])
 
 
 def _is_past(key: bytes, height: int) -> bool:
     return key[0] == FrameSubject.BLOCKS and parse_blocks_key(key[1:]) != height
 
 
-def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
+def _say_if_pinned(step: CoordinatorStep, height: int) -> None:
     """Reports blocks that do not lead through the operator's pinned header."""
-    pinned = turn.state.ledger.tip.pinned
+    pinned = step.state.ledger.tip.pinned
     if pinned is not None and pinned.height == height:
-        turn.report(
+        step.report(
             f"was given no block of height {height} that is the pinned one. If nobody "
             "gives it, what was followed until there is another past, which retired "
             "keys signed (set state/chain.sqlite3 aside and start again), or the "
@@ -59,7 +59,7 @@ def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
         )
 
 
-def blocks_received(turn: CoordinatorStep, who: DeviceId, blocks: BlocksAnswer) -> None:
+def blocks_received(step: CoordinatorStep, who: DeviceId, blocks: BlocksAnswer) -> None:
     """Takes a range that we asked for, and asks for the next one.
 
     A range that leads nowhere is asked again of the next coordinator.
@@ -68,19 +68,19 @@ def blocks_received(turn: CoordinatorStep, who: DeviceId, blocks: BlocksAnswer) 
       ProtocolError: If it holds no decisions.
     """
     del who
-    height = turn.state.ledger.consensus.height
+    height = step.state.ledger.consensus.height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(blocks.first))
     if (
-        key not in turn.state.wanted
+        key not in step.state.wanted
         or blocks.first != height
-        or turn.state.restoring is not None
+        or step.state.restoring is not None
     ):
         return
     for packed in blocks.decisions:
         decision = DECISION.unpack(packed)
-        advance(turn, node.PeerMessage(FrameSubject.DECISION, decision))
-        if turn.state.ledger.consensus.height == height:
-            _say_if_pinned(turn, height)
+        advance(step, node.PeerMessage(FrameSubject.DECISION, decision))
+        if step.state.ledger.consensus.height == height:
+            _say_if_pinned(step, height)
             return
-        height = turn.state.ledger.consensus.height
-    request_missing_blocks(turn)
+        height = step.state.ledger.consensus.height
+    request_missing_blocks(step)

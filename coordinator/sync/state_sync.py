@@ -30,7 +30,7 @@ from starling.protocol.ids import DeviceId
 
 
 def snapshot_received(
-    turn: CoordinatorStep, who: DeviceId, given: SnapshotAnswer
+    step: CoordinatorStep, who: DeviceId, given: SnapshotAnswer
 ) -> None:
     """Takes the manifest of a snapshot in answer to a request for blocks.
 
@@ -39,11 +39,11 @@ def snapshot_received(
         `ValidatorSetGap` if more changes of them lie between than a peer may show.
     """
     del who
-    height = turn.state.ledger.consensus.height
+    height = step.state.ledger.consensus.height
     asked = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
-    if asked not in turn.state.wanted or turn.state.restoring is not None:
+    if asked not in step.state.wanted or step.state.restoring is not None:
         return
-    tip = turn.state.ledger.tip
+    tip = step.state.ledger.tip
     if given.manifest.header.height <= tip.height:
         return
     fault_model = FaultModel(tip.genesis.fault_model)
@@ -51,28 +51,28 @@ def snapshot_received(
     try:
         trusted = start.follow(given.ends)
     except ValidatorSetGap:
-        turn.report(
+        step.report(
             f"the validators changed more than {CHANGES_MAX} times since height "
             f"{tip.height}, or somebody says so: to get there, copy chain.sqlite3 of a "
             "coordinator, and check it by `starling chain verify`"
         )
         raise
-    _check_pinned(turn, start, given)
+    _check_pinned(step, start, given)
     given.manifest.check(trusted)
     # What is said of changes that we know was not checked: ours stand.
     ends = tuple(end for end in given.ends if end.header.height > tip.height)
     restoring = StateSync(given.manifest, ends)
-    turn.state = evolve(turn.state, restoring=restoring)
-    turn.report(
+    step.state = evolve(step.state, restoring=restoring)
+    step.report(
         f"the others have no blocks from height {height} on: getting the state of "
         f"height {given.manifest.header.height}"
     )
-    request_scheduler.forget(turn, [asked])
-    _want_next(turn, restoring)
+    request_scheduler.forget(step, [asked])
+    _want_next(step, restoring)
 
 
 def _check_pinned(
-    turn: CoordinatorStep, start: TrustedState, given: SnapshotAnswer
+    step: CoordinatorStep, start: TrustedState, given: SnapshotAnswer
 ) -> None:
     """Refuses a snapshot of another past than the pinned header's.
 
@@ -82,7 +82,7 @@ def _check_pinned(
     Raises:
       ProofError: If it does not fit.
     """
-    pinned, header = turn.state.ledger.tip.pinned, given.manifest.header
+    pinned, header = step.state.ledger.tip.pinned, given.manifest.header
     if pinned is None or pinned.last is None or pinned.height <= start.height:
         return
     if header.height == pinned.height:
@@ -93,17 +93,17 @@ def _check_pinned(
     else:
         fits = True
     if not fits:
-        turn.report(
+        step.report(
             f"a snapshot of height {header.height} leads past the pinned block of "
             f"height {pinned.height}: another past, which retired keys may have signed"
         )
         raise ProofError("another past than the pinned header's")
 
 
-def _want_next(turn: CoordinatorStep, restoring: StateSync) -> None:
+def _want_next(step: CoordinatorStep, restoring: StateSync) -> None:
     height, first = restoring.manifest.header.height, len(restoring.buckets)
     request_scheduler.request_blob(
-        turn,
+        step,
         [
             request_scheduler.request_key(
                 FrameSubject.BUCKETS, buckets_key(height, first)
@@ -113,7 +113,7 @@ def _want_next(turn: CoordinatorStep, restoring: StateSync) -> None:
 
 
 def buckets_received(
-    turn: CoordinatorStep, who: DeviceId, given: BucketsAnswer
+    step: CoordinatorStep, who: DeviceId, given: BucketsAnswer
 ) -> None:
     """Takes buckets that we asked for; the first that is wrong ends the range.
 
@@ -121,8 +121,8 @@ def buckets_received(
       ProofError, DecodeError: If one is not the manifest's.
     """
     del who
-    is_syncing(turn)
-    restoring = turn.state.restoring
+    is_syncing(step)
+    restoring = step.state.restoring
     if restoring is None or restoring.complete:
         return
     place = (restoring.manifest.header.height, len(restoring.buckets))
@@ -134,24 +134,24 @@ def buckets_received(
         root = restoring.manifest.buckets[number]
         checked = unpack_bucket(packed, number, root)
         restoring = replace(restoring, buckets=(*restoring.buckets, checked))
-    request_scheduler.forget(turn, [asked])
-    turn.state = evolve(turn.state, restoring=restoring)
+    request_scheduler.forget(step, [asked])
+    step.state = evolve(step.state, restoring=restoring)
     if restoring.complete:
         state: dict[bytes, bytes] = {}
         for entries in restoring.buckets:
             state.update(entries)
-        turn.emit(AdoptSnapshot(restoring.manifest, restoring.ends, state))
+        step.emit(AdoptSnapshot(restoring.manifest, restoring.ends, state))
         return
-    _want_next(turn, restoring)
+    _want_next(step, restoring)
 
 
-def is_syncing(turn: CoordinatorStep) -> bool:
+def is_syncing(step: CoordinatorStep) -> bool:
     """True while a snapshot is downloaded; drops it once it is of no use.
 
     Nobody may give it any more, or the chain may have come as far in the meantime: it
     must not go back.
     """
-    restoring = turn.state.restoring
+    restoring = step.state.restoring
     if restoring is None:
         return False
     height = restoring.manifest.header.height
@@ -159,7 +159,7 @@ def is_syncing(turn: CoordinatorStep) -> bool:
     key = request_scheduler.request_key(FrameSubject.BUCKETS, buckets_key(*place))
     if restoring.complete:
         return True
-    if key not in turn.state.wanted or height <= turn.state.ledger.height:
-        request_scheduler.forget(turn, [key])
-        turn.state = evolve(turn.state, restoring=None)
-    return turn.state.restoring is not None
+    if key not in step.state.wanted or height <= step.state.ledger.height:
+        request_scheduler.forget(step, [key])
+        step.state = evolve(step.state, restoring=None)
+    return step.state.restoring is not None

@@ -48,12 +48,12 @@ def check_travels(spec: TaskSpec, bundle: bytes, model: PackedModel) -> None:
     Raises:
       ConfigError: Naming what it is, how long, and the limit.
     """
-    wholes = {"bundle": len(bundle)}
+    sizes = {"bundle": len(bundle)}
     names = ("theta", "momentum", "average", "training model", "inference model")
-    wholes |= {name: len(part) for name, part in zip(names, model.parts(), strict=True)}
+    sizes |= {name: len(part) for name, part in zip(names, model.parts(), strict=True)}
     # The memory of some strategies grows with the first versions.
-    wholes["momentum"] += 8 * memory_words_max(spec.aggregation, spec.dimension)
-    for name, size in wholes.items():
+    sizes["momentum"] += 8 * memory_words_max(spec.aggregation, spec.dimension)
+    for name, size in sizes.items():
         _check(name, size, "WHOLE_BYTES_MAX", WHOLE_BYTES_MAX)
     update = upload_bytes_of(spec.codec, spec.dimension)
     _check("sealed update", update, "BLOB_BYTES_MAX", BLOB_BYTES_MAX)

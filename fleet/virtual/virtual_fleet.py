@@ -302,7 +302,7 @@ class VirtualFleet:
 
     @property
     def _quorum(self) -> int:
-        return self.coordinators[0].state.ledger.party.quorum
+        return self.coordinators[0].state.ledger.validator.quorum
 
     def _is_rolled_back(self) -> bool:
         """True if the newest version came from a rollback."""

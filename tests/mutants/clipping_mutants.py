@@ -2,7 +2,12 @@
 
 from tests.mutants.mutant import Mutant
 
-_SUM = ("tests/unit/agent/training/test_sensitivity.py",)
+_SUM = (
+    "tests/unit/agent/training/test_sensitivity.py",
+    "tests/unit/agent/training/test_gradient_clipping.py",
+    "tests/unit/agent/training/test_local_training.py",
+    "tests/unit/agent/training/test_trusted_graph_clipping.py",
+)
 _RADIUS = ("tests/unit/agent/privacy/test_noise_mechanisms.py", *_SUM)
 _GRID = ("tests/unit/protocol/privacy/test_noise_grid.py",)
 _DATA = ("tests/unit/agent/trainer/test_dataset.py",)
@@ -117,15 +122,15 @@ CLIPPING = (
     Mutant(
         "an update leaves when it is finished",
         "agent/round/release_time.py",
-        "    if training is not None and turn.now_s >= training.release_s:",
+        "    if training is not None and step.now_s >= training.release_s:",
         "    if training is not None:",
         _RELEASE,
     ),
     Mutant(
         "a late update leaves at once",
         "agent/round/release_time.py",
-        "    while turn.now_s >= at_s:",
-        "    while turn.now_s >= at_s and turn.now_s < 0:",
+        "    while step.now_s >= at_s:",
+        "    while step.now_s >= at_s and step.now_s < 0:",
         _RELEASE,
     ),
     Mutant(

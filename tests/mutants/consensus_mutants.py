@@ -24,11 +24,11 @@ _SAFETY = (
     Mutant(
         "a decision for a block that we hold needs no certificate",
         "coordinator/chain/node/message_handlers.py",
-        "    check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    fork_halt.check_parent",
+        "    check_certificate(\n        certificate, validator.chain_id, "
+        "validators, validator.fault_model\n    )\n    fork_halt.check_parent",
         "    if block_id not in state.prepared:\n"
-        "        check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    fork_halt.check_parent",
+        "        check_certificate(\n            certificate, validator.chain_id, "
+        "validators, validator.fault_model\n        )\n    fork_halt.check_parent",
         _EXCHANGE,
     ),
     Mutant(
@@ -50,7 +50,7 @@ _SAFETY = (
         "a locked block of somebody else is not written down",
         "coordinator/chain/node/height.py",
         "    if proposal is not None and proposal.proposer == "
-        "turn.state.party.index:\n",
+        "step.state.validator.index:\n",
         "    if proposal is not None:\n",
         _QUORUMS,
     ),
@@ -64,15 +64,15 @@ _SAFETY = (
     Mutant(
         "a quorum that somebody shows is not checked",
         "coordinator/chain/node/message_handlers.py",
-        "    check_polka(party, polka)\n    _hold_polka",
+        "    check_polka(validator, polka)\n    _hold_polka",
         "    _hold_polka",
         _QUORUMS,
     ),
     Mutant(
         "a quorum of precommits that somebody shows is not checked",
         "coordinator/chain/node/message_handlers.py",
-        "    check_certificate(certificate, party.chain_id, validators, "
-        "party.fault_model)\n    for vote in",
+        "    check_certificate(\n        certificate, validator.chain_id, "
+        "validators, validator.fault_model\n    )\n    for vote in",
         "    for vote in",
         _QUORUMS,
     ),
@@ -80,7 +80,7 @@ _SAFETY = (
         "our own vote in a quorum that we did not cast is overlooked",
         "coordinator/chain/node/message_handlers.py",
         "        # It must not count: the state that it belongs to is not ours.\n"
-        '        own_signature.report_own_signature(turn, "vote")\n        return',
+        '        own_signature.report_own_signature(step, "vote")\n        return',
         "        return",
         _QUORUMS,
     ),
@@ -98,14 +98,14 @@ _LIVENESS = (
     Mutant(
         "who offers a block is asked no sooner for what it names",
         "coordinator/handlers/deferred_proposals.py",
-        "    request_scheduler.hasten(turn, _keys(parked), who)\n",
+        "    request_scheduler.hasten(step, _keys(parked), who)\n",
         "",
         ("tests/sim/test_withheld_vectors.py",),
     ),
     Mutant(
         "quorums of prevotes are not passed on",
         "coordinator/chain/gossip/certificate_gossip.py",
-        "    turn.gossip(gossip_messages.wrap_polka(polka))\n",
+        "    step.gossip(gossip_messages.wrap_polka(polka))\n",
         "",
         _QUORUMS,
         quick=True,
@@ -120,8 +120,8 @@ _LIVENESS = (
     Mutant(
         "a block that others prevote is waited for",
         "coordinator/chain/node/message_handlers.py",
-        "    if lacks and count == turn.state.party.skip:\n",
-        "    if lacks and count > turn.state.party.count:\n",
+        "    if missing and count == step.state.validator.skip:\n",
+        "    if missing and count > step.state.validator.count:\n",
         _REPAIR,
     ),
     Mutant(
@@ -170,15 +170,15 @@ _LIVENESS = (
     Mutant(
         "who votes otherwise at a decided height is not told",
         "coordinator/chain/node/message_handlers.py",
-        "        certificate_gossip.tell_late(turn, vote)\n",
+        "        certificate_gossip.tell_late(step, vote)\n",
         "        pass\n",
         _QUORUMS,
     ),
     Mutant(
         "repair sends votes of the peer's round and later only",
         "coordinator/chain/gossip/vote_repair.py",
-        "    for number, kind in sorted(ballots.votes):\n",
-        "    for number, kind in sorted(ballots.votes):\n"
+        "    for number, kind in sorted(vote_set.votes):\n",
+        "    for number, kind in sorted(vote_set.votes):\n"
         "        if number < status.round:\n"
         "            continue\n",
         _EXCHANGE,
@@ -195,22 +195,23 @@ _LIVENESS = (
     Mutant(
         "a status from before our start says how far others are",
         "coordinator/chain/gossip/status_exchange.py",
-        "    if not turn.state.level and settings.nonce in status.answers:\n",
-        "    if not turn.state.level:\n",
+        "    if not step.state.caught_up and settings.nonce in status.answers:\n",
+        "    if not step.state.caught_up:\n",
         _STATUSES,
     ),
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.state = evolve(turn.state, status_counter=counter)\n        if",
+        "        step.state = evolve(step.state, status_counter=counter)\n        if",
         "        if",
         _STATUSES,
     ),
     Mutant(
         "one validator alone begins a height",
         "coordinator/chain/node/message_handlers.py",
-        "    if decides or len(state.ballots.voices()) >= turn.state.party.skip:\n",
-        "    if decides or state.ballots.voices():\n",
+        "    if decides or len(state.vote_set.voices()) >= "
+        "step.state.validator.skip:\n",
+        "    if decides or state.vote_set.voices():\n",
         _QUORUMS,
         quick=True,
     ),
@@ -266,7 +267,7 @@ _COMMANDS = (
     Mutant(
         "a command that only waits leaves the inbox",
         "coordinator/commit/block_commit.py",
-        "        if turn.state.ledger.mempool.get(identity) is None:\n",
+        "        if step.state.ledger.mempool.get(identity) is None:\n",
         "        if identity:\n",
         ("tests/sim/test_command_crash_points.py",),
     ),
@@ -287,7 +288,7 @@ _COMMANDS = (
     Mutant(
         "a request is answered whoever signed it",
         "coordinator/handlers/peer_requests.py",
-        "    said.check(turn.settings.gate.chain_id)\n    peer = ",
+        "    said.check(step.settings.gate.chain_id)\n    peer = ",
         "    peer = ",
         ("tests/unit/coordinator/handlers/test_peer_requests.py",),
     ),

@@ -137,7 +137,7 @@ DOOR = (
     Mutant(
         "a coordinator votes for a task without looking at its bundle",
         "coordinator/availability/bundle_examination.py",
-        "    if is_sound(turn, *key):\n",
+        "    if is_sound(step, *key):\n",
         "    if spec:\n",
         _VOUCHING,
     ),

@@ -67,7 +67,7 @@ _BUDGET = (
     Mutant(
         "the process charges overlapping windows once",
         "agent/round/participation.py",
-        "            slot, order.privacy, turn.settings.windows\n        )\n    except",
+        "            slot, order.privacy, step.settings.windows\n        )\n    except",
         "            slot, order.privacy, 1\n        )\n    except",
         _PROCESS,
     ),
@@ -84,8 +84,8 @@ _ORDER = (
     Mutant(
         "the trainer goes on before the charge is written",
         "agent/round/participation.py",
-        "    turn.emit(Spend(entry), ResumeTraining())",
-        "    turn.emit(ResumeTraining(), Spend(entry))",
+        "    step.emit(Spend(entry), ResumeTraining())",
+        "    step.emit(ResumeTraining(), Spend(entry))",
         ("tests/unit/agent/test_machine.py",),
     ),
     Mutant(
@@ -98,8 +98,8 @@ _ORDER = (
     Mutant(
         "an update is thrown away when it is refused",
         "agent/update/outbox.py",
-        "    if final:\n        _stop(turn, item.entry.update)\n",
-        '    if final:\n        _delete(turn, item, "refused")\n',
+        "    if final:\n        _stop(step, item.entry.update)\n",
+        '    if final:\n        _delete(step, item, "refused")\n',
         ("tests/unit/agent/update/test_outbox.py",),
     ),
 )

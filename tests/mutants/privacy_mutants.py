@@ -319,8 +319,8 @@ _LABELS = (
     Mutant(
         "the trainer goes on before labels are kept",
         "agent/round/label_draws.py",
-        "    turn.emit(KeepLabels(batches), ResumeTraining())",
-        "    turn.emit(ResumeTraining(), KeepLabels(batches))",
+        "    step.emit(KeepLabels(batches), ResumeTraining())",
+        "    step.emit(ResumeTraining(), KeepLabels(batches))",
         ("tests/unit/agent/round/test_label_draws.py",),
     ),
     Mutant(

@@ -223,7 +223,7 @@ def offices_forget_admitted_updates(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def offices_never_ask_for_vectors(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(request_scheduler, "send_due_requests", lambda turn: None)
+    patch.setattr(request_scheduler, "send_due_requests", lambda step: None)
 
 
 def run_all() -> None:

@@ -135,7 +135,7 @@ def play_within_a_height(seed: int, messages: int) -> None:
     council.operate(MessageKind.REGISTER, REGISTER.pack(Register(newcomer(0).public)))
     council.run(2.0)
     honest = council.members[:LIAR]
-    assert all(m.state.ledger.consensus.ballots.polkas_held(3) for m in honest)
+    assert all(m.state.ledger.consensus.vote_set.polkas_held(3) for m in honest)
     polka = FrameSubject.POLKA
     quorums = [said for said in garbler.heard if open_frame(said).subject == polka]
     assert quorums, "who decides nothing is shown the prevotes"

@@ -29,7 +29,7 @@ from starling.coordinator.loop.effect_executor import CoordinatorEffectExecutor
 from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.models import model_versions
 from starling.coordinator.step import effects as e
-from starling.coordinator.step.coordinator_step import CoordinatorStep as OfficeTurn
+from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import CoordinatorState, TaskState
 from starling.protocol.chain import light_client
 from starling.protocol.ids import Version
@@ -128,18 +128,18 @@ def agent_sends_before_it_spools(patch: pytest.MonkeyPatch) -> None:
 @plant
 def agent_lets_go_with_the_receipt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        outbox, "_accepted", lambda turn, item: outbox._delete(turn, item, "accepted")
+        outbox, "_accepted", lambda step, item: outbox._delete(step, item, "accepted")
     )
 
 
 @plant
 def agent_lets_go_one_version_early(patch: pytest.MonkeyPatch) -> None:
-    def rule(turn: AgentStep) -> None:
-        offer = turn.state.offer
-        for item in turn.state.waiting if offer else ():
+    def rule(step: AgentStep) -> None:
+        offer = step.state.offer
+        for item in step.state.waiting if offer else ():
             assert offer is not None
             if offer.version - item.entry.base >= item.entry.staleness_max:
-                outbox._delete(turn, item, "stale")
+                outbox._delete(step, item, "stale")
 
     rules = tuple(
         rule if each is outbox.rule_stale else each for each in agent_machine._RULES
@@ -152,10 +152,10 @@ def agent_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentStep, "signed", _signed_without_boot)
 
 
-def _signed_without_boot(turn: AgentStep, kind: MessageKind, body: bytes) -> Envelope:
-    serial = turn.state.serial + 1
-    turn.state = replace(turn.state, serial=serial)
-    return sign(turn.settings.key, turn.state.chain, kind, serial, body)
+def _signed_without_boot(step: AgentStep, kind: MessageKind, body: bytes) -> Envelope:
+    serial = step.state.serial + 1
+    step.state = replace(step.state, serial=serial)
+    return sign(step.settings.key, step.state.chain, kind, serial, body)
 
 
 @plant
@@ -177,11 +177,11 @@ def agent_takes_chunks_for_what_they_say(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def agent_trains_twice_for_one_charge(patch: pytest.MonkeyPatch) -> None:
-    def ready(turn: AgentStep) -> None:
-        participation_ready(turn)
-        training = turn.state.training
+    def ready(step: AgentStep) -> None:
+        participation_ready(step)
+        training = step.state.training
         if training is None:
-            turn.emit(f.ResumeTraining())
+            step.emit(f.ResumeTraining())
 
     participation_ready = participation.trainer_ready
     patch.setattr(participation, "trainer_ready", ready)
@@ -226,7 +226,7 @@ def office_loses_blocks(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def office_forgets_admitted_updates(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(office_machine, "_hold_again", lambda turn, update: None)
+    patch.setattr(office_machine, "_hold_again", lambda step, update: None)
 
 
 @plant
@@ -240,7 +240,7 @@ def office_admits_an_update_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         board_messages,
         "_standing",
-        lambda turn, sender, body: replace(standing(turn, sender, body), known=None),
+        lambda step, sender, body: replace(standing(step, sender, body), known=None),
     )
     patch.setattr(version_cut, "_check_unsigned", lambda *_: None)
 
@@ -250,7 +250,7 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         block_commit,
         "_drop_old",
-        lambda turn, height: turn.emit(e.DropUploads(turn.state.ledger.height)),
+        lambda step, height: step.emit(e.DropUploads(step.state.ledger.height)),
     )
     patch.setattr(block_commit, "DROP_EVERY_BLOCKS", 1)
 
@@ -259,11 +259,11 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
 def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
     hand_out = model_versions._hand_out_job
 
-    def only_new(turn: OfficeTurn, task: TaskState) -> None:
-        job = task_records.open_job(turn.state.ledger.tree, task.number)
-        decided = any(isinstance(it, StoreBlock) for it in turn.effects)
-        if decided and job and job.height == turn.state.ledger.height:
-            hand_out(turn, task)
+    def only_new(step: CoordinatorStep, task: TaskState) -> None:
+        job = task_records.open_job(step.state.ledger.tree, task.number)
+        decided = any(isinstance(it, StoreBlock) for it in step.effects)
+        if decided and job and job.height == step.state.ledger.height:
+            hand_out(step, task)
 
     patch.setattr(model_versions, "_hand_out_job", only_new)
 
@@ -297,12 +297,12 @@ def office_minds_no_forfeits(patch: pytest.MonkeyPatch) -> None:
 def office_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
     catch_up = model_versions._catch_up
 
-    def not_renewed(turn: OfficeTurn, task: TaskState, head: Version) -> TaskState:
-        if task_records.version(turn.state.ledger.tree, 0, head) == version_digest(
+    def not_renewed(step: CoordinatorStep, task: TaskState, head: Version) -> TaskState:
+        if task_records.version(step.state.ledger.tree, 0, head) == version_digest(
             task.model
         ):
             return task
-        return catch_up(turn, task, head)
+        return catch_up(step, task, head)
 
     patch.setattr(model_versions, "_catch_up", not_renewed)
 

@@ -23,18 +23,18 @@ from starling.protocol.ids import BlockHash
 
 
 def to_offer(
-    party: ValidatorContext, state: RoundState
+    validator: ValidatorContext, state: RoundState
 ) -> tuple[BlockHash, Certificate] | None:
     """Lines 15 and 16: the valid block with its prevotes; None if there is none."""
     if state.valid is None:
         return None
     kind, number = VoteType.PREVOTE, state.valid_round
-    proof = state.ballots.certificate(number, kind, state.valid, party.quorum)
+    proof = state.vote_set.certificate(number, kind, state.valid, validator.quorum)
     assert proof is not None, "a valid value keeps its prevotes"
     return state.valid, proof
 
 
-def check_proof_of_lock(party: ValidatorContext, proposal: Proposal) -> None:
+def check_proof_of_lock(validator: ValidatorContext, proposal: Proposal) -> None:
     """Deviation D1: a proposal made again brings the prevotes of its valid round.
 
     Raises:
@@ -52,10 +52,10 @@ def check_proof_of_lock(party: ValidatorContext, proposal: Proposal) -> None:
     named = (proof.height, proof.round, proof.block_id)
     if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
         raise ProofError("a proof of lock for something else")
-    check_polka(party, proof)
+    check_polka(validator, proof)
 
 
-def check_polka(party: ValidatorContext, polka: Certificate) -> None:
+def check_polka(validator: ValidatorContext, polka: Certificate) -> None:
     """Checks a quorum of prevotes of the height; they rely on one round (D2).
 
     Raises:
@@ -63,8 +63,10 @@ def check_polka(party: ValidatorContext, polka: Certificate) -> None:
     """
     if len(set(polka.extras)) != 1:
         raise ProofError("prevotes that rely on different rounds")
-    validators, kind = party.roster.validators, VoteType.PREVOTE
-    check_certificate(polka, party.chain_id, validators, party.fault_model, kind)
+    validators, kind = validator.roster.validators, VoteType.PREVOTE
+    check_certificate(
+        polka, validator.chain_id, validators, validator.fault_model, kind
+    )
 
 
 def retake(state: RoundState, entry: VoteJournalEntry) -> RoundState:
@@ -77,10 +79,10 @@ def retake(state: RoundState, entry: VoteJournalEntry) -> RoundState:
     if vote is None:
         number = entry.proposal.round if entry.proposal is not None else 0
         return replace(state, round=number, step=RoundStep.PROPOSE)
-    ballots = state.ballots.with_vote(vote, vote.round)
+    vote_set = state.vote_set.with_vote(vote, vote.round)
     if entry.proof is not None:
-        ballots = ballots.with_polka(entry.proof)
-    state = replace(state, ballots=ballots)
+        vote_set = vote_set.with_polka(entry.proof)
+    state = replace(state, vote_set=vote_set)
     if vote.vote_type == VoteType.PREVOTE:
         return replace(state, round=vote.round, step=RoundStep.PREVOTE)
     if entry.proof is not None and vote.block_id is not None:

@@ -93,7 +93,7 @@ class ValidatorContext:
         return (self.count - 1) // 3 + 1
 
     @property
-    def level(self) -> int:
+    def peers_to_reach(self) -> int:
         """Number of peers that must be no further than we are before we vote again.
 
         `n - q + 1` others meet every quorum that we were ever part of: it had `q - 1`
@@ -123,7 +123,7 @@ class RoundState:
         scheduled, infinity once it fired.
       prevote_at_s: The same for timeoutPrevote.
       precommit_at_s: The same for timeoutPrecommit.
-      ballots: The messages of this height.
+      vote_set: The messages of this height.
     """
 
     height: int
@@ -136,7 +136,7 @@ class RoundState:
     propose_at_s: float | None = None
     prevote_at_s: float | None = None
     precommit_at_s: float | None = None
-    ballots: VoteSet = field(default_factory=VoteSet)
+    vote_set: VoteSet = field(default_factory=VoteSet)
 
     def wake_at_s(self) -> float:
         """Time of the next timeout; infinity if none is scheduled."""

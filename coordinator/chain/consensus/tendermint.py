@@ -38,7 +38,7 @@ Rule = Callable[[ValidatorContext, RoundState, ClockReading], Firing | None]
 
 
 def advance(
-    party: ValidatorContext,
+    validator: ValidatorContext,
     state: RoundState,
     moment: ClockReading,
     rules: tuple[Rule, ...] | None = None,
@@ -46,20 +46,20 @@ def advance(
     """Lets all rules fire until none does; stops after a decision.
 
     Args:
-      party: Who we are and with whom we decide; without an index, as a validator that
-        must not vote, we only follow.
+      validator: Who we are and with whom we decide; without an index, as a validator
+        that must not vote, we only follow.
       state: Before.
       moment: The clocks.
       rules: Other rules than `RULES`, to see that tests notice a wrong one.
     """
     if rules is None:
-        rules = RULES if party.index is not None else FOLLOWING
+        rules = RULES if validator.index is not None else FOLLOWING
     outputs: list[Output] = []
-    fired = state.step is not RoundStep.NEW_HEIGHT or state.ballots.delivered
+    fired = state.step is not RoundStep.NEW_HEIGHT or state.vote_set.delivered
     while fired:
         fired = False
         for rule in rules:
-            firing = rule(party, state, moment)
+            firing = rule(validator, state, moment)
             if firing is None:
                 continue
             state, more = firing
@@ -72,11 +72,11 @@ def advance(
 
 
 def start_round(
-    party: ValidatorContext, state: RoundState, moment: ClockReading, number: int
+    validator: ValidatorContext, state: RoundState, moment: ClockReading, number: int
 ) -> Firing:
     """Lines 11 to 21: StartRound(round)."""
-    mine = party.index is not None and party.index == party.proposer(number)
-    wait_s = party.timeouts.of_proposal(number)
+    mine = validator.index is not None and validator.index == validator.proposer(number)
+    wait_s = validator.timeouts.of_proposal(number)
     state = replace(
         state,
         round=number,
@@ -85,59 +85,59 @@ def start_round(
         prevote_at_s=None,
         precommit_at_s=None,
     )
-    if mine and number not in state.ballots.proposals:
+    if mine and number not in state.vote_set.proposals:
         return state, (Propose(state.height, number),)
     return state, ()
 
 
 def _line_22(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 22 to 27: prevote on a fresh proposal."""
-    candidate = state.ballots.proposals.get(state.round)
+    candidate = state.vote_set.proposals.get(state.round)
     if state.step is not RoundStep.PROPOSE or candidate is None:
         return None
     if candidate.proposal.valid_round != 0:
         return None
     block_id = candidate.proposal.block_id
     free = state.locked_round == -1 or state.locked == block_id
-    return _prevote(party, state, block_id if candidate.valid and free else None)
+    return _prevote(validator, state, block_id if candidate.valid and free else None)
 
 
 def _line_28(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 28 to 33: prevote on a proposal made again with its prevotes."""
-    candidate = state.ballots.proposals.get(state.round)
+    candidate = state.vote_set.proposals.get(state.round)
     if state.step is not RoundStep.PROPOSE or candidate is None:
         return None
     block_id = candidate.proposal.block_id
     valid_round = candidate.proposal.valid_round - 1
     if not 0 <= valid_round < state.round:
         return None
-    polka = _polka(party, state, valid_round, block_id)
+    polka = _polka(validator, state, valid_round, block_id)
     if polka is None:
         return None
     free = state.locked_round <= valid_round or state.locked == block_id
     if not (candidate.valid and free):
-        return _prevote(party, state, None)
-    return _prevote(party, state, block_id, polka)
+        return _prevote(validator, state, None)
+    return _prevote(validator, state, block_id, polka)
 
 
 def _line_34(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 34 and 35: any quorum of prevotes starts the clock."""
     if state.step is not RoundStep.PREVOTE or state.prevote_at_s is not None:
         return None
-    if len(state.ballots.cast(state.round, VoteType.PREVOTE)) < party.quorum:
+    if len(state.vote_set.cast(state.round, VoteType.PREVOTE)) < validator.quorum:
         return None
-    at_s = moment.now_s + party.timeouts.of_votes(state.round)
+    at_s = moment.now_s + validator.timeouts.of_votes(state.round)
     return replace(state, prevote_at_s=at_s), ()
 
 
 def _line_36(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 36 to 43: a quorum of prevotes for a valid proposal locks it.
 
@@ -145,9 +145,9 @@ def _line_36(
     """
     if state.step < RoundStep.PREVOTE or state.valid_round >= state.round:
         return None
-    for candidate in state.ballots.candidates(state.round):
+    for candidate in state.vote_set.candidates(state.round):
         block_id = candidate.proposal.block_id
-        polka = _polka(party, state, state.round, block_id)
+        polka = _polka(validator, state, state.round, block_id)
         if polka is None or not candidate.valid:
             continue
         if set(polka.extras) != {candidate.proposal.valid_round}:
@@ -157,12 +157,12 @@ def _line_36(
         if not first:
             return state, ()
         state = replace(state, locked=block_id, locked_round=state.round)
-        return _precommit(party, state, moment, block_id, polka, candidate)
+        return _precommit(validator, state, moment, block_id, polka, candidate)
     return None
 
 
 def _line_42(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 42 and 43 for a quorum of prevotes that came after its round.
 
@@ -172,67 +172,67 @@ def _line_42(
     del moment
     over = state.round + (state.step is RoundStep.PRECOMMIT)
     for number in range(over - 1, state.valid_round, -1):
-        polka = state.ballots.polka_of(number, party.quorum)
+        polka = state.vote_set.polka_of(number, validator.quorum)
         if polka is None or len(set(polka.extras)) != 1:
             continue
-        candidate = state.ballots.candidate_for(polka.block_id)
+        candidate = state.vote_set.candidate_for(polka.block_id)
         if candidate is not None and candidate.valid:
             return replace(state, valid=polka.block_id, valid_round=number), ()
     return None
 
 
 def _line_44(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 44 to 46: a quorum for nil. It unlocks nothing, unlike CometBFT's."""
     if state.step is not RoundStep.PREVOTE:
         return None
-    if state.ballots.count(state.round, VoteType.PREVOTE, None) < party.quorum:
+    if state.vote_set.count(state.round, VoteType.PREVOTE, None) < validator.quorum:
         return None
-    return _precommit(party, state, moment, None)
+    return _precommit(validator, state, moment, None)
 
 
 def _line_47(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 47 and 48: any quorum of precommits starts the clock."""
     if state.step is RoundStep.NEW_HEIGHT or state.precommit_at_s is not None:
         return None
-    if len(state.ballots.cast(state.round, VoteType.PRECOMMIT)) < party.quorum:
+    if len(state.vote_set.cast(state.round, VoteType.PRECOMMIT)) < validator.quorum:
         return None
-    at_s = moment.now_s + party.timeouts.of_votes(state.round)
+    at_s = moment.now_s + validator.timeouts.of_votes(state.round)
     return replace(state, precommit_at_s=at_s), ()
 
 
 def _line_49(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 49 to 54: a quorum of precommits in any round decides."""
     del moment
-    certificate = state.ballots.committed(party.quorum)
+    certificate = state.vote_set.committed(validator.quorum)
     if certificate is None:
         return None
-    candidate = state.ballots.candidate_for(certificate.block_id)
+    candidate = state.vote_set.candidate_for(certificate.block_id)
     if candidate is not None and candidate.valid:
         return state, (Decide(certificate),)
-    if state.ballots.delivered:
+    if state.vote_set.delivered:
         # It came as a decision, with a block that was checked on arrival.
         return state, (Decide(certificate),)
     return None
 
 
 def _line_55(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 55 and 56: somebody correct is in a later round (deviation D5)."""
-    claimed = state.ballots.claimed_rounds()
-    if len(claimed) < party.skip or claimed[party.skip - 1] <= state.round:
+    claimed = state.vote_set.claimed_rounds()
+    if len(claimed) < validator.skip or claimed[validator.skip - 1] <= state.round:
         return None
-    return start_round(party, state, moment, claimed[party.skip - 1])
+    return start_round(validator, state, moment, claimed[validator.skip - 1])
 
 
 def _line_57(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 57 to 60: no proposal came in time."""
     if not _due(state.propose_at_s, moment):
@@ -240,11 +240,11 @@ def _line_57(
     state = replace(state, propose_at_s=NEVER)
     if state.step is not RoundStep.PROPOSE:
         return state, ()
-    return _prevote(party, state, None)
+    return _prevote(validator, state, None)
 
 
 def _line_61(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 61 to 64: no quorum of equal prevotes came in time."""
     if not _due(state.prevote_at_s, moment):
@@ -252,16 +252,16 @@ def _line_61(
     state = replace(state, prevote_at_s=NEVER)
     if state.step is not RoundStep.PREVOTE:
         return state, ()
-    return _precommit(party, state, moment, None)
+    return _precommit(validator, state, moment, None)
 
 
 def _line_65(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 65 to 67: no decision came in time, the next round begins."""
     if not _due(state.precommit_at_s, moment):
         return None
-    return start_round(party, state, moment, state.round + 1)
+    return start_round(validator, state, moment, state.round + 1)
 
 
 RULES: tuple[Rule, ...] = (
@@ -289,29 +289,31 @@ def _due(at_s: float | None, moment: ClockReading) -> bool:
 
 
 def _polka(
-    party: ValidatorContext, state: RoundState, number: int, block_id: BlockHash
+    validator: ValidatorContext, state: RoundState, number: int, block_id: BlockHash
 ) -> Certificate | None:
-    return state.ballots.certificate(number, VoteType.PREVOTE, block_id, party.quorum)
+    return state.vote_set.certificate(
+        number, VoteType.PREVOTE, block_id, validator.quorum
+    )
 
 
 def _prevote(
-    party: ValidatorContext,
+    validator: ValidatorContext,
     state: RoundState,
     block_id: BlockHash | None,
     proof: Certificate | None = None,
 ) -> Firing:
-    candidate = state.ballots.proposals.get(state.round)
+    candidate = state.vote_set.proposals.get(state.round)
     # Deviation D2: the vote says which round's prevotes it relies on.
     relied = 0
     if block_id is not None and candidate is not None:
         relied = candidate.proposal.valid_round
     state = replace(state, step=RoundStep.PREVOTE)
-    state, vote = _cast(party, state, VoteType.PREVOTE, block_id, relied)
+    state, vote = _cast(validator, state, VoteType.PREVOTE, block_id, relied)
     return state, (CastVote(vote, proof),) if vote is not None else ()
 
 
 def _precommit(
-    party: ValidatorContext,
+    validator: ValidatorContext,
     state: RoundState,
     moment: ClockReading,
     block_id: BlockHash | None,
@@ -322,28 +324,28 @@ def _precommit(
     kind = VoteType.PRECOMMIT
     # A board without a battery wakes up in 1970, or anywhere.
     now_ms = min(TIME_MS_MAX, max(0, moment.now_ms))
-    state, vote = _cast(party, state, kind, block_id, now_ms)
+    state, vote = _cast(validator, state, kind, block_id, now_ms)
     return state, (CastVote(vote, proof, locked),) if vote is not None else ()
 
 
 def _cast(
-    party: ValidatorContext,
+    validator: ValidatorContext,
     state: RoundState,
     kind: VoteType,
     block_id: BlockHash | None,
     extra: int,
 ) -> tuple[RoundState, Vote | None]:
     """Signs an own vote. The step has moved on, so that it is the round's only one."""
-    if party.index is None:
+    if validator.index is None:
         return state, None
-    known = state.ballots.cast(state.round, kind).get(party.index)
+    known = state.vote_set.cast(state.round, kind).get(validator.index)
     assert known is None, "the step allows one vote of a type per round"
     signed = vote_bytes(
-        party.chain_id, kind, state.height, state.round, block_id, extra
+        validator.chain_id, kind, state.height, state.round, block_id, extra
     )
-    signature = party.key.sign(signed)
+    signature = validator.key.sign(signed)
     vote = Vote(
-        kind, state.height, state.round, block_id, extra, party.index, signature
+        kind, state.height, state.round, block_id, extra, validator.index, signature
     )
-    ballots = state.ballots.with_vote(vote, state.round)
-    return replace(state, ballots=ballots), vote
+    vote_set = state.vote_set.with_vote(vote, state.round)
+    return replace(state, vote_set=vote_set), vote

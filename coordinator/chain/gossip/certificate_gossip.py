@@ -26,58 +26,59 @@ SOON_STATUSES = 0.25
 Who was not offered its block gets it then before it gives the round up."""
 
 
-def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
+def is_disputed(vote_set: VoteSet, number: int, block_id: BlockHash) -> bool:
     """True if a validator voted twice in a round, or proposed twice at this height.
 
     Then others may hold no quorum where we hold one.
     """
-    if number > 0 or ballots.conflicts or ballots.rivals:
+    if number > 0 or vote_set.conflicts or vote_set.rivals:
         return True
-    cast = [ballots.cast(number, kind) for kind in VoteType]
+    cast = [vote_set.cast(number, kind) for kind in VoteType]
     return any(vote.block_id != block_id for votes in cast for vote in votes.values())
 
 
-def share_polka(turn: ChainStep) -> None:
+def share_polka(step: ChainStep) -> None:
     """Passes on the prevotes of our valid round, once, unless all seem to agree.
 
     Who seems to agree but does not decide may lack the block.
     """
-    state = turn.state.consensus
+    state = step.state.consensus
     number, block_id = state.valid_round, state.valid
-    if turn.state.party.index is None or number <= turn.state.shared_round:
+    if step.state.validator.index is None or number <= step.state.shared_round:
         return
     assert block_id is not None
-    now_s, share_at_s = turn.moment.now_s, turn.state.share_at_s
+    now_s, share_at_s = step.moment.now_s, step.state.share_at_s
     over = state.round > number or now_s >= share_at_s
-    if not over and not is_disputed(state.ballots, number, block_id):
+    if not over and not is_disputed(state.vote_set, number, block_id):
         if share_at_s == math.inf:
-            share_at_s = now_s + SOON_STATUSES * turn.settings.status_s
-            turn.state = evolve(turn.state, share_at_s=share_at_s)
+            share_at_s = now_s + SOON_STATUSES * step.settings.status_s
+            step.state = evolve(step.state, share_at_s=share_at_s)
         return
-    polka = state.ballots.certificate(
-        number, VoteType.PREVOTE, block_id, turn.state.party.quorum
+    polka = state.vote_set.certificate(
+        number, VoteType.PREVOTE, block_id, step.state.validator.quorum
     )
     assert polka is not None, "a valid value keeps its prevotes"
-    turn.state = evolve(turn.state, shared_round=number, share_at_s=math.inf)
-    turn.gossip(gossip_messages.wrap_polka(polka))
+    step.state = evolve(step.state, shared_round=number, share_at_s=math.inf)
+    step.gossip(gossip_messages.wrap_polka(polka))
 
 
-def share_commit(turn: ChainStep, certificate: Certificate) -> None:
+def share_commit(step: ChainStep, certificate: Certificate) -> None:
     """Passes on what decides our height, unless all seem to agree.
 
     Who only catches up took no part, and knows of nobody who would lack it.
     """
-    state = turn.state.consensus
+    state = step.state.consensus
     took_part = (
-        turn.state.party.index is not None and state.step is not RoundStep.NEW_HEIGHT
+        step.state.validator.index is not None
+        and state.step is not RoundStep.NEW_HEIGHT
     )
     if took_part and is_disputed(
-        state.ballots, certificate.round, certificate.block_id
+        state.vote_set, certificate.round, certificate.block_id
     ):
-        turn.gossip(gossip_messages.wrap_commit(certificate))
+        step.gossip(gossip_messages.wrap_commit(certificate))
 
 
-def tell_late(turn: ChainStep, vote: Vote) -> None:
+def tell_late(step: ChainStep, vote: Vote) -> None:
     """Answers who votes otherwise, or later, at the height that we just decided.
 
     Once per height: the certificate goes to all.
@@ -85,22 +86,26 @@ def tell_late(turn: ChainStep, vote: Vote) -> None:
     Raises:
       SignatureError: If the voter did not sign it.
     """
-    certificate = turn.state.tip.certificate
-    if certificate is None or turn.state.told_late or turn.state.party.index is None:
+    certificate = step.state.tip.certificate
+    if (
+        certificate is None
+        or step.state.told_late
+        or step.state.validator.index is None
+    ):
         return
     agrees = vote.block_id == certificate.block_id
     if vote.height != certificate.height or (
         agrees and vote.round <= certificate.round
     ):
         return
-    tip = turn.state.tip
+    tip = step.state.tip
     members = validator_records.validators(tip.tree, tip.genesis, vote.height).members
     if vote.voter >= len(members):
         return
     verify(
         members[vote.voter].public,
-        vote.signed_bytes(turn.settings.chain_id),
+        vote.signed_bytes(step.settings.chain_id),
         vote.signature,
     )
-    turn.state = evolve(turn.state, told_late=True)
-    turn.gossip(gossip_messages.wrap_commit(certificate))
+    step.state = evolve(step.state, told_late=True)
+    step.gossip(gossip_messages.wrap_commit(certificate))

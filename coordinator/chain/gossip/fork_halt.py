@@ -55,16 +55,16 @@ def liars(fork: ForkProof) -> frozenset[int]:
     return culprits(fork.first, fork.second, fork.polkas)
 
 
-def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
+def remember(step: ChainStep, certificate: Certificate, time_ms: int) -> None:
     """Keeps what shows who lied, should another block of the height turn up.
 
     Args:
-      turn: The step.
+      step: The step.
       certificate: Of the block that we decide.
       time_ms: Of its header.
     """
-    state = turn.state
-    polkas = state.consensus.ballots.polkas_held(state.party.quorum)[:POLKAS_MAX]
+    state = step.state
+    polkas = state.consensus.vote_set.polkas_held(state.validator.quorum)[:POLKAS_MAX]
     recent = (
         *state.recent[1 - HELD_MAX :],
         DecidedHeight(certificate, polkas, time_ms),
@@ -73,12 +73,12 @@ def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
     old = 0
     while old < len(recent) - RECENT_MAX and recent[old].time_ms < time_ms - span_ms:
         old += 1
-    turn.state = evolve(turn.state, recent=recent[old:])
+    step.state = evolve(step.state, recent=recent[old:])
 
 
-def known(turn: ChainStep, height: int) -> DecidedHeight | None:
+def known(step: ChainStep, height: int) -> DecidedHeight | None:
     """Decision at a recent height; None for an older one."""
-    recent = turn.state.recent
+    recent = step.state.recent
     if not recent:
         return None
     # They follow each other without a gap.
@@ -86,46 +86,46 @@ def known(turn: ChainStep, height: int) -> DecidedHeight | None:
     return recent[place] if 0 <= place < len(recent) else None
 
 
-def compare(turn: ChainStep, certificate: Certificate) -> None:
+def compare(step: ChainStep, certificate: Certificate) -> None:
     """Looks at a certificate of a height that we decided.
 
     Raises:
       ProofError, SignatureError: If it is none.
     """
-    ours = known(turn, certificate.height)
+    ours = known(step, certificate.height)
     if ours is None or ours.certificate.block_id == certificate.block_id:
         return
-    _check_commit(turn.state.tip, certificate)
-    halt(turn, ForkProof(ours.certificate, certificate, None, ours.polkas))
+    _check_commit(step.state.tip, certificate)
+    halt(step, ForkProof(ours.certificate, certificate, None, ours.polkas))
 
 
-def is_elsewhere(turn: ChainStep, status: ValidatorStatus) -> bool:
+def is_elsewhere(step: ChainStep, status: ValidatorStatus) -> bool:
     """True if a peer reports another block than the one decided at that height."""
-    ours = known(turn, status.height - 1)
+    ours = known(step, status.height - 1)
     return ours is not None and ours.certificate.block_id != status.tip
 
 
-def show(turn: ChainStep, status: ValidatorStatus) -> None:
+def show(step: ChainStep, status: ValidatorStatus) -> None:
     """Shows a peer that is elsewhere what we decided there, so that it compares.
 
     It finds the fork if there is one, and proves it to everybody. All heights count
     together, so that a liar gets no more by naming many.
     """
-    ours = known(turn, status.height - 1)
+    ours = known(step, status.height - 1)
     assert ours is not None
-    if repeat_backoff.may_repeat(turn, status.validator, FrameSubject.CERTIFICATE):
+    if repeat_backoff.may_repeat(step, status.validator, FrameSubject.CERTIFICATE):
         shown = gossip_messages.wrap_commit(ours.certificate)
-        turn.gossip(shown, status.validator, asked_by=status.validator)
+        step.gossip(shown, status.validator, asked_by=status.validator)
 
 
-def check_parent(turn: ChainStep, header: Header, certificate: Certificate) -> None:
+def check_parent(step: ChainStep, header: Header, certificate: Certificate) -> None:
     """Looks whether a certified block of our height follows our last block."""
-    last = turn.state.tip.certificate
+    last = step.state.tip.certificate
     if last is not None and header.parent != last.block_id:
-        halt(turn, ForkProof(last, certificate, header, ()))
+        halt(step, ForkProof(last, certificate, header, ()))
 
 
-def handle_fork_proof(turn: ChainStep, fork: ForkProof) -> None:
+def handle_fork_proof(step: ChainStep, fork: ForkProof) -> None:
     """Takes the proof from another coordinator.
 
     Old heights are left alone: keys of validators that left long ago may be anybody's,
@@ -135,17 +135,17 @@ def handle_fork_proof(turn: ChainStep, fork: ForkProof) -> None:
       StaleUpdate: If it is of an old height.
       ProofError, SignatureError: If it proves nothing.
     """
-    ours = known(turn, fork.first.height)
-    if ours is None and fork.first.height + RECENT_MAX <= turn.state.tip.height:
+    ours = known(step, fork.first.height)
+    if ours is None and fork.first.height + RECENT_MAX <= step.state.tip.height:
         raise StaleUpdate(f"a fork at height {fork.first.height}")
-    _check(turn.state.tip, fork)
+    _check(step.state.tip, fork)
     own = ours.polkas if ours is not None else ()
-    halt(turn, replace(fork, polkas=_merged(own, fork.polkas)))
+    halt(step, replace(fork, polkas=_merged(own, fork.polkas)))
 
 
-def halt(turn: ChainStep, fork: ForkProof) -> None:
+def halt(step: ChainStep, fork: ForkProof) -> None:
     """Stands still from now on; says so, and again when more liars can be named."""
-    before = turn.state.fork
+    before = step.state.fork
     if before is not None:
         same = {before.first.block_id, before.second.block_id}
         if {fork.first.block_id, fork.second.block_id} != same:
@@ -155,15 +155,15 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
         if liars(fork) <= liars(before):
             return
-    turn.state = evolve(turn.state, fork=fork)
-    turn.emit(StoreFork(FORK.pack(fork)))
-    turn.gossip(gossip_messages.wrap_fork(fork))
+    step.state = evolve(step.state, fork=fork)
+    step.emit(StoreFork(FORK.pack(fork)))
+    step.gossip(gossip_messages.wrap_fork(fork))
 
 
-def prove(turn: ChainStep, fork: ForkProof, who: PublicKey) -> None:
+def prove(step: ChainStep, fork: ForkProof, who: PublicKey) -> None:
     """Sends the proof of a fork to a peer that still sends statuses without it."""
-    if repeat_backoff.may_repeat(turn, who, FrameSubject.FORK):
-        turn.gossip(gossip_messages.wrap_fork(fork), who, asked_by=who)
+    if repeat_backoff.may_repeat(step, who, FrameSubject.FORK):
+        step.gossip(gossip_messages.wrap_fork(fork), who, asked_by=who)
 
 
 def _merged(

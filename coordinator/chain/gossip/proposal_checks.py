@@ -29,27 +29,27 @@ def is_news(state: ChainState, proposal: Proposal) -> bool:
         return False
     if is_carried(state, proposal):
         return True
-    ballots = deciding.ballots
-    known = proposal.round in ballots.proposals
+    vote_set = deciding.vote_set
+    known = proposal.round in vote_set.proposals
     if proposal.round > deciding.round + 1:
         return False
-    return not known or ballots.contradicts(proposal)
+    return not known or vote_set.contradicts(proposal)
 
 
 def is_carried(state: ChainState, proposal: Proposal) -> bool:
     """True if a quorum voted for its block, which is missing here for that round."""
-    ballots, needed = state.consensus.ballots, state.party.quorum
+    vote_set, needed = state.consensus.vote_set, state.validator.quorum
     number, block_id = proposal.round, proposal.block_id
-    held = ballots.candidates(number)
+    held = vote_set.candidates(number)
     if any(candidate.proposal.block_id == block_id for candidate in held):
         return False
     return any(
-        ballots.certificate(number, kind, block_id, needed) is not None
+        vote_set.certificate(number, kind, block_id, needed) is not None
         for kind in VoteType
     )
 
 
-def check_maker(party: ValidatorContext, proposal: Proposal) -> None:
+def check_maker(validator: ValidatorContext, proposal: Proposal) -> None:
     """Checks that it was the proposer's turn, and that it signed the proposal.
 
     Raises:
@@ -57,13 +57,13 @@ def check_maker(party: ValidatorContext, proposal: Proposal) -> None:
       ProtocolError: If there is no such validator.
       SignatureError: If it signed something else.
     """
-    if proposal.proposer != party.proposer(proposal.round):
+    if proposal.proposer != validator.proposer(proposal.round):
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
-    members = party.roster.validators.members
+    members = validator.roster.validators.members
     if proposal.proposer >= len(members):
         raise ProtocolError(f"no validator {proposal.proposer}", Reason.NOT_AUTHORISED)
     public = members[proposal.proposer].public
-    verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+    verify(public, proposal.signed_bytes(validator.chain_id), proposal.signature)
 
 
 def check_block(block: Block, block_id: BlockHash) -> Block:

@@ -5,9 +5,12 @@ one block. Said again, it is believed ever more rarely: what an honest one is se
 lost now and then, but not for ever, and what one liar gets is to be a trickle.
 """
 
+import math
+
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.peer_records import RepeatRecord
+from starling.protocol.backoff import backoff_s
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import PublicKey
 
@@ -18,32 +21,33 @@ TIMES_MAX = 6
 
 
 def may_repeat(
-    turn: ChainStep, who: PublicKey, subject: FrameSubject, height: int = 0
+    step: ChainStep, who: PublicKey, subject: FrameSubject, height: int = 0
 ) -> bool:
     """Checks that something may be repeated to a peer now, and notes it.
 
     Args:
-      turn: The step.
+      step: The step.
       who: The peer.
       subject: What is repeated.
       height: Which one. A higher one is another thing, a lower one is not: so nobody
         begins anew by going back. 0 where all of a subject count together.
     """
-    now_s, known = turn.moment.now_s, turn.state.repeats.get((who, subject))
+    now_s, known = step.moment.now_s, step.state.repeats.get((who, subject))
     times = 0
     if known is not None and height <= known.height:
-        if now_s < known.at_s + _pause_s(turn, known.times):
+        if now_s < known.at_s + _pause_s(step, known.times):
             return False
         times = known.times
     # Who was quiet for twice the longest pause begins anew.
-    oldest_s = now_s - 2 * _pause_s(turn, TIMES_MAX)
-    kept = {at: one for at, one in turn.state.repeats.items() if one.at_s > oldest_s}
+    oldest_s = now_s - 2 * _pause_s(step, TIMES_MAX)
+    kept = {at: one for at, one in step.state.repeats.items() if one.at_s > oldest_s}
     if (who, subject) not in kept:
         times = 0
     noted = RepeatRecord(height, min(times + 1, TIMES_MAX), now_s)
-    turn.state = evolve(turn.state, repeats={**kept, (who, subject): noted})
+    step.state = evolve(step.state, repeats={**kept, (who, subject): noted})
     return True
 
 
-def _pause_s(turn: ChainStep, times: int) -> float:
-    return turn.settings.status_s * PAUSE_STATUSES * 2.0 ** (times - 1)
+def _pause_s(step: ChainStep, times: int) -> float:
+    first_s = step.settings.status_s * PAUSE_STATUSES
+    return backoff_s(first_s, math.inf, times - 1)

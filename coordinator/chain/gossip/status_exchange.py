@@ -37,51 +37,51 @@ from starling.protocol.ids import SIGNATURE_BYTES
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 
 
-def send_if_due(turn: ChainStep) -> None:
+def send_if_due(step: ChainStep) -> None:
     """Tells the others where we are, from time to time."""
-    party, now_s = turn.state.party, turn.moment.now_s
-    if turn.state.alone or now_s < turn.state.status_at_s:
+    validator, now_s = step.state.validator, step.moment.now_s
+    if step.state.alone or now_s < step.state.status_at_s:
         return
-    turn.state = evolve(turn.state, status_at_s=now_s + turn.settings.status_s)
-    if party.index is None and not learners.tells(*_at(turn), party.key.public):
+    step.state = evolve(step.state, status_at_s=now_s + step.settings.status_s)
+    if validator.index is None and not learners.tells(*_at(step), validator.key.public):
         return
-    counter = turn.state.status_counter + 1
+    counter = step.state.status_counter + 1
     if counter > UINT_MAX:
         return
-    turn.state = evolve(turn.state, status_said_s=now_s, status_counter=counter)
-    state = turn.state.consensus
+    step.state = evolve(step.state, status_said_s=now_s, status_counter=counter)
+    state = step.state.consensus
     status = ValidatorStatus(
-        party.key.public,
+        validator.key.public,
         counter,
         state.height,
-        turn.state.tip.parent(),
+        step.state.tip.parent(),
         state.round,
-        _held(turn),
-        b"" if turn.state.level else turn.settings.nonce,
-        _answers(turn),
+        _held(step),
+        b"" if step.state.caught_up else step.settings.nonce,
+        _answers(step),
         bytes(SIGNATURE_BYTES),
     )
-    signature = party.key.sign(status.signed_bytes(party.chain_id))
-    turn.gossip(gossip_messages.wrap_status(replace(status, signature=signature)))
+    signature = validator.key.sign(status.signed_bytes(validator.chain_id))
+    step.gossip(gossip_messages.wrap_status(replace(status, signature=signature)))
 
 
-def send_sooner(turn: ChainStep, wait_s: float = 0.0) -> None:
+def send_sooner(step: ChainStep, wait_s: float = 0.0) -> None:
     """Sends the next status sooner, since votes are missing here; never two at once."""
-    soon_s = turn.state.status_said_s + turn.settings.status_s / 2
-    at_s = max(turn.moment.now_s + wait_s, soon_s)
-    turn.state = evolve(turn.state, status_at_s=min(turn.state.status_at_s, at_s))
+    soon_s = step.state.status_said_s + step.settings.status_s / 2
+    at_s = max(step.moment.now_s + wait_s, soon_s)
+    step.state = evolve(step.state, status_at_s=min(step.state.status_at_s, at_s))
 
 
-def _held(turn: ChainStep) -> tuple[RoundHoldings, ...]:
-    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+def _held(step: ChainStep) -> tuple[RoundHoldings, ...]:
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = []
-    for number in ballots.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
-        polka = ballots.polka_of(number, needed)
+    for number in vote_set.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
+        polka = vote_set.polka_of(number, needed)
         entry = RoundHoldings(
             number,
-            int(ballots.proposal_for(number, needed) is not None),
-            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
-            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
+            int(vote_set.proposal_for(number, needed) is not None),
+            _bitmap(vote_set.cast(number, VoteType.PREVOTE)),
+            _bitmap(vote_set.cast(number, VoteType.PRECOMMIT)),
             None if polka is None else polka.block_id,
         )
         held.append(entry)
@@ -92,65 +92,65 @@ def _bitmap(votes: dict[int, Vote]) -> int:
     return sum(1 << voter for voter in votes)
 
 
-def _answers(turn: ChainStep) -> tuple[bytes, ...]:
+def _answers(step: ChainStep) -> tuple[bytes, ...]:
     """Repetitions that others asked for, validators of this height first."""
-    members = turn.state.party.roster.validators.members
-    heard = turn.state.heard
+    members = step.state.validator.roster.validators.members
+    heard = step.state.heard
     keys = [member.public for member in members if member.public in heard]
     asked = [heard[key].asks for key in (*keys, *sorted(heard.keys() - set(keys)))]
     return tuple(asks for asks in asked if asks)[:VALIDATORS_MAX]
 
 
-def _at(turn: ChainStep) -> tuple[StateTree, Genesis, int]:
+def _at(step: ChainStep) -> tuple[StateTree, Genesis, int]:
     """The state, and the height to come, that say who is who."""
-    tip = turn.state.tip
+    tip = step.state.tip
     return tip.tree, tip.genesis, tip.height + 1
 
 
-def handle_status(turn: ChainStep, status: ValidatorStatus) -> None:
+def handle_status(step: ChainStep, status: ValidatorStatus) -> None:
     """Takes a status.
 
     Raises:
       ProtocolError: If it is of no validator, or forged.
     """
-    settings, who = turn.settings, status.validator
-    if not learners.may_tell(*_at(turn), who):
+    settings, who = step.settings, status.validator
+    if not learners.may_tell(*_at(step), who):
         raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
     if len(status.asks) not in (0, gossip_messages.NONCE_BYTES):
         raise ProtocolError("a nonce of another length", Reason.MALFORMED)
-    latest = turn.state.heard.get(who)
+    latest = step.state.heard.get(who)
     if latest is not None and status.counter == latest.counter:
         return
     verify(who, status.signed_bytes(settings.chain_id), status.signature)
     if who == settings.key.public:
         # Others heard more of us than we know to have said: we are from an older copy.
-        counter = max(turn.state.status_counter, status.counter)
-        turn.state = evolve(turn.state, status_counter=counter)
+        counter = max(step.state.status_counter, status.counter)
+        step.state = evolve(step.state, status_counter=counter)
         if counter == UINT_MAX:
             # No backup comes that far, and we can say nothing after it.
-            own_signature.report_own_signature(turn, "last status")
+            own_signature.report_own_signature(step, "last status")
         return
     if latest is not None and status.counter < latest.counter:
         # Its signature proves it, so that no liar can make it count from elsewhere.
-        if repeat_backoff.may_repeat(turn, who, FrameSubject.STATUS):
-            turn.gossip(gossip_messages.wrap_status(latest), who, asked_by=who)
+        if repeat_backoff.may_repeat(step, who, FrameSubject.STATUS):
+            step.gossip(gossip_messages.wrap_status(latest), who, asked_by=who)
         return
-    turn.state = evolve(turn.state, heard={**turn.state.heard, who: status})
-    _hear_fresh(turn, status)
+    step.state = evolve(step.state, heard={**step.state.heard, who: status})
+    _hear_fresh(step, status)
 
 
-def _hear_fresh(turn: ChainStep, status: ValidatorStatus) -> None:
-    settings, now_s = turn.settings, turn.moment.now_s
+def _hear_fresh(step: ChainStep, status: ValidatorStatus) -> None:
+    settings, now_s = step.settings, step.moment.now_s
     who = status.validator
-    if not turn.state.level and settings.nonce in status.answers:
-        lowest = min(turn.state.told.get(who, status.height), status.height)
-        turn.state = evolve(turn.state, told={**turn.state.told, who: lowest})
-    known = turn.state.lacking.get(who)
+    if not step.state.caught_up and settings.nonce in status.answers:
+        lowest = min(step.state.told.get(who, status.height), status.height)
+        step.state = evolve(step.state, told={**step.state.told, who: lowest})
+    known = step.state.peer_gaps.get(who)
     if known is not None and now_s < known.at_s + settings.status_s / 2:
         return
-    if turn.state.fork is not None:
-        fork_halt.prove(turn, turn.state.fork, who)
-    elif fork_halt.is_elsewhere(turn, status):
+    if step.state.fork is not None:
+        fork_halt.prove(step, step.state.fork, who)
+    elif fork_halt.is_elsewhere(step, status):
         # It lies, or the chain forked: the certificates tell.
-        fork_halt.show(turn, status)
-    vote_repair.answer(turn, status)
+        fork_halt.show(step, status)
+    vote_repair.answer(step, status)

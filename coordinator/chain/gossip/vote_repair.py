@@ -37,125 +37,125 @@ _Item = tuple[int, int, int]
 twice for its quorum of prevotes; or `_BLOCK` for the last block."""
 
 
-def answer(turn: ChainStep, status: ValidatorStatus) -> None:
+def answer(step: ChainStep, status: ValidatorStatus) -> None:
     """Records what a peer lacks; sends what it lacks for long, if it is our turn."""
-    known = turn.state.lacking.get(status.validator)
-    items = _items(turn, status)
+    known = step.state.peer_gaps.get(status.validator)
+    items = _items(step, status)
     same = known is not None and known.height == status.height
     before = known.statuses if known is not None and same else {}
     # Who was behind dropped what was said of this height meanwhile: none is on its way.
     behind = known is not None and not same and _BLOCK in known.statuses
     statuses = {item: before.get(item, int(behind)) + 1 for item in items}
-    noted = PeerGaps(turn.moment.now_s, status.height, statuses)
-    turn.state = evolve(
-        turn.state, lacking={**turn.state.lacking, status.validator: noted}
+    noted = PeerGaps(step.moment.now_s, status.height, statuses)
+    step.state = evolve(
+        step.state, peer_gaps={**step.state.peer_gaps, status.validator: noted}
     )
     # A block is over: who waits for it would miss what follows, too. And who knows that
     # a block is voted for, and lacks it, was left out when that block was offered.
-    skip = turn.state.party.skip
-    chosen = [held.round for held in status.held if _is_chosen(turn, held)]
+    skip = step.state.validator.skip
+    chosen = [held.round for held in status.held if _is_chosen(step, held)]
     urgent = {_BLOCK, *((number, _PROPOSAL, _PROPOSAL) for number in chosen)}
-    others, rank = _order(turn, status)
+    others, rank = _order(step, status)
     for item, count in statuses.items():
         if item in urgent:
             if (count - 1) % -(-others // skip) != rank // skip:
                 continue
             if item == _BLOCK:
-                _send_block(turn, status)
+                _send_block(step, status)
             else:
-                _send(turn, item, status.validator, status.validator)
+                _send(step, item, status.validator, status.validator)
         elif count > 1 and (count - 2) % others == rank:
-            _send(turn, item, status.validator)
+            _send(step, item, status.validator)
 
 
-def _is_chosen(turn: ChainStep, held: RoundHoldings) -> bool:
+def _is_chosen(step: ChainStep, held: RoundHoldings) -> bool:
     """True if a peer knows that one who is correct holds the block of a round."""
-    ballots, party = turn.state.consensus.ballots, turn.state.party
-    ours = ballots.proposal_for(held.round, party.quorum)
+    vote_set, validator = step.state.consensus.vote_set, step.state.validator
+    ours = vote_set.proposal_for(held.round, validator.quorum)
     if held.polka is not None or ours is None:
         return held.polka is not None
-    votes = ballots.cast(held.round, VoteType.PREVOTE).values()
+    votes = vote_set.cast(held.round, VoteType.PREVOTE).values()
     block_id = ours.proposal.block_id
     backers = sum(1 << vote.voter for vote in votes if vote.block_id == block_id)
-    return (backers & held.prevotes).bit_count() >= party.skip
+    return (backers & held.prevotes).bit_count() >= validator.skip
 
 
-def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
+def _order(step: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
     """Number of validators that take turns to answer a peer, and our place."""
-    own, height = turn.settings.key.public, status.height.to_bytes(8)
+    own, height = step.settings.key.public, status.height.to_bytes(8)
 
     def place(public: bytes) -> bytes:
         return H(_TAG, status.validator, height, public)
 
-    members = turn.state.party.roster.validators.members
+    members = step.state.validator.roster.validators.members
     others = {member.public for member in members} - {status.validator}
     before = sum(place(public) < place(own) for public in others)
     return len(others | {own}), before
 
 
-def _items(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
+def _items(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
     """All that we hold in memory and a peer lacks, in the order of sending."""
-    height = turn.state.consensus.height
-    if turn.state.fork is not None or status.height > height:
+    height = step.state.consensus.height
+    if step.state.fork is not None or status.height > height:
         return []
     if status.height < height:
         # Whoever is further behind asks for ranges.
-        lacks_last = status.height == turn.state.tip.height
-        return [_BLOCK] if lacks_last and turn.state.last is not None else []
-    return _of_this_height(turn, status)
+        lacks_last = status.height == step.state.tip.height
+        return [_BLOCK] if lacks_last and step.state.last is not None else []
+    return _of_this_height(step, status)
 
 
-def _of_this_height(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
-    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+def _of_this_height(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = {entry.round: entry for entry in status.held}
     horizon = min(status.round + 1, ROUND_MAX)
     items: list[_Item] = []
-    for number in ballots.rounds():
+    for number in vote_set.rounds():
         theirs = held.get(number, _NOTHING)
         # Who names a quorum takes its block from however far ahead.
         near = number <= horizon or theirs.polka is not None
-        ours = ballots.proposal_for(number, needed)
+        ours = vote_set.proposal_for(number, needed)
         if ours is not None and near and not theirs.proposal:
             items.append((number, _PROPOSAL, _PROPOSAL))
-        if theirs.polka is None and ballots.polka_of(number, needed) is not None:
+        if theirs.polka is None and vote_set.polka_of(number, needed) is not None:
             items.append((number, _POLKA, _POLKA))
-    for number, kind in sorted(ballots.votes):
+    for number, kind in sorted(vote_set.votes):
         entry = held.get(number, _NOTHING)
         prevote = kind == VoteType.PREVOTE
         voters = entry.prevotes if prevote else entry.precommits
-        cast = ballots.votes[number, kind]
+        cast = vote_set.votes[number, kind]
         items += [(number, kind, who) for who in sorted(cast) if not voters >> who & 1]
     return items
 
 
 def _send(
-    turn: ChainStep, item: _Item, asked_by: PublicKey, to: PublicKey | None = None
+    step: ChainStep, item: _Item, asked_by: PublicKey, to: PublicKey | None = None
 ) -> None:
     """Sends something of the current height to one peer, or to all."""
     number, kind, voter = item
-    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+    vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     if kind == _PROPOSAL:
-        candidate = ballots.proposal_for(number, needed)
+        candidate = vote_set.proposal_for(number, needed)
         assert candidate is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to, asked_by)
+        step.gossip(gossip_messages.wrap_proposal(candidate.proposal), to, asked_by)
     elif kind == _POLKA:
-        polka = ballots.polka_of(number, needed)
+        polka = vote_set.polka_of(number, needed)
         assert polka is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_polka(polka), to, asked_by)
+        step.gossip(gossip_messages.wrap_polka(polka), to, asked_by)
     else:
-        vote = ballots.cast(number, VoteType(kind))[voter]
-        turn.gossip(gossip_messages.wrap_vote(vote), to, asked_by)
+        vote = vote_set.cast(number, VoteType(kind))[voter]
+        step.gossip(gossip_messages.wrap_vote(vote), to, asked_by)
 
 
-def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
+def _send_block(step: ChainStep, status: ValidatorStatus) -> None:
     """The last block, and what a peer dropped while it waited for it (D4)."""
-    tip, last = turn.state.tip, turn.state.last
+    tip, last = step.state.tip, step.state.last
     assert last is not None
     assert tip.certificate is not None
     to = status.validator
-    if not repeat_backoff.may_repeat(turn, to, FrameSubject.DECISION, tip.height):
+    if not repeat_backoff.may_repeat(step, to, FrameSubject.DECISION, tip.height):
         return
-    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
+    step.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
-    for item in _of_this_height(turn, nothing_yet):
-        _send(turn, item, to, to)
+    for item in _of_this_height(step, nothing_yet):
+        _send(step, item, to, to)

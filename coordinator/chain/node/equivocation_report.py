@@ -22,39 +22,39 @@ from starling.protocol.ids import PublicKey
 from starling.protocol.wire.envelope import MessageKind
 
 
-def second_vote(turn: ChainStep, first: Vote, second: Vote) -> None:
+def second_vote(step: ChainStep, first: Vote, second: Vote) -> None:
     """A validator voted twice in one round; both votes are kept already."""
     detail = f"voted twice in round {first.round}"
-    signer = _public(turn, first.voter)
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    told = turn.state.consensus.ballots.conflicts[:-1]
+    signer = _public(step, first.voter)
+    step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
+    told = step.state.consensus.vote_set.conflicts[:-1]
     if all(pair[0].voter != first.voter for pair in told):
-        _accuse(turn, first.voter, duplicate_votes(first, second))
+        _accuse(step, first.voter, duplicate_votes(first, second))
 
 
-def second_proposal(turn: ChainStep, second: Proposal) -> None:
+def second_proposal(step: ChainStep, second: Proposal) -> None:
     """A validator offered two blocks in one round; the first one counts."""
-    state = turn.state.consensus
+    state = step.state.consensus
     detail = f"proposed twice in round {second.round}"
-    signer = _public(turn, second.proposer)
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    told = state.ballots.rivals.values()
-    first = state.ballots.proposals[second.round].proposal
-    ballots = state.ballots.with_rival(second)
-    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
+    signer = _public(step, second.proposer)
+    step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
+    told = state.vote_set.rivals.values()
+    first = state.vote_set.proposals[second.round].proposal
+    vote_set = state.vote_set.with_rival(second)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if all(rival.proposer != second.proposer for rival in told):
-        _accuse(turn, second.proposer, duplicate_proposals(first, second))
+        _accuse(step, second.proposer, duplicate_proposals(first, second))
 
 
-def _accuse(turn: ChainStep, validator: int, evidence: Evidence) -> None:
-    state = turn.state
-    public = _public(turn, validator)
+def _accuse(step: ChainStep, validator: int, evidence: Evidence) -> None:
+    state = step.state
+    public = _public(step, validator)
     if board_records.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.
     counter = state.consensus.height
-    height.submit_own(turn, MessageKind.EVIDENCE, counter, EVIDENCE.pack(evidence))
+    height.submit_own(step, MessageKind.EVIDENCE, counter, EVIDENCE.pack(evidence))
 
 
-def _public(turn: ChainStep, validator: int) -> PublicKey:
-    return turn.state.party.roster.validators.members[validator].public
+def _public(step: ChainStep, validator: int) -> PublicKey:
+    return step.state.validator.roster.validators.members[validator].public

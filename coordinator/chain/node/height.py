@@ -48,26 +48,26 @@ from starling.protocol.wire.envelope import (
 from starling.protocol.wire.message_bodies import PRESENT, Present
 
 
-def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
+def submit(step: ChainStep, envelope: Envelope, tells: bool) -> None:
     """Adds a transaction to the mempool; gossips it if `tells`."""
-    identity = envelope.identity(turn.settings.chain_id)
+    identity = envelope.identity(step.settings.chain_id)
     packed = transaction_codec.pack(envelope)
     try:
         if envelope.kind not in TRANSACTIONS:
             raise_unknown_kind(envelope)
-        most = turn.settings.waiting_max
-        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+        most = step.settings.waiting_max
+        mempool = step.state.mempool.add(identity, envelope, packed, most)
     except ProtocolError as error:
-        turn.emit(RefuseTransaction(identity, error.reason, str(error)))
+        step.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
-    turn.state = evolve(turn.state, mempool=mempool)
-    if tells and not turn.state.alone:
-        turn.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
+    step.state = evolve(step.state, mempool=mempool)
+    if tells and not step.state.alone:
+        step.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
 
 
-def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) -> None:
+def submit_own(step: ChainStep, kind: MessageKind, counter: int, body: bytes) -> None:
     """Signs a transaction of our own and lets it wait, if there is room for it."""
-    settings = turn.settings
+    settings = step.settings
     envelope = sign(settings.key, settings.chain_id, kind, counter, body)
     identity, packed = (
         envelope.identity(settings.chain_id),
@@ -75,29 +75,29 @@ def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) ->
     )
     try:
         most = settings.waiting_max
-        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+        mempool = step.state.mempool.add(identity, envelope, packed, most)
     except ProtocolError:
         # It waits already, or the occasion comes again at a later height.
         return
-    turn.state = evolve(turn.state, mempool=mempool)
-    turn.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
+    step.state = evolve(step.state, mempool=mempool)
+    step.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
 
 
-def come_back(turn: ChainStep) -> None:
+def come_back(step: ChainStep) -> None:
     """Says PRESENT when the chain passes us over although we take part again."""
-    state, index = turn.state, turn.state.party.index
+    state, index = step.state, step.state.validator.index
     # A vote at this height: while we catch up we cast none, and would miss our turn.
-    votes = state.consensus.ballots.votes.values()
-    if turn.party.index is None or not any(index in cast for cast in votes):
+    votes = state.consensus.vote_set.votes.values()
+    if step.validator.index is None or not any(index in cast for cast in votes):
         return
-    known = validator_records.absence(state.tree, turn.settings.key.public)
+    known = validator_records.absence(state.tree, step.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:
         return
     if state.consensus.height < proposer_absence.back_from(known):
         return
-    turn.state = evolve(turn.state, back_said=known.height)
+    step.state = evolve(step.state, back_said=known.height)
     body = PRESENT.pack(Present(known.height))
-    submit_own(turn, MessageKind.PRESENT, known.height, body)
+    submit_own(step, MessageKind.PRESENT, known.height, body)
 
 
 def raise_unknown_kind(envelope: Envelope) -> None:
@@ -110,194 +110,201 @@ def begin_from_s(settings: ChainSettings, state: ChainState) -> float:
 
     Others begin only to wait for the proposal; it mostly comes before that.
     """
-    party = state.party
-    if party.index == party.proposer(0):
+    validator = state.validator
+    if validator.index == validator.proposer(0):
         return state.propose_from_s
     return state.propose_from_s + settings.patience_s
 
 
-def begin_if_due(turn: ChainStep) -> None:
+def begin_if_due(step: ChainStep) -> None:
     """Begins the height if there is something to decide or the heartbeat is due."""
-    state, now_s, party = turn.state, turn.moment.now_s, turn.party
-    from_s = begin_from_s(turn.settings, state)
+    state, now_s, validator = step.state, step.moment.now_s, step.validator
+    from_s = begin_from_s(step.settings, state)
     waits = state.consensus.step is RoundStep.NEW_HEIGHT
-    if not waits or party.index is None or now_s < from_s:
+    if not waits or validator.index is None or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
     if not beats and not state.mempool.size:
         return
-    proposer = party.proposer(0)
-    makes = party.index == proposer
+    proposer = validator.proposer(0)
+    makes = validator.index == proposer
     if not makes and not beats:
         # What waits may have become void: nobody is to wait for a proposal of it.
         makes = not block_builder.applies(state.tip, proposer, state.mempool)
     if makes:
-        turn.fresh = _make(turn)
-    if not beats and turn.fresh is not None and not turn.fresh.block.transactions:
-        turn.fresh = None
+        step.fresh = _make(step)
+    if not beats and step.fresh is not None and not step.fresh.block.transactions:
+        step.fresh = None
         return
-    begin_now(turn)
+    begin_now(step)
 
 
-def begin_now(turn: ChainStep) -> None:
+def begin_now(step: ChainStep) -> None:
     """Begins round 0 of the height."""
-    _begin_round(turn, 0)
+    _begin_round(step, 0)
 
 
-def _begin_round(turn: ChainStep, number: int) -> None:
-    after, outputs = start_round(turn.party, turn.state.consensus, turn.moment, number)
-    turn.state = evolve(turn.state, consensus=after)
-    _carry_out(turn, outputs)
+def _begin_round(step: ChainStep, number: int) -> None:
+    after, outputs = start_round(
+        step.validator, step.state.consensus, step.moment, number
+    )
+    step.state = evolve(step.state, consensus=after)
+    _carry_out(step, outputs)
 
 
-def end_silence(turn: ChainStep) -> None:
+def end_silence(step: ChainStep) -> None:
     """Begins the current round anew if we were silent until now.
 
     Before its prevote a validator has said nothing in a round but perhaps its proposal,
     which is in the journal: that it enters the round later is all that others see.
     """
-    silent = turn.party.index is None
-    followed = turn.state.followed
-    turn.state = evolve(turn.state, followed=silent)
-    if followed and not silent and turn.state.consensus.step is RoundStep.PROPOSE:
-        _begin_round(turn, turn.state.consensus.round)
+    silent = step.validator.index is None
+    followed = step.state.followed
+    step.state = evolve(step.state, followed=silent)
+    if followed and not silent and step.state.consensus.step is RoundStep.PROPOSE:
+        _begin_round(step, step.state.consensus.round)
 
 
-def look_around(turn: ChainStep) -> None:
-    """Ends the wait for peers at this height or below; see `ValidatorContext.level`."""
-    if not turn.state.level and not turn.state.behind:
-        turn.state = evolve(turn.state, level=True, told={})
+def look_around(step: ChainStep) -> None:
+    """Ends the wait for peers at this height or below.
+
+    How many they must be: `ValidatorContext.peers_to_reach`.
+    """
+    if not step.state.caught_up and not step.state.behind:
+        step.state = evolve(step.state, caught_up=True, told={})
 
 
-def run(turn: ChainStep) -> None:
+def run(step: ChainStep) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
-    while turn.state.fork is None:
-        party = turn.party
-        after, outputs = tendermint.advance(party, turn.state.consensus, turn.moment)
-        turn.state = evolve(turn.state, consensus=after)
+    while step.state.fork is None:
+        validator = step.validator
+        after, outputs = tendermint.advance(
+            validator, step.state.consensus, step.moment
+        )
+        step.state = evolve(step.state, consensus=after)
         if not outputs:
             return
-        _carry_out(turn, outputs)
+        _carry_out(step, outputs)
 
 
-def _carry_out(turn: ChainStep, outputs: tuple[Output, ...]) -> None:
+def _carry_out(step: ChainStep, outputs: tuple[Output, ...]) -> None:
     for output in outputs:
         match output:
             case Propose():
-                _propose(turn, output.round)
+                _propose(step, output.round)
             case CastVote():
-                _publish_vote(turn, output)
+                _publish_vote(step, output)
             case Decide():
-                _decide(turn, output.certificate)
+                _decide(step, output.certificate)
             case _:
                 assert_never(output)
 
 
-def _make(turn: ChainStep) -> ExecutedBlock:
-    index = turn.party.index
+def _make(step: ChainStep) -> ExecutedBlock:
+    index = step.validator.index
     assert index is not None
-    most = turn.settings.transactions_max
-    prepared, void = block_builder.make(turn.state.tip, index, turn.state.mempool, most)
-    mempool = turn.state.mempool.without(result.identity for result in void)
-    turn.state = evolve(turn.state, mempool=mempool)
+    most = step.settings.transactions_max
+    prepared, void = block_builder.make(step.state.tip, index, step.state.mempool, most)
+    mempool = step.state.mempool.without(result.identity for result in void)
+    step.state = evolve(step.state, mempool=mempool)
     for result in void:
         refusal = RefuseTransaction(result.identity, Reason(result.code), result.detail)
-        turn.emit(refusal)
+        step.emit(refusal)
     return prepared
 
 
-def _propose(turn: ChainStep, number: int) -> None:
+def _propose(step: ChainStep, number: int) -> None:
     """Lines 14 to 19: offers the valid block again, or a fresh one."""
-    state, party = turn.state.consensus, turn.state.party
-    assert party.index is not None
+    state, validator = step.state.consensus, step.state.validator
+    assert validator.index is not None
     # Advancing may have passed this round by before its output is carried out.
-    if state.round != number or number in state.ballots.proposals:
+    if state.round != number or number in state.vote_set.proposals:
         return
-    again = proof_of_lock.to_offer(party, state)
+    again = proof_of_lock.to_offer(validator, state)
     if again is not None:
-        prepared = turn.state.prepared[again[0]]
+        prepared = step.state.prepared[again[0]]
     else:
-        prepared = turn.fresh or _make(turn)
+        prepared = step.fresh or _make(step)
     block_id = prepared.block.header.block_id()
     proposal = Proposal(
         state.height,
         number,
         state.valid_round + 1,
         block_id,
-        party.index,
+        validator.index,
         bytes(SIGNATURE_BYTES),
         BLOCK.pack(prepared.block),
         again[1] if again is not None else None,
-        turn.state.tip.certificate if again is None else None,
+        step.state.tip.certificate if again is None else None,
     )
-    signature = party.key.sign(proposal.signed_bytes(party.chain_id))
+    signature = validator.key.sign(proposal.signed_bytes(validator.chain_id))
     proposal = replace(proposal, signature=signature)
-    hold_proposal(turn, proposal, prepared)
+    hold_proposal(step, proposal, prepared)
     entry = VoteJournalEntry(state.height, proposal, None, None)
-    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
-    turn.gossip(gossip_messages.wrap_proposal(proposal))
+    step.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
+    step.gossip(gossip_messages.wrap_proposal(proposal))
 
 
 def hold_proposal(
-    turn: ChainStep, proposal: Proposal, prepared: ExecutedBlock | None
+    step: ChainStep, proposal: Proposal, prepared: ExecutedBlock | None
 ) -> None:
     """Counts a proposal in; without `prepared` its block is invalid.
 
     If its round has another one already, a quorum must have prevoted its block.
     """
-    state = turn.state.consensus
-    offered = state.ballots.offered(proposal.block_id)
+    state = step.state.consensus
+    offered = state.vote_set.offered(proposal.block_id)
     if offered is not None:
         # Offered again, round after round, it is in memory once.
         proposal = replace(proposal, block=offered)
-    candidate, ballots = BlockCandidate(proposal, prepared is not None), state.ballots
-    if proposal.round in ballots.proposals:
-        ballots = ballots.with_carried(candidate)
+    candidate, vote_set = BlockCandidate(proposal, prepared is not None), state.vote_set
+    if proposal.round in vote_set.proposals:
+        vote_set = vote_set.with_carried(candidate)
     else:
-        ballots = ballots.with_proposal(candidate)
-    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
+        vote_set = vote_set.with_proposal(candidate)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if prepared is not None:
-        blocks_held = {**turn.state.prepared, proposal.block_id: prepared}
-        turn.state = evolve(turn.state, prepared=blocks_held)
+        blocks_held = {**step.state.prepared, proposal.block_id: prepared}
+        step.state = evolve(step.state, prepared=blocks_held)
 
 
-def _publish_vote(turn: ChainStep, output: CastVote) -> None:
+def _publish_vote(step: ChainStep, output: CastVote) -> None:
     vote, locked = output.vote, output.locked
     proposal = locked.proposal if locked is not None else None
-    if proposal is not None and proposal.proposer == turn.state.party.index:
+    if proposal is not None and proposal.proposer == step.state.validator.index:
         # It was written down when it was made.
         proposal = None
     entry = VoteJournalEntry(vote.height, proposal, vote, output.proof)
-    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
-    turn.gossip(gossip_messages.wrap_vote(vote))
+    step.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
+    step.gossip(gossip_messages.wrap_vote(vote))
 
 
-def _decide(turn: ChainStep, certificate: Certificate) -> None:
-    state, now_s = turn.state, turn.moment.now_s
+def _decide(step: ChainStep, certificate: Certificate) -> None:
+    state, now_s = step.state, step.moment.now_s
     prepared = state.prepared[certificate.block_id]
     block, execution = prepared.block, prepared.execution
     results = tuple(result for result in execution.results if result.code == 0)
-    fork_halt.remember(turn, certificate, block.header.time_ms)
-    certificate_gossip.share_commit(turn, certificate)
-    turn.emit(
+    fork_halt.remember(step, certificate, block.header.time_ms)
+    certificate_gossip.share_commit(step, certificate)
+    step.emit(
         StoreBlock(block, certificate, execution.changes, results, execution.happenings)
     )
     tip = replace(
         state.tip, header=block.header, certificate=certificate, tree=execution.tree
     )
     # Others may still send us what we once voted in the height that we come to.
-    listens_until_s = now_s + turn.settings.listen_s
-    turn.state = evolve(
+    listens_until_s = now_s + step.settings.listen_s
+    step.state = evolve(
         state,
         tip=tip,
-        party=turn.settings.party(tip),
+        validator=step.settings.validator(tip),
         consensus=RoundState(tip.height + 1),
         last=block,
         mempool=state.mempool.without(result.identity for result in results),
-        recent=turn.state.recent,
-        propose_from_s=now_s + turn.settings.block_interval_s,
+        recent=step.state.recent,
+        propose_from_s=now_s + step.settings.block_interval_s,
         heartbeat_at_s=now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
-        listens_until_s=state.listens_until_s if state.level else listens_until_s,
+        listens_until_s=state.listens_until_s if state.caught_up else listens_until_s,
         # Of the height that is over.
         prepared={},
         repeats={},
@@ -305,11 +312,11 @@ def _decide(turn: ChainStep, certificate: Certificate) -> None:
         share_at_s=math.inf,
         told_late=False,
     )
-    turn.fresh = None
-    restore(turn)
+    step.fresh = None
+    restore(step)
 
 
-def restore(turn: ChainStep) -> None:
+def restore(step: ChainStep) -> None:
     """Takes up a height where the journal says that we left it.
 
     A restart must look like a pause: the same votes stand, and none is cast twice.
@@ -317,33 +324,33 @@ def restore(turn: ChainStep) -> None:
     Raises:
       StorageError: If the journal does not fit the stored chain.
     """
-    state = turn.state
+    state = step.state
     if not state.recovered:
         return
     mine = [e for e in state.recovered if e.height == state.consensus.height]
     later = tuple(e for e in state.recovered if e.height > state.consensus.height)
-    turn.state = evolve(turn.state, recovered=later)
+    step.state = evolve(step.state, recovered=later)
     for entry in mine:
-        _restore_entry(turn, entry)
-    taken = turn.state.consensus
+        _restore_entry(step, entry)
+    taken = step.state.consensus
     if taken.step is RoundStep.PROPOSE:
-        wait_s = turn.settings.timeouts.of_proposal(taken.round)
-        at_s = turn.moment.now_s + wait_s
-        turn.state = evolve(turn.state, consensus=replace(taken, propose_at_s=at_s))
+        wait_s = step.settings.timeouts.of_proposal(taken.round)
+        at_s = step.moment.now_s + wait_s
+        step.state = evolve(step.state, consensus=replace(taken, propose_at_s=at_s))
 
 
-def _restore_entry(turn: ChainStep, entry: VoteJournalEntry) -> None:
+def _restore_entry(step: ChainStep, entry: VoteJournalEntry) -> None:
     proposal = entry.proposal
     if proposal is not None:
         try:
             block = BLOCK.unpack(proposal.block)
-            prepared = block_builder.check(turn.state.tip, block, turn.state.mempool)
+            prepared = block_builder.check(step.state.tip, block, step.state.mempool)
         except ProtocolError as error:
             raise StorageError(
                 f"vote journal: the block of height {entry.height} does not follow "
                 f"the stored chain ({error}); restore both from the same backup"
             ) from error
-        hold_proposal(turn, proposal, prepared)
-    turn.state = evolve(
-        turn.state, consensus=proof_of_lock.retake(turn.state.consensus, entry)
+        hold_proposal(step, proposal, prepared)
+    step.state = evolve(
+        step.state, consensus=proof_of_lock.retake(step.state.consensus, entry)
     )

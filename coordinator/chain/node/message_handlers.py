@@ -53,7 +53,7 @@ from starling.protocol.wire.envelope import Envelope
 
 
 def handle_message(
-    turn: ChainStep, subject: FrameSubject, said: ChainMessage, source: bytes
+    step: ChainStep, subject: FrameSubject, said: ChainMessage, source: bytes
 ) -> None:
     """Takes a message that another coordinator, the source, sent or passed on.
 
@@ -64,229 +64,236 @@ def handle_message(
     """
     match said:
         case ValidatorStatus():
-            status_exchange.handle_status(turn, said)
+            status_exchange.handle_status(step, said)
         case Envelope():
-            _hear_transaction(turn, said, source)
+            _hear_transaction(step, said, source)
         case ForkProof():
-            fork_halt.handle_fork_proof(turn, said)
+            fork_halt.handle_fork_proof(step, said)
         case Certificate() if subject is FrameSubject.CERTIFICATE:
-            _hear_commit(turn, said)
-        case _ if turn.state.fork is not None:
+            _hear_commit(step, said)
+        case _ if step.state.fork is not None:
             return
         case Certificate():
-            _hear_polka(turn, said)
+            _hear_polka(step, said)
         case Proposal():
-            _hear_proposal(turn, said)
+            _hear_proposal(step, said)
         case Vote():
-            _hear_vote(turn, said)
+            _hear_vote(step, said)
         case DecidedBlock():
-            _hear_decision(turn, said)
+            _hear_decision(step, said)
         case _:
             assert_never(said)
 
 
-def _public(turn: ChainStep, index: int) -> PublicKey:
-    members = turn.state.party.roster.validators.members
+def _public(step: ChainStep, index: int) -> PublicKey:
+    members = step.state.validator.roster.validators.members
     if index >= len(members):
         raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
     return members[index].public
 
 
-def _hear_proposal(turn: ChainStep, proposal: Proposal) -> None:
-    state, party = turn.state.consensus, turn.state.party
-    if not proposal_checks.is_news(turn.state, proposal):
+def _hear_proposal(step: ChainStep, proposal: Proposal) -> None:
+    state, validator = step.state.consensus, step.state.validator
+    if not proposal_checks.is_news(step.state, proposal):
         return
-    proposal_checks.check_maker(party, proposal)
-    if proposal.proposer == party.index:
-        own_signature.report_own_signature(turn, "proposal")
+    proposal_checks.check_maker(validator, proposal)
+    if proposal.proposer == validator.index:
+        own_signature.report_own_signature(step, "proposal")
         return
-    ballots = state.ballots
-    carried = proposal_checks.is_carried(turn.state, proposal)
-    known = proposal.round in ballots.proposals
-    if ballots.contradicts(proposal):
-        equivocation_report.second_proposal(turn, proposal)
+    vote_set = state.vote_set
+    carried = proposal_checks.is_carried(step.state, proposal)
+    known = proposal.round in vote_set.proposals
+    if vote_set.contradicts(proposal):
+        equivocation_report.second_proposal(step, proposal)
     if known and not carried:
         return
-    _count_in(turn, proposal)
-    _wake(turn)
+    _count_in(step, proposal)
+    _wake(step)
 
 
-def _count_in(turn: ChainStep, proposal: Proposal) -> None:
+def _count_in(step: ChainStep, proposal: Proposal) -> None:
     """Takes a proposal whose signature and turn were checked."""
-    check_proof_of_lock(turn.state.party, proposal)
-    prepared = _prepared(turn, proposal)
+    check_proof_of_lock(step.state.validator, proposal)
+    prepared = _prepared(step, proposal)
     if prepared is not None and proposal.valid_round == 0:
         header = prepared.block.header
-        block_builder.check_time(turn.state.tip, header, proposal.parent)
-    height.hold_proposal(turn, proposal, prepared)
+        block_builder.check_time(step.state.tip, header, proposal.parent)
+    height.hold_proposal(step, proposal, prepared)
     if proposal.proof_of_lock is not None:
-        _hold_polka(turn, proposal.proof_of_lock)
+        _hold_polka(step, proposal.proof_of_lock)
 
 
-def _prepared(turn: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
+def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
     """The proposal's block if it is valid; the proposer is blamed if not.
 
     Raises:
       ProtocolError: As `proposal_checks.check_block`.
     """
-    offered = turn.state.consensus.ballots.offered(proposal.block_id)
+    offered = step.state.consensus.vote_set.offered(proposal.block_id)
     block = BLOCK.unpack(proposal.block if offered is None else offered)
     header = proposal_checks.check_block(block, proposal.block_id).header
     try:
         fresh = proposal.valid_round == 0
         if fresh and header.proposer != proposal.proposer:
             raise UnknownProposer("a fresh block that names another maker")
-        known = turn.state.prepared.get(proposal.block_id)
-        return known or block_builder.check(turn.state.tip, block, turn.state.mempool)
+        known = step.state.prepared.get(proposal.block_id)
+        return known or block_builder.check(step.state.tip, block, step.state.mempool)
     except ProtocolError as error:
         detail = f"proposed an invalid block: {error}"
-        signer = _public(turn, proposal.proposer)
-        turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail, signer))
+        signer = _public(step, proposal.proposer)
+        step.emit(BlamePeer(Reason.INVALID_BLOCK, detail, signer))
         return None
 
 
-def _hear_vote(turn: ChainStep, vote: Vote) -> None:
-    state, party = turn.state.consensus, turn.state.party
+def _hear_vote(step: ChainStep, vote: Vote) -> None:
+    state, validator = step.state.consensus, step.state.validator
     if vote.height == state.height - 1:
-        certificate_gossip.tell_late(turn, vote)
+        certificate_gossip.tell_late(step, vote)
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
-    known = state.ballots.cast(vote.round, kind).get(vote.voter)
+    known = state.vote_set.cast(vote.round, kind).get(vote.voter)
     if known is not None and agree(known, vote):
         return
-    public = _public(turn, vote.voter)
-    verify(public, vote.signed_bytes(party.chain_id), vote.signature)
-    _count_vote(turn, vote)
-    _wake(turn)
+    public = _public(step, vote.voter)
+    verify(public, vote.signed_bytes(validator.chain_id), vote.signature)
+    _count_vote(step, vote)
+    _wake(step)
 
 
-def _count_vote(turn: ChainStep, vote: Vote) -> None:
+def _count_vote(step: ChainStep, vote: Vote) -> None:
     """Takes a vote of this height whose signature was checked."""
-    state = turn.state.consensus
-    known = state.ballots.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
+    state = step.state.consensus
+    known = state.vote_set.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
     if known is not None and agree(known, vote):
         return
-    if vote.voter == turn.state.party.index:
+    if vote.voter == step.state.validator.index:
         # It must not count: the state that it belongs to is not ours.
-        own_signature.report_own_signature(turn, "vote")
+        own_signature.report_own_signature(step, "vote")
         return
-    ballots = state.ballots.with_vote(vote, state.round)
-    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
-    if len(ballots.conflicts) > len(state.ballots.conflicts):
-        equivocation_report.second_vote(turn, *ballots.conflicts[-1])
-    _miss_block(turn, vote)
+    vote_set = state.vote_set.with_vote(vote, state.round)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
+    if len(vote_set.conflicts) > len(state.vote_set.conflicts):
+        equivocation_report.second_vote(step, *vote_set.conflicts[-1])
+    _miss_block(step, vote)
 
 
-def _miss_block(turn: ChainStep, vote: Vote) -> None:
+def _miss_block(step: ChainStep, vote: Vote) -> None:
     """Asks for a block that f + 1 prevote, and of which we were offered nothing.
 
     One of them is correct, and has it. Mostly it is on its way.
     """
-    ballots, block_id = turn.state.consensus.ballots, vote.block_id
+    vote_set, block_id = step.state.consensus.vote_set, vote.block_id
     if block_id is None or vote.vote_type != VoteType.PREVOTE:
         return
-    count = ballots.count(vote.round, VoteType.PREVOTE, block_id)
-    lacks = ballots.candidate_for(block_id) is None
-    if lacks and count == turn.state.party.skip:
-        wait_s = certificate_gossip.SOON_STATUSES * turn.settings.status_s
-        status_exchange.send_sooner(turn, wait_s)
+    count = vote_set.count(vote.round, VoteType.PREVOTE, block_id)
+    missing = vote_set.candidate_for(block_id) is None
+    if missing and count == step.state.validator.skip:
+        wait_s = certificate_gossip.SOON_STATUSES * step.settings.status_s
+        status_exchange.send_sooner(step, wait_s)
 
 
-def _hear_polka(turn: ChainStep, polka: Certificate) -> None:
+def _hear_polka(step: ChainStep, polka: Certificate) -> None:
     """A quorum of prevotes that somebody else saw; see `certificate_gossip`."""
-    state, party = turn.state.consensus, turn.state.party
+    state, validator = step.state.consensus, step.state.validator
     if polka.height != state.height:
         return
-    kind, needed = VoteType.PREVOTE, party.quorum
-    if state.ballots.certificate(polka.round, kind, polka.block_id, needed) is not None:
-        _accuse_members(turn, polka)
+    kind, needed = VoteType.PREVOTE, validator.quorum
+    if (
+        state.vote_set.certificate(polka.round, kind, polka.block_id, needed)
+        is not None
+    ):
+        _accuse_members(step, polka)
         return
-    check_polka(party, polka)
-    _hold_polka(turn, polka)
-    _wake(turn)
+    check_polka(validator, polka)
+    _hold_polka(step, polka)
+    _wake(step)
 
 
-def _accuse_members(turn: ChainStep, polka: Certificate) -> None:
+def _accuse_members(step: ChainStep, polka: Certificate) -> None:
     """Accuses signers of a quorum whose votes contradict those received before."""
-    ballots, party = turn.state.consensus.ballots, turn.state.party
-    cast = ballots.cast(polka.round, VoteType.PREVOTE)
-    validators = party.roster.validators.members
+    vote_set, validator = step.state.consensus.vote_set, step.state.validator
+    cast = vote_set.cast(polka.round, VoteType.PREVOTE)
+    validators = validator.roster.validators.members
     for vote in certified_votes(polka, VoteType.PREVOTE):
         known = cast.get(vote.voter)
         if known is not None and not agree(known, vote):
             public = validators[vote.voter].public
-            verify(public, vote.signed_bytes(party.chain_id), vote.signature)
-            _count_vote(turn, vote)
+            verify(public, vote.signed_bytes(validator.chain_id), vote.signature)
+            _count_vote(step, vote)
 
 
-def _hold_polka(turn: ChainStep, polka: Certificate) -> None:
+def _hold_polka(step: ChainStep, polka: Certificate) -> None:
     """Counts a checked quorum of prevotes in, and each of its votes."""
     for vote in certified_votes(polka, VoteType.PREVOTE):
-        _count_vote(turn, vote)
-    state = turn.state.consensus
-    ballots = state.ballots.with_polka(polka)
-    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
-    if ballots.candidate_for(polka.block_id) is None:
-        status_exchange.send_sooner(turn)
+        _count_vote(step, vote)
+    state = step.state.consensus
+    vote_set = state.vote_set.with_polka(polka)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
+    if vote_set.candidate_for(polka.block_id) is None:
+        status_exchange.send_sooner(step)
 
 
-def _hear_commit(turn: ChainStep, certificate: Certificate) -> None:
+def _hear_commit(step: ChainStep, certificate: Certificate) -> None:
     """A quorum of precommits: it decides our height, or shows a fork before it."""
-    state, party = turn.state.consensus, turn.state.party
+    state, validator = step.state.consensus, step.state.validator
     if certificate.height != state.height:
-        fork_halt.compare(turn, certificate)
+        fork_halt.compare(step, certificate)
         return
-    if turn.state.fork is not None or state.ballots.commit is not None:
+    if step.state.fork is not None or state.vote_set.commit is not None:
         return
-    validators = party.roster.validators
-    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    validators = validator.roster.validators
+    check_certificate(
+        certificate, validator.chain_id, validators, validator.fault_model
+    )
     for vote in certified_votes(certificate, VoteType.PRECOMMIT):
-        if vote.voter != party.index:
-            _count_vote(turn, vote)
-    state = turn.state.consensus
-    delivered = certificate.block_id in turn.state.prepared
-    ballots = replace(state.ballots, commit=certificate, delivered=delivered)
-    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
+        if vote.voter != validator.index:
+            _count_vote(step, vote)
+    state = step.state.consensus
+    delivered = certificate.block_id in step.state.prepared
+    vote_set = replace(state.vote_set, commit=certificate, delivered=delivered)
+    step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
     if not delivered:
-        status_exchange.send_sooner(turn)
+        status_exchange.send_sooner(step)
 
 
-def _hear_decision(turn: ChainStep, decision: DecidedBlock) -> None:
+def _hear_decision(step: ChainStep, decision: DecidedBlock) -> None:
     """Deviation D6: whoever holds the precommits may convince anyone."""
     block, certificate = decision.block, decision.certificate
-    state = turn.state
+    state = step.state
     block_id = block.header.block_id()
     if block.header.height > state.consensus.height:
         return
     if (certificate.height, certificate.block_id) != (block.header.height, block_id):
         raise ProofError("certificate is for another block")
     if block.header.height < state.consensus.height:
-        fork_halt.compare(turn, certificate)
+        fork_halt.compare(step, certificate)
         return
     # Whoever passes it on can swap the transactions: then it is not we who differ.
     proposal_checks.check_block(block, block_id)
-    party = state.party
-    validators = party.roster.validators
-    check_certificate(certificate, party.chain_id, validators, party.fault_model)
-    fork_halt.check_parent(turn, block.header, certificate)
-    if turn.state.fork is not None:
+    validator = state.validator
+    validators = validator.roster.validators
+    check_certificate(
+        certificate, validator.chain_id, validators, validator.fault_model
+    )
+    fork_halt.check_parent(step, block.header, certificate)
+    if step.state.fork is not None:
         return
     prepared = state.prepared.get(block_id)
     if prepared is None:
-        prepared = _decided(turn, block)
-    ballots = state.consensus.ballots
-    ballots = replace(ballots, commit=certificate, delivered=True)
-    turn.state = evolve(
-        turn.state,
-        consensus=replace(state.consensus, ballots=ballots),
+        prepared = _decided(step, block)
+    vote_set = state.consensus.vote_set
+    vote_set = replace(vote_set, commit=certificate, delivered=True)
+    step.state = evolve(
+        step.state,
+        consensus=replace(state.consensus, vote_set=vote_set),
         prepared={**state.prepared, block_id: prepared},
     )
     # What was said of the next height meanwhile was not for us yet.
-    status_exchange.send_sooner(turn)
+    status_exchange.send_sooner(step)
 
 
-def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
+def _decided(step: ChainStep, block: Block) -> ExecutedBlock:
     """A block that a quorum decided: if it is invalid here, it is we who differ.
 
     Raises:
@@ -294,10 +301,10 @@ def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
     """
     header = block.header
     try:
-        return block_builder.check(turn.state.tip, block, turn.state.mempool)
+        return block_builder.check(step.state.tip, block, step.state.mempool)
     except ProtocolError as error:
         mismatch = error if isinstance(error, block_builder.StateMismatch) else None
-        turn.emit(
+        step.emit(
             StateDiverged(
                 header.height,
                 header.block_id(),
@@ -310,32 +317,32 @@ def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
         raise
 
 
-def _hear_transaction(turn: ChainStep, envelope: Envelope, source: bytes) -> None:
-    identity = envelope.identity(turn.settings.chain_id)
+def _hear_transaction(step: ChainStep, envelope: Envelope, source: bytes) -> None:
+    identity = envelope.identity(step.settings.chain_id)
     if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)
-    if turn.state.mempool.get(identity) is not None:
+    if step.state.mempool.get(identity) is not None:
         return
-    packed, most = transaction_codec.pack(envelope), turn.settings.waiting_max
+    packed, most = transaction_codec.pack(envelope), step.settings.waiting_max
     # Room first: who has none is not to have signatures checked for ever.
-    mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
-    envelope.check(turn.settings.chain_id)
-    turn.state = evolve(turn.state, mempool=mempool)
+    mempool = step.state.mempool.add(identity, envelope, packed, most, source)
+    envelope.check(step.settings.chain_id)
+    step.state = evolve(step.state, mempool=mempool)
 
 
-def _wake(turn: ChainStep) -> None:
+def _wake(step: ChainStep) -> None:
     """Deviation D7: what ends the wait for something to decide, but one liar alone.
 
     More than f validators that are at this height, or a block that decides something;
     what waits for a block here is looked at by `height.begin_if_due`.
     """
-    state = turn.state.consensus
+    state = step.state.consensus
     if state.step is not RoundStep.NEW_HEIGHT:
         return
-    first = state.ballots.proposals.get(0)
+    first = state.vote_set.proposals.get(0)
     decides = False
     if first is not None and first.valid:
-        prepared = turn.state.prepared[first.proposal.block_id]
+        prepared = step.state.prepared[first.proposal.block_id]
         decides = bool(prepared.block.transactions)
-    if decides or len(state.ballots.voices()) >= turn.state.party.skip:
-        height.begin_now(turn)
+    if decides or len(state.vote_set.voices()) >= step.state.validator.skip:
+        height.begin_now(step)

@@ -127,19 +127,19 @@ def begin(
     """
     genesis, chain_id = settings.genesis, settings.chain_id
     tip = ChainHead(genesis, chain_id, header, certificate, tree, settings.pinned)
-    party = settings.party(tip)
+    validator = settings.validator(tip)
     entries = tuple(
         gossip_messages.JOURNAL_ENTRY.unpack(payload) for payload in journal
     )
-    listens_s = 0.0 if party.count == 1 else settings.listen_s
+    listens_s = 0.0 if validator.count == 1 else settings.listen_s
     return ChainState(
         tip,
-        party,
+        validator,
         RoundState(tip.height + 1),
         now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
         last=last,
         listens_until_s=now_s + listens_s,
-        level=listens_s == 0.0,
+        caught_up=listens_s == 0.0,
         status_counter=settings.status_from,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(header, certificate, entries),
@@ -178,48 +178,48 @@ def step(
       now_s: Monotonic time.
       now_ms: Unix time; goes into precommits and from there into headers, for display.
     """
-    turn = ChainStep(settings, state, ClockReading(now_s, now_ms))
+    step = ChainStep(settings, state, ClockReading(now_s, now_ms))
     if isinstance(event, TransactionSubmitted):
         # No rule looks at what waits: `ChainTicked` comes at once if a height may
         # begin.
-        height.submit(turn, event.envelope, event.tells)
-        turn.state = evolve(turn.state, wake_at_s=_wake_at_s(turn))
-        return turn.result()
-    height.restore(turn)
-    height.end_silence(turn)
+        height.submit(step, event.envelope, event.tells)
+        step.state = evolve(step.state, wake_at_s=_wake_at_s(step))
+        return step.result()
+    height.restore(step)
+    height.end_silence(step)
     match event:
         case PeerMessage():
             try:
                 message_handlers.handle_message(
-                    turn, event.subject, event.said, event.source
+                    step, event.subject, event.said, event.source
                 )
             except ProtocolError as error:
-                turn.emit(BlamePeer(error.reason, str(error)))
+                step.emit(BlamePeer(error.reason, str(error)))
         case ChainTicked():
-            height.begin_if_due(turn)
+            height.begin_if_due(step)
         case _:
             assert_never(event)
-    height.run(turn)
-    height.come_back(turn)
-    certificate_gossip.share_polka(turn)
-    status_exchange.send_if_due(turn)
-    height.look_around(turn)
-    turn.state = evolve(turn.state, wake_at_s=_wake_at_s(turn))
-    return turn.result()
+    height.run(step)
+    height.come_back(step)
+    certificate_gossip.share_polka(step)
+    status_exchange.send_if_due(step)
+    height.look_around(step)
+    step.state = evolve(step.state, wake_at_s=_wake_at_s(step))
+    return step.result()
 
 
-def _wake_at_s(turn: ChainStep) -> float:
-    state = turn.state
+def _wake_at_s(step: ChainStep) -> float:
+    state = step.state
     times = [] if state.alone else [state.status_at_s]
-    if turn.party.index is None:
+    if step.validator.index is None:
         # No timeout counts in silence.
-        listens = state.listens_until_s > turn.moment.now_s
+        listens = state.listens_until_s > step.moment.now_s
         return min([*times, state.listens_until_s if listens else math.inf])
     if state.followed:
         # The silence ended within this step; the next one begins to vote.
-        return turn.moment.now_s
+        return step.moment.now_s
     times += [state.consensus.wake_at_s(), state.share_at_s]
     if state.consensus.step is RoundStep.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
-        times.append(max(height.begin_from_s(turn.settings, state), begin_s))
+        times.append(max(height.begin_from_s(step.settings, state), begin_s))
     return min(times)

@@ -122,13 +122,15 @@ def item_at(packed: bytes, offset: int) -> int | None:
 
 
 def changed_byte(
-    damaged: bytes, whole: Callable[[bytes], bool], offsets: Sequence[int] | None = None
+    damaged: bytes,
+    is_original: Callable[[bytes], bool],
+    offsets: Sequence[int] | None = None,
 ) -> int | None:
     """Finds the byte whose replacement makes some bytes whole again.
 
     Args:
       damaged: Bytes of which one may have changed.
-      whole: Whether candidate bytes are the original ones.
+      is_original: Whether candidate bytes are the original ones.
       offsets: Where to look; everywhere by default.
 
     Returns:
@@ -139,7 +141,7 @@ def changed_byte(
         found = damaged[offset]
         for value in range(256):
             candidate[offset] = value
-            if value != found and whole(bytes(candidate)):
+            if value != found and is_original(bytes(candidate)):
                 return offset
         candidate[offset] = found
     return None

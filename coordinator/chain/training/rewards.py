@@ -77,11 +77,11 @@ def shares(amount: int, weights: Sequence[int]) -> tuple[int, ...]:
       leaves goes to the largest remainders, of equal ones to the earlier.
     """
     total = sum(weights)
-    wholes = [divmod(amount * weight, total) for weight in weights]
-    left = amount - sum(whole for whole, _ in wholes)
-    order = sorted(range(len(wholes)), key=lambda at: -wholes[at][1])
+    quotients = [divmod(amount * weight, total) for weight in weights]
+    left = amount - sum(whole for whole, _ in quotients)
+    order = sorted(range(len(quotients)), key=lambda at: -quotients[at][1])
     favoured = set(order[:left])
-    return tuple(whole + (at in favoured) for at, (whole, _) in enumerate(wholes))
+    return tuple(whole + (at in favoured) for at, (whole, _) in enumerate(quotients))
 
 
 def settle(

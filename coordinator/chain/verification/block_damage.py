@@ -91,7 +91,7 @@ def _in_header(row: BlockRow, detail: str) -> BlockDamage | None:
         wanted = CERTIFICATE.unpack(row.certificate).block_id
     except ProtocolError:
         return None
-    offset = changed_byte(row.header, lambda whole: _block_id(whole) == wanted)
+    offset = changed_byte(row.header, lambda header: _block_id(header) == wanted)
     if offset is None:
         return None
     field = _field(Header, "header", row.header, offset)
@@ -99,11 +99,11 @@ def _in_header(row: BlockRow, detail: str) -> BlockDamage | None:
 
 
 def _in_certificate(tip: ChainHead, row: BlockRow, detail: str) -> BlockDamage:
-    def whole(candidate: bytes) -> bool:
+    def is_original(candidate: bytes) -> bool:
         return _certified(tip, row.header, candidate)
 
     first = len(row.header) + len(row.body)
-    offset = changed_byte(row.certificate, whole)
+    offset = changed_byte(row.certificate, is_original)
     if offset is None:
         return BlockDamage(row.height, "certificate", first, False, detail)
     field = _field(Certificate, "certificate", row.certificate, offset)
@@ -136,7 +136,7 @@ def _in_body(
 def _in_frames(row: BlockRow, header: Header, detail: str) -> BlockDamage:
     """The lengths between the transactions, of which one misleads the decoder."""
 
-    def whole(candidate: bytes) -> bool:
+    def is_original(candidate: bytes) -> bool:
         try:
             return merkle.root(unpack_body(candidate)) == header.tx_root
         except ProtocolError:
@@ -145,7 +145,7 @@ def _in_frames(row: BlockRow, header: Header, detail: str) -> BlockDamage:
     starts = item_starts(row.body) or [0]
     frames = {at + i for at in (0, *starts[-_FRAMES_SEARCHED_MAX:]) for i in range(3)}
     offset = changed_byte(
-        row.body, whole, sorted(at for at in frames if at < len(row.body))
+        row.body, is_original, sorted(at for at in frames if at < len(row.body))
     )
     at = starts[-1] if offset is None else offset
     field = _transaction(item_at(row.body, at))
@@ -159,14 +159,14 @@ def _in_entry(
 ) -> BlockDamage:
     path, size = merkle.path(entries, index), len(entries)
 
-    def whole(candidate: bytes) -> bool:
+    def is_original(candidate: bytes) -> bool:
         leaf = merkle.leaf_hash(candidate)
         return merkle.root_from_path(leaf, index, size, path) == header.tx_root
 
     # What follows an entry begins where it ends.
     end = item_starts(row.body)[index + 1]
     first = len(row.header) + end - len(entries[index])
-    offset = changed_byte(entries[index], whole)
+    offset = changed_byte(entries[index], is_original)
     at = first + (offset or 0)
     return BlockDamage(row.height, _transaction(index), at, offset is not None, detail)
 

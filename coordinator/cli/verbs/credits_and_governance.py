@@ -20,7 +20,7 @@ from starling.coordinator.runtime.operations.chain_decision import (
     add_wait,
 )
 from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
-from starling.coordinator.runtime.operations.newcomer_progress import require_level
+from starling.coordinator.runtime.operations.newcomer_progress import require_caught_up
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -70,7 +70,7 @@ from starling.service.arguments import waiting_s
 _T = TypeVar("_T")
 GOOD_FOR_BLOCKS = 10_000
 """Blocks within which a motion is to be carried, unless it says otherwise."""
-LEVEL_WAIT_S = 600.0
+CATCH_UP_WAIT_S = 600.0
 """For which the motion that adds a validator waits until it has the chain."""
 _READABLE = 0o644
 
@@ -134,10 +134,10 @@ def add_verbs(add: AddVerb) -> None:
     motion.add_argument(
         "--wait",
         type=waiting_s,
-        default=LEVEL_WAIT_S,
+        default=CATCH_UP_WAIT_S,
         metavar="SECONDS",
         help="validator-add: for a newcomer that is not level yet, at most "
-        f"(default {LEVEL_WAIT_S:g})",
+        f"(default {CATCH_UP_WAIT_S:g})",
     )
     motion.add_argument(
         "--no-wait",
@@ -210,7 +210,7 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
             write_atomic(options.out or Path(file), MOTION.pack(motion), _READABLE)
         case ["submit", file]:
             motion = _read(Path(file))
-            _require_level(home, motion, options)
+            _require_caught_up(home, motion, options)
             tip, validators = _tip(home)
             del tip
             try:
@@ -223,13 +223,13 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
             if options.out is None:
                 raise ConfigError("name the file to write", key="--out")
             motion = drawn_up(home, *_content(words), options.blocks)
-            _require_level(home, motion, options)
+            _require_caught_up(home, motion, options)
             motion = approve(home, motion)
             write_atomic(options.out, MOTION.pack(motion), _READABLE)
     return motion_shown(home, motion)
 
 
-def _require_level(
+def _require_caught_up(
     home: CoordinatorHome, motion: GovernanceProposal, options: argparse.Namespace
 ) -> None:
     """Checks that a validator to be added has the chain."""
@@ -237,7 +237,7 @@ def _require_level(
         return
     added = VALIDATOR_CHANGE.unpack(motion.content).added
     if added is not None:
-        require_level(home, added, options.wait)
+        require_caught_up(home, added, options.wait)
 
 
 def drawn_up(

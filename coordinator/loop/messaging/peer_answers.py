@@ -43,18 +43,18 @@ class PeerAnswers:
     """Makes the frames of answers; remembers the long ones while they are pulled."""
 
     def __init__(
-        self, settings: CoordinatorSettings, store: ChainStore, wholes: BlobCache
+        self, settings: CoordinatorSettings, store: ChainStore, blobs: BlobCache
     ) -> None:
         """Starts with nothing remembered.
 
         Args:
           settings: For our key.
           store: Where everything is.
-          wholes: Bundles and parts of models.
+          blobs: Bundles and parts of models.
         """
         self._settings = settings
         self._store = store
-        self._wholes = wholes
+        self._blobs = blobs
         self._kept: OrderedDict[tuple[int, bytes, bytes], _Answer] = OrderedDict()
         self._kept_bytes = 0
 
@@ -82,8 +82,8 @@ class PeerAnswers:
         effect: SendAnswer | SendContentKey,
     ) -> _Answer | None:
         if name[0] is FrameSubject.WHOLE:
-            whole = self._wholes.get(Digest(name[1]))
-            return None if not whole else _Answer(name[0], whole, Digest(name[1]))
+            blob = self._blobs.get(Digest(name[1]))
+            return None if not blob else _Answer(name[0], blob, Digest(name[1]))
         known = self._kept.get(name)
         if known is not None:
             self._kept.move_to_end(name)

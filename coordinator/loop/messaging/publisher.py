@@ -59,7 +59,7 @@ class Publisher:
         self,
         settings: CoordinatorSettings,
         ports: LoopPorts,
-        wholes: BlobCache,
+        blobs: BlobCache,
         outgoing: OutboundQueue,
         tally: CoordinatorCounters,
     ) -> None:
@@ -68,7 +68,7 @@ class Publisher:
         Args:
           settings: For topics and our key.
           ports: For proofs, blocks and spans, and to tell people of vain questions.
-          wholes: Of the store.
+          blobs: Of the store.
           outgoing: Where messages are queued.
           tally: The counters.
         """
@@ -76,9 +76,9 @@ class Publisher:
         self._ports = ports
         self._outgoing = outgoing
         self._tally = tally
-        self._wholes = wholes
+        self._blobs = blobs
         self._deltas = DeltaCache()
-        self._answers = PeerAnswers(settings, ports.store, self._wholes)
+        self._answers = PeerAnswers(settings, ports.store, self._blobs)
         self._everybody = settings.topics.gossip(settings.name)
 
     def say(self, effect: OutboundEffect) -> None:
@@ -113,34 +113,34 @@ class Publisher:
             self._tally.device(device).bytes_down += len(payload)
 
     def _publish_chunks(self, effect: PublishChunks) -> None:
-        whole = self._wholes.get(effect.digest)
-        if whole is None:
+        blob = self._blobs.get(effect.digest)
+        if blob is None:
             text = f"a board asks for {effect.digest.hex()}, which is not here"
             self._ports.monitor.log(LogLine(text))
             return
         topic = self._settings.topics.model(device_name(effect.device))
         for index in effect.indices:
-            if index < chunk_count(len(whole)):
+            if index < chunk_count(len(blob)):
                 make = partial(self._chunk, topic, effect, index)
                 self._outgoing.add(DeferredMessage(topic, make), PriorityLane.BULK)
 
     def _chunk(
         self, topic: str, asked: PublishChunks, index: int
     ) -> MqttMessage | None:
-        whole = self._wholes.get(asked.digest)
-        if whole is None:
+        blob = self._blobs.get(asked.digest)
+        if blob is None:
             return None
-        payload = self._delta(asked, index, whole)
-        payload = payload or CHUNK.pack(chunk_at(whole, asked.digest, index))
+        payload = self._delta(asked, index, blob)
+        payload = payload or CHUNK.pack(chunk_at(blob, asked.digest, index))
         self._tally.device(asked.device).bytes_down += len(payload)
         return MqttMessage(topic, payload)
 
-    def _delta(self, asked: PublishChunks, index: int, whole: bytes) -> bytes:
+    def _delta(self, asked: PublishChunks, index: int, blob: bytes) -> bytes:
         """A chunk as its difference from what the board has; empty if longer."""
-        base = None if asked.base is None else self._wholes.get(asked.base)
+        base = None if asked.base is None else self._blobs.get(asked.base)
         if asked.base is None or base is None:
             return b""
-        return self._deltas.get((asked.base, base), (asked.digest, whole), index)
+        return self._deltas.get((asked.base, base), (asked.digest, blob), index)
 
     def _publish_final(self, effect: PublishFinality) -> None:
         proof = final_of(self._ports.store, effect.transaction)

@@ -9,36 +9,36 @@ from starling.protocol.ids import Digest
 from starling.protocol.wire.envelope import ENVELOPE, Envelope
 
 CACHE_BYTES_MAX = 64 << 20
-"""Of wholes that are kept; the one that was asked for last is kept whatever its size,
+"""Of blobs that are kept; the one that was asked for last is kept whatever its size,
 since its next chunks will be asked for next."""
 
 
 class BlobCache:
-    """The wholes that came or were asked for last: to read a long one takes time."""
+    """The blobs that came or were asked for last: to read a long one takes time."""
 
     def __init__(self, store: ChainStore) -> None:
         """Starts empty."""
         self._store = store
-        self._wholes: OrderedDict[Digest, bytes] = OrderedDict()
+        self._blobs: OrderedDict[Digest, bytes] = OrderedDict()
         self._bytes = 0
 
     def get(self, digest: Digest) -> bytes | None:
-        """A whole by its digest; None if the store has none."""
-        known = self._wholes.get(digest)
+        """A blob by its digest; None if the store has none."""
+        known = self._blobs.get(digest)
         if known is not None:
-            self._wholes.move_to_end(digest)
+            self._blobs.move_to_end(digest)
             return known
-        whole = self._store.blob(digest)
-        if whole is not None:
-            self.keep(digest, whole)
-        return whole
+        blob = self._store.blob(digest)
+        if blob is not None:
+            self.keep(digest, blob)
+        return blob
 
-    def keep(self, digest: Digest, whole: bytes) -> None:
+    def keep(self, digest: Digest, blob: bytes) -> None:
         """Takes in what was just stored: it will be asked for next."""
-        self._bytes += len(whole) - len(self._wholes.pop(digest, b""))
-        self._wholes[digest] = whole
-        while self._bytes > CACHE_BYTES_MAX and len(self._wholes) > 1:
-            _, dropped = self._wholes.popitem(last=False)
+        self._bytes += len(blob) - len(self._blobs.pop(digest, b""))
+        self._blobs[digest] = blob
+        while self._bytes > CACHE_BYTES_MAX and len(self._blobs) > 1:
+            _, dropped = self._blobs.popitem(last=False)
             self._bytes -= len(dropped)
 
 

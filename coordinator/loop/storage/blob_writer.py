@@ -1,8 +1,8 @@
-"""Long wholes go to the disk in slices, so that no vote waits for all of one.
+"""Long blobs go to the disk in slices, so that no vote waits for all of one.
 
 A bundle of 30 MB written at once holds the loop up for as long as the disk takes for
-it. Until the last slice is there the whole is not stored: what reads it, or vouches
-that it is durable, waits for that. A crash before it loses the whole, as if it had not
+it. Until the last slice is there the blob is not stored: what reads it, or vouches
+that it is durable, waits for that. A crash before it loses the blob, as if it had not
 come; what is left of it goes at the next start.
 """
 
@@ -23,7 +23,7 @@ from starling.protocol.ids import Digest, H
 
 SLICE_BYTES = 1 << 20
 LONG_BYTES = 2 << 20
-"""Up to this a whole is written at once, with what else a turn has to write."""
+"""Up to this a blob is written at once, with what else a turn has to write."""
 _Reading = ComputeVersion | EvaluateVersion | ExamineBundle | FindMissingBlobs
 
 
@@ -41,7 +41,7 @@ class PendingBlobWrites:
         """Forgets what an earlier run left unfinished.
 
         Args:
-          store: Where wholes are kept.
+          store: Where blobs are kept.
 
         Raises:
           StorageError: If the disk refuses.
@@ -59,10 +59,10 @@ class PendingBlobWrites:
         return bool(self._waiting)
 
     def keep(self, content: bytes, done: Callable[[], None]) -> None:
-        """Stores a whole now or over the next turns.
+        """Stores a blob now or over the next turns.
 
         Args:
-          content: The whole.
+          content: The blob.
           done: Called when it is durable.
 
         Raises:
@@ -76,7 +76,7 @@ class PendingBlobWrites:
         done()
 
     def take(self, effects: Sequence[Effect]) -> list[Effect]:
-        """Takes over the long wholes of a turn, and writes one slice.
+        """Takes over the long blobs of a turn, and writes one slice.
 
         Returns:
           The other effects.
@@ -87,8 +87,8 @@ class PendingBlobWrites:
         others: list[Effect] = []
         for effect in effects:
             if isinstance(effect, StorePeerBlob) and len(effect.content) > LONG_BYTES:
-                whole = _Unfinished(effect.digest, effect.content, lambda: None)
-                self._waiting.append(whole)
+                blob = _Unfinished(effect.digest, effect.content, lambda: None)
+                self._waiting.append(blob)
             else:
                 others.append(effect)
         if self._waiting:
@@ -103,17 +103,17 @@ class PendingBlobWrites:
         self._held_back += [each for each in effects if isinstance(each, _Reading)]
         return [each for each in effects if not isinstance(each, _Reading)]
 
-    def _write_slice(self, whole: _Unfinished) -> None:
+    def _write_slice(self, blob: _Unfinished) -> None:
         start = self._written
-        end = min(start + SLICE_BYTES, len(whole.content))
-        last = end == len(whole.content) or self._store.has_blob(whole.digest)
+        end = min(start + SLICE_BYTES, len(blob.content))
+        last = end == len(blob.content) or self._store.has_blob(blob.digest)
         with self._store.transaction():
             number = start // SLICE_BYTES
-            self._store.put_part(whole.digest, number, whole.content[start:end])
+            self._store.put_part(blob.digest, number, blob.content[start:end])
             if last:
-                self._store.join_parts(whole.digest)
+                self._store.join_parts(blob.digest)
         self._written = end
         if last:
             self._waiting.popleft()
             self._written = 0
-            whole.done()
+            blob.done()

@@ -42,8 +42,8 @@ class DeltaCache:
 
 def _payload(base: _Model, newer: _Model, index: int) -> bytes:
     part = slice(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)
-    digest, whole = newer
-    change = difference(base[1][part], whole[part])
-    if change is None or len(change) + DIGEST_BYTES >= len(whole[part]):
+    digest, blob = newer
+    change = difference(base[1][part], blob[part])
+    if change is None or len(change) + DIGEST_BYTES >= len(blob[part]):
         return b""
-    return CHUNK_DELTA.pack(ChunkDelta(digest, len(whole), index, change, base[0]))
+    return CHUNK_DELTA.pack(ChunkDelta(digest, len(blob), index, change, base[0]))

@@ -1,7 +1,7 @@
 """Progress of a newcomer on the chain, by its own signed statuses.
 
 From the height of its VALSET on it counts in every quorum. So the motion that adds it
-waits until it is level.
+waits until it has caught up.
 """
 
 import sys
@@ -15,8 +15,8 @@ from starling.protocol.chain.genesis import Validator
 from starling.protocol.errors import OperationError
 from starling.protocol.ids import device_id, device_name
 
-LEVEL_BLOCKS = 1
-"""Heights that somebody level may say to be behind: a status is a second old."""
+CAUGHT_UP_BLOCKS = 1
+"""Heights that somebody caught up may say to be behind: a status is a second old."""
 FRESH_S = 5.0
 """Age of what we were told and of what our coordinator wrote down, at most."""
 _POLL_S = 1.0
@@ -35,9 +35,9 @@ class NewcomerProgress:
     ours: int
 
     @property
-    def level(self) -> bool:
+    def caught_up(self) -> bool:
         """True if it is close enough to the chain's head to decide."""
-        return self.height is not None and self.height >= self.ours - LEVEL_BLOCKS
+        return self.height is not None and self.height >= self.ours - CAUGHT_UP_BLOCKS
 
     def text(self, name: str) -> str:
         """For people."""
@@ -74,14 +74,14 @@ def standing(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProg
     return NewcomerProgress(None, consensus["height"])
 
 
-def require_level(
+def require_caught_up(
     home: CoordinatorHome,
     who: Validator,
     wait_s: float,
     clock: Callable[[], float] = time.time,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Waits until a newcomer is level, and says how far it is.
+    """Waits until a newcomer has caught up, and says how far it is.
 
     Args:
       home: Our folder, whose coordinator runs.
@@ -91,13 +91,13 @@ def require_level(
       pause: Lets so many seconds pass.
 
     Raises:
-      OperationError: If it is not level by then, or nobody knows.
+      OperationError: If it has not caught up by then, or nobody knows.
     """
     identity, until_s, said = device_name(device_id(who.public)), clock() + wait_s, ""
     while True:
         found = standing(home, identity, clock())
         text = found.text(who.name)
-        if found.level:
+        if found.caught_up:
             return
         if clock() >= until_s:
             raise OperationError(

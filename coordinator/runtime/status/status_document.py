@@ -227,7 +227,7 @@ class StatusFile:
             "job": task.job.version if task.job else None,
             "computing": task.computing,
             "sought": task.sought,
-            "lacking": len(task.lacking),
+            "lacking": len(task.missing),
             "attested": attested(self._settings, state, task.number),
             "leases": len(task.leases.granted),
             "lease_places": task.leases.places,

@@ -214,7 +214,7 @@ class WorkTables(SqliteTables):
         return b"".join(row[0] for row in rows)
 
     def blobs(self) -> tuple[Digest, ...]:
-        """Digests of all wholes."""
+        """Digests of all blobs."""
         with storage_errors(self._path):
             rows = self._connection.execute("SELECT digest FROM blobs")
             return tuple(Digest(digest) for (digest,) in rows)

@@ -1,4 +1,4 @@
-"""One suite for a coordinator's stores: blocks, uploads, wholes, versions, evidence."""
+"""One suite for a coordinator's stores: blocks, uploads, blobs, versions, evidence."""
 
 from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock

@@ -183,13 +183,13 @@ class Lender(ByzantineValidators):
 
     def _lead(self, height: int, number: int, here: dict[int, SingleValidator]) -> None:
         node = next(iter(here.values()))
-        leader = node.state.party.proposer(number)
+        leader = node.state.validator.proposer(number)
         waits = number == 0 and not node.state.mempool.size
         if leader not in self.keys or waits or not self._once("lead", height, number):
             return
         offers = [self.offer(leader, number, node, most) for most in (10, 0)]
         # Just so many that the votes of the liars make the quorum.
-        enough = node.state.party.quorum - len(self.keys)
+        enough = node.state.validator.quorum - len(self.keys)
         for place in self._listeners(enough, here):
             chosen = offers[self.equivocates and self.draw.random() < 0.2]
             self.tell(place, gossip_messages.wrap_proposal(chosen))
@@ -198,13 +198,13 @@ class Lender(ByzantineValidators):
         self, height: int, number: int, kind: VoteType, here: dict[int, SingleValidator]
     ) -> None:
         cast = {
-            place: node.state.consensus.ballots.cast(number, kind).get(place)
+            place: node.state.consensus.vote_set.cast(number, kind).get(place)
             for place, node in here.items()
         }
         votes = [vote for vote in cast.values() if vote is not None]
         backed = [(v.block_id, v.extra if kind == 1 else 0) for v in votes]
         chances = {one for one in backed if one[0] is not None}
-        quorum = next(iter(here.values())).state.party.quorum
+        quorum = next(iter(here.values())).state.validator.quorum
         for chance in sorted(chances):
             if backed.count(chance) + len(self.keys) < quorum:
                 continue
@@ -270,7 +270,7 @@ class Leapfrogger(Lender):
     """
 
     def _order(self, here: dict[int, SingleValidator]) -> list[int]:
-        order = next(iter(here.values())).state.party.roster.order
+        order = next(iter(here.values())).state.validator.roster.order
         return [place for place in order if place in here]
 
     def _listeners(self, enough: int, here: dict[int, SingleValidator]) -> list[int]:
@@ -279,7 +279,7 @@ class Leapfrogger(Lender):
     def _lucky(
         self, number: int, backers: Sequence[int], here: dict[int, SingleValidator]
     ) -> int:
-        leader = next(iter(here.values())).state.party.proposer(number)
+        leader = next(iter(here.values())).state.validator.proposer(number)
         last = self._order(here)[-1]
         others = [place for place in backers if place != last]
         if leader in self.keys:
@@ -337,7 +337,7 @@ class Hurrier(ByzantineValidators):
             return
         self.done.add(height)
         for number in range(3):
-            leader = node.state.party.proposer(number)
+            leader = node.state.validator.proposer(number)
             for place in self.bus.honest:
                 if leader in self.keys:
                     block = gossip_messages.wrap_proposal(

@@ -44,7 +44,7 @@ class Splitter(Lender):
 
     def _lead(self, height: int, number: int, here: dict[int, SingleValidator]) -> None:
         node = next(iter(here.values()))
-        leader = node.state.party.proposer(number)
+        leader = node.state.validator.proposer(number)
         waits = number == 0 and not node.state.mempool.size
         if leader not in self.keys or waits or not self._once("lead", height, number):
             return
@@ -64,7 +64,7 @@ class WrongRoots(ByzantineValidators):
     def act(self) -> None:
         node = max(self.bus.nodes, key=lambda node: node.state.height)
         height, number = node.state.height + 1, node.state.consensus.round
-        leader = node.state.party.proposer(number)
+        leader = node.state.validator.proposer(number)
         waits = number == 0 and not node.state.mempool.size
         if leader not in self.keys or waits or (height, number) in self.done:
             return
@@ -131,8 +131,8 @@ class Forger(ByzantineValidators):
 
     def _certificate(self) -> Certificate:
         node = max(self.bus.nodes, key=lambda node: node.state.height)
-        count = self.draw.randint(1, node.state.party.count)
-        members = sorted(self.draw.sample(range(node.state.party.count), count))
+        count = self.draw.randint(1, node.state.validator.count)
+        members = sorted(self.draw.sample(range(node.state.validator.count), count))
         votes = self.draw.choices(self.votes[-60:], k=count)
         height = node.state.height + self.draw.randrange(2)
         named = [vote.block_id for vote in votes if vote.block_id is not None]

@@ -100,9 +100,9 @@ def stalls(made: LiedTo) -> bool:
 
 def take_quorums_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody passes a quorum on, or asks for a block that others prevote."""
-    monkeypatch.setattr(certificate_gossip, "share_polka", lambda turn: None)
-    monkeypatch.setattr(VoteSet, "polka_of", lambda ballots, number, needed: None)
-    monkeypatch.setattr(message_handlers, "_miss_block", lambda turn, vote: None)
+    monkeypatch.setattr(certificate_gossip, "share_polka", lambda step: None)
+    monkeypatch.setattr(VoteSet, "polka_of", lambda vote_set, number, needed: None)
+    monkeypatch.setattr(message_handlers, "_miss_block", lambda step, vote: None)
 
 
 @pytest.mark.parametrize("validators", [4, 7])

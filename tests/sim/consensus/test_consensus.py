@@ -180,7 +180,7 @@ def test_validator_from_an_old_backup_of_chain_and_journal_signs_nothing_twice(
     before = made.nodes[3].state
     play(made)
     after = made.nodes[3].state
-    assert (before.level, after.level) == (False, True)
+    assert (before.caught_up, after.caught_up) == (False, True)
     assert not after.copied
 
 

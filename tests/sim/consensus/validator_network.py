@@ -87,7 +87,7 @@ class Bus:
             for key in self.keys
         ]
         self.up = [True] * len(self.nodes)
-        self.witness = Witness(self.nodes[0].state.party.quorum)
+        self.witness = Witness(self.nodes[0].state.validator.quorum)
         self.decided: dict[int, bytes] = {}
         self.seen = [0] * len(self.nodes)
         self.wakes_s = [0.0] * len(self.nodes)

@@ -79,7 +79,7 @@ class CommitteeInvariants(Invariants):
 
     offices: list[CoordinatorNode] = field(default_factory=list)
     _judged: dict[int, BlockHash] = field(default_factory=dict)
-    _ballots: dict[tuple[int, int, int, int], bytes | None] = field(
+    _votes_cast: dict[tuple[int, int, int, int], bytes | None] = field(
         default_factory=dict
     )
 
@@ -96,7 +96,7 @@ class CommitteeInvariants(Invariants):
         if vote is not None:
             key = vote.voter, vote.height, vote.round, vote.vote_type
             require(
-                self._ballots.setdefault(key, vote.block_id) == vote.block_id,
+                self._votes_cast.setdefault(key, vote.block_id) == vote.block_id,
                 f"two votes of {vote.voter} in round {vote.round} of {vote.height}",
             )
 
@@ -177,9 +177,9 @@ class CommitteeWorld(FleetWorld):
         self.parted = PartedBroker(self.time, names)
         self.broker = self.parted
         self.law: CommitteeInvariants = CommitteeInvariants(ChainId(CHAIN))
-        task, wholes = spec(plan)
+        task, blobs = spec(plan)
         self.offices = [
-            self._office(index, each, wholes if index == 0 else ())
+            self._office(index, each, blobs if index == 0 else ())
             for index, each in enumerate(settings)
         ]
         self.law.offices = self.offices
@@ -202,11 +202,11 @@ class CommitteeWorld(FleetWorld):
         return replace(OFFICE, ledger=ledger, gate=gate)
 
     def _office(
-        self, index: int, settings: OfficeSettings, wholes: tuple[bytes, ...]
+        self, index: int, settings: OfficeSettings, blobs: tuple[bytes, ...]
     ) -> CoordinatorNode:
         store = CrashingStore.under(GENESIS, self.law)
         with store.transaction():
-            for whole in wholes:
+            for whole in blobs:
                 store.put_blob(whole)
         made = CoordinatorNode(
             self.time, self.broker, self.law, settings, store, f"office{index}"

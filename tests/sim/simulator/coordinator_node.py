@@ -249,7 +249,7 @@ class CoordinatorNode(SimulatedNode):
         """Hands the loop something for its next turn."""
         if self.alone and isinstance(item, c.ComputationFailed):
             require(
-                not item.uploads and not item.wholes,
+                not item.uploads and not item.blobs,
                 "the store lacks a part of an open job",
             )
         self._items.append(item)

@@ -153,10 +153,10 @@ class FleetWorld:
         self.time = Timeline(seed, CALM)
         self.broker = Broker(self.time)
         self.law = Invariants(CHAIN)
-        task, wholes = spec(plan)
+        task, blobs = spec(plan)
         store = CrashingStore.under(GENESIS, self.law)
         with store.transaction():
-            for whole in wholes:
+            for whole in blobs:
                 store.put_blob(whole)
         self.office = CoordinatorNode(self.time, self.broker, self.law, OFFICE, store)
         self.office.dimension = plan.dimension

@@ -148,7 +148,7 @@ def _judge(stage: Stage) -> Outcome:
     if len(decisions) > 1:
         named = culprits(decisions[0], decisions[1], _polkas(correct))
     doubles = frozenset(
-        first.voter for node in correct for first, _ in node.state.ballots.conflicts
+        first.voter for node in correct for first, _ in node.state.vote_set.conflicts
     )
     return Outcome(decisions, named, doubles)
 
@@ -157,14 +157,14 @@ def _polkas(nodes: list[Node]) -> list[Certificate]:
     """The quorums of prevotes that nodes hold, or locked on."""
     found = []
     for node in nodes:
-        ballots = node.state.ballots
+        vote_set = node.state.vote_set
         found += [entry.proof for entry in node.journal if entry.proof is not None]
-        found += ballots.polkas.values()
-        for number in {number for number, _ in ballots.votes}:
-            votes = ballots.cast(number, VoteType.PREVOTE).values()
+        found += vote_set.polkas.values()
+        for number in {number for number, _ in vote_set.votes}:
+            votes = vote_set.cast(number, VoteType.PREVOTE).values()
             for block_id in {vote.block_id for vote in votes} - {None}:
                 assert block_id is not None
-                needed, kind = node.party.quorum, VoteType.PREVOTE
-                polka = ballots.certificate(number, kind, block_id, needed)
+                needed, kind = node.validator.quorum, VoteType.PREVOTE
+                polka = vote_set.certificate(number, kind, block_id, needed)
                 found += [polka] if polka is not None else []
     return found

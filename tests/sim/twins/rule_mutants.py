@@ -22,23 +22,23 @@ def _with(original: Rule, broken: Rule) -> tuple[Rule, ...]:
 
 
 def _vote_whatever_is_locked(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     free = replace(state, locked=None, locked_round=-1)
-    return _keeping_the_lock(tendermint._line_22(party, free, moment), state)
+    return _keeping_the_lock(tendermint._line_22(validator, free, moment), state)
 
 
 def _relock_on_any_older_round(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     free = replace(state, locked=None, locked_round=-1)
-    return _keeping_the_lock(tendermint._line_28(party, free, moment), state)
+    return _keeping_the_lock(tendermint._line_28(validator, free, moment), state)
 
 
 def _believe_the_valid_round(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
-    candidate = state.ballots.proposals.get(state.round)
+    candidate = state.vote_set.proposals.get(state.round)
     if state.step is not RoundStep.PROPOSE or candidate is None:
         return None
     valid_round = candidate.proposal.valid_round - 1
@@ -46,21 +46,21 @@ def _believe_the_valid_round(
         return None
     block_id = candidate.proposal.block_id
     free = state.locked_round <= valid_round or state.locked == block_id
-    return tendermint._prevote(party, state, block_id if free else None)
+    return tendermint._prevote(validator, state, block_id if free else None)
 
 
-def _check_no_proof(party: ValidatorContext, proposal: Proposal) -> None:
-    del party, proposal
+def _check_no_proof(validator: ValidatorContext, proposal: Proposal) -> None:
+    del validator, proposal
 
 
-def _check_no_quorum(party: ValidatorContext, polka: Certificate) -> None:
-    del party, polka
+def _check_no_quorum(validator: ValidatorContext, polka: Certificate) -> None:
+    del validator, polka
 
 
 def _unlock_on_nil(
-    party: ValidatorContext, state: RoundState, moment: ClockReading
+    validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
-    firing = tendermint._line_44(party, state, moment)
+    firing = tendermint._line_44(validator, state, moment)
     if firing is None:
         return None
     after, outputs = firing

@@ -120,7 +120,7 @@ class Node:
     """One running copy of a validator; `stirred` if its rules may ask for something."""
 
     number: int
-    party: Scripted
+    validator: Scripted
     correct: bool
     state: RoundState = field(default_factory=lambda: RoundState(HEIGHT))
     journal: list[VoteJournalEntry] = field(default_factory=list)
@@ -129,11 +129,11 @@ class Node:
 
     @property
     def index(self) -> int:
-        assert self.party.index is not None
-        return self.party.index
+        assert self.validator.index is not None
+        return self.validator.index
 
     def candidate(self, number: int) -> BlockCandidate | None:
-        return self.state.ballots.proposals.get(number)
+        return self.state.vote_set.proposals.get(number)
 
 
 Message = Proposal | Vote | Certificate
@@ -166,7 +166,7 @@ class Stage:
         self._checked: dict[int, bool] = {}
 
     def _add(self, index: int, correct: bool) -> None:
-        party = Scripted(
+        validator = Scripted(
             self.chain_id,
             FaultModel.BYZANTINE,
             roster_of(genesis_tree(self.chain), self.chain, HEIGHT),
@@ -176,7 +176,7 @@ class Stage:
             self.leaders,
             self.needed,
         )
-        self.nodes.append(Node(len(self.nodes), party, correct))
+        self.nodes.append(Node(len(self.nodes), validator, correct))
 
     @property
     def acting(self) -> list[Node]:
@@ -186,7 +186,7 @@ class Stage:
     def enter(self, node: Node, number: int) -> None:
         """A node begins a round; the leader proposes."""
         node.stirred = True
-        node.state, outputs = start_round(node.party, node.state, NOW, number)
+        node.state, outputs = start_round(node.validator, node.state, NOW, number)
         if outputs:
             self._propose(node)
 
@@ -195,29 +195,29 @@ class Stage:
         if node.decided is not None or not messages:
             return
         state = node.state
-        ballots = state.ballots
+        vote_set = state.vote_set
         for message in messages:
             if isinstance(message, Vote):
                 if message.voter != node.index:
-                    ballots = ballots.with_vote(message, state.round)
+                    vote_set = vote_set.with_vote(message, state.round)
             elif isinstance(message, Certificate):
                 if self._is_quorum(node, message):
-                    ballots = ballots.with_polka(message)
-            elif self._acceptable(node, ballots, message):
-                ballots = ballots.with_proposal(BlockCandidate(message, True))
+                    vote_set = vote_set.with_polka(message)
+            elif self._acceptable(node, vote_set, message):
+                vote_set = vote_set.with_proposal(BlockCandidate(message, True))
                 if message.proof_of_lock is not None:
-                    ballots = ballots.with_polka(message.proof_of_lock)
-        node.state = replace(state, ballots=ballots)
+                    vote_set = vote_set.with_polka(message.proof_of_lock)
+        node.state = replace(state, vote_set=vote_set)
         node.stirred = True
 
-    def _acceptable(self, node: Node, ballots: VoteSet, proposal: Proposal) -> bool:
+    def _acceptable(self, node: Node, vote_set: VoteSet, proposal: Proposal) -> bool:
         ahead = proposal.round > node.state.round + 1
-        if ahead or proposal.round in ballots.proposals:
+        if ahead or proposal.round in vote_set.proposals:
             return False
         known = self._checked.get(id(proposal))
         if known is None:
             try:
-                self.law.check(node.party, proposal)
+                self.law.check(node.validator, proposal)
                 known = True
             except ProtocolError:
                 known = False
@@ -226,7 +226,7 @@ class Stage:
 
     def _is_quorum(self, node: Node, polka: Certificate) -> bool:
         try:
-            self.law.check_polka(node.party, polka)
+            self.law.check_polka(node.validator, polka)
         except ProtocolError:
             return False
         return True
@@ -234,7 +234,9 @@ class Stage:
     def act(self, node: Node) -> None:
         """A node does what its rules ask for."""
         while node.decided is None and node.stirred:
-            node.state, outputs = advance(node.party, node.state, NOW, self.law.rules)
+            node.state, outputs = advance(
+                node.validator, node.state, NOW, self.law.rules
+            )
             node.stirred = bool(outputs)
             for output in outputs:
                 if isinstance(output, CastVote):
@@ -262,23 +264,23 @@ class Stage:
         for entry in node.journal:
             if entry.proposal is not None:
                 candidate = BlockCandidate(entry.proposal, True)
-                ballots = state.ballots.with_proposal(candidate)
-                state = replace(state, ballots=ballots)
+                vote_set = state.vote_set.with_proposal(candidate)
+                state = replace(state, vote_set=vote_set)
             state = self.law.retake(state, entry)
         node.state = state
         node.stirred = True
 
     def _propose(self, node: Node) -> None:
-        state, party = node.state, node.party
-        if state.round in state.ballots.proposals:
+        state, validator = node.state, node.validator
+        if state.round in state.vote_set.proposals:
             return
-        again = proof_of_lock.to_offer(party, state)
+        again = proof_of_lock.to_offer(validator, state)
         block_id = again[0] if again else fresh(state.round, node.number)
         proof = again[1] if again else None
         relied = state.valid_round + 1
         proposal = offer(state.round, relied, block_id, node.index, proof)
-        ballots = state.ballots.with_proposal(BlockCandidate(proposal, True))
-        node.state = replace(state, ballots=ballots)
+        vote_set = state.vote_set.with_proposal(BlockCandidate(proposal, True))
+        node.state = replace(state, vote_set=vote_set)
         node.journal.append(VoteJournalEntry(HEIGHT, proposal, None, None))
         self.said.append((node.number, proposal))
 

@@ -11,7 +11,7 @@ import pytest
 from tests.sim.twins.playback import Outcome, play
 from tests.sim.twins.rule_mutants import MUTANTS, Mutant
 from tests.sim.twins.scenarios import Crew, QuorumRules, Stage
-from tests.unit.coordinator.fixtures.small_chain import genesis, party_of
+from tests.unit.coordinator.fixtures.small_chain import genesis, validator_of
 
 LAW = QuorumRules()
 CREWS = [
@@ -70,7 +70,7 @@ def test_a_scenario_follows_from_its_seed() -> None:
 @pytest.mark.parametrize("count", [4, 5, 7, 10])
 def test_unbroken_law_has_the_products_quorum(count: int) -> None:
     stage = Stage(Crew(count), LAW, random.Random(0), 1)
-    assert stage.nodes[0].party.quorum == party_of(genesis(count)).quorum
+    assert stage.nodes[0].validator.quorum == validator_of(genesis(count)).quorum
 
 
 @pytest.mark.soak

@@ -301,7 +301,7 @@ class FakeCoordinator:
             return [e.DownArrived(known)]
         if envelope.kind == MessageKind.CHUNK_REQUEST:
             request = CHUNK_REQUEST.unpack(envelope.body)
-            whole = self.wholes().get(request.digest, b"")
+            whole = self.blobs().get(request.digest, b"")
             return [
                 e.ModelChunkArrived(CHUNK.pack(chunk_at(whole, request.digest, i)))
                 for i in request.indices
@@ -316,7 +316,7 @@ class FakeCoordinator:
         self.head += 1
         return e.ManifestArrived(manifest(self.head, self.spec))
 
-    def wholes(self) -> dict[Digest, bytes]:
+    def blobs(self) -> dict[Digest, bytes]:
         """Everything that can be pulled."""
         found = [BUNDLE]
         for version in range(self.head + 1):

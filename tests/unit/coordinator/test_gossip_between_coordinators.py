@@ -28,8 +28,8 @@ from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
+    step_of,
     subject_of,
-    turn_of,
 )
 from tests.unit.coordinator.fixtures.four_coordinators import (
     KEYS,
@@ -45,32 +45,32 @@ from tests.unit.coordinator.fixtures.single_validator import message_of
 def test_want_rotates_over_the_others_and_ends(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    turn = turn_of(council, 0)
+    step = step_of(council, 0)
     request_scheduler.request_blob(
-        turn, request_scheduler.blob_keys([MODEL.digests().theta])
+        step, request_scheduler.blob_keys([MODEL.digests().theta])
     )
     asked = []
     for _ in range(request_scheduler.ATTEMPTS_MAX + 1):
-        turn.now_s += request_scheduler.RETRY_S_MAX
-        turn.effects.clear()
-        request_scheduler.send_due_requests(turn)
+        step.now_s += request_scheduler.RETRY_S_MAX
+        step.effects.clear()
+        request_scheduler.send_due_requests(step)
         asked += [
-            requested(e.content).asked for e in turn.effects if isinstance(e, SendFrame)
+            requested(e.content).asked for e in step.effects if isinstance(e, SendFrame)
         ]
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == request_scheduler.ATTEMPTS_MAX
-    assert not turn.state.wanted
+    assert not step.state.wanted
 
 
 def test_vector_is_asked_for_later_while_uploads_wait(
     council: FourCoordinators,
 ) -> None:
     member = council.members[0]
-    turn = turn_of(council, 0)
-    vector_exchange.request_later(turn, [H(b"update")])
-    start_s, asked_s = turn.now_s, []
+    step = step_of(council, 0)
+    vector_exchange.request_later(step, [H(b"update")])
+    start_s, asked_s = step.now_s, []
     for waits in (False, True):
-        member.state = replace(turn.result()[0], uploads_wait=False)
+        member.state = replace(step.result()[0], uploads_wait=False)
         member.step(UploadsQueued(waits), start_s)
         for tenth in range(40):
             effects = member.step(ClockTicked(), start_s + tenth / 10)
@@ -83,26 +83,26 @@ def test_vector_is_asked_for_later_while_uploads_wait(
 def test_what_waits_is_told_again_by_whoever_told_of_it_first(
     council: FourCoordinators,
 ) -> None:
-    turn = turn_of(council, 0)
-    turn.state = evolve(turn.state, connected=True)
-    chain_id = turn.settings.gate.chain_id
+    step = step_of(council, 0)
+    step.state = evolve(step.state, connected=True)
+    chain_id = step.settings.gate.chain_id
     own, told = (
         sign(KEYS[index], chain_id, MessageKind.ATTEST, 1, b"something")
         for index in (0, 1)
     )
-    transaction_submission.advance(turn, node.TransactionSubmitted(own))
+    transaction_submission.advance(step, node.TransactionSubmitted(own))
     message = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(told))
-    transaction_submission.advance(turn, message_of(message, KEYS[1].identity))
-    turn.effects.clear()
+    transaction_submission.advance(step, message_of(message, KEYS[1].identity))
+    step.effects.clear()
     for _ in range(2):
-        turn.now_s += chain_messages.REPEAT_EVERY_S
-        chain_messages.repeat_waiting_transactions(turn)
+        step.now_s += chain_messages.REPEAT_EVERY_S
+        chain_messages.repeat_waiting_transactions(step)
     again = [
         gossip_messages.FRAME.unpack(each.payload).content
-        for each in turn.effects
+        for each in step.effects
         if isinstance(each, node.SendGossip)
     ]
-    assert turn.state.ledger.mempool.size == 2
+    assert step.state.ledger.mempool.size == 2
     assert again == [ENVELOPE.pack(own)]
 
 

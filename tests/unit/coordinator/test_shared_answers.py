@@ -15,8 +15,8 @@ from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.wire.envelope import MessageKind
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
+    step_of,
     subject_of,
-    turn_of,
     updates,
 )
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -218,7 +218,7 @@ def test_upload_later_than_its_block_is_kept_and_answered_at_most_by_the_first(
     council.send(board, upload, {3})
 
     assert council.members[3].store.upload(identity) is not None
-    first = responder_selection.responder_rank(turn_of(council, 3), board.device) == 0
+    first = responder_selection.responder_rank(step_of(council, 3), board.device) == 0
     answers = [envelope.kind for _, envelope in council.down]
     assert answers == ([MessageKind.ACCEPTED] if first else [])
     council.send(board, upload, {3})
@@ -249,7 +249,7 @@ def test_duty_ranks_are_an_order_of_all(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     ranks = {
-        responder_selection.responder_rank(turn_of(council, i), b"something")
+        responder_selection.responder_rank(step_of(council, i), b"something")
         for i in range(4)
     }
     assert ranks == {0, 1, 2, 3}

@@ -29,13 +29,13 @@ MODEL = TOPICS.model(SETTINGS.device)
 Answer = Callable[[ChunkRequest], bytes]
 
 
-def wholes(version: int) -> dict[Digest, bytes]:
+def blobs(version: int) -> dict[Digest, bytes]:
     parts = (BUNDLE, theta(version), average(version))
     return {H(part): part for part in parts}
 
 
 def whole(request: ChunkRequest, version: int) -> bytes:
-    found = wholes(version)[request.digest]
+    found = blobs(version)[request.digest]
     return CHUNK.pack(chunk_at(found, request.digest, request.indices[0]))
 
 

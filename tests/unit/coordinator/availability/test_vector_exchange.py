@@ -360,11 +360,11 @@ def test_vector_of_what_enters_no_block_is_not_kept(
     lease = replace(lease, body=LEASE.pack(granted))
     voter = boards[0] if sender == "board" else FleetBoard(SigningKey(b"\x07" * 32))
     upload = voter.upload(lease)
-    turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
+    step = CoordinatorStep(member.settings, member.state, council.now_s, 0)
     request_scheduler.request_blob(
-        turn, request_scheduler.uploads([identity(upload)]), source=liar
+        step, request_scheduler.uploads([identity(upload)]), source=liar
     )
-    member.state, _ = turn.result()
+    member.state, _ = step.result()
     member.effects.clear()
 
     given = GIVEN_UPLOAD.pack(UploadAnswer(upload.update, upload.blob))

@@ -258,12 +258,12 @@ def first_piece(key: Digest, count: int) -> bytes:
 def wants_of(member: CoordinatorMember, liar: DeviceId, now_s: float) -> list[Digest]:
     """Has a member ask a liar for updates that it named."""
     named = [Digest(H(b"hidden", n.to_bytes())) for n in range(4)]
-    turn = CoordinatorStep(member.settings, member.state, now_s, 0)
+    step = CoordinatorStep(member.settings, member.state, now_s, 0)
     request_scheduler.request_blob(
-        turn, request_scheduler.uploads(named), first=liar, source=liar
+        step, request_scheduler.uploads(named), first=liar, source=liar
     )
-    request_scheduler.send_due_requests(turn)
-    member.state, _ = turn.result()
+    request_scheduler.send_due_requests(step)
+    member.state, _ = step.result()
     return named
 
 

@@ -182,7 +182,7 @@ def test_what_a_status_makes_us_repeat_is_paid_by_who_brings_it(
     # It proposes or votes, and holds that of its height which the liar lacks.
     council.operate(MessageKind.REGISTER, REGISTER.pack(Register(STRANGER.public)), 0)
     council.run(10.0)
-    assert member.state.ledger.consensus.ballots.rounds()
+    assert member.state.ledger.consensus.vote_set.rounds()
     counter, left = 1 << 40, peer_quota.ANSWERS_BURST
 
     def repeated(seconds: int) -> int:
@@ -354,11 +354,11 @@ def test_older_copy_asks_on_above_what_others_heard_of_it(
     assert not gives(giver)
     council.settle()
     assert late.state.counter > ahead
-    turn = CoordinatorStep(late.settings, late.state, council.now_s, 0)
+    step = CoordinatorStep(late.settings, late.state, council.now_s, 0)
     key = request_scheduler.request_key(FrameSubject.WHOLE, H(b"bundle"))
-    request_scheduler.request_blob(turn, [key], first=KEYS[0].identity)
-    request_scheduler.send_due_requests(turn)
-    late.state, effects = turn.result()
+    request_scheduler.request_blob(step, [key], first=KEYS[0].identity)
+    request_scheduler.send_due_requests(step)
+    late.state, effects = step.result()
     late.carry_out(effects)
     council.settle()
     assert [(each.to, each.key) for each in gives(giver)] == [(HONEST, H(b"bundle"))]

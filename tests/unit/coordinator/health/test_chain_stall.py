@@ -88,8 +88,10 @@ def test_member_that_left_the_set_says_that_it_is_no_validator(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     member = council.members[0]
-    party = replace(member.state.ledger.party, index=None)
-    state = replace(member.state, ledger=replace(member.state.ledger, party=party))
+    validator = replace(member.state.ledger.validator, index=None)
+    state = replace(
+        member.state, ledger=replace(member.state.ledger, validator=validator)
+    )
     (why,) = chain_stall.look(member.settings, state, council.now_s).why
     assert "no validator" in why
 
@@ -155,9 +157,9 @@ def test_waiting_begins_with_the_first_transaction_and_anew_with_each_block(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     member = council.members[0]
-    turn = CoordinatorStep(member.settings, member.state, council.now_s + 1.0, 0)
-    advance(turn, TransactionSubmitted(turn.sign(MessageKind.PRESENT, b"")))
-    assert turn.state.pace.waits_from_s == council.now_s + 1.0
-    turn.now_s += 5.0
-    advance(turn, TransactionSubmitted(turn.sign(MessageKind.PRESENT, b"other")))
-    assert turn.state.pace.waits_from_s == council.now_s + 1.0
+    step = CoordinatorStep(member.settings, member.state, council.now_s + 1.0, 0)
+    advance(step, TransactionSubmitted(step.sign(MessageKind.PRESENT, b"")))
+    assert step.state.pace.waits_from_s == council.now_s + 1.0
+    step.now_s += 5.0
+    advance(step, TransactionSubmitted(step.sign(MessageKind.PRESENT, b"other")))
+    assert step.state.pace.waits_from_s == council.now_s + 1.0

@@ -55,7 +55,7 @@ def contribute(council: FourCoordinators, boards: list[FleetBoard], base: int) -
 
 
 def sizes(council: FourCoordinators) -> list[int]:
-    return [member.state.ledger.party.count for member in council.members]
+    return [member.state.ledger.validator.count for member in council.members]
 
 
 def follow(council: FourCoordinators) -> TrustedState:
@@ -72,7 +72,7 @@ def test_council_goes_on_with_three_and_takes_the_fourth_back(
     change(council, 0, ValidatorChange(None, FORMER.public))
     contribute(council, boards, 0)
     assert sizes(council) == [3] * 4
-    assert [member.state.ledger.party.index for member in council.members] == [
+    assert [member.state.ledger.validator.index for member in council.members] == [
         0,
         1,
         2,

@@ -75,7 +75,7 @@ def carry(council: FourCoordinators, number: int, what: ValidatorChange) -> None
 
 
 def decides(member: CoordinatorMember) -> bool:
-    return member.state.ledger.party.index is not None
+    return member.state.ledger.validator.index is not None
 
 
 def admit(council: FourCoordinators, admitted: int = 1) -> None:
@@ -110,7 +110,7 @@ def test_learner_is_level_before_it_counts(
     assert not is_coordinator(ledger, NEWCOMER.identity)
     assert west.state.ledger.height == ledger.height
     assert council.members[0].state.peers[NEWCOMER.identity].height == ledger.height + 1
-    assert ledger.party.count == 4
+    assert ledger.validator.count == 4
     assert not decides(west)
     assert not west.votes.entries
     assert name_of(ledger, NEWCOMER.identity) == "west"
@@ -118,7 +118,7 @@ def test_learner_is_level_before_it_counts(
     rounds = council.members[0].state.rounds
     carry(council, 0, ValidatorChange(WEST, None))
     grow(council, boards, 2, first=2)
-    assert [one.state.ledger.party.count for one in council.members] == [5] * 5
+    assert [one.state.ledger.validator.count for one in council.members] == [5] * 5
     assert len(set(council.heights())) == 1
     assert decides(west)
     assert len(west.votes.entries) > 0
@@ -147,7 +147,7 @@ def test_learner_only_asks_and_says_where_it_is(
         event = PeerFrameArrived(NEWCOMER.identity, frame)
         chief.step(event, council.now_s)
     assert chief.refusals() == ["NOT_AUTHORISED"] * 3
-    assert west.state.ledger.party.index is None
+    assert west.state.ledger.validator.index is None
 
 
 def test_learner_that_says_to_be_far_ahead_is_asked_nothing(

@@ -113,8 +113,8 @@ def test_who_repeats_all_that_the_dead_said_does_not_keep_it_alive(
         council.settle()
 
     for member in council.members[:DEAD]:
-        turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
-        assert not responder_selection.is_alive(turn, KEYS[DEAD].identity)
+        step = CoordinatorStep(member.settings, member.state, council.now_s, 0)
+        assert not responder_selection.is_alive(step, KEYS[DEAD].identity)
     version = council.heads()[0]
     for board in boards:
         council.contribute(board, version)

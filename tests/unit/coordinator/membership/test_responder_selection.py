@@ -253,16 +253,16 @@ def test_board_that_missed_a_proof_is_told_by_one_again_after_a_while(
     council.run(SOON_S)
     council.send(board, upload)
 
-    turns = [
+    steps = [
         CoordinatorStep(member.settings, member.state, council.now_s, 0)
         for member in council.members
     ]
-    assert sum(responder_selection.is_first(turn, board.device) for turn in turns) == 2
-    for turn in turns:
-        turn.now_s += responder_selection.DOUBT_S
+    assert sum(responder_selection.is_first(step, board.device) for step in steps) == 2
+    for step in steps:
+        step.now_s += responder_selection.DOUBT_S
         # Nobody is heard of for so long here: let all be alive.
-        turn.state = evolve(turn.state, since_s=turn.now_s)
-    assert sum(responder_selection.is_first(turn, board.device) for turn in turns) == 1
+        step.state = evolve(step.state, since_s=step.now_s)
+    assert sum(responder_selection.is_first(step, board.device) for step in steps) == 1
 
 
 def test_answers_left_to_others_are_bounded(

@@ -125,7 +125,7 @@ def test_who_told_of_what_we_submit_as_well_is_not_charged(
     council.run(2.0)
     told = of_nobody(1)
     member = tell(council, told)
-    turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
-    transaction_submission.submit(turn, told)
-    assert turn.state.ledger.mempool.size == 1
-    assert turn.state.peers[KEYS[LIAR].identity].lines[0].void == VOID_MAX
+    step = CoordinatorStep(member.settings, member.state, council.now_s, 0)
+    transaction_submission.submit(step, told)
+    assert step.state.ledger.mempool.size == 1
+    assert step.state.peers[KEYS[LIAR].identity].lines[0].void == VOID_MAX

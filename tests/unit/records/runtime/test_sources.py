@@ -2,9 +2,6 @@
 
 import os
 import struct
-import wave
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +12,12 @@ from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.formats.sound import read_wav
-from starling.records.runtime import pictures
 from starling.records.runtime.media_files import found_in
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import BLOCK_BYTES, read_source
+from tests.unit.records.source_files import pgm, wav, write
 
 ROWS = "a,b,y\n1,2,u\n3,4,v\n"
-
-
-def write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def wav(path: Path, samples: int = 8, rate: int = 8000, width: int = 2) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(width)
-        file.setframerate(rate)
-        file.writeframes(bytes(range(width * samples)))
-
-
-def pgm(path: Path, width: int = 3, height: int = 2) -> None:
-    write(
-        path,
-        b"P5\n# made here\n%d %d\n255\n" % (width, height)
-        + bytes(range(width * height)),
-    )
 
 
 def test_single_table_names_no_boards(tmp_path: Path) -> None:
@@ -127,18 +102,6 @@ def test_what_lies_deeper_than_two_folders_is_not_walked_through(
 
     assert found == ["fox/a.pgm"]
     assert walked[-1] == "fox"
-
-
-def test_png_in_colours_has_three_channels(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
-    pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    for label in ("cat", "dog"):
-        (tmp_path / label).mkdir()
-        image.fromarray(pixels).save(tmp_path / label / "1.png")
-
-    found = read_source(tmp_path, DataOptions())
-
-    np.testing.assert_array_equal(found.x[0], pixels.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -329,110 +292,6 @@ def test_file_at_fault_is_named(
         read_source(tmp_path / name, DataOptions())
 
 
-def test_missing_pillow_is_told_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-
-    with pytest.raises(ConfigError, match=r"need Pillow: pip install pillow"):
-        pictures.read_picture(tmp_path / "a.png", "a.png")
-
-
-def test_broken_png_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("PIL.Image", reason="Pillow is an extra")
-    write(tmp_path / "a.png", b"\x89PNG no more")
-
-    with pytest.raises(ConfigError, match=r"a\.png: is no picture, or is cut short"):
-        pictures.read_picture(tmp_path / "a.png", "a.png")
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "frames", "said"),
-    [
-        ("a.png", "I;16", 1, "pixels of more than 8 bits, which would be cut off"),
-        ("a.tif", "F", 1, "pixels of more than 8 bits"),
-        ("a.tiff", "L", 3, "3 pictures in one"),
-    ],
-)
-def test_picture_that_would_lose_something_is_refused(
-    tmp_path: Path, name: str, mode: str, frames: int, said: str
-) -> None:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
-    pages = [image.new(mode, (4, 4), at) for at in range(frames)]
-    pages[0].save(tmp_path / name, save_all=frames > 1, append_images=pages[1:])
-
-    with pytest.raises(DataError, match=said):
-        pictures.read_picture(tmp_path / name, name)
-
-
-def test_columns_of_pictures_are_refused(tmp_path: Path) -> None:
-    for label in ("cat", "dog"):
-        pgm(tmp_path / label / "1.pgm")
-
-    with pytest.raises(ConfigError, match="files have no columns"):
-        read_source(tmp_path, DataOptions(targets=("y",)))
-
-
-def _scalar(path: Path) -> None:
-    np.savez(path, x=np.float32(3), y=np.int64(1))
-
-
-def _single(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros(3))
-
-
-def _reals_and_texts(path: Path) -> None:
-    np.savez(path.with_name("a.npz"), x=np.zeros((2, 3)), y=np.array(["a", "b"]))
-    np.savez(path, x=np.zeros((2, 3)), y=np.zeros(2))
-
-
-def _entries_without_ending(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("x", b"1")
-        file.writestr("y", b"1")
-
-
-def _odd_head(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as file:
-        for name in ("x.npy", "y.npy"):
-            file.writestr(name, b"\x93NUMPY\x01\x00\x08\x00{[]: 1}\n")
-
-
-def _two_targets(path: Path) -> None:
-    np.savez(path.with_name("a.npz"), x=np.zeros((2, 3)), y=np.zeros(2))
-    np.savez(path, x=np.zeros((2, 3)), y=np.zeros((2, 2)))
-
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (_scalar, r"expected x of as many records as y, found \(\) and \(\)"),
-        (_entries_without_ending, r"expected arrays x and y, found \[\]"),
-        (_odd_head, r"cannot be read"),
-        (_single, r"is a single array: numpy.savez\(file, x=x, y=y\) writes both"),
-        (_reals_and_texts, r"y: records of \(\) numbers, where a.npz has \(\) texts"),
-        (_two_targets, r"y: records of \(2,\) numbers, where a.npz has \(\) numbers"),
-    ],
-)
-def test_arrays_at_fault_are_named(
-    make: Callable[[Path], None], told: str, tmp_path: Path
-) -> None:
-    make(tmp_path / "own.npz")
-
-    with pytest.raises(DataError, match=rf"own.npz: {told}"):
-        read_source(tmp_path, DataOptions())
-
-
-def test_arrays_that_nobody_asks_for_may_be_of_any_kind(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        odd = np.array([{name: 1}, None], object)
-        x = np.zeros((4, 3))
-        np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(4) % 2, notes=odd)
-
-    assert len(read_source(tmp_path, DataOptions())) == 8
-
-
 def test_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent: no such file or folder"):
         read_source(tmp_path / "absent", DataOptions())
@@ -443,14 +302,6 @@ def test_label_of_a_folder_prints(tmp_path: Path) -> None:
         pgm(tmp_path / label / "1.pgm")
 
     with pytest.raises(DataError, match=r"'d\?g' holds the character U\+00A0"):
-        read_source(tmp_path, DataOptions())
-
-
-def test_picture_of_a_size_without_end_is_none(tmp_path: Path) -> None:
-    for label in ("cat", "dog"):
-        write(tmp_path / label / "1.pgm", b"P5\n" + b"9" * 5000 + b" 1\n255\n0")
-
-    with pytest.raises(DataError, match="is no PGM or PPM picture"):
         read_source(tmp_path, DataOptions())
 
 

@@ -26,8 +26,8 @@ from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
 from tests.unit.coordinator.fixtures.small_chain import (
     genesis,
-    party_of,
     sorted_validator_keys,
+    validator_of,
 )
 
 A, B = BlockHash(H(b"A")), BlockHash(H(b"B"))
@@ -35,7 +35,7 @@ ME = 0
 HEIGHT = 5
 PREVOTE, PRECOMMIT = VoteType.PREVOTE, VoteType.PRECOMMIT
 KEYS = sorted_validator_keys(4)
-PARTY = party_of(genesis(4), HEIGHT, ME)
+VALIDATOR = validator_of(genesis(4), HEIGHT, ME)
 NOW = ClockReading(100.0, 5_000)
 
 
@@ -47,7 +47,7 @@ def vote(
     relied: int = 0,
 ) -> Vote:
     extra = NOW.now_ms if kind is PRECOMMIT else relied
-    signed = vote_bytes(PARTY.chain_id, kind, HEIGHT, number, block_id, extra)
+    signed = vote_bytes(VALIDATOR.chain_id, kind, HEIGHT, number, block_id, extra)
     signature = KEYS[voter].sign(signed)
     return Vote(kind, HEIGHT, number, block_id, extra, voter, signature)
 
@@ -58,10 +58,10 @@ def at(step: RoundStep, number: int = 0, **fields: object) -> RoundState:
 
 
 def hear(state: RoundState, *votes: Vote) -> RoundState:
-    ballots = state.ballots
+    vote_set = state.vote_set
     for entry in votes:
-        ballots = ballots.with_vote(entry, state.round)
-    return replace(state, ballots=ballots)
+        vote_set = vote_set.with_vote(entry, state.round)
+    return replace(state, vote_set=vote_set)
 
 
 def offered(
@@ -76,13 +76,13 @@ def offered(
         number,
         valid_round + 1,
         block_id,
-        PARTY.proposer(number),
+        VALIDATOR.proposer(number),
         bytes(SIGNATURE_BYTES),
         b"",
         None,
     )
-    ballots = state.ballots.with_proposal(BlockCandidate(proposal, valid))
-    return replace(state, ballots=ballots)
+    vote_set = state.vote_set.with_proposal(BlockCandidate(proposal, valid))
+    return replace(state, vote_set=vote_set)
 
 
 def polka(block_id: BlockHash | None, number: int = 0) -> list[Vote]:
@@ -92,7 +92,7 @@ def polka(block_id: BlockHash | None, number: int = 0) -> list[Vote]:
 def go(
     state: RoundState, moment: ClockReading = NOW
 ) -> tuple[RoundState, tuple[Output, ...]]:
-    return advance(PARTY, state, moment)
+    return advance(VALIDATOR, state, moment)
 
 
 def cast(outputs: tuple[Output, ...]) -> list[tuple[int, int, BlockHash | None]]:
@@ -102,15 +102,15 @@ def cast(outputs: tuple[Output, ...]) -> list[tuple[int, int, BlockHash | None]]
 
 @pytest.mark.parametrize("number", range(8))
 def test_line_14_proposer_of_the_round_proposes(number: int) -> None:
-    state, outputs = start_round(PARTY, RoundState(HEIGHT), NOW, number)
+    state, outputs = start_round(VALIDATOR, RoundState(HEIGHT), NOW, number)
     mine = (HEIGHT + number) % 4 == ME
     assert outputs == ((Propose(HEIGHT, number),) if mine else ())
     assert (state.step, state.round) == (RoundStep.PROPOSE, number)
 
 
 def test_line_21_others_wait_for_the_proposal() -> None:
-    state, _ = start_round(PARTY, RoundState(HEIGHT), NOW, 2)
-    assert state.propose_at_s == NOW.now_s + PARTY.timeouts.of_proposal(2)
+    state, _ = start_round(VALIDATOR, RoundState(HEIGHT), NOW, 2)
+    assert state.propose_at_s == NOW.now_s + VALIDATOR.timeouts.of_proposal(2)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_line_34_any_quorum_of_prevotes_starts_the_clock_once() -> None:
     votes = [vote(1, PREVOTE, A), vote(2, PREVOTE, B), vote(3, PREVOTE, None)]
     state, outputs = go(hear(at(RoundStep.PREVOTE), *votes))
     assert outputs == ()
-    assert state.prevote_at_s == NOW.now_s + PARTY.timeouts.of_votes(0)
+    assert state.prevote_at_s == NOW.now_s + VALIDATOR.timeouts.of_votes(0)
     again, _ = go(state, replace(NOW, now_s=NOW.now_s + 0.5))
     assert again.prevote_at_s == state.prevote_at_s
 
@@ -179,7 +179,7 @@ def test_line_34_two_votes_of_one_validator_count_once() -> None:
     votes = [vote(1, PREVOTE, A), vote(1, PREVOTE, B), vote(2, PREVOTE, A)]
     state, _ = go(hear(at(RoundStep.PREVOTE), *votes))
     assert state.prevote_at_s is None
-    assert len(state.ballots.conflicts) == 1
+    assert len(state.vote_set.conflicts) == 1
 
 
 def test_line_36_quorum_locks_and_precommits() -> None:
@@ -221,9 +221,9 @@ def test_line_36_locks_nothing_by_prevotes_for_another_reason(
 
 def test_prevotes_that_rely_on_different_rounds_are_no_quorum() -> None:
     votes = [vote(voter, PREVOTE, A, 2, relied=voter % 2) for voter in (1, 2, 3)]
-    ballots = hear(at(RoundStep.PREVOTE, 2), *votes).ballots
-    assert ballots.certificate(2, PREVOTE, A, 3) is None
-    assert ballots.polka_of(2, 3) is None
+    vote_set = hear(at(RoundStep.PREVOTE, 2), *votes).vote_set
+    assert vote_set.certificate(2, PREVOTE, A, 3) is None
+    assert vote_set.polka_of(2, 3) is None
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_line_47_any_quorum_of_precommits_starts_the_clock(step: RoundStep) -> N
     votes = [vote(1, PRECOMMIT, A), vote(2, PRECOMMIT, None), vote(3, PRECOMMIT, B)]
     state, outputs = go(hear(at(step), *votes))
     assert outputs == ()
-    assert state.precommit_at_s == NOW.now_s + PARTY.timeouts.of_votes(0)
+    assert state.precommit_at_s == NOW.now_s + VALIDATOR.timeouts.of_votes(0)
 
 
 @pytest.mark.parametrize("number", [0, 3, 9], ids=["past", "current", "future"])
@@ -365,16 +365,16 @@ def test_hidden_lock_is_made_known_by_the_proof_in_the_proposal() -> None:
         tuple(entry.signature for entry in votes),
         tuple(entry.extra for entry in votes),
     )
-    state = replace(state, ballots=state.ballots.with_polka(proof))
+    state = replace(state, vote_set=state.vote_set.with_polka(proof))
     _, outputs = go(state)
     assert cast(outputs) == [(PREVOTE, 1, A)]
 
 
 def test_observer_follows_without_voting() -> None:
-    party = replace(PARTY, index=None)
+    validator = replace(VALIDATOR, index=None)
     state = hear(offered(at(RoundStep.PROPOSE), A), *polka(A))
     votes = [vote(voter, PRECOMMIT, A) for voter in (1, 2, 3)]
-    _, outputs = advance(party, hear(state, *votes), NOW)
+    _, outputs = advance(validator, hear(state, *votes), NOW)
     assert [type(output) for output in outputs] == [Decide]
 
 
@@ -382,7 +382,7 @@ def test_distant_rounds_keep_the_highest_of_each_validator() -> None:
     state = at(RoundStep.PREVOTE)
     for number in (50, 10**6, 7, 10**9):
         state = hear(state, vote(1, PREVOTE, None, number))
-    assert list(state.ballots.votes) == [(10**9, PREVOTE)]
+    assert list(state.vote_set.votes) == [(10**9, PREVOTE)]
 
 
 def test_conflicts_are_kept_in_bounded_number() -> None:
@@ -390,7 +390,7 @@ def test_conflicts_are_kept_in_bounded_number() -> None:
     for number in range(CONFLICTS_MAX + 20):
         state = hear(state, vote(1, PREVOTE, A, number), vote(1, PREVOTE, B, number))
         state = hear(state, vote(1, PREVOTE, None, number))
-    assert len(state.ballots.conflicts) == CONFLICTS_MAX
+    assert len(state.vote_set.conflicts) == CONFLICTS_MAX
 
 
 @pytest.mark.parametrize(
@@ -400,12 +400,12 @@ def test_conflicts_are_kept_in_bounded_number() -> None:
 def test_quorum_is_more_than_two_thirds(
     validators: int, quorum: int, skip: int
 ) -> None:
-    party = party_of(genesis(validators))
-    assert (party.quorum, party.skip) == (quorum, skip)
+    validator = validator_of(genesis(validators))
+    assert (validator.quorum, validator.skip) == (quorum, skip)
     assert 3 * quorum > 2 * validators
 
 
 @pytest.mark.parametrize(("validators", "quorum"), [(2, 2), (3, 2)])
 def test_crash_only_quorum_is_a_majority(validators: int, quorum: int) -> None:
-    party = party_of(genesis(validators, FaultModel.CRASH))
-    assert (party.quorum, party.skip) == (quorum, 1)
+    validator = validator_of(genesis(validators, FaultModel.CRASH))
+    assert (validator.quorum, validator.skip) == (quorum, 1)

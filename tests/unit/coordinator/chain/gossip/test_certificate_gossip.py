@@ -160,7 +160,7 @@ def test_quorum_that_comes_after_its_round_is_what_we_offer_next() -> None:
     me.tick(20.0)
     state = me.state.consensus
     assert (state.round, state.locked, state.valid) == (1, None, proposal.block_id)
-    ours = state.ballots.proposals[1].proposal
+    ours = state.vote_set.proposals[1].proposal
     assert (ours.block_id, ours.valid_round) == (proposal.block_id, 1)
     assert ours.proof_of_lock is not None
 
@@ -171,7 +171,7 @@ def test_locked_block_of_somebody_else_is_there_after_a_restart() -> None:
     me.restart(1.0)
     hear_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
     # Round 1 is ours: we offer what we locked.
-    ours = me.state.consensus.ballots.proposals[1].proposal
+    ours = me.state.consensus.vote_set.proposals[1].proposal
     assert (ours.block_id, ours.valid_round) == (proposal.block_id, 1)
     assert ours.block == proposal.block
 
@@ -199,7 +199,7 @@ def test_what_is_no_quorum_is_refused(case: str) -> None:
     }[case]
     blames = hear(me, gossip_messages.wrap_polka(bad))
     assert bool(blames) is (case != "height")
-    assert me.state.consensus.ballots.polkas == {}
+    assert me.state.consensus.vote_set.polkas == {}
     assert me.state.consensus.locked is None
 
 
@@ -240,7 +240,7 @@ def test_block_of_a_quorum_is_taken_beside_the_one_that_we_were_offered() -> Non
     world, me, proposal = start()
     hear(me, gossip_messages.wrap_proposal(rival(world)))
     hear(me, gossip_messages.wrap_proposal(proposal))
-    assert me.state.consensus.ballots.candidate_for(proposal.block_id) is None
+    assert me.state.consensus.vote_set.candidate_for(proposal.block_id) is None
     hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
     assert me.state.status_at_s <= 1.0 + me.settings.status_s / 2
     me.tick(me.state.status_at_s)

@@ -280,7 +280,7 @@ def test_prevotes_of_the_last_height_come_back_from_the_journal() -> None:
     proposer = SingleValidator(world.genesis, world.validators[PROPOSER])
     proposer.submit(world.publish())
     proposer.tick(0.0)
-    (held,) = proposer.state.consensus.ballots.proposals.values()
+    (held,) = proposer.state.consensus.vote_set.proposals.values()
     block_id = held.proposal.block_id
     for kind in VoteType:
         for who in (0, 3):

@@ -115,7 +115,7 @@ def kept(member: CoordinatorMember) -> int:
 
 
 def proposer(member: CoordinatorMember, number: int = 0) -> int:
-    return member.state.ledger.party.proposer(number)
+    return member.state.ledger.validator.proposer(number)
 
 
 @pytest.mark.parametrize("kind", ["unsigned", "turn", "swapped", "far", "past"])

@@ -132,7 +132,7 @@ def test_counter_that_goes_up_and_down_is_shown_rarely_and_to_its_sender() -> No
     assert 4 <= len(theirs) <= 6
 
 
-def _turn(me: SingleValidator, now_s: float) -> ChainStep:
+def _step(me: SingleValidator, now_s: float) -> ChainStep:
     return ChainStep(me.settings, me.state, ClockReading(now_s, int(1000 * now_s)))
 
 
@@ -141,16 +141,16 @@ def test_pause_doubles_up_to_64_intervals_and_ends_with_a_new_height() -> None:
     peer = world.validators[PEER].public
     times = []
     for now_s in range(400):
-        turn = _turn(me, float(now_s))
-        if repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 7):
+        step = _step(me, float(now_s))
+        if repeat_backoff.may_repeat(step, peer, FrameSubject.DECISION, 7):
             times.append(now_s)
-        me.state = turn.state
+        me.state = step.state
     assert times == [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]
-    turn = _turn(me, 400.0)
-    assert not repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 6)
-    assert repeat_backoff.may_repeat(turn, peer, FrameSubject.DECISION, 8)
+    step = _step(me, 400.0)
+    assert not repeat_backoff.may_repeat(step, peer, FrameSubject.DECISION, 6)
+    assert repeat_backoff.may_repeat(step, peer, FrameSubject.DECISION, 8)
     assert repeat_backoff.may_repeat(
-        turn, world.validators[0].public, FrameSubject.DECISION, 7
+        step, world.validators[0].public, FrameSubject.DECISION, 7
     )
 
 
@@ -158,11 +158,11 @@ def test_who_was_quiet_for_long_is_answered_as_at_first_and_nothing_piles_up() -
     world, me = after_one_block()
     first, other = (world.validators[who].public for who in (PEER, 0))
     for now_s in (0.0, 2.0, 6.0):
-        turn = _turn(me, now_s)
-        assert repeat_backoff.may_repeat(turn, first, FrameSubject.CERTIFICATE)
-        me.state = turn.state
-    turn = _turn(me, 200.0)
-    assert repeat_backoff.may_repeat(turn, other, FrameSubject.CERTIFICATE)
-    assert list(turn.state.repeats) == [(other, FrameSubject.CERTIFICATE)]
-    assert repeat_backoff.may_repeat(turn, first, FrameSubject.CERTIFICATE)
-    assert turn.state.repeats[first, FrameSubject.CERTIFICATE].times == 1
+        step = _step(me, now_s)
+        assert repeat_backoff.may_repeat(step, first, FrameSubject.CERTIFICATE)
+        me.state = step.state
+    step = _step(me, 200.0)
+    assert repeat_backoff.may_repeat(step, other, FrameSubject.CERTIFICATE)
+    assert list(step.state.repeats) == [(other, FrameSubject.CERTIFICATE)]
+    assert repeat_backoff.may_repeat(step, first, FrameSubject.CERTIFICATE)
+    assert step.state.repeats[first, FrameSubject.CERTIFICATE].times == 1

@@ -65,10 +65,10 @@ def test_old_status_changes_nothing(counter: int) -> None:
     before = me.state
     hear(me, status(world, counter, height=3, asks=bytes(8)), 9.0)
     after = me.state
-    assert after.lacking == before.lacking
+    assert after.peer_gaps == before.peer_gaps
     assert after.heard[world.validators[PEER].public].counter == 5
     hear(me, status(world, 6), 9.1)
-    assert me.state.lacking[world.validators[PEER].public].at_s == 9.1
+    assert me.state.peer_gaps[world.validators[PEER].public].at_s == 9.1
 
 
 def test_who_counts_from_lower_is_shown_its_latest_and_goes_on_from_there() -> None:
@@ -145,10 +145,10 @@ def test_status_from_before_our_start_counts_for_nothing(
     for who in (0, 1, 3):
         hear(me, status(world, 5, who, answers=answers))
     assert me.state.told == {}
-    assert not me.state.level
+    assert not me.state.caught_up
     for who in (0, 1, 3):
         hear(me, status(world, 6, who, answers=(me.settings.nonce,)), 2.0)
-    assert me.state.level
+    assert me.state.caught_up
 
 
 def test_nonce_of_another_length_is_refused() -> None:

@@ -77,7 +77,7 @@ def test_block_that_more_than_f_prevote_is_given_at_once_by_as_many() -> None:
         other.sent.clear()
         hear(other, asked, 3.0)
         to += [other.only.get(payload) for payload in other.sent if payload == given]
-    assert to == [world.validators[ME].public] * me.state.party.skip
+    assert to == [world.validators[ME].public] * me.state.validator.skip
 
 
 @pytest.mark.parametrize(("first", "answers"), [(1, 1), (None, 0)])

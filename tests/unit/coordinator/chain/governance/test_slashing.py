@@ -190,9 +190,9 @@ def test_validator_that_hears_both_proposals_accuses_once() -> None:
     )
     (evidence,) = waiting(me)
     assert evidence.offence == Offence.DUP_PROPOSAL
-    ballots = me.state.consensus.ballots
-    assert ballots.proposals[0].proposal == first
-    assert ballots.rivals[0].block == b""
+    vote_set = me.state.consensus.vote_set
+    assert vote_set.proposals[0].proposal == first
+    assert vote_set.rivals[0].block == b""
 
 
 def test_forged_second_proposal_accuses_nobody() -> None:

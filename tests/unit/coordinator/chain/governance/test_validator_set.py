@@ -316,7 +316,7 @@ def test_running_chain_goes_on_through_a_join_and_a_leave(seed: int) -> None:
     bus.run(60.0, lambda: min(bus.heights()) >= 1)
     bus.submit(bus.now_s, world.register(1))
     bus.run(90.0, lambda: min(bus.heights()) >= 4)
-    assert bus.nodes[4].state.party.index is not None
+    assert bus.nodes[4].state.validator.index is not None
     left = world.leave(world.validators[0], number=1, voters=range(4))
     bus.submit(bus.now_s, left)
     reached = max(bus.heights()) + 4
@@ -324,7 +324,7 @@ def test_running_chain_goes_on_through_a_join_and_a_leave(seed: int) -> None:
         bus.submit(bus.now_s + number, world.register(number))
     bus.run(bus.now_s + 200.0, lambda: min(bus.heights()) >= reached)
 
-    members = bus.nodes[1].state.party.roster.validators.members
+    members = bus.nodes[1].state.validator.roster.validators.members
     joined = sorted([*old_keys(world)[1:], validator_key(NEW).public])
     assert [member.public for member in members] == joined
     bus.check_votes()

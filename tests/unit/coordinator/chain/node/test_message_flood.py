@@ -86,7 +86,7 @@ def test_votes_of_far_rounds_keep_the_highest_only() -> None:
     for number in [*numbers, ROUND_MAX]:
         for kind in VoteType:
             hear(me, vote(world, kind, 1, number, None))
-    kept = {number for number, _ in me.state.consensus.ballots.votes}
+    kept = {number for number, _ in me.state.consensus.vote_set.votes}
     assert kept == {ROUND_MAX}
     assert me.state.consensus.round == 0
     assert me.votes() == []
@@ -107,9 +107,9 @@ def test_contradicting_votes_are_kept_in_bounded_number() -> None:
             me,
             vote(world, VoteType.PREVOTE, 1, number % 2, BlockHash(H(b"%d" % number))),
         )
-    ballots = me.state.consensus.ballots
-    assert len(ballots.conflicts) <= CONFLICTS_MAX
-    assert sum(len(cast) for cast in ballots.votes.values()) <= 2
+    vote_set = me.state.consensus.vote_set
+    assert len(vote_set.conflicts) <= CONFLICTS_MAX
+    assert sum(len(cast) for cast in vote_set.votes.values()) <= 2
     assert state_bytes(me) < STATE_BYTES_MAX
     assert me.state.mempool.size == 1, "one accusation"
 
@@ -119,7 +119,7 @@ def test_proposals_of_far_rounds_and_other_heights_leave_nothing() -> None:
     for number, height in ((2, 1), (ROUND_MAX, 1), (0, 2), (1, 1 << 62)):
         far = replace(proposal, round=number, height=height)
         hear(me, gossip_messages.wrap_proposal(far))
-    assert me.state.consensus.ballots.proposals == {}
+    assert me.state.consensus.vote_set.proposals == {}
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xc0", bytes(1 << 20), b"\x98" * 64])
@@ -151,7 +151,7 @@ def test_block_offered_again_is_in_memory_once() -> None:
         again, signature=key.sign(again.signed_bytes(world.chain_id))
     )
     hear(other, gossip_messages.wrap_proposal(signed_again))
-    held = other.state.consensus.ballots.proposals
+    held = other.state.consensus.vote_set.proposals
     assert held[1].proposal.block is held[0].proposal.block
 
 

@@ -159,7 +159,7 @@ def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
     without_proof = sign(world, valid_later, 2)
     for number, bad in enumerate((out_of_turn, forged, without_proof)):
         assert len(hear(me, gossip_messages.wrap_proposal(bad))) == number + 1
-    assert me.state.consensus.ballots.proposals == {}
+    assert me.state.consensus.vote_set.proposals == {}
     assert own_votes(me) == []
 
 
@@ -196,7 +196,7 @@ def test_double_vote_is_named_and_counts_once() -> None:
     )
     assert blame.reason is Reason.EQUIVOCATION
     assert blame.signer == world.validators[0].public
-    assert len(me.state.consensus.ballots.cast(0, VoteType.PREVOTE)) == 1
+    assert len(me.state.consensus.vote_set.cast(0, VoteType.PREVOTE)) == 1
 
 
 def test_vote_with_our_own_key_does_not_count() -> None:
@@ -204,7 +204,7 @@ def test_vote_with_our_own_key_does_not_count() -> None:
     ours = vote(world, ME, VoteType.PREVOTE, proposal.block_id)
     (blame,) = hear(me, gossip_messages.wrap_vote(ours))
     assert blame.reason is Reason.EQUIVOCATION
-    assert me.state.consensus.ballots.votes == {}
+    assert me.state.consensus.vote_set.votes == {}
 
 
 @pytest.mark.parametrize("who", [3, 31], ids=["other-key", "no-such-validator"])

@@ -22,7 +22,7 @@ from tests.unit.coordinator.fixtures.small_chain import (
     STRANGER,
     SmallChain,
     genesis,
-    party_of,
+    validator_of,
 )
 
 PROPOSER = 1
@@ -319,9 +319,11 @@ def test_level_never_waits_for_more_than_a_quorum_has_besides_us(
     validators: int, model: FaultModel
 ) -> None:
     # A crash-only chain begins with 2 or 3 and may grow.
-    party = replace(party_of(genesis(validators)), fault_model=model)
-    assert party.level <= party.quorum - 1
-    meets_every_quorum = party.level + party.quorum - 1 > validators - 1
+    validator = replace(validator_of(genesis(validators)), fault_model=model)
+    assert validator.peers_to_reach <= validator.quorum - 1
+    meets_every_quorum = (
+        validator.peers_to_reach + validator.quorum - 1 > validators - 1
+    )
     odd_majority = model is FaultModel.CRASH and validators % 2 == 1
     assert meets_every_quorum is not odd_majority
 
@@ -441,6 +443,6 @@ def test_observer_is_level_before_it_becomes_a_validator() -> None:
     me = SingleValidator(world.genesis, STRANGER, listen_s=LISTEN_S)
     for who in (0, 1, 3):
         hear(me, status(world, who, 1, 5, ()), 1.0)
-    assert not me.state.level
+    assert not me.state.caught_up
     hear_statuses(world, me, 2.0)
-    assert me.state.level
+    assert me.state.caught_up

@@ -57,9 +57,9 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     member, outgoing = council.members[0], Recording()
     with member.store.transaction():
         member.store.put_blob(b"bundle")
-    wholes = BlobCache(member.store)
+    blobs = BlobCache(member.store)
     tally = CoordinatorCounters(0, lambda: 0.0)
-    publisher = Publisher(member.settings, member.ports, wholes, outgoing, tally)
+    publisher = Publisher(member.settings, member.ports, blobs, outgoing, tally)
     return publisher, outgoing
 
 

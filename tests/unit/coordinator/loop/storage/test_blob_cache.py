@@ -1,4 +1,4 @@
-"""What is remembered of wholes that were read or have just come."""
+"""What is remembered of blobs that were read or have just come."""
 
 import pytest
 

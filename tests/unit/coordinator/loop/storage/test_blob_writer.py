@@ -1,4 +1,4 @@
-"""Long wholes are written in slices; what reads them waits, all else goes on."""
+"""Long blobs are written in slices; what reads them waits, all else goes on."""
 
 from pathlib import Path
 
@@ -30,67 +30,67 @@ def store() -> SqliteStore:
 
 
 @pytest.fixture
-def wholes(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> PendingBlobWrites:
+def writes(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> PendingBlobWrites:
     monkeypatch.setattr(blob_writer, "SLICE_BYTES", 30)
     monkeypatch.setattr(blob_writer, "LONG_BYTES", 50)
     return PendingBlobWrites(store)
 
 
 def turn(
-    wholes: PendingBlobWrites, *effects: Effect
+    writes: PendingBlobWrites, *effects: Effect
 ) -> tuple[list[Effect], list[Effect]]:
     """A turn of the loop: what is committed, and what is carried out then."""
-    return wholes.take(effects), wholes.due(effects)
+    return writes.take(effects), writes.due(effects)
 
 
-def test_short_whole_is_left_to_the_commit(wholes: PendingBlobWrites) -> None:
+def test_short_whole_is_left_to_the_commit(writes: PendingBlobWrites) -> None:
     short = StorePeerBlob(H(b"short"), b"short")
-    assert turn(wholes, short, EXAMINE) == ([short, EXAMINE], [short, EXAMINE])
-    assert not wholes.pending
+    assert turn(writes, short, EXAMINE) == ([short, EXAMINE], [short, EXAMINE])
+    assert not writes.pending
 
 
 def test_long_whole_is_written_in_slices_and_then_read(
-    store: SqliteStore, wholes: PendingBlobWrites
+    store: SqliteStore, writes: PendingBlobWrites
 ) -> None:
-    committed, done = turn(wholes, WHOLE, EXAMINE, SAID)
+    committed, done = turn(writes, WHOLE, EXAMINE, SAID)
     assert committed == [EXAMINE, SAID]
     assert done == [WHOLE, SAID]
     for _ in range(2):
-        assert wholes.pending
+        assert writes.pending
         assert store.blob(WHOLE.digest) is None
-        assert turn(wholes, SAID) == ([SAID], [SAID])
-    assert turn(wholes, SAID) == ([SAID], [EXAMINE, SAID])
+        assert turn(writes, SAID) == ([SAID], [SAID])
+    assert turn(writes, SAID) == ([SAID], [EXAMINE, SAID])
     assert store.blob(WHOLE.digest) == LONG
-    assert turn(wholes) == ([], [])
+    assert turn(writes) == ([], [])
 
 
 def test_what_vouches_for_wholes_waits_for_all_of_them(
-    store: SqliteStore, wholes: PendingBlobWrites
+    store: SqliteStore, writes: PendingBlobWrites
 ) -> None:
     other = LONG[::-1]
     secure = FindMissingBlobs(TaskId(0), (H(LONG), H(other)))
-    turn(wholes, WHOLE, StorePeerBlob(H(other), other), secure)
+    turn(writes, WHOLE, StorePeerBlob(H(other), other), secure)
     done: list[Effect] = []
-    while wholes.pending:
+    while writes.pending:
         assert secure not in done
-        done += turn(wholes)[1]
+        done += turn(writes)[1]
     assert done == [secure]
     assert store.has_blob(H(LONG))
     assert store.has_blob(H(other))
 
 
 def test_whole_that_is_there_is_not_written_again(
-    store: SqliteStore, wholes: PendingBlobWrites
+    store: SqliteStore, writes: PendingBlobWrites
 ) -> None:
     with store.transaction():
         store.put_blob(LONG)
-    assert turn(wholes, WHOLE, EXAMINE) == ([EXAMINE], [WHOLE, EXAMINE])
+    assert turn(writes, WHOLE, EXAMINE) == ([EXAMINE], [WHOLE, EXAMINE])
 
 
 def test_unfinished_whole_is_forgotten_at_the_next_start(
-    store: SqliteStore, wholes: PendingBlobWrites
+    store: SqliteStore, writes: PendingBlobWrites
 ) -> None:
-    turn(wholes, WHOLE)
+    turn(writes, WHOLE)
     again = PendingBlobWrites(store)
     assert store.blob(WHOLE.digest) is None
     turn(again, WHOLE)
@@ -100,21 +100,21 @@ def test_unfinished_whole_is_forgotten_at_the_next_start(
 
 
 def test_dropped_blob_leaves_the_inbox_once_it_is_durable(
-    store: SqliteStore, wholes: PendingBlobWrites, tmp_path: Path
+    store: SqliteStore, writes: PendingBlobWrites, tmp_path: Path
 ) -> None:
     inbox = CommandInbox(tmp_path, lambda: 0.0)
     drop_blob(tmp_path, LONG)
     drop_blob(tmp_path, b"short")
-    assert inbox.fresh(wholes.keep) == []
+    assert inbox.fresh(writes.keep) == []
     assert store.blob(H(b"short")) == b"short"
-    while wholes.pending:
+    while writes.pending:
         assert len(list(tmp_path.iterdir())) == 1
-        assert inbox.fresh(wholes.keep) == []
-        turn(wholes)
+        assert inbox.fresh(writes.keep) == []
+        turn(writes)
     assert store.blob(H(LONG)) == LONG
     assert not list(tmp_path.iterdir())
     # The same again is taken again.
     drop_blob(tmp_path, LONG)
-    inbox.fresh(wholes.keep)
-    turn(wholes)
+    inbox.fresh(writes.keep)
+    turn(writes)
     assert not list(tmp_path.iterdir())

@@ -10,9 +10,9 @@ from benchmarks.harness.synthetic_chain import put
 from starling.coordinator.cli.verbs.key_retirement import still_needed
 from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
 from starling.coordinator.runtime.operations.newcomer_progress import (
+    CAUGHT_UP_BLOCKS,
     FRESH_S,
-    LEVEL_BLOCKS,
-    require_level,
+    require_caught_up,
 )
 from starling.coordinator.runtime.setup.genesis_setup import identify
 from starling.coordinator.runtime.setup.pinned_header import check_pinned, keep_pinned
@@ -77,7 +77,7 @@ class Rim:
         self.write()
 
     def require(self, wait_s: float) -> None:
-        require_level(self.home, WEST, wait_s, lambda: self.now_s, self.pause)
+        require_caught_up(self.home, WEST, wait_s, lambda: self.now_s, self.pause)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> CoordinatorHome:
 def test_motion_waits_until_the_newcomer_is_level_and_says_how_far_it_is(
     home: CoordinatorHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rim = Rim(home, [1, 1, 40, 99, 100 - LEVEL_BLOCKS], ours=100)
+    rim = Rim(home, [1, 1, 40, 99, 100 - CAUGHT_UP_BLOCKS], ours=100)
     rim.require(60.0)
     told = capsys.readouterr().err.splitlines()
     assert told == [f"waits for c9: height {height} of 100" for height in (1, 40)]
@@ -127,7 +127,7 @@ def test_status_of_a_coordinator_that_does_not_run_says_nothing(
 
 def test_without_a_status_nobody_knows(home: CoordinatorHome) -> None:
     with pytest.raises(OperationError, match="does not run"):
-        require_level(home, WEST, 0.0, lambda: 1e9, lambda seconds: None)
+        require_caught_up(home, WEST, 0.0, lambda: 1e9, lambda seconds: None)
 
 
 def test_validator_add_is_refused_unless_it_is_forced(
