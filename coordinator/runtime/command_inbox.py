@@ -39,8 +39,6 @@ ANSWER_SUFFIX = ".answer"
 REFUSALS_MAX = 64
 """Refusals, and answers, that wait for whoever dropped the transaction."""
 _REFUSAL_BYTES_MAX = 1 << 16
-BLOB_BYTES_MAX = WHOLE_BYTES_MAX
-"""What is longer could reach nobody."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class CommandInbox:
                 continue
             content = read_blob(self._folder, name)
             if content is None:
-                log.warning("%s: over %d bytes, dropped", name, BLOB_BYTES_MAX)
+                log.warning("%s: over %d bytes, dropped", name, WHOLE_BYTES_MAX)
                 remove(self._folder, name)
             else:
                 # Until it is durable the file is all that there is of it.
@@ -135,7 +133,7 @@ def read_transaction(inbox: Path, name: str) -> bytes:
 def read_blob(inbox: Path, name: str) -> bytes | None:
     """The bytes of a dropped blob; None if it is too long to travel."""
     try:
-        return read_limited(inbox / name, BLOB_BYTES_MAX)
+        return read_limited(inbox / name, WHOLE_BYTES_MAX)
     except LimitError:
         return None
 

@@ -136,7 +136,7 @@ def add_verbs(add: AddVerb) -> None:
         type=waiting_s,
         default=CATCH_UP_WAIT_S,
         metavar="SECONDS",
-        help="validator-add: for a newcomer that is not level yet, at most "
+        help="validator-add: for a newcomer that has not caught up yet, at most "
         f"(default {CATCH_UP_WAIT_S:g})",
     )
     motion.add_argument(
@@ -144,12 +144,12 @@ def add_verbs(add: AddVerb) -> None:
         dest="wait",
         action="store_const",
         const=0.0,
-        help="validator-add: fail at once if it is not level",
+        help="validator-add: fail at once if it has not caught up",
     )
     motion.add_argument(
         "--force",
         action="store_true",
-        help="validator-add: whether it is level or not",
+        help="validator-add: whether it has caught up or not",
     )
     motion.add_argument(
         "--blocks",

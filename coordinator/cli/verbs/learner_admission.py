@@ -1,4 +1,4 @@
-"""Taking a coordinator in: first it learns, and decides when it is level."""
+"""Taking a coordinator in: first it learns, and decides when it has caught up."""
 
 import argparse
 from pathlib import Path

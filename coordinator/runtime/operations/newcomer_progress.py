@@ -102,7 +102,7 @@ def require_caught_up(
         if clock() >= until_s:
             raise OperationError(
                 f"{text}: it would count from its motion on and be missing from every "
-                "quorum; wait until it is level, or give --force"
+                "quorum; wait until it has caught up, or give --force"
             )
         if text != said:
             sys.stderr.write(f"waits for {text}\n")

@@ -16,7 +16,6 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import Strategy
 from starling.protocol.learning.vector_codecs import CODECS, GridVector
 from starling.protocol.model.training_bundle import BUNDLE_BYTES_MAX
-from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 OPENING = [OpeningKey(bytes([n + 1]) * 32).public for n in range(32)]
@@ -73,13 +72,13 @@ def test_longest_update_is_no_longer_than_that(codec: int, dimension: int) -> No
 
 
 def test_limits_agree() -> None:
-    assert BUNDLE_BYTES_MAX == WHOLE_BYTES_MAX == command_inbox.BLOB_BYTES_MAX
+    assert BUNDLE_BYTES_MAX == command_inbox.WHOLE_BYTES_MAX
 
 
 def test_blob_that_is_too_long_for_any_task_does_not_end_the_coordinator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_inbox, "BLOB_BYTES_MAX", 10)
+    monkeypatch.setattr(command_inbox, "WHOLE_BYTES_MAX", 10)
     command_inbox.drop_blob(tmp_path, bytes(11))
     command_inbox.drop_blob(tmp_path, bytes(10))
     names = command_inbox.look(tmp_path).blobs

@@ -1,4 +1,4 @@
-"""A newcomer is added once it is level; pins; and what becomes of old keys."""
+"""A newcomer is added once it has caught up; pins; and what becomes of old keys."""
 
 import json
 from dataclasses import replace
