@@ -16,6 +16,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import Strategy
 from starling.protocol.learning.vector_codecs import CODECS, GridVector
 from starling.protocol.model.training_bundle import BUNDLE_BYTES_MAX
+from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 OPENING = [OpeningKey(bytes([n + 1]) * 32).public for n in range(32)]
@@ -72,7 +73,7 @@ def test_longest_update_is_no_longer_than_that(codec: int, dimension: int) -> No
 
 
 def test_limits_agree() -> None:
-    assert BUNDLE_BYTES_MAX == command_inbox.WHOLE_BYTES_MAX
+    assert BUNDLE_BYTES_MAX == WHOLE_BYTES_MAX
 
 
 def test_blob_that_is_too_long_for_any_task_does_not_end_the_coordinator(
