@@ -107,6 +107,8 @@ def staleness(report: Report) -> Figure:
         top = max(4.0, max(values) + 0.25)
         edges = [i * 0.25 - 0.125 for i in range(int(top * 4) + 2)]
         axes.hist(values, bins=edges, color=_BLUE, rwidth=0.85)
+        # Room above the bars for what is written at the mean.
+        axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
         mean = sum(values) / len(values)
         axes.axvline(mean, color=_ORANGE, linewidth=1.5, linestyle="--")
         axes.annotate(
