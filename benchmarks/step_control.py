@@ -72,6 +72,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     made.add_argument("--model", nargs="+", default=["softmax", "mlp"])
     made.add_argument("--data", default="digits")
     made.add_argument("--seeds", type=int, default=3)
+    cells = [f"delay:{tau}" for tau in TAUS] + [f"herd:{size}" for size in HERDS]
+    made.add_argument("--late", nargs="+", choices=cells, default=cells)
     return made.parse_args(argv)
 
 
@@ -79,14 +81,14 @@ def main(argv: list[str]) -> int:
     """Prints the table and writes the results."""
     options = _options(argv)
     plan = replace(PLAN, data=options.data)
-    cells = [("delay", tau) for tau in TAUS] + [("herd", size) for size in HERDS]
-    found = [
-        measure(replace(plan, model=model, rule=rule), kind, size, options.seeds)
-        for model in options.model
-        for kind, size in cells
-        for rule in RULES
-        if rule in options.rules
-    ]
+    cells = [each.split(":") for each in options.late]
+    found = []
+    for model in options.model:
+        for kind, size in cells:
+            for rule in [each for each in RULES if each in options.rules]:
+                cell = replace(plan, model=model, rule=rule)
+                found.append(measure(cell, kind, int(size), options.seeds))
+                sys.stderr.write(" ".join(_shown(found[-1])) + "\n")
     table = Table(title=f"{options.data}, {options.seeds} seeds, 80 versions, K = 2")
     for name in ("model", "rule", "late", "last", f"least from {FLOOR}"):
         table.add_column(name)
