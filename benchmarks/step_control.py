@@ -25,6 +25,7 @@ from benchmarks.harness.delayed_versions import (
 from benchmarks.harness.result_file import keep
 from starling.fleet import FleetPlan
 from starling.fleet.plan import RULES
+from starling.protocol.errors import NormExceeded
 
 GOAL = 0.02
 """Most that a version from `FLOOR` on may fall below the best before it."""
@@ -34,17 +35,20 @@ PLAN = FleetPlan(devices=20, buffer=2, privacy="none", until_version=80)
 
 
 def measure(plan: FleetPlan, kind: str, size: int, seeds: int) -> dict[str, Any]:
-    """Runs one cell; the worst seed counts for the fall, the mean for the rest."""
+    """Runs one cell; the worst seed counts for the fall, the mean for the rest.
+
+    Where a board's model leaves the range of updates the cell has no figures.
+    """
     bases = pure_delay(size) if kind == "delay" else cohorts(size)
-    runs: list[LateRun] = [
-        late_run(replace(plan, seed=1 + seed), bases) for seed in range(seeds)
-    ]
+    cell = {"model": plan.model, "rule": plan.rule, "kind": kind, "size": size}
+    try:
+        runs: list[LateRun] = [
+            late_run(replace(plan, seed=1 + seed), bases) for seed in range(seeds)
+        ]
+    except NormExceeded as error:
+        return cell | {"diverged": str(error)}
     reached = [run.reached for run in runs if run.reached is not None]
-    return {
-        "model": plan.model,
-        "rule": plan.rule,
-        "kind": kind,
-        "size": size,
+    return cell | {
         "last": sum(run.last for run in runs) / seeds,
         "least": min(run.least for run in runs),
         "fall": max(run.fall for run in runs),
@@ -53,12 +57,13 @@ def measure(plan: FleetPlan, kind: str, size: int, seeds: int) -> dict[str, Any]
 
 
 def _shown(row: dict[str, Any]) -> list[str]:
+    heads = [row["model"], row["rule"], f"{row['kind']} {row['size']}"]
+    if "diverged" in row:
+        return [*heads, "diverged", "-", "(!)", "-"]
     reached = "-" if row["reached"] is None else f"{row['reached']:.0f}"
     within = "" if row["fall"] <= GOAL else " (!)"
     return [
-        row["model"],
-        row["rule"],
-        f"{row['kind']} {row['size']}",
+        *heads,
         f"{row['last']:.1%}",
         f"{row['least']:.1%}",
         f"{100 * row['fall']:.1f}{within}",
