@@ -8,7 +8,7 @@ bytes of fonts or skeletons, and the edition of this code. It lies in
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -121,12 +121,10 @@ def build_front(
             features_of(_orientation(None), seen), _KEEP, _POWER, _RIDGE
         )
         return with_metadata(_orientation(found), front.name, front.origin)
-    network = network or TRAINED[front.name]
-    if network.glyphs and not fonts:
-        fonts = own_fonts()
-    x, y = _drawn_set(network, fonts, say)
-    made = trained_front(network, x, y, say)
-    return with_metadata(made, front.name, _origin(front, network, fonts))
+    sizes = network or TRAINED[front.name]
+    return _trained(
+        front, sizes, fonts, say, lambda x, y: trained_front(sizes, x, y, say)
+    )
 
 
 def build_start(
@@ -153,10 +151,26 @@ def build_start(
     """
     # Refused before minutes go by.
     build_model(model, _PICTURE, CLASSES, np.random.default_rng(network.seed))
+    return _trained(
+        front,
+        network,
+        fonts,
+        say,
+        lambda x, y: trained_start(model, network, x, y, say),
+    )
+
+
+def _trained(
+    front: Front,
+    network: FrontNetwork,
+    fonts: Sequence[Path],
+    say: Say,
+    train: Callable[[NDArray[np.float32], NDArray[np.int64]], onnx.ModelProto],
+) -> onnx.ModelProto:
+    """Trains on a front's pictures; the model says where it comes from."""
     if network.glyphs and not fonts:
         fonts = own_fonts()
-    x, y = _drawn_set(network, fonts, say)
-    made = trained_start(model, network, x, y, say)
+    made = train(*_drawn_set(network, fonts, say))
     return with_metadata(made, front.name, _origin(front, network, fonts))
 
 

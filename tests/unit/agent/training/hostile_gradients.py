@@ -213,3 +213,10 @@ def length(vector: NDArray[np.int64]) -> float:
 def hostile(function: Function, clipping: str = NORM) -> Hostile:
     theta = np.zeros(D, np.float32)
     return Hostile(function, replace(MLP, clipping=clipping), theta)
+
+
+def pictures() -> Records:
+    """Forty records for a small CNN: x (40, 1, 28, 28) and y (40,)."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(40, 1, 28, 28)).astype(np.float32)
+    return x, rng.integers(0, 10, 40)

@@ -29,6 +29,7 @@ from tests.unit.agent.training.hostile_gradients import (
     D,
     length,
     order,
+    pictures,
     records,
     released,
     without,
@@ -157,9 +158,7 @@ def test_record_is_read_from_one_place_wherever_it_lay() -> None:
 def test_threads_change_no_bound() -> None:
     trainer = open_trainer(compile_model(cnn(), loss="cross-entropy").packed, 2)
     size = trainer.theta.size
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(40, 1, 28, 28)).astype(np.float32)
-    y = rng.integers(0, 10, 40)
+    x, y = pictures()
     grid = noise_grid(CLIP_Q24, SIGMA, size)
     wanted = order(RECORD_GAUSSIAN, size, 100)
 

@@ -13,6 +13,7 @@ from tests.unit.agent.training.hostile_gradients import (
     SIGMA,
     length,
     order,
+    pictures,
     released,
 )
 from tests.unit.compiler.small_models import cnn
@@ -25,9 +26,7 @@ def test_trusted_bundle_of_an_honest_compiler_keeps_the_bound(clipping: str) -> 
     bundle = compile_model(cnn(), loss="cross-entropy", clipping=clipping)
     trainer = open_trainer(bundle.packed)
     size = trainer.theta.size
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(40, 1, 28, 28)).astype(np.float32)
-    y = rng.integers(0, 10, 40)
+    x, y = pictures()
     grid = noise_grid(CLIP_Q24, SIGMA, size)
     wanted = order(RECORD_GAUSSIAN, size, 100)
 
