@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,9 @@ _POLL_S = 0.02
 _ALIVE_S = 1.0
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 100
+_HELD_MOST = 64
+_HELD: deque[socket.socket] = deque(maxlen=_HELD_MOST)
+"""Bound to ports that this process drew last."""
 _LOG_TAIL_BYTES = 2000
 _EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _ASKS = 5
@@ -103,10 +107,13 @@ def hang_up(pid_file: Path) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
+    """A TCP port of 127.0.0.1 that nobody listens on, nor draws after us.
 
     It lies below the range from which the system takes the ports of outgoing
-    connections, so that none of those can take it before the broker does.
+    connections, so that none of those can take it before the broker does. On Linux it
+    stays bound, without listening, until this process ends or has drawn `_HELD_MOST`
+    others: two programs that start brokers at one moment never draw the same port.
+    Only a listener that sets SO_REUSEADDR can have it, as brokers and servers do.
 
     Raises:
       OperationError: If no port is found.
@@ -114,11 +121,18 @@ def free_port() -> int:
     draw = random.SystemRandom()
     for _ in range(_PORT_TRIES):
         port = draw.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        if sys.platform == "linux":
+            # After the bind, which would pass another's held port with it.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _HELD.append(held)
+        else:
+            held.close()
         return port
     raise OperationError(f"no free TCP port in {_PORT_TRIES} tries")
 

@@ -6,7 +6,6 @@ block that cannot run here has a comment `<!-- not run: WHY -->` on the line bef
 
 import importlib.util
 import re
-import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from starling.broker.runtime.mosquitto_process import free_port
 from tests.e2e.required_mosquitto import require_mosquitto
 from tests.install.environments import (
     ROOT,
@@ -53,13 +53,6 @@ NOT_RUN = {
 
 def blocks(page: str) -> list[re.Match[str]]:
     return list(FENCE.finditer((ROOT / page).read_text("utf-8")))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -237,3 +237,56 @@ def _runs(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+DRAW_OF = """
+import sys
+from starling.broker.runtime import mosquitto_process
+from starling.protocol.errors import OperationError
+mosquitto_process._PORTS = [int(port) for port in sys.argv[1:]]
+try:
+    print(mosquitto_process.free_port(), flush=True)
+except OperationError as error:
+    print(error, flush=True)
+sys.stdin.read()
+"""
+
+
+def drawer(ports: list[int]) -> subprocess.Popen[str]:
+    """A program that draws one of the ports, says which, and waits."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRAW_OF, *map(str, ports)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(program: subprocess.Popen[str]) -> str:
+    assert program.stdout is not None
+    return program.stdout.readline().strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
+def test_two_programs_that_draw_at_one_moment_never_get_the_same_port() -> None:
+    ports = [mosquitto_process.free_port() for _ in range(2)]
+    while mosquitto_process._HELD and mosquitto_process._HELD[-1].getsockname()[1] in (
+        ports
+    ):
+        mosquitto_process._HELD.pop().close()
+
+    programs = [drawer(ports) for _ in range(2)]
+    try:
+        drawn = sorted(int(said(each)) for each in programs)
+        with drawer(ports) as late:
+            refused = said(late)
+            late.kill()
+        # As a broker does whose port another program has drawn for it.
+        for port in drawn:
+            socket.create_server(("127.0.0.1", port)).close()
+    finally:
+        for each in programs:
+            each.communicate()
+
+    assert drawn == sorted(ports)
+    assert refused.startswith("no free TCP port")
