@@ -66,7 +66,7 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
     geometric_pledges,
-    polynomial_staleness,
+    staleness_table,
     version_digest,
 )
 from starling.protocol.learning.vector_codecs import CODECS, GridVector
@@ -188,7 +188,7 @@ def example_task() -> TaskSpec:
             Q16,
             Q16 // 2,
             Q16 * 9 // 10,
-            polynomial_staleness(0.5, 20),
+            staleness_table(0.5, 20),
             30,
             20,
             1 << 36,

@@ -12,6 +12,7 @@ from starling.coordinator.aggregation.adaptive import (
     fedadam,
     fedyogi,
 )
+from starling.coordinator.aggregation.base_allowance import allowance_words
 from starling.coordinator.aggregation.base_history import history_words
 from starling.coordinator.aggregation.ca2fl import ca2fl, cache_words
 from starling.coordinator.aggregation.fedasync import fedasync
@@ -61,6 +62,8 @@ def aggregator_of(
 def memory_words_max(policy: AggregationPolicy, dimension: int) -> int:
     """The longest memory of a task's strategy and filter, in integers of 8 bytes."""
     words = memory_words(policy.robust, noised=False)
+    if policy.strategy == Strategy.FEDBUFF:
+        words += allowance_words(policy.staleness_max)
     if policy.strategy in (Strategy.PROJECTED, Strategy.FEDASYNC):
         words += history_words(dimension, policy.staleness_max)
     if policy.strategy == Strategy.CA2FL:

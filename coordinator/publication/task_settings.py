@@ -58,7 +58,7 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
     geometric_pledges,
-    polynomial_staleness,
+    staleness_table,
 )
 from starling.protocol.learning.vector_codecs import (
     MAGNITUDE_BITS,
@@ -324,7 +324,7 @@ def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
         learning_rate_q16=round(settings.learning_rate * Q16),
         momentum_q16=round(settings.momentum * Q16),
         average_q16=round(settings.average * Q16),
-        staleness_q15=polynomial_staleness(
+        staleness_q15=staleness_table(
             settings.staleness_exponent, settings.staleness_max
         ),
         leases=settings.leases,

@@ -88,7 +88,7 @@ SPEC = task.TaskSpec(
         task.Q16 // 2,
         task.Q16 // 2,
         task.Q16 * 9 // 10,
-        task.polynomial_staleness(0.5, 20),
+        task.staleness_table(0.5, 20),
         30,
         20,
         1 << 36,

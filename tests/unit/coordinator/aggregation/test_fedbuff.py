@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from starling.protocol.learning.task import (
     Q24,
     AggregationPolicy,
     Strategy,
-    polynomial_staleness,
+    staleness_table,
     version_digest,
 )
 
@@ -32,7 +34,7 @@ def policy(
         learning_rate_q16=round(learning_rate * Q16),
         momentum_q16=round(momentum * Q16),
         average_q16=round(average * Q16),
-        staleness_q15=(Q15,),
+        staleness_q15=(Q15,) * 21,
         leases=2,
         patience=1,
         norm_max=1,
@@ -65,23 +67,54 @@ def test_fedbuff_equal_staleness_shortens_the_step() -> None:
     assert after.theta.tolist() == [8 * Q24]
 
 
+def thetas(bases: Callable[[int], int], versions: int) -> list[int]:
+    """A parameter's way from 1 to every board's optimum at 0, in units of 2^-24.
+
+    Each update goes all the way to the optimum from its base, whose number is that of
+    the version that it comes to, by `bases`.
+    """
+    aggregator = fedbuff(policy())
+    state = start([1.0])
+    made = [state.theta]
+    for version in range(1, versions + 1):
+        base = bases(version)
+        weight = staleness_table(1.0, 20)[version - 1 - base]
+        late = WeightedUpdate(made[base].copy(), weight, 1, base)
+        state = aggregator.apply(state, [late], version)
+        made.append(state.theta)
+    return [int(theta[0]) for theta in made]
+
+
 @pytest.mark.parametrize("tau", range(21))
 def test_fedbuff_whole_optimum_added_late_converges_at_any_delay(tau: int) -> None:
-    # Each board's update goes all the way to its optimum at 0 from a base `tau` old.
-    weight = polynomial_staleness(1.0, 20)[tau]
-    aggregator = fedbuff(policy())
-    state = start([1.0, -1.0])
-    thetas = [state.theta] * (tau + 1)
+    way = thetas(lambda version: max(0, version - 1 - tau), 60 * (tau + 1))
 
-    far = []
-    for _ in range(60 * (tau + 1)):
-        late = WeightedUpdate(thetas[-1 - tau].copy(), weight, 1)
-        state = aggregator.apply(state, [late], len(thetas))
-        thetas.append(state.theta)
-        far.append(int(np.abs(state.theta).max()))
-
+    far = [abs(theta) for theta in way]
     assert max(far) <= Q24
     assert max(far[len(far) // 2 :]) < Q24 // 20
+
+
+@pytest.mark.parametrize("tau", range(5, 21))
+def test_fedbuff_long_delays_hardly_overshoot(tau: int) -> None:
+    way = thetas(lambda version: max(0, version - 1 - tau), 60 * (tau + 1))
+
+    # From version `tau` + 1 on: the first ones are a herd from version 0, which has its
+    # step and a half.
+    assert min(way[: tau + 2]) >= -Q24 // 2 - 1
+    beyond = [abs(theta) for theta in way[2 * tau + 2 :]]
+    assert max(beyond) < 0.6 * Q24
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 10, 20])
+def test_fedbuff_herd_of_any_size_goes_no_farther_than_a_step_and_a_half(
+    size: int,
+) -> None:
+    way = thetas(lambda version: (version - 1) // size * size, 8 * size)
+
+    ends = way[size::size]
+    assert ends[0] == -Q24 // 2
+    # Each herd halves what is left, from the other side.
+    assert [abs(end) for end in ends] == [Q24 >> number for number in range(1, 9)]
 
 
 def test_fedbuff_two_versions_momentum_and_average_worked_by_hand() -> None:
@@ -89,7 +122,7 @@ def test_fedbuff_two_versions_momentum_and_average_worked_by_hand() -> None:
     aggregator = fedbuff(policy(learning_rate=0.5, momentum=0.5, average=0.5))
 
     first = aggregator.apply(start([0.0]), [update([1.0])], 1)
-    second = aggregator.apply(first, [update([1.0])], 2)
+    second = aggregator.apply(first, [replace(update([1.0]), base=1)], 2)
 
     assert first.average.tolist() == [-Q24 // 4]
     assert second.momentum.tolist() == [3 * Q24 // 2]

@@ -14,7 +14,7 @@ from starling.protocol.learning.task import (
     AggregationPolicy,
     PrivacyPolicy,
     geometric_pledges,
-    polynomial_staleness,
+    staleness_table,
     version_digest,
 )
 from tests.vectors.protocol_samples import MODEL, SPEC
@@ -104,13 +104,22 @@ def test_pledges_rise_by_at_most_the_ratio_up_to_the_limit(ratio: float) -> None
 
 
 def test_staleness_table_is_the_square_root_at_one_half() -> None:
-    table = polynomial_staleness(0.5, 3)
+    table = staleness_table(0.5, 3)
 
     assert table == (32768, 23170, 18919, 16384)
 
 
+def test_staleness_table_counts_what_is_later_than_four_versions_twice() -> None:
+    table = staleness_table(1.0, 10)
+
+    assert [round(Q15 / weight) for weight in table] == [
+        *[1, 2, 3, 4, 5],
+        *[7, 9, 11, 13, 15, 17],
+    ]
+
+
 def test_staleness_table_never_weighs_nothing() -> None:
-    table = polynomial_staleness(9.0, 63)
+    table = staleness_table(9.0, 63)
 
     assert min(table) == 1
     assert table[0] == Q15
