@@ -171,7 +171,11 @@ class TaskSettings:
         most=0.9999,
     )
     staleness_exponent: float = setting(
-        1.0, "a of the weight (1 + staleness)^-a.", least=0.0, most=8.0
+        1.0,
+        "a of the weight (1 + lateness)^-a; lateness is the staleness, or twice what "
+        "exceeds 2 if that is more.",
+        least=0.0,
+        most=8.0,
     )
     staleness_max: int = setting(
         20, "Updates older than so many versions are dropped.", least=0, most=63
