@@ -161,7 +161,11 @@ class TaskSettings:
         1.0, "Server step on the mean gradient.", least=1e-4, most=256.0
     )
     momentum: float = setting(
-        0.5, "Server momentum; 0.9 when synchronous.", least=0.0, most=0.9999
+        0.5,
+        "Server momentum; 0.9 when synchronous, 0 where boards train locally without "
+        "noise.",
+        least=0.0,
+        most=0.9999,
     )
     average: float = setting(
         0.5,

@@ -20,6 +20,8 @@ ADAPTIVE = (Strategy.FEDADAM, Strategy.FEDYOGI, Strategy.FEDADAGRAD)
 """That have a second moment."""
 CACHE_WORDS_MAX = 1 << 22
 """Of CA2FL's cache, 32 MiB: it travels with every version and is kept with each."""
+_ADDING = (Strategy.FEDBUFF, Strategy.PROJECTED, Strategy.CA2FL)
+"""That add what boards bring, each as often as the momentum repeats it."""
 _RATE = "learning_rate"
 
 
@@ -66,6 +68,27 @@ def check_strategy(
         raise ConfigError(detail, key="privacy.mechanism")
     if policy.strategy == Strategy.PROJECTED and policy.learning_rate_q16 == 0:
         raise ConfigError(f"{name} needs one above 0", key=_RATE)
+    local = training.mode == TrainingMode.LOCAL and privacy.mechanism in UNNOISED
+    if policy.strategy in _ADDING and local and policy.staleness_max:
+        _check_whole_optima(policy)
+
+
+def _check_whole_optima(policy: AggregationPolicy) -> None:
+    """Of boards that bring whole local optima, which must not be added twice.
+
+    With momentum m an update goes rate / (1 - m) of its way. Weighted by staleness, a
+    step and a half is stable at every delay (Levin and May 1976, see `fedbuff`).
+    """
+    rest_q16 = Q16 - policy.momentum_q16
+    if 2 * policy.learning_rate_q16 <= 3 * rest_q16:
+        return
+    steps = policy.learning_rate_q16 / rest_q16
+    raise ConfigError(
+        f"boards that train locally without noise bring whole optima, and learning_rate"
+        f" / (1 - momentum) goes {steps:.3g} times their way: at most 1.5, such as 1"
+        " with momentum 0",
+        key="momentum" if policy.momentum_q16 else _RATE,
+    )
 
 
 def _check_models(

@@ -20,6 +20,7 @@ from tests.contract.trainer.test_engines import PACKED, RECORDS, order
 
 _TASK = """
 name = "descending"
+momentum = 0.0
 [training]
 mode = "local"
 epochs = 6

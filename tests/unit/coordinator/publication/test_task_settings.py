@@ -170,7 +170,7 @@ def test_promise_says_unit_noise_and_accuracy(
 ) -> None:
     section = PrivacySection(mechanism, clip=0.01)
     training = TrainingSection(mode=mode)
-    settings = replace(SMALL, privacy=section, training=training)
+    settings = replace(SMALL, privacy=section, training=training, momentum=0.0)
 
     made = promise(publication(settings, bundle, "task.toml").spec)
 
@@ -263,7 +263,7 @@ def test_publication_of_drawn_labels_has_an_epsilon_and_no_noise(
     bundle: bytes, mode: str
 ) -> None:
     training = TrainingSection(mode=mode)
-    settings = replace(SMALL, privacy=LABELS, training=training)
+    settings = replace(SMALL, privacy=LABELS, training=training, momentum=0.0)
     spec = publication(settings, bundle, "task.toml").spec
 
     assert spec.privacy.epsilon_micro == 2 * 10**6

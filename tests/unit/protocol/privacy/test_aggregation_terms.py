@@ -104,6 +104,29 @@ def test_strategy_that_does_not_fit_names_what_to_change(
     assert Strategy(policy.strategy).name.lower() in caught.value.detail
 
 
+@pytest.mark.parametrize("strategy", ["FEDBUFF", "PROJECTED", "CA2FL"])
+@pytest.mark.parametrize(
+    ("rate", "momentum", "key"),
+    [(1.0, 0.5, "momentum"), (0.16, 0.9, "momentum"), (1.6, 0.0, "learning_rate")],
+)
+def test_whole_local_optima_that_would_be_added_twice_are_refused(
+    strategy: str, rate: float, momentum: float, key: str
+) -> None:
+    policy = replace(
+        LATE,
+        strategy=Strategy[strategy],
+        learning_rate_q16=round(rate * Q16),
+        momentum_q16=round(momentum * Q16),
+    )
+
+    with pytest.raises(ConfigError, match="whole optima") as caught:
+        check_strategy(policy, LOCAL, OPEN, 100)
+    assert caught.value.key == key
+
+    check_strategy(policy, GRADIENT, OPEN, 100)
+    check_strategy(replace(policy, staleness_q15=(Q15,)), LOCAL, OPEN, 100)
+
+
 def test_strategy_whose_cache_holds_no_buffer_is_refused() -> None:
     policy = replace(LATE, strategy=Strategy.CA2FL)
     most = CACHE_WORDS_MAX // 2 - 3
@@ -119,6 +142,12 @@ def test_strategy_whose_cache_holds_no_buffer_is_refused() -> None:
     [
         (LATE, LOCAL, OPEN),
         (LATE, GRADIENT, NOISED),
+        (
+            replace(LATE, learning_rate_q16=Q16 // 2, momentum_q16=Q16 // 2),
+            LOCAL,
+            OPEN,
+        ),
+        (replace(LATE, learning_rate_q16=3 * Q16 // 2), LOCAL, OPEN),
         (
             replace(LATE, strategy=Strategy.PROJECTED, momentum_q16=9),
             GRADIENT,
