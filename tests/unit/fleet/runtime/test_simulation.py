@@ -70,7 +70,7 @@ def test_a_callback_ends_the_run() -> None:
 
 
 def test_patience_ends_the_run() -> None:
-    run = quick(versions=60, patience=1, learning_rate=40.0, privacy="none")
+    run = quick(versions=60, patience=1, learning_rate=40.0)
 
     assert run.report["stopped_because"] == "converged"
 
