@@ -1,4 +1,4 @@
-"""How far the updates of one base may take the model: a step and a half together.
+"""The limit on what the updates of one base do: a step and a half together.
 
 Versions in a row that are made from one base add the same step again and again: ten of
 them, each weighted by staleness, go 2.9 times as far as one. Where an update is a whole
@@ -28,7 +28,7 @@ ALLOWED_Q15 = 3 * Q15 // 2
 
 
 class BaseAllowance:
-    """What each base has taken, and may still take."""
+    """Steps that each base has taken, and may still take."""
 
     def __init__(self, memory: Grid) -> None:
         """Reads the memory of the version before.
