@@ -32,6 +32,9 @@ def plan_of(options: argparse.Namespace) -> "FleetPlan":
 
     named = {item.name for item in fields(FleetPlan)}
     plain = {k: v for k, v in vars(options).items() if k in named}
+    if plain["guard_patience"] is None:
+        # Patience to the end, but for a task that never learned.
+        plain["guard_patience"] = max(0, options.until_version)
     return FleetPlan(**plain | _data_and_learning(options))
 
 
@@ -155,10 +158,10 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--guard-patience",
         type=int,
-        default=0,
         metavar="VERSIONS",
         help="the task itself pauses after so many versions without a lower held-out"
-        " loss of a quorum of coordinators, and the run ends",
+        " loss of a quorum of coordinators, and the run ends; 0 for never (default:"
+        " after ten if none was better than version 0)",
     )
     group.add_argument(
         "--baseline",

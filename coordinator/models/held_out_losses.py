@@ -20,6 +20,7 @@ from starling.protocol.learning.progress_guard import (
     is_paused,
     loss_micro,
     newest_is_worse,
+    patience_with,
     paused_text,
     worse_text,
 )
@@ -112,6 +113,6 @@ def shown(tree: StateReader, task: TaskState) -> dict[str, Any] | None:
         "worse_by": above / known.best_micro if known.best_micro else None,
         "is_worse": worse,
         "paused": paused,
-        "patience": guard.patience,
+        "patience": patience_with(guard, known),
         "text": paused_text(guard, known) if paused else text,
     }

@@ -19,7 +19,8 @@ class GuardSection:
     patience: int = setting(
         50,
         "Versions without a lower held-out loss after which no more leases are "
-        "granted, until an operator resumes the task; 0 for never.",
+        "granted, until an operator resumes the task; 10 at most while no version was "
+        "better than version 0; 0 for never.",
         least=0,
         most=PATIENCE_MAX,
     )

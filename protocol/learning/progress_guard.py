@@ -20,6 +20,8 @@ LOSS_MAX = 10**15
 """Largest loss that is stated, in 10^-6; a larger one counts as this."""
 MARGIN_MAX = 1000 * 10**6
 PATIENCE_MAX = 1 << 20
+UNLEARNT_PATIENCE = 10
+"""The most patience with a task none of whose versions was better than version 0."""
 FLOOR_MICRO = 20_000
 """A loss this little above the best is never called worse: held-out data are few."""
 DEFAULT_MARGIN_MICRO = 500_000
@@ -30,7 +32,7 @@ class GuardPolicy(Structure, frozen=True):
 
     Attributes:
       patience: Versions without a lower held-out loss after which the task pauses; 0
-        for never.
+        for never. While version 0 is the best, at most `UNLEARNT_PATIENCE` count.
       margin_micro: Share of the best loss, in 10^-6, by which a loss may exceed it
         before the version is called worse.
     """
@@ -138,11 +140,23 @@ def newest_is_worse(policy: GuardPolicy, known: TaskLoss | None) -> bool:
     return is_worse(policy, known.best_micro, known.newest_micro)
 
 
+def patience_with(policy: GuardPolicy, known: TaskLoss) -> int:
+    """Versions without a lower loss after which a task pauses; 0 for never.
+
+    What never learned, of data that nobody scaled or steps that are too large, is told
+    earlier, until an operator resumes it.
+    """
+    if known.best == 0 and known.since == 0:
+        return min(policy.patience, UNLEARNT_PATIENCE)
+    return policy.patience
+
+
 def is_paused(policy: GuardPolicy, known: TaskLoss | None) -> bool:
-    """True if the loss has not fallen for `patience` versions."""
+    """True if the loss has not fallen for as many versions as there is patience."""
     if known is None or policy.patience == 0:
         return False
-    return known.newest - max(known.best, known.since) >= policy.patience
+    since = max(known.best, known.since)
+    return known.newest - since >= patience_with(policy, known)
 
 
 def worse_text(known: TaskLoss) -> str:
@@ -156,6 +170,6 @@ def worse_text(known: TaskLoss) -> str:
 def paused_text(policy: GuardPolicy, known: TaskLoss) -> str:
     """Reason of a pause, for people."""
     return (
-        f"paused: held-out loss has not fallen for {policy.patience} versions, "
-        f"{worse_text(known)}"
+        "paused: held-out loss has not fallen for "
+        f"{patience_with(policy, known)} versions, {worse_text(known)}"
     )

@@ -64,6 +64,25 @@ def test_task_pauses_once_its_loss_has_not_fallen_for_its_patience() -> None:
     assert not is_paused(HALF, with_loss(known, Version(8), 895))
 
 
+def test_task_that_was_never_better_than_version_0_pauses_after_ten() -> None:
+    patient = GuardPolicy(50)
+    worse = [(version, 900 + version) for version in range(11)]
+    assert not is_paused(patient, after(*worse[:10]))
+    assert is_paused(patient, after(*worse))
+    assert "not fallen for 10 versions" in paused_text(patient, after(*worse))
+    assert is_paused(HALF, after(*worse[:4]))
+    assert not is_paused(GuardPolicy(0), after(*worse))
+    learned = after((0, 900), (1, 899), *worse[2:])
+    assert not is_paused(patient, learned)
+    assert is_paused(patient, with_loss(learned, Version(51), 900))
+
+
+def test_task_that_was_never_better_goes_on_once_an_operator_resumed_it() -> None:
+    resumed = TaskLoss(Version(0), 900, Version(11), 911, Version(11))
+    assert not is_paused(GuardPolicy(50), with_loss(resumed, Version(60), 950))
+    assert is_paused(GuardPolicy(50), with_loss(resumed, Version(61), 950))
+
+
 def test_patience_counts_anew_from_where_an_operator_resumed() -> None:
     resumed = TaskLoss(Version(4), 896, Version(7), 900, Version(7))
     assert not is_paused(HALF, resumed)
