@@ -163,14 +163,13 @@ class RegistrarDesk:
           StorageError: If the disk refuses.
         """
         told, now_s = self._decided(), self._now_s()
-        waiting = [
-            claim
-            for claim in self._claims_now()
-            if claim.state is ClaimState.ACCEPTED
-            and self._retry_at_s.get(claim.stem, 0.0) <= now_s
-        ]
-        for claim in waiting:
-            told += self._admit(claim)
+        for stem in [claim.stem for claim in self._claims_now()]:
+            claim = self._claims[stem]
+            is_due = self._retry_at_s.get(stem, 0.0) <= now_s
+            if claim.state is ClaimState.ACCEPTED and is_due:
+                told += self._admit(claim)
+                # A crowd takes a while, in which its token may have been revoked.
+                told += self._decided()
         return told
 
     def _known_tokens(self) -> Tokens:

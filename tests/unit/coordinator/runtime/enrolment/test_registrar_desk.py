@@ -5,6 +5,7 @@ import pytest
 from starling.broker.runtime.enrolment_client import EnrolmentClient
 from starling.coordinator.runtime.enrolment.enrolment_store import ClaimState
 from starling.coordinator.runtime.enrolment.newcomers import RETRY_S
+from starling.coordinator.runtime.home import CoordinatorHome
 from starling.protocol.errors import (
     ConfigError,
     OperationError,
@@ -303,3 +304,26 @@ def test_who_is_not_admitted_yet_is_rejected_with_its_token(world: World) -> Non
 
     assert states(world) == [ClaimState.REJECTED]
     assert world.gate.asked == ["anna"]
+
+
+def test_token_revoked_amid_a_crowd_admits_nobody_further(world: World) -> None:
+    world.token(uses=3)
+    talks = [world.newcomer(name) for name in ("anna", "ben", "carl")]
+    for talk in talks:
+        world.pass_on(talk)
+    admit = world.gate.admit
+
+    def revokes(home: CoordinatorHome, document: bytes) -> bytes | None:
+        for claim in world.store.claims():
+            if claim.document != document.decode():
+                world.store.reject(claim)
+        return admit(home, document)
+
+    world.gate.admit = revokes  # type: ignore[method-assign]  # the operator's hand
+    answers = world.desk.work()
+
+    assert world.gate.asked == ["anna"]
+    assert sorted(states(world)) == ["admitted", "rejected", "rejected"]
+    refused = told(talks[2], answers)
+    assert refused is not None
+    assert refused.state == EnrolmentState.REFUSED
