@@ -278,9 +278,7 @@ class RegistrarThreads:
                         self._tell_away(event.reason)
                     case MessageArrived(topic, payload):
                         if self._desk.admits(topic, len(payload)):
-                            now_s = time.monotonic()
-                            free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
-                            self._ending.wait(max(0.0, free_s - now_s))
+                            free_s = self._await_turn(free_s)
                             self._take(event)
                         else:
                             self._link.acknowledge(event.token)
@@ -290,6 +288,27 @@ class RegistrarThreads:
                 note_at_s = time.monotonic() + NOTE_EVERY_S
                 with suppress(FederationError):
                     self._desk.note()
+
+    def _await_turn(self, free_s: float) -> float:
+        """Waits until a message may be taken, and says once an hour if many wait.
+
+        Args:
+          free_s: Monotonic time of the turn before.
+
+        Returns:
+          This turn's.
+        """
+        now_s = time.monotonic()
+        free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
+        if free_s > now_s:
+            text = (
+                f"{self._name}: more than {MESSAGES_PER_S:g} messages a second come; "
+                "the rest waits at the broker, or is dropped there and sent again"
+            )
+            if self._told.is_new(text, now_s):
+                log.warning("%s", text)
+            self._ending.wait(free_s - now_s)
+        return free_s
 
     def _tell_away(self, reason: str) -> None:
         """Says why the link ended, the same once an hour; else in detail only."""

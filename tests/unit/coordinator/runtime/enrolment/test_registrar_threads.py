@@ -323,6 +323,23 @@ def test_flood_of_one_client_delays_no_other(
     threads.stop()
 
 
+def test_flood_of_many_clients_is_said_once(
+    link: type[FakeLink], monkeypatch: pytest.MonkeyPatch, warnings: Warnings
+) -> None:
+    monkeypatch.setattr(registrar_threads, "MESSAGES_PER_S", 20.0)
+    settings = LinkSettings("127.0.0.1", 1, "r", tls=ServerTls(Path("a.pem")))
+    threads = RegistrarThreads("newcomers", Work([]), settings)
+    link.is_up.set()
+    for number in range(25):
+        link.put(MessageArrived("a", b"", AckToken(1, number)))
+    threads.start()
+
+    assert [link.done.get(timeout=WAIT_S) for _ in range(25)] == list(range(25))
+    threads.stop()
+    assert "newcomers: more than 20 messages a second" in warnings.said.get_nowait()
+    assert warnings.said.empty()
+
+
 def test_damaged_broker_is_a_row_of_the_check(home: CoordinatorHome) -> None:
     row = certificate_checks(home, 0.0)[-1]
 
