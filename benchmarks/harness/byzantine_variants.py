@@ -30,6 +30,8 @@ from starling.protocol.wire.message_bodies import REGISTER, Register
 
 KEPT_MAX = 200
 KNOWN_MAX = 256
+HEIGHTS = range(1, 65)
+"""That are asked for: all of them, or one."""
 NESTED = 2000
 """Arrays within each other, in a message that nobody signed."""
 
@@ -116,8 +118,9 @@ class Ask(Want):
     def _request(self) -> bytes:
         self.turn += 1
         many = self.draw.choice([1, 64])
-        named = tuple((self.known or [self.digest])[-many:])
-        heights = [blocks_key(1 + self.draw.randrange(50)) for _ in range(many)]
+        # A request that names one thing twice cannot be packed.
+        named = tuple(dict.fromkeys(self.known or [self.digest]))[-many:]
+        heights = [blocks_key(at) for at in self.draw.sample(HEIGHTS, many)]
         kinds: list[tuple[FrameSubject, tuple[bytes, ...]]] = [
             (FrameSubject.UPLOAD, named),
             (FrameSubject.KEY, named),
