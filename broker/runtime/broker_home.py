@@ -43,7 +43,7 @@ from starling.durable.files import (
     write_atomic,
 )
 from starling.durable.locks import lock
-from starling.protocol.errors import ConfigError, DecodeError
+from starling.protocol.errors import ConfigError, DecodeError, OperationError
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
 _JSON_BYTES_MAX = 1 << 16
@@ -187,6 +187,16 @@ class BrokerHome:
         # Also if nothing changes: somebody may have edited the access file.
         self.prepare(after)
         return after != settings
+
+    def refuse_expelled(self, user: str, remedy: str) -> None:
+        """Refuses a newcomer that was expelled, which would be let in without rights.
+
+        Raises:
+          ConfigError: If the folder is not finished.
+          OperationError: If it was; with the remedy, for people.
+        """
+        if user in self.require_settings().expelled:
+            raise OperationError(f"{user} was expelled from the broker. {remedy}")
 
     def admit_peer(self, user: str) -> None:
         """Lets a coordinator of another broker read gossip; then `reload_running`.

@@ -73,6 +73,9 @@ class Newcomers(Protocol):
         """
 
 
+_LET_BACK = "The broker's operator may let it back: starling broker init --coordinator"
+
+
 class _Boards:
     """Newcomers that train."""
 
@@ -116,17 +119,18 @@ class _Coordinators:
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         """See `Newcomers`; a validator of the genesis needs no word of the chain."""
         identity, genesis = identity_from_json(document), home.genesis()
+        settings, name = home.config().broker, _name(identity)
+        broker = own_broker(settings)
+        broker.refuse_expelled(name, f"{_LET_BACK} {name}")
         if genesis.validators.index_of(identity.public) is None:
             body = LEARNER.pack(LearnerChange(1, identity.public, identity.name))
             transaction = submit(home, MessageKind.LEARNER, body)
             decision = await_decision(home, transaction, WAIT_S)
             if decision.reason != Reason.ALREADY_KNOWN:
-                decision.require(f"{_name(identity)} may not learn")
+                decision.require(f"{name} may not learn")
                 if decision.height is None:
                     return None
-        settings = home.config().broker
-        broker = own_broker(settings)
-        broker.admit_coordinator(_name(identity))
+        broker.admit_coordinator(name)
         broker.reload_running()
         return _admission(home, broker, identity).to_json().encode()
 

@@ -73,11 +73,12 @@ def admit(
 
     Raises:
       ConfigError: If the home cannot admit boards.
-      OperationError: If the chain refuses it.
+      OperationError: If the chain refuses it, or the broker expelled it.
     """
     config, genesis = home.config(), home.genesis()
     name = device_name(request.device)
     broker = own_broker(config.broker)
+    broker.refuse_expelled(name, _NEW_HOME)
     host = told_host(config.broker, broker)
     certificate = broker.certificates.authority().issue(name, request.tls_public_key)
     admission = Admission(

@@ -9,15 +9,24 @@ from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.enrolment.newcomers import NEWCOMERS
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import task_publication
-from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
+from starling.coordinator.runtime.setup.genesis_setup import (
+    GenesisOptions,
+    found,
+    identify,
+)
+from starling.protocol.chain.enrolment import request_from_json
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
     EXIT_FAILED,
     ConfigError,
+    OperationError,
 )
+from starling.protocol.ids import device_id, device_name
+from starling.protocol.wire.enrolment_messages import EnrolmentKind
 
 
 def coordinator(*words: str | Path) -> int:
@@ -92,6 +101,38 @@ def test_admission_that_leads_each_board_to_itself_is_refused(
     assert "a board elsewhere cannot reach 127.0.0.1" in said
     assert "starling broker init" in said
     assert not out.exists()
+    assert list(home.inbox.iterdir()) == []
+
+
+def test_board_that_the_broker_expelled_is_not_let_in_without_rights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow", hosts=("b.example.org",)))
+    asks = request(tmp_path)
+    name = device_name(request_from_json(Path(asks).read_bytes()).device)
+    BrokerHome(tmp_path / "broker").expel(name)
+    out = tmp_path / "admission.json"
+
+    assert coordinator("admit", asks, "--out", out, "--home", home.path) == EXIT_FAILED
+
+    said = capsys.readouterr().err
+    assert f"{name} was expelled from the broker" in said
+    assert "starling agent init --home" in said
+    assert not out.exists()
+    assert list(home.inbox.iterdir()) == []
+
+
+def test_coordinator_that_the_broker_expelled_is_told_so(tmp_path: Path) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow", hosts=("b.example.org",)))
+    newcomer = identify(CoordinatorHome(tmp_path / "south"), "south")
+    name = device_name(device_id(newcomer.public))
+    BrokerHome(tmp_path / "broker").expel(name)
+    document = newcomer.to_json().encode()
+
+    with pytest.raises(OperationError, match=f"init --coordinator {name}") as caught:
+        NEWCOMERS[EnrolmentKind.COORDINATOR].admit(home, document)
+
+    assert f"{name} was expelled from the broker" in str(caught.value)
     assert list(home.inbox.iterdir()) == []
 
 
