@@ -53,6 +53,11 @@ _TRAINING_S = 1.0
 OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
 Watch = Callable[[VirtualFleet], str]
 
+_SELECT_NOTE = (
+    "virtual boards sleep until it is their turn, and all have as many: --select"
+    " decides among boards that wait for a lease, which processes do"
+)
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -160,7 +165,8 @@ def run_prepared(
     started_s = time.monotonic() if started_s is None else started_s
     rules = rules or OwnRules()
     plan, data = material.plan, material.data
-    shown = heading(plan, data.name, material.shares, material.bundle, data.notes)
+    notes = (*data.notes, *([_SELECT_NOTE] if any(plan.weights) else []))
+    shown = heading(plan, data.name, material.shares, material.bundle, notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )

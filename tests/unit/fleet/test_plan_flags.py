@@ -32,6 +32,16 @@ def test_guard_s_patience_is_to_the_end_unless_one_is_given(
     assert plan(*words).guard_patience == patience
 
 
+def test_virtual_fleet_says_that_weights_of_selection_decide_nothing_there() -> None:
+    words = ["--until-version", "2", "--devices", "4", "--buffer", "2"]
+    weighed = run_virtual(plan(*words, "--select", "1,0,0,1,0"), threads=1)
+    even = run_virtual(plan(*words), threads=1)
+
+    [note] = [each for each in weighed.document["notes"] if "--select" in each]
+    assert "sleep until it is their turn" in note
+    assert not any("--select" in each for each in even.document["notes"])
+
+
 def test_fleet_whose_data_nobody_scaled_pauses_with_most_of_its_budget_left(
     tmp_path: Path,
 ) -> None:
