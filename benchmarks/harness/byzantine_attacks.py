@@ -182,7 +182,8 @@ class Want(Attack):
             self.from_s = now_s
         earned = (now_s - self.from_s) * REQUEST_BYTES_PER_S - self.asked
         if earned > REQUEST_BYTES_PER_S:
-            self.from_s, self.asked = now_s, 0
+            # It was calm for a while, which earns nothing.
+            self.from_s, self.asked, earned = now_s, 0, 0.0
         while earned > 0:
             payload = self._request()
             topic = self.topics.gossip(self.names[self.me])

@@ -6,10 +6,12 @@ listener at a time or replaced, and what it may say besides is said. So calm and
 are measured on the same processes.
 """
 
+import os
 import random
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from starling.coordinator.runtime.environment import (
     open_link,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.protocol.errors import EXIT_FAILED
 
 ACTS_EVERY_S = 0.02
 
@@ -95,10 +98,15 @@ class LyingBus:
         self._on_event(event)
 
     def _acts(self) -> None:
-        while not self._ends.wait(ACTS_EVERY_S):
-            if self._switch.exists():
-                with self._guard:
-                    self.attack.act(time.monotonic())
+        try:
+            while not self._ends.wait(ACTS_EVERY_S):
+                if self._switch.exists():
+                    with self._guard:
+                        self.attack.act(time.monotonic())
+        except BaseException:  # noqa: BLE001 - said, and the end
+            # A liar that has fallen silent would be measured as an attack that is calm.
+            traceback.print_exc()
+            os._exit(EXIT_FAILED)
 
 
 def begin_every_height_at_once(switch: Path) -> None:
