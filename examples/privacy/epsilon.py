@@ -32,7 +32,7 @@ WRONG = 0.2
 DELTA = 1e-5
 CLASSES = 10
 TRAININGS: dict[float | None, tuple[int, float | None]] = {
-    None: (150, 2.0),
+    None: (150, 1.5),
     8.0: (30, None),
     1.0: (20, None),
 }

@@ -164,9 +164,7 @@ def run_prepared(
     """
     started_s = time.monotonic() if started_s is None else started_s
     rules = rules or OwnRules()
-    plan, data = material.plan, material.data
-    notes = (*data.notes, *([_SELECT_NOTE] if any(plan.weights) else []))
-    shown = heading(plan, data.name, material.shares, material.bundle, notes)
+    plan, shown = material.plan, _heading(material)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
@@ -195,6 +193,12 @@ def run_prepared(
     )
     document = report(_config(plan, pace, rules), shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _heading(material: TrainingMaterial) -> RunHeading:
+    plan, data = material.plan, material.data
+    notes = (*data.notes, *([_SELECT_NOTE] if any(plan.weights) else []))
+    return heading(plan, data.name, material.shares, material.bundle, notes)
 
 
 def _begin(fleet: VirtualFleet, pace: Pace) -> float:

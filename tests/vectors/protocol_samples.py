@@ -88,7 +88,7 @@ SPEC = task.TaskSpec(
         task.Q16 // 2,
         task.Q16 // 2,
         task.Q16 * 9 // 10,
-        task.staleness_table(0.5, 20),
+        tuple(round(task.Q15 * (1 + tau) ** -0.5) for tau in range(21)),
         30,
         20,
         1 << 36,
