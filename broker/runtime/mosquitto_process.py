@@ -29,7 +29,7 @@ _ALIVE_S = 1.0
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 100
 _HELD_MOST = 64
-_HELD: deque[socket.socket] = deque(maxlen=_HELD_MOST)
+_HELD: deque[socket.socket] = deque()
 """Bound to ports that this process drew last."""
 _LOG_TAIL_BYTES = 2000
 _EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
@@ -130,6 +130,8 @@ def free_port() -> int:
         if sys.platform == "linux":
             # After the bind, which would pass another's held port with it.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if len(_HELD) == _HELD_MOST:
+                _HELD.popleft().close()
             _HELD.append(held)
         else:
             held.close()

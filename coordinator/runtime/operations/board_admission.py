@@ -78,7 +78,6 @@ def admit(
     config, genesis = home.config(), home.genesis()
     name = device_name(request.device)
     broker = own_broker(config.broker)
-    broker.refuse_expelled(name, _NEW_HOME)
     host = told_host(config.broker, broker)
     certificate = broker.certificates.authority().issue(name, request.tls_public_key)
     admission = Admission(
@@ -97,6 +96,8 @@ def admit(
     if not before:
         is_revoked = decision.detail == BOARD_REVOKED
         decision.require(f"{name} is not admitted", _NEW_HOME if is_revoked else "")
+    # After the chain's word, which says more of whom it revoked.
+    broker.refuse_expelled(name, _NEW_HOME)
     place = f"{host}:{config.broker.port}"
     return AdmittedBoard(name, admission, place, decision, before)
 

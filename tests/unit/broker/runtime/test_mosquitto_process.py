@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -290,3 +291,22 @@ def test_two_programs_that_draw_at_one_moment_never_get_the_same_port() -> None:
 
     assert drawn == sorted(ports)
     assert refused.startswith("no free TCP port")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
+def test_held_ports_are_bounded_and_the_oldest_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: deque[socket.socket] = deque()
+    monkeypatch.setattr(mosquitto_process, "_HELD", held)
+    monkeypatch.setattr(mosquitto_process, "_HELD_MOST", 2)
+    mosquitto_process.free_port()
+    first = held[0]
+
+    for _ in range(2):
+        mosquitto_process.free_port()
+
+    assert first.fileno() == -1
+    assert len(held) == 2
+    for each in held:
+        each.close()

@@ -17,7 +17,6 @@ from starling.coordinator.runtime.setup.genesis_setup import (
     found,
     identify,
 )
-from starling.protocol.chain.enrolment import request_from_json
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -100,24 +99,6 @@ def test_admission_that_leads_each_board_to_itself_is_refused(
     said = capsys.readouterr().err
     assert "a board elsewhere cannot reach 127.0.0.1" in said
     assert "starling broker init" in said
-    assert not out.exists()
-    assert list(home.inbox.iterdir()) == []
-
-
-def test_board_that_the_broker_expelled_is_not_let_in_without_rights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    home = fleet(tmp_path, BrokerSettings("meadow", hosts=("b.example.org",)))
-    asks = request(tmp_path)
-    name = device_name(request_from_json(Path(asks).read_bytes()).device)
-    BrokerHome(tmp_path / "broker").expel(name)
-    out = tmp_path / "admission.json"
-
-    assert coordinator("admit", asks, "--out", out, "--home", home.path) == EXIT_FAILED
-
-    said = capsys.readouterr().err
-    assert f"{name} was expelled from the broker" in said
-    assert "starling agent init --home" in said
     assert not out.exists()
     assert list(home.inbox.iterdir()) == []
 
