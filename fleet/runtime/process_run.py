@@ -66,6 +66,7 @@ BEGIN_TIMEOUT_S = 180.0
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0
 _TIPS_TIMEOUT_S = 10.0
+_STATUS_TIMEOUT_S = 2.0
 _GLANCES = 5
 
 
@@ -185,8 +186,11 @@ def _serve(
         supervisor.start(harm.service(number))
     for number in range(plan.devices):
         supervisor.start(_board(plan, homes, shown.attacks, number))
-    begun_s = _wait_for_task(supervisor, watch)
-    last, events, council = RunSnapshot(0.0), list[RunEvent](), ConsensusMonitor()
+    begun_s, because = _wait_for_task(supervisor, watch)
+    last = watch.look(0.0, supervisor.restarts)
+    if because:
+        return begun_s, because, last
+    events, council = list[RunEvent](), ConsensusMonitor()
     least_s, budgets = horizon_s(plan), BudgetWatch(plan.devices, plan.buffer)
     try:
         while True:
@@ -252,17 +256,42 @@ def _wait_for_broker(supervisor: ProcessSupervisor, home: BrokerHome) -> None:
         time.sleep(LOOK_EVERY_S / 5)
 
 
-def _wait_for_task(supervisor: ProcessSupervisor, watch: StatusPoller) -> float:
-    deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+def _wait_for_task(
+    supervisor: ProcessSupervisor, watch: StatusPoller
+) -> tuple[float, str]:
+    """Waits until the task is open.
+
+    Returns:
+      When it was seen, and why the run ends already; empty if it does not.
+
+    Raises:
+      OperationError: If it does not open.
+      KeyboardInterrupt: If the run is to end and there is no task to report of.
+    """
+    try:
+        if _sees_task(supervisor, watch, BEGIN_TIMEOUT_S):
+            return time.monotonic(), ""
+    except KeyboardInterrupt:
+        # Boards may have sent updates: a coordinator says once a second what is open.
+        if _sees_task(supervisor, watch, _STATUS_TIMEOUT_S):
+            return time.monotonic(), "interrupted"
+        raise
+    raise OperationError(
+        f"the task was not open after {BEGIN_TIMEOUT_S:g} s; see the logs"
+    )
+
+
+def _sees_task(
+    supervisor: ProcessSupervisor, watch: StatusPoller, within_s: float
+) -> bool:
+    deadline_s = time.monotonic() + within_s
     while not watch.begun:
+        if time.monotonic() > deadline_s:
+            return False
         supervisor.check()
         watch.look(0.0, 0)
-        if time.monotonic() > deadline_s:
-            raise OperationError(
-                f"the task was not open after {BEGIN_TIMEOUT_S:g} s; see the logs"
-            )
         time.sleep(LOOK_EVERY_S / 5)
-    return time.monotonic()
+    return True
 
 
 def _ended(
