@@ -34,7 +34,7 @@ def plan_of(options: argparse.Namespace) -> "FleetPlan":
     plain = {k: v for k, v in vars(options).items() if k in named}
     if plain["guard_patience"] is None:
         # Patience to the end, but for a task that never learned.
-        plain["guard_patience"] = max(0, options.until_version)
+        plain["guard_patience"] = options.until_version
     return FleetPlan(**plain | _data_and_learning(options))
 
 

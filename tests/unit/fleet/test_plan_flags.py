@@ -8,6 +8,7 @@ from starling.fleet import run_virtual
 from starling.fleet.plan import FleetPlan
 from starling.fleet.plan_flags import add_plan_flags, plan_of
 from starling.fleet.runtime.dataset_catalog import public_digits
+from starling.protocol.errors import ConfigError
 
 
 def plan(*words: str) -> FleetPlan:
@@ -30,6 +31,12 @@ def test_guard_s_patience_is_to_the_end_unless_one_is_given(
     words: tuple[str, ...], patience: int
 ) -> None:
     assert plan(*words).guard_patience == patience
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "1000000000"])
+def test_version_out_of_bounds_is_named_by_its_own_flag(version: str) -> None:
+    with pytest.raises(ConfigError, match="--until-version"):
+        plan("--until-version", version)
 
 
 def test_virtual_fleet_says_that_weights_of_selection_decide_nothing_there() -> None:

@@ -253,6 +253,16 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[deque[socket.socket]]:
+    """Ports that a test draws, apart from those of others."""
+    mine: deque[socket.socket] = deque()
+    monkeypatch.setattr(mosquitto_process, "_HELD", mine)
+    yield mine
+    for each in mine:
+        each.close()
+
+
 def drawer(ports: list[int]) -> subprocess.Popen[str]:
     """A program that draws one of the ports, says which, and waits."""
     return subprocess.Popen(
@@ -269,12 +279,12 @@ def said(program: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
-def test_two_programs_that_draw_at_one_moment_never_get_the_same_port() -> None:
+def test_two_programs_that_draw_at_one_moment_never_get_the_same_port(
+    held: deque[socket.socket],
+) -> None:
     ports = [mosquitto_process.free_port() for _ in range(2)]
-    while mosquitto_process._HELD and mosquitto_process._HELD[-1].getsockname()[1] in (
-        ports
-    ):
-        mosquitto_process._HELD.pop().close()
+    for each in held:
+        each.close()
 
     programs = [drawer(ports) for _ in range(2)]
     try:
@@ -286,8 +296,8 @@ def test_two_programs_that_draw_at_one_moment_never_get_the_same_port() -> None:
         for port in drawn:
             socket.create_server(("127.0.0.1", port)).close()
     finally:
-        for each in programs:
-            each.communicate()
+        for child in programs:
+            child.communicate()
 
     assert drawn == sorted(ports)
     assert refused.startswith("no free TCP port")
@@ -295,10 +305,8 @@ def test_two_programs_that_draw_at_one_moment_never_get_the_same_port() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
 def test_held_ports_are_bounded_and_the_oldest_is_closed(
-    monkeypatch: pytest.MonkeyPatch,
+    held: deque[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: deque[socket.socket] = deque()
-    monkeypatch.setattr(mosquitto_process, "_HELD", held)
     monkeypatch.setattr(mosquitto_process, "_HELD_MOST", 2)
     mosquitto_process.free_port()
     first = held[0]
@@ -308,5 +316,3 @@ def test_held_ports_are_bounded_and_the_oldest_is_closed(
 
     assert first.fileno() == -1
     assert len(held) == 2
-    for each in held:
-        each.close()
