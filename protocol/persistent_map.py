@@ -37,14 +37,27 @@ class PersistentMap(Generic[_V]):
         added = 0 if key in bucket else 1
         return self._with(number, {**bucket, key: value}, self.size + added)
 
-    def without(self, key: bytes) -> "PersistentMap[_V]":
-        """The map without `key`; the same one if it has no such key."""
-        number = key[0]
-        bucket = self.buckets[number]
-        if key not in bucket:
-            return self
-        rest = {other: value for other, value in bucket.items() if other != key}
-        return self._with(number, rest, self.size - 1)
+    def without(self, *keys: bytes) -> "PersistentMap[_V]":
+        """The map without some keys; the same one if it has none of them."""
+        buckets = list(self.buckets)
+        copied: set[int] = set()
+        size = self.size
+        for key in keys:
+            number = key[0]
+            if key not in buckets[number]:
+                continue
+            # However many keys go, each bucket is copied once.
+            if number not in copied:
+                buckets[number] = dict(buckets[number])
+                copied.add(number)
+            del buckets[number][key]
+            size -= 1
+        return PersistentMap(tuple(buckets), size) if copied else self
+
+    def values(self) -> Iterator[_V]:
+        """All values, in no order."""
+        for bucket in self.buckets:
+            yield from bucket.values()
 
     def first(self) -> tuple[bytes, _V] | None:
         """The entry with the smallest key, or None; looks at one full bucket."""

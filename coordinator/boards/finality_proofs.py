@@ -177,14 +177,7 @@ class AuditPaths(Sequence[tuple[Digest, ...]]):
 
     def __init__(self, entries: Sequence[bytes]) -> None:
         """Hashes the tree."""
-        level = [merkle.leaf_hash(entry) for entry in entries]
-        self._levels = [level]
-        while len(level) > 1:
-            pairs = range(0, len(level) - 1, 2)
-            above = [merkle.node_hash(level[left], level[left + 1]) for left in pairs]
-            # A level's odd last node moves up unchanged.
-            level = above + level[2 * len(above) :]
-            self._levels.append(level)
+        self._levels = merkle.levels([merkle.leaf_hash(entry) for entry in entries])
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -202,10 +195,4 @@ class AuditPaths(Sequence[tuple[Digest, ...]]):
         """The path of one entry, from its leaf upwards; or those of several."""
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        path = []
-        place = range(len(self))[index]
-        for level in self._levels[:-1]:
-            if place ^ 1 < len(level):
-                path.append(level[place ^ 1])
-            place //= 2
-        return tuple(path)
+        return merkle.path_in(self._levels, range(len(self))[index])

@@ -1,8 +1,7 @@
 """Transactions that wait for a block, in the order of their arrival.
 
-Immutable, with cheap copies: adding one writes one of 256 small dictionaries. Whoever
-tells us of transactions fills a share of the room and no more: signatures prove nothing
-about use, and keys cost nothing.
+Immutable, with cheap copies. A coordinator that passes transactions on fills a share of
+the places and no more: signatures prove nothing about use, and keys cost nothing.
 """
 
 from collections.abc import Iterable
@@ -10,13 +9,12 @@ from dataclasses import dataclass, field
 
 from starling.protocol.errors import LimitError, ProtocolError, Reason
 from starling.protocol.ids import Digest
+from starling.protocol.persistent_map import PersistentMap
 from starling.protocol.wire.envelope import Envelope
 
 SHARE_PARTS = 8
 """Each other coordinator may fill this part of the places."""
 SHARE_BYTES_MAX = 4 * 1024 * 1024
-_BUCKETS = 256
-_EMPTY: dict[bytes, "MempoolEntry"] = {}
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,23 @@ class Mempool:
     """The waiting transactions.
 
     Attributes:
-      size: How many there are.
+      entries: By id.
       following: Place of the next one.
-      buckets: 256 dictionaries by first byte of the id, never written to.
       shares: What others told us, by who did; never written to.
     """
 
-    size: int = 0
+    entries: PersistentMap[MempoolEntry] = field(default_factory=PersistentMap)
     following: int = 0
-    buckets: tuple[dict[bytes, MempoolEntry], ...] = (_EMPTY,) * _BUCKETS
     shares: dict[bytes, SourceShare] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many transactions wait."""
+        return len(self.entries)
 
     def get(self, identity: bytes) -> MempoolEntry | None:
         """A waiting transaction by id."""
-        return self.buckets[identity[0]].get(identity)
+        return self.entries.get(identity)
 
     def add(
         self,
@@ -93,45 +94,37 @@ class Mempool:
           ProtocolError: ALREADY_KNOWN.
           LimitError: BUSY, if `most` wait already or the source's share is full.
         """
-        bucket = self.buckets[identity[0]]
-        if identity in bucket:
+        if self.entries.get(identity) is not None:
             raise ProtocolError("the transaction waits", Reason.ALREADY_KNOWN)
         if self.size >= most:
             raise LimitError(f"{most} transactions wait", Reason.BUSY)
-        buckets = list(self.buckets)
         waiting = MempoolEntry(self.following, envelope, packed, source)
-        buckets[identity[0]] = {**bucket, identity: waiting}
         shares = self.shares
         if source:
             share = shares.get(source, _NO_SHARE).with_more(waiting, 1)
             if share.count > most // SHARE_PARTS or share.bytes > SHARE_BYTES_MAX:
                 raise LimitError("a coordinator fills its share", Reason.BUSY)
             shares = {**shares, source: share}
-        size, following = self.size + 1, self.following + 1
-        return Mempool(size, following, tuple(buckets), shares)
+        return Mempool(self.entries.put(identity, waiting), self.following + 1, shares)
 
     def without(self, identities: Iterable[bytes]) -> "Mempool":
         """Without some; unknown ids do nothing."""
-        buckets = list(self.buckets)
-        size, shares = self.size, dict(self.shares)
-        copied: set[int] = set()
-        for identity in identities:
-            number = identity[0]
-            if identity not in buckets[number]:
-                continue
-            if number not in copied:
-                buckets[number] = dict(buckets[number])
-                copied.add(number)
-            gone = buckets[number].pop(identity)
-            size -= 1
-            if gone.source:
-                shares[gone.source] = shares[gone.source].with_more(gone, -1)
-        return Mempool(size, self.following, tuple(buckets), shares)
+        gone = {
+            identity: entry
+            for identity in identities
+            if (entry := self.entries.get(identity)) is not None
+        }
+        if not gone:
+            return self
+        shares = dict(self.shares)
+        for entry in gone.values():
+            if entry.source:
+                shares[entry.source] = shares[entry.source].with_more(entry, -1)
+        return Mempool(self.entries.without(*gone), self.following, shares)
 
     def oldest(self, count_max: int, bytes_max: int) -> list[MempoolEntry]:
         """The first ones in order of arrival, as many as both limits allow."""
-        entries = [entry for bucket in self.buckets for entry in bucket.values()]
-        entries.sort(key=lambda entry: entry.place)
+        entries = sorted(self.entries.values(), key=lambda entry: entry.place)
         chosen: list[MempoolEntry] = []
         room = bytes_max
         for entry in entries[:count_max]:

@@ -35,19 +35,21 @@ def node_hash(left: bytes, right: bytes) -> Digest:
 EMPTY_ROOT = H()
 
 
-def root_of_hashes(hashes: Sequence[Digest]) -> Digest:
-    """The root over leaf hashes; `EMPTY_ROOT` for none."""
-    if not hashes:
-        return EMPTY_ROOT
-    level = list(hashes)
+def levels(hashes: Sequence[Digest]) -> list[list[Digest]]:
+    """The whole tree over leaf hashes: the leaves first, the root's level last."""
+    tree = [list(hashes)]
     # A level's odd last node moves up unchanged: the same tree as the RFC's split at
     # the largest power of two, built from below.
-    while len(level) > 1:
-        paired = [
-            node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)
-        ]
-        level = paired + level[len(paired) * 2 :]
-    return level[0]
+    while len(level := tree[-1]) > 1:
+        pairs = range(0, len(level) - 1, 2)
+        above = [node_hash(level[left], level[left + 1]) for left in pairs]
+        tree.append(above + level[2 * len(above) :])
+    return tree
+
+
+def root_of_hashes(hashes: Sequence[Digest]) -> Digest:
+    """The root over leaf hashes; `EMPTY_ROOT` for none."""
+    return levels(hashes)[-1][0] if hashes else EMPTY_ROOT
 
 
 def root(entries: Sequence[bytes]) -> Digest:
@@ -55,21 +57,21 @@ def root(entries: Sequence[bytes]) -> Digest:
     return root_of_hashes([leaf_hash(entry) for entry in entries])
 
 
-def path_of_hashes(hashes: Sequence[Digest], index: int) -> tuple[Digest, ...]:
-    """The audit path of the leaf at `index`, from the leaf upwards."""
-    assert 0 <= index < len(hashes)
+def path_in(tree: Sequence[Sequence[Digest]], index: int) -> tuple[Digest, ...]:
+    """The audit path of the leaf at `index` of a tree of `levels`, from the leaf."""
+    assert 0 <= index < len(tree[0])
     path = []
-    level = list(hashes)
-    while len(level) > 1:
+    for level in tree[:-1]:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        paired = [
-            node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)
-        ]
-        level = paired + level[len(paired) * 2 :]
         index //= 2
     return tuple(path)
+
+
+def path_of_hashes(hashes: Sequence[Digest], index: int) -> tuple[Digest, ...]:
+    """The audit path of the leaf at `index`, from the leaf upwards."""
+    return path_in(levels(hashes), index)
 
 
 def path(entries: Sequence[bytes], index: int) -> tuple[Digest, ...]:

@@ -34,3 +34,20 @@ def test_map_later_writes_leave_the_earlier_one_alone() -> None:
 
     assert before.get(b"a") == 1
     assert after.get(b"a") is None
+
+
+@given(st.dictionaries(KEYS, st.integers(), max_size=40), st.lists(KEYS, max_size=40))
+def test_map_without_many_keys_equals_a_dictionary(
+    plain: dict[bytes, int], gone: list[bytes]
+) -> None:
+    persistent: PersistentMap[int] = PersistentMap()
+    for key, value in plain.items():
+        persistent = persistent.put(key, value)
+
+    rest = persistent.without(*gone)
+
+    kept = {key: value for key, value in plain.items() if key not in gone}
+    assert list(rest.items()) == sorted(kept.items())
+    assert sorted(rest.values()) == sorted(kept.values())
+    assert len(rest) == len(kept)
+    assert list(persistent.items()) == sorted(plain.items())
