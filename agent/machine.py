@@ -232,12 +232,12 @@ def _message(
         case e.ModelChunkArrived(payload):
             model_download.handle_chunk(step, payload)
         case e.DownArrived(payload):
-            _hear(step, payload)
+            _handle_message(step, payload)
         case _:
             assert_never(event)
 
 
-_HEARERS: dict[int, Callable[[AgentStep, Envelope], None]] = {
+_HANDLERS: dict[int, Callable[[AgentStep, Envelope], None]] = {
     MessageKind.LEASE: participation.handle_lease,
     MessageKind.STATEMENT: participation.handle_statement,
     MessageKind.ACCEPTED: outbox.handle_accepted,
@@ -248,18 +248,18 @@ _NO_ANSWERS = frozenset({MessageKind.REFUSED, MessageKind.HEALTH_REQUEST})
 """Of these, whose coming does not show that something was answered well."""
 
 
-def _hear(step: AgentStep, payload: bytes) -> None:
+def _handle_message(step: AgentStep, payload: bytes) -> None:
     envelope = ENVELOPE.unpack(payload)
     if envelope.kind == MessageKind.FINAL:
         # What it holds proves itself, whoever brought it.
         outbox.handle_final(step, envelope)
         return
-    hearer = _HEARERS.get(envelope.kind)
-    if hearer is not None:
+    handle = _HANDLERS.get(envelope.kind)
+    if handle is not None:
         step.believe(envelope)
         if envelope.kind not in _NO_ANSWERS:
             refusal_record.answered_well(step)
-        hearer(step, envelope)
+        handle(step, envelope)
 
 
 def _subprocess(

@@ -203,7 +203,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
     if settings.enrol_port == settings.port:
         raise ConfigError(f"{settings.port} is --port already", key="--enrol-port")
     undone = home.prepare(settings)
-    _tell(undone)
+    _print_warnings(undone)
     if arguments.json:
         facts = {
             **asdict(settings),
@@ -220,7 +220,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if undone else EXIT_DONE
 
 
-def _tell(undone: tuple[str, ...]) -> None:
+def _print_warnings(undone: tuple[str, ...]) -> None:
     for line in undone:
         sys.stderr.write(f"warning: {line}\n")
 
@@ -243,7 +243,7 @@ def _include(home: BrokerHome, arguments: argparse.Namespace) -> int:
     listener = IncludedListener(home, arguments.mosquitto or USUAL_FILE)
     if arguments.print:
         sys.stdout.write(listener.text())
-        _tell(listener.warnings())
+        _print_warnings(listener.warnings())
         return EXIT_DONE
     file, warnings = listener.file, listener.warnings()
     if arguments.remove:
@@ -251,7 +251,7 @@ def _include(home: BrokerHome, arguments: argparse.Namespace) -> int:
     else:
         done = "wrote"
         listener.write()
-    _tell(warnings)
+    _print_warnings(warnings)
     if arguments.json:
         _print_json({"file": str(file), "done": done, "warnings": warnings})
         return EXIT_DONE
@@ -274,7 +274,7 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
     stopped = _stop_on_signals(process)
     with lock(home.lock_file):
         # Certificates that end soon are renewed at every start.
-        _tell(home.prepare(settings))
+        _print_warnings(home.prepare(settings))
         with process, _enrolment(home, settings) as newcomers:
             if stopped:
                 # The signal came before there was a child to pass it on to.
@@ -299,7 +299,7 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
                 notifier.feed(time.monotonic())
                 newcomers.keep()
                 if (found := certificates.look()) is not None:
-                    _tell(found.undone)
+                    _print_warnings(found.undone)
                     if "server" in found.issued:
                         # Mosquitto reads its certificate again.
                         process.reload()

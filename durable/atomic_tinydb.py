@@ -104,12 +104,12 @@ class AtomicStorage(Storage):
                 os.replace(self._path, damaged)  # noqa: PTH105 - tests cut os calls
         if backup is not None and _tables(backup) is not None:
             self._content = backup
-            self._tell("damaged or missing; restored from its backup")
+            self._write_report("damaged or missing; restored from its backup")
             return StorageCondition.RESTORED
-        self._tell("damaged, and so is its backup; it starts empty")
+        self._write_report("damaged, and so is its backup; it starts empty")
         return StorageCondition.LOST
 
-    def _tell(self, fact: str) -> None:
+    def _write_report(self, fact: str) -> None:
         if self._report is not None:
             self._report(f"{self._path}: {fact}")
 

@@ -139,7 +139,7 @@ def known_table(
       DataError: If rows are no records of this bundle.
     """
     schema = manifest.table
-    if not set(_wanted(manifest, label)) <= set(names):
+    if not set(_required_columns(manifest, label)) <= set(names):
         what = (
             "a column of the model"
             if _by_name(schema)
@@ -178,7 +178,7 @@ def _numbers_only(
     return TableSchema(columns, (TargetColumn(target),))
 
 
-def _wanted(manifest: BundleManifest, label: str) -> tuple[str, ...]:
+def _required_columns(manifest: BundleManifest, label: str) -> tuple[str, ...]:
     """Columns that a file must name; empty if it need not name any."""
     if _by_name(manifest.table):
         return _column_names(manifest.table)
@@ -208,7 +208,7 @@ def csv_records(
     first = next(pieces, b"")
     line = first.split(b"\n", 1)[0].removesuffix(b"\r").decode("utf-8", "replace")
     width = math.prod(manifest.input.shape) + 1
-    head = known_head(line, _wanted(manifest, label), width)
+    head = known_head(line, _required_columns(manifest, label), width)
     known = known_table(head.names, manifest, label, file)
     found = csv_pieces(chain([first], pieces), CsvLayout(head, known.columns), file)
     yield from known.records(found, file)

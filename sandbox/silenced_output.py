@@ -22,13 +22,13 @@ def hush() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    sys.excepthook = partial(_tell, log)
-    threading.excepthook = lambda caught: _tell(
+    sys.excepthook = partial(_log_exception, log)
+    threading.excepthook = lambda caught: _log_exception(
         log, caught.exc_type, caught.exc_value, caught.exc_traceback
     )
 
 
-def _tell(
+def _log_exception(
     log: TextIO,
     kind: type[BaseException],
     _error: BaseException | None,

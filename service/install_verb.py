@@ -95,7 +95,7 @@ def install(
     _put(unit_file, text, f"# {kind.unit_name}, written by `starling")
     _put(users_file, sysusers_text(arguments.user), "u ")
     if arguments.prefix is None:
-        _tell_the_system(users_file)
+        _reload_system(users_file)
     _show(arguments, unit, unit_file, users_file)
     return EXIT_DONE
 
@@ -123,7 +123,7 @@ def _put(file: Path, text: str, ours: str) -> None:
     write_atomic(file, text.encode(), _READABLE)
 
 
-def _tell_the_system(users_file: Path) -> None:
+def _reload_system(users_file: Path) -> None:
     commands = [["systemd-sysusers", str(users_file)]]
     if _RUNNING.exists():
         commands.append(["systemctl", "daemon-reload"])

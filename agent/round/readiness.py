@@ -147,7 +147,7 @@ _TOLD = {
 """Nobody answers a board that the chain never knew: one that is told was revoked."""
 
 
-def _told(state: AgentState) -> ReadinessCondition | None:
+def _refusal_condition(state: AgentState) -> ReadinessCondition | None:
     """Answer of broker and coordinators to all that a board does; None if it is well.
 
     Only shown: whoever says so may lie, and the board goes on asking.
@@ -175,7 +175,7 @@ def condition(
     """Condition of the agent, in one word for the operator."""
     if state.training is not None:
         return ReadinessCondition.TRAINING
-    told = _told(state)
+    told = _refusal_condition(state)
     if told is not None:
         return told
     found = readiness_condition(settings, state, now_s)

@@ -77,13 +77,13 @@ def handle_manifest(step: AgentStep, payload: bytes) -> None:
     )
     step.emit(PersistTrust(trusted, payload))
     if known is None or known.rolled < manifest.rolled_version:
-        _tell_rollback(step, manifest)
+        _report_rollback(step, manifest)
     if is_over:
         _own_is_over(step)
     price(step)
 
 
-def _tell_rollback(step: AgentStep, manifest: ModelManifest) -> None:
+def _report_rollback(step: AgentStep, manifest: ModelManifest) -> None:
     """Says that a version was not made by updates, but again without some boards."""
     rolled = manifest.rolled_back
     if rolled is None:

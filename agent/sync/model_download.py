@@ -56,7 +56,7 @@ def _backoff_s(first_s: float, most_s: float, attempts: int) -> float:
     return backoff_s(first_s, most_s, attempts, failures_max=_DOUBLINGS_MAX)
 
 
-def _wanted(step: AgentStep) -> tuple[tuple[Digest, int], ...]:
+def _missing_blobs(step: AgentStep) -> tuple[tuple[Digest, int], ...]:
     """Digests and sizes that are still to be pulled, in that order."""
     state, offer = step.state, step.state.offer
     if offer is None or offer.spec.bundle in state.refused:
@@ -102,7 +102,7 @@ def _bases(state: AgentState) -> dict[Digest, Digest]:
 
 def rule_fetch(step: AgentStep) -> None:
     """Pulls what is missing, one blob at a time."""
-    wanted = _wanted(step)
+    wanted = _missing_blobs(step)
     fetch = step.state.fetch
     if fetch is not None and fetch.assembly.digest not in dict(wanted):
         fetch = None

@@ -85,7 +85,7 @@ def survey(folder: Path, label: str) -> DataSurvey:
             look(path, label, found)
         except DataError as fault:
             is_text = path.suffix.lower() in TEXT_TABLES
-            found.fault(_told(fault) if is_text else fault.unquoted)
+            found.fault(_file_fault(fault) if is_text else fault.unquoted)
         except ConfigError as error:
             found.fault(str(error))
         except MemoryError:
@@ -128,7 +128,7 @@ def _look_at_media(path: Path, label: str, found: DataSurvey) -> None:
             found.records += 1
 
 
-def _told(fault: DataError) -> str:
+def _file_fault(fault: DataError) -> str:
     """Fault of a whole CSV file, in one line.
 
     If its first line is no good line of names, it may be a record: it is not quoted.

@@ -196,7 +196,7 @@ def _vector(
         gradient_at = _gradients(trainer)
         kind = trainer.manifest.clipping
         vector, unusable = noised_steps(gradient_at, work, kind, draw)
-        _tell_unusable(unusable, tell)
+        _report_unusable(unusable, tell)
         return vector
     update = _whole_update(trainer, work, rng, tell)
     if number == DEVICE_LAPLACE:
@@ -229,11 +229,11 @@ def _record_sum(
     clip = Clip(privacy.clip_q24, trainer.manifest.clipping, grid.exponent)
     at = _gradients(trainer)(work.theta)
     found = clipped_sum(at, work, range(len(work.x)), clip)
-    _tell_unusable(found.unusable, tell)
+    _report_unusable(found.unusable, tell)
     return found.total()
 
 
-def _tell_unusable(count: int, tell: Callable[[str], None]) -> None:
+def _report_unusable(count: int, tell: Callable[[str], None]) -> None:
     if count:
         tell(f"{count} times a record gave no finite gradient, and counted as none")
 

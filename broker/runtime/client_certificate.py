@@ -85,7 +85,7 @@ class RenewedCertificate:
         payload = RENEWAL.pack(sign_renewal(key, held.authority, held.certificate))
         return MqttMessage(self.topics.ask, payload)
 
-    def hear(self, payload: bytes, now_s: float) -> bool:
+    def receive(self, payload: bytes, now_s: float) -> bool:
         """Takes an answer; True if there is another certificate in the file now.
 
         Args:

@@ -113,7 +113,7 @@ class EnrolmentClient:
             return "the founder and all other parties are to run `coordinator init`"
         return f"a coordinator is to accept {self.code}"
 
-    def hear(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
+    def receive(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
         """Takes one message.
 
         Returns:
@@ -220,7 +220,7 @@ def _converse(
                     away = event.reason
                 case MessageArrived():
                     link.acknowledge(event.token)
-                    if (outcome := _heard(talk, event)) is not None:
+                    if (outcome := _outcome_in(talk, event)) is not None:
                         return _document(outcome)
                 case Delivered():
                     pass
@@ -231,7 +231,7 @@ def _converse(
                 send_at_s = 0.0
         now_s = time.monotonic()
         if now_s >= send_at_s:
-            _tell_of_silence(talk, told if send_at_s else None, away, until_s)
+            _warn_of_silence(talk, told if send_at_s else None, away, until_s)
             # Without a connection it is sent at the next one.
             with suppress(TransportError):
                 link.publish(MqttMessage(talk.topic, talk.payload))
@@ -251,7 +251,7 @@ def _undecided(
     )
 
 
-def _tell_of_silence(
+def _warn_of_silence(
     talk: EnrolmentClient, told: RepeatedWarnings | None, away: str, until_s: float
 ) -> None:
     """Warns once of each thing that keeps the newcomer waiting for its first answer.
@@ -267,9 +267,11 @@ def _tell_of_silence(
         log.warning("%s; waits for up to %.0f s", said, until_s - now_s)
 
 
-def _heard(talk: EnrolmentClient, event: MessageArrived) -> EnrolmentOutcome | None:
+def _outcome_in(
+    talk: EnrolmentClient, event: MessageArrived
+) -> EnrolmentOutcome | None:
     try:
-        return talk.hear(event.topic, event.payload)
+        return talk.receive(event.topic, event.payload)
     except ProtocolError:
         # Of whoever it is, it is not of the registrar: the next one may be.
         return None

@@ -356,7 +356,7 @@ class MqttLink:
                 return
         elif self._certificate and event.topic == self._certificate.topics.answer:
             self._tokens.append(event.token)
-            if self._certificate.hear(event.payload, time.time()):
+            if self._certificate.receive(event.payload, time.time()):
                 self._is_renewed = True
             return
         self._on_event(event)

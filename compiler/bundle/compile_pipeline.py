@@ -36,7 +36,7 @@ from starling.compiler.ir.network import Network
 from starling.compiler.parameters.parameter_selection import WeightOptions, matching
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
-from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
+from starling.compiler.rewrite.batch.fixed_batch import blaming_fixed_batch
 from starling.engine.npy_vector import read_vector, vector_file
 from starling.engine.onnx_writer import write_graph
 from starling.engine.opened_bundle import OpenedBundle, open_packed
@@ -109,6 +109,20 @@ class Bundle:
         return bundle_digest(self.packed)
 
 
+@dataclass(frozen=True)
+class _ManifestOptions:
+    """Those arguments of `compile_model` that the manifest states."""
+
+    name: str | None
+    loss: str
+    settings: LossSettings
+    local: Sequence[str]
+    classes: Sequence[str]
+    preprocessing: Preprocessing | None
+    clipping: str
+    table: TableSchema | None
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Leaves unreachable cycles for later.
@@ -173,6 +187,9 @@ def compile_model(
       CompileError: If the model cannot be trained; names every node in the way.
     """
     settings = settings or LossSettings()
+    options = _ManifestOptions(
+        name, loss, settings, local, classes, preprocessing, clipping, table
+    )
     criterion = find_loss(loss, settings)
     tell("reading the model")
     proto = load(model)
@@ -180,31 +197,41 @@ def compile_model(
     network = read_network(proto, WeightOptions(train, tie, untie, freeze), output)
     for line in network.notes:
         tell(f"warning: {line}")
+    return _compiled(proto, network, criterion, options, tell)
+
+
+def _compiled(
+    proto: onnx.ModelProto,
+    network: Network,
+    criterion: Loss,
+    options: _ManifestOptions,
+    tell: Callable[[str], object],
+) -> Bundle:
     tell(f"writing graphs for {network.dimension:,} parameters")
     end = scored_network(network, criterion)
     target = criterion.target(end.network.shapes[end.scores])
-    with fixed_batch_told(network.batch):
-        graphs, factors = _graphs(network, criterion, clipping)
+    with blaming_fixed_batch(network.batch):
+        graphs, factors = _graphs(network, criterion, options.clipping)
     files = with_shared_constants(graphs)
     files[THETA] = _theta(network)
     one, two = needs(files[PRIVATE_GRADIENT], (1, 2)).values()
     check_memory(one.process)
     manifest = BundleManifest(
-        name=name or network.name,
-        parameters=_parameters(network, local),
+        name=options.name or network.name,
+        parameters=_parameters(network, options.local),
         dimension=network.dimension,
-        loss=loss,
+        loss=options.loss,
         opset=OPSET,
         input=TensorSpec(_row(network, network.input), "float32"),
         target=target,
-        output=_scored(network, classes),
-        classes=tuple(classes),
-        preprocessing=preprocessing or Preprocessing(),
+        output=_scored(network, options.classes),
+        classes=tuple(options.classes),
+        preprocessing=options.preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
-        loss_settings=settings,
-        clipping=clipping,
+        loss_settings=options.settings,
+        clipping=options.clipping,
         tables=network.tables,
-        table=table,
+        table=options.table,
         source=source_ports(proto, network),
         origin=_origin(proto),
         example_bytes=max(0, two.peak - one.peak),

@@ -182,7 +182,7 @@ def _backward(
         reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
         if reached and tape.active.intersection(node.outputs):
             write_back(tape, node)
-            _check_minded(tape, node)
+            _check_has_gradient(tape, node)
         for name in node.inputs:
             if name in tape.network.parameters and first[name] is node:
                 use = _merged(tape, name)
@@ -222,7 +222,7 @@ def _steps_behind(network: Network, name: str) -> list[NetworkNode]:
     return found
 
 
-def _check_minded(tape: Tape, node: NetworkNode) -> None:
+def _check_has_gradient(tape: Tape, node: NetworkNode) -> None:
     """Refuses a node whose rule has no gradient by an input that needs one.
 
     Raises:

@@ -136,7 +136,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
         weights = ()
     notes: tuple[str, ...] = ()
     if told is not None:
-        notes += survey_notes.told_apart(told, weights, sheet.tensors)
+        notes += survey_notes.untrained_parameter_lines(told, weights, sheet.tensors)
         held = [name for name in weights if told.kinds.get(name) == PARAMETER]
         layers = _at_layers(sheet)
         notes += survey_notes.often_frozen(sheet.nodes, sheet.tensors, held, layers)

@@ -38,7 +38,7 @@ _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """Layers whose matrices often start orthogonal."""
 
 
-def told_apart(
+def untrained_parameter_lines(
     told: ExporterMetadata, weights: Sequence[str], tensors: Mapping[str, Array]
 ) -> tuple[str, ...]:
     """Lines about parameters of the program that are not trained as such.

@@ -26,7 +26,7 @@ from starling.compiler.parameters.parameter_selection import (
 from starling.compiler.reader.model_file import opset
 from starling.compiler.reader.operand_shapes import check_operands
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN, Rewriter
-from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
+from starling.compiler.rewrite.batch.fixed_batch import blaming_fixed_batch
 from starling.compiler.rewrite.constant_folding import FOLDABLE
 from starling.compiler.rewrite.frontends.function_inlining import written_out
 from starling.compiler.rewrite.live_nodes import live, node_of
@@ -68,7 +68,7 @@ def read_network(
     """
     part = written_out(_with_one_output(proto, output), _KNOWN | _PLAIN)
     choice = choose(part, asked)
-    with fixed_batch_told(choice.batch):
+    with blaming_fixed_batch(choice.batch):
         return _read(choice)
 
 

@@ -24,7 +24,7 @@ class LiveStreams:
         self._number = 0
         self._ended = False
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wakes every stream."""
         self._number += 1
         self._changed.set()
@@ -33,7 +33,7 @@ class LiveStreams:
     def end(self) -> None:
         """Ends every stream, now and later."""
         self._ended = True
-        self.tell()
+        self.notify()
 
     @contextmanager
     def place(self) -> Iterator[None]:

@@ -107,7 +107,7 @@ class ConsoleApp:
         """Looks at the status again and again, until it is cancelled."""
         while True:
             if await asyncio.to_thread(self._status.look):
-                self.streams.tell()
+                self.streams.notify()
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _frame(self, request: Request) -> PageFrame:

@@ -136,7 +136,7 @@ def bundle_examined(step: CoordinatorStep, event: BundleExamined) -> None:
     if known is None or known.fault is not None:
         return
     if event.absent and not step.state.ledger.alone:
-        _want(step, event.bundle, known)
+        _request(step, event.bundle, known)
         return
     fault = "its bundle is not here" if event.absent else event.fault
     found = replace(
@@ -149,7 +149,7 @@ def bundle_examined(step: CoordinatorStep, event: BundleExamined) -> None:
         _let_go(step, each, found)
 
 
-def _want(step: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
+def _request(step: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
     """Asks for a bundle on the word of whoever needs it, if anybody still does."""
     keys = request_scheduler.blob_keys([bundle])
     if known.waiting:

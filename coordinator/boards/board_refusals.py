@@ -75,7 +75,7 @@ def refuse(
     )
     _note(step, device, noted)
     if answers or _is_ours(step, device, again):
-        _tell(step, device, noted, body)
+        _send_refusal(step, device, noted, body)
     else:
         left = DeferredRefusal(device, step.now_s, subject, body)
         responder_selection.defer_reply(step, left)
@@ -115,7 +115,7 @@ def send_deferred_refusal(step: CoordinatorStep, left: DeferredRefusal) -> None:
     """Tells a board in place of one that is gone."""
     noted = step.session(left.device).refused
     if noted is not None and noted.subject == left.subject:
-        _tell(step, left.device, noted, left.body)
+        _send_refusal(step, left.device, noted, left.body)
 
 
 def _is_ours(step: CoordinatorStep, device: DeviceId, again: int) -> bool:
@@ -129,7 +129,7 @@ def _is_ours(step: CoordinatorStep, device: DeviceId, again: int) -> bool:
     )
 
 
-def _tell(
+def _send_refusal(
     step: CoordinatorStep, device: DeviceId, noted: RefusalRecord, body: bytes
 ) -> None:
     envelope = noted.envelope

@@ -107,7 +107,7 @@ def state(
         return
     statement = finality_proofs.statement(step.state.ledger, device, said.task, asked)
     if statement is not None:
-        step.tell(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
+        step.sign_and_send(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
 
 
 def moved_on(step: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:

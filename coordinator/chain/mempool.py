@@ -66,7 +66,7 @@ class Mempool:
 
     @property
     def size(self) -> int:
-        """How many transactions wait."""
+        """Number of transactions that wait."""
         return len(self.entries)
 
     def get(self, identity: bytes) -> MempoolEntry | None:

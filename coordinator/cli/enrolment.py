@@ -19,7 +19,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
 )
 from starling.coordinator.runtime.enrolment.new_token import issue_token
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.board_admission import told_host
+from starling.coordinator.runtime.operations.board_admission import advertised_host
 from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.protocol.errors import ConfigError
@@ -123,7 +123,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     kind = EnrolmentKind.COORDINATOR if options.coordinator else EnrolmentKind.BOARD
     token, record = issue_token(
         broker,
-        told_host(settings, broker),
+        advertised_host(settings, broker),
         kind,
         options.uses,
         options.life_s,

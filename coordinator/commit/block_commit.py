@@ -86,7 +86,7 @@ def _attested(step: CoordinatorStep, stored: StoreBlock) -> None:
         if isinstance(happening, AttestationOutvoted):
             _name_outvoted(step, happening)
         if isinstance(happening, AttestationsSplit):
-            model_versions.compute_anew(step, happening.task, happening.version)
+            model_versions.recompute(step, happening.task, happening.version)
 
 
 def _evaluated(step: CoordinatorStep, stored: StoreBlock) -> None:
@@ -159,7 +159,7 @@ def _update_final(
     if board is not None and board.charge > step.state.charge_max:
         step.state = evolve(step.state, charge_max=board.charge)
     if responder_selection.is_first(step, device):
-        step.tell(device, MessageKind.FINAL, proven.packed(index), identity)
+        step.sign_and_send(device, MessageKind.FINAL, proven.packed(index), identity)
 
 
 def _name_outvoted(step: CoordinatorStep, found: AttestationOutvoted) -> None:

@@ -105,7 +105,7 @@ def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     """Admits an upload: durable first, then the receipt, then the chain."""
 
     def lookup(sender: PublicKey, contribution: Contribution) -> SenderRecord:
-        return _standing(step, sender, contribution)
+        return _sender_record(step, sender, contribution)
 
     if step.state.ledger.mempool.size >= step.settings.ledger.waiting_max:
         raise LimitError("too many updates wait for a block", Reason.BUSY)
@@ -136,7 +136,7 @@ def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     if not responder_selection.is_first(step, device):
         update_receipts.leave_receipt(step, device, admitted)
     elif not _proof_is_near(step):
-        update_receipts.tell_accepted(step, device, admitted.transaction)
+        update_receipts.send_accepted(step, device, admitted.transaction)
     lease_grants.delivered(step, device, step.state.tasks[body.task])
     submit_upload(step, update)
 
@@ -157,7 +157,7 @@ def board_message_arrived(
         return
     subject = envelope.identity(step.settings.gate.chain_id)
     try:
-        _check_said(step, device, envelope)
+        _check_signed_message(step, device, envelope)
         if envelope.kind == MessageKind.FORFEIT:
             _forfeited(step, device, envelope)
             return
@@ -306,7 +306,7 @@ def _assemble(step: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | 
     return assembly.whole() if complete else None
 
 
-def _standing(
+def _sender_record(
     step: CoordinatorStep, sender: PublicKey, body: Contribution
 ) -> SenderRecord:
     tree = step.state.ledger.tree
@@ -358,12 +358,14 @@ def _known_arrived(
     if blob_digest(admitted.blob) == admitted.contribution.blob:
         step.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     if responder_selection.is_first(step, device):
-        update_receipts.tell_accepted(step, device, admitted.transaction)
+        update_receipts.send_accepted(step, device, admitted.transaction)
     else:
         update_receipts.leave_receipt(step, device, admitted)
 
 
-def _check_said(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+def _check_signed_message(
+    step: CoordinatorStep, device: DeviceId, envelope: Envelope
+) -> None:
     if envelope.kind not in (
         MessageKind.CHECK_IN,
         MessageKind.CHUNK_REQUEST,

@@ -31,15 +31,15 @@ REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 
 
-def hear(
+def pass_to_chain(
     subject: FrameSubject, step: CoordinatorStep, who: DeviceId, said: ChainMessage
 ) -> None:
-    """Lets the chain's core hear what a peer said."""
+    """Passes a peer's message to the chain's core."""
     source = transaction_charges.source_of(who, step.broker)
     advance(step, node.PeerMessage(subject, said, source))
 
 
-def proposal_came(step: CoordinatorStep, who: DeviceId, proposal: Proposal) -> None:
+def handle_proposal(step: CoordinatorStep, who: DeviceId, proposal: Proposal) -> None:
     """Takes a proposal; one that names what we do not hold waits for it.
 
     Raises:
@@ -53,28 +53,30 @@ def proposal_came(step: CoordinatorStep, who: DeviceId, proposal: Proposal) -> N
     if missing:
         deferred_proposals.defer(step, who, proposal, missing)
     else:
-        hear(FrameSubject.PROPOSAL, step, who, proposal)
+        pass_to_chain(FrameSubject.PROPOSAL, step, who, proposal)
 
 
-def vote_came(step: CoordinatorStep, who: DeviceId, vote: Vote) -> None:
+def handle_vote(step: CoordinatorStep, who: DeviceId, vote: Vote) -> None:
     """Takes a vote; one of its sender's own is a sign of life."""
     before = step.state.ledger
-    hear(FrameSubject.VOTE, step, who, vote)
-    peer_liveness.vote_came(step, who, vote, before, bool(step.broker))
+    pass_to_chain(FrameSubject.VOTE, step, who, vote)
+    peer_liveness.record_vote(step, who, vote, before, bool(step.broker))
 
 
-def status_came(step: CoordinatorStep, who: DeviceId, status: ValidatorStatus) -> None:
+def handle_status(
+    step: CoordinatorStep, who: DeviceId, status: ValidatorStatus
+) -> None:
     """Takes a status; one of its sender's own is a sign of life.
 
     Raises:
       SignatureError: If it is forged.
     """
-    peer_liveness.status_came(step, who, status, bool(step.broker))
-    hear(FrameSubject.STATUS, step, who, status)
+    peer_liveness.record_status(step, who, status, bool(step.broker))
+    pass_to_chain(FrameSubject.STATUS, step, who, status)
     block_sync.request_missing_blocks(step)
 
 
-def transaction_came(step: CoordinatorStep, who: DeviceId, told: Envelope) -> None:
+def handle_transaction(step: CoordinatorStep, who: DeviceId, told: Envelope) -> None:
     """Takes a transaction; an update or a task waits for what it needs first.
 
     Raises:
@@ -93,7 +95,7 @@ def transaction_came(step: CoordinatorStep, who: DeviceId, told: Envelope) -> No
             step, transaction_charges.source_of(who, step.broker)
         )
         raise
-    hear(FrameSubject.TRANSACTION, step, who, told)
+    pass_to_chain(FrameSubject.TRANSACTION, step, who, told)
 
 
 def repeat_waiting_transactions(step: CoordinatorStep) -> None:

@@ -55,7 +55,7 @@ def answer_bytes_max(step: CoordinatorStep, subject: int) -> int:
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
 
-def piece_came(step: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None:
+def handle_piece(step: CoordinatorStep, who: DeviceId, piece: PieceAnswer) -> None:
     """Takes a piece of an answer, and with the last one the answer."""
     longest = answer_bytes_max(step, piece.asked)
     content = piece_download.piece_received(step, who, piece, longest)
@@ -84,7 +84,7 @@ def _take_blob(step: CoordinatorStep, digest: Digest, content: bytes) -> None:
         bundle_examination.bundle_arrived(step, digest)
 
 
-def _model_came(step: CoordinatorStep, who: DeviceId, given: ModelAnswer) -> None:
+def _handle_model(step: CoordinatorStep, who: DeviceId, given: ModelAnswer) -> None:
     del who
     key = request_scheduler.request_key(
         FrameSubject.MODEL, model_key(given.task, given.version)
@@ -112,7 +112,7 @@ ANSWERS: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.UPLOAD: _answer(GIVEN_UPLOAD.unpack, upload_received),
     FrameSubject.KEY: _answer(GIVEN_KEY.unpack, content_key_received),
     FrameSubject.WHOLE: _answer(bytes, _blob_arrived),
-    FrameSubject.MODEL: _answer(GIVEN_MODEL.unpack, _model_came),
+    FrameSubject.MODEL: _answer(GIVEN_MODEL.unpack, _handle_model),
     FrameSubject.BLOCKS: _answer(GIVEN_BLOCKS.unpack, block_sync.blocks_received),
     FrameSubject.SNAPSHOT: _answer(GIVEN_SNAPSHOT.unpack, state_sync.snapshot_received),
     FrameSubject.BUCKETS: _answer(GIVEN_BUCKETS.unpack, state_sync.buckets_received),

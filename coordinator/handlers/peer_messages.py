@@ -139,7 +139,7 @@ def _put_line(step: CoordinatorStep, who: DeviceId, line: LineQuota) -> None:
     step.state = evolve(step.state, peers={**step.state.peers, who: peer})
 
 
-def _chunk_came(step: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
+def _handle_chunk(step: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
     line = step.state.peers[who].lines[step.broker]
     whole = chunk.digest, chunk.size
     known = [one for one in line.assemblies if (one.digest, one.size) == whole]
@@ -156,9 +156,9 @@ def _chunk_came(step: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
         _take(step, who, frame)
 
 
-def _heard(subject: FrameSubject, codec: Codec[Any]) -> SubjectRule[Any]:
+def _chain_rule(subject: FrameSubject, codec: Codec[Any]) -> SubjectRule[Any]:
     """The rule of what the chain hears as it comes."""
-    handle = partial(chain_messages.hear, subject)
+    handle = partial(chain_messages.pass_to_chain, subject)
     return SubjectRule(
         codec.unpack, handle, MessageCost.SIGNATURE, PriorityLane.CONSENSUS
     )
@@ -167,39 +167,39 @@ def _heard(subject: FrameSubject, codec: Codec[Any]) -> SubjectRule[Any]:
 _CHAIN: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.PROPOSAL: SubjectRule(
         PROPOSAL.unpack,
-        chain_messages.proposal_came,
+        chain_messages.handle_proposal,
         MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
     ),
     FrameSubject.VOTE: SubjectRule(
         VOTE.unpack,
-        chain_messages.vote_came,
+        chain_messages.handle_vote,
         MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
     ),
     FrameSubject.STATUS: SubjectRule(
         gossip_messages.STATUS.unpack,
-        chain_messages.status_came,
+        chain_messages.handle_status,
         MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
         learners=True,
     ),
     FrameSubject.TRANSACTION: SubjectRule(
         transaction_codec.unpack,
-        chain_messages.transaction_came,
+        chain_messages.handle_transaction,
         MessageCost.USE,
         PriorityLane.CONTROL,
     ),
-    FrameSubject.DECISION: _heard(FrameSubject.DECISION, gossip_messages.DECISION),
-    FrameSubject.CERTIFICATE: _heard(FrameSubject.CERTIFICATE, CERTIFICATE),
-    FrameSubject.POLKA: _heard(FrameSubject.POLKA, CERTIFICATE),
-    FrameSubject.FORK: _heard(FrameSubject.FORK, gossip_messages.FORK),
+    FrameSubject.DECISION: _chain_rule(FrameSubject.DECISION, gossip_messages.DECISION),
+    FrameSubject.CERTIFICATE: _chain_rule(FrameSubject.CERTIFICATE, CERTIFICATE),
+    FrameSubject.POLKA: _chain_rule(FrameSubject.POLKA, CERTIFICATE),
+    FrameSubject.FORK: _chain_rule(FrameSubject.FORK, gossip_messages.FORK),
 }
 SUBJECTS: Mapping[FrameSubject, SubjectRule[Any]] = {
     **_CHAIN,
     # A part goes in the lane of what it is a part of.
     FrameSubject.CHUNK: SubjectRule(
-        CHUNK.unpack, _chunk_came, MessageCost.SHARE, PriorityLane.CONSENSUS
+        CHUNK.unpack, _handle_chunk, MessageCost.SHARE, PriorityLane.CONSENSUS
     ),
     FrameSubject.REQUEST: SubjectRule(
         ENVELOPE.unpack,
@@ -211,7 +211,7 @@ SUBJECTS: Mapping[FrameSubject, SubjectRule[Any]] = {
     **peer_answers.ANSWERS,
     FrameSubject.PIECE: SubjectRule(
         GIVEN_PIECE.unpack,
-        peer_answers.piece_came,
+        peer_answers.handle_piece,
         MessageCost.ASKED,
         PriorityLane.BULK,
     ),

@@ -12,9 +12,11 @@ from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import ACCEPTED, Accepted
 
 
-def tell_accepted(step: CoordinatorStep, device: DeviceId, transaction: Digest) -> None:
+def send_accepted(step: CoordinatorStep, device: DeviceId, transaction: Digest) -> None:
     """Says that an update is durable."""
-    step.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
+    step.sign_and_send(
+        device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction))
+    )
 
 
 def leave_receipt(
@@ -31,7 +33,7 @@ def repeat_receipt(
 ) -> None:
     """Says again that an update is durable, and proves it if it is final."""
     body = admitted.contribution
-    tell_accepted(step, device, admitted.transaction)
+    send_accepted(step, device, admitted.transaction)
     if step.state.held.get(admitted_key(device, body.task, body.version)) is None:
         responder_selection.note_missed_proof(step, device)
         counter = step.take_counter()
@@ -43,7 +45,7 @@ def give_receipt(step: CoordinatorStep, left: DeferredReceipt) -> None:
     device, transaction = left.device, left.transaction
     held = step.state.held.get(admitted_key(device, left.task, left.base))
     if held is not None and held.transaction == transaction:
-        tell_accepted(step, device, transaction)
+        send_accepted(step, device, transaction)
         return
     tree = step.state.ledger.tree
     if board_records.update_of(tree, left.task, device, left.base) == transaction:

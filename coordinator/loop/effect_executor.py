@@ -49,7 +49,7 @@ class CoordinatorEffectExecutor:
     """The hands of one coordinator.
 
     Attributes:
-      anew: Whether the chain was begun anew from a snapshot, and the core must be.
+      restarts: Whether the chain was begun anew from a snapshot, and the core must be.
       blobs: What boards and peers asked for last.
       long: Wholes that are stored over several turns.
     """
@@ -74,7 +74,7 @@ class CoordinatorEffectExecutor:
         Raises:
           StorageError: If the disk refuses.
         """
-        self.anew = False
+        self.restarts = False
         self.blobs = BlobCache(ports.store)
         self.long = PendingBlobWrites(ports.store)
         self._ports = ports
@@ -130,7 +130,7 @@ class CoordinatorEffectExecutor:
             case AdoptSnapshot(manifest):
                 height = manifest.header.height
                 self._ports.monitor.log(LogLine(f"has the state of height {height}"))
-                self.anew = True
+                self.restarts = True
             case _:
                 # The other effects were carried out by `commit`.
                 return

@@ -109,9 +109,9 @@ class CoordinatorLoop:
         self._rankings = LossRankings(ports.store.blob)
 
     @property
-    def anew(self) -> bool:
+    def restarts(self) -> bool:
         """True if it is over: another one is to go on from the adopted snapshot."""
-        return self._hands.anew
+        return self._hands.restarts
 
     def begin(self, bus: MessageBus) -> None:
         """Goes on with what the last run left undone.
@@ -160,7 +160,7 @@ class CoordinatorLoop:
         for item in items:
             self._backlog.add(item)
         effects: list[Effect] = []
-        self._tell_of_uploads(effects)
+        self._report_waiting_uploads(effects)
         # First the block of what is durable already, then what is new: in the other
         # order the new updates would need a sync of their own before the votes.
         if self._now_s() >= self._tick_at_s:
@@ -170,7 +170,7 @@ class CoordinatorLoop:
         for event in self._look_into_inbox():
             self._step(event, effects)
         self._take_uploads(effects)
-        self._tell_of_uploads(effects)
+        self._report_waiting_uploads(effects)
         self._carry_out(effects, self._backlog.acknowledgements())
 
     def say_goodbye(self) -> None:
@@ -193,7 +193,7 @@ class CoordinatorLoop:
         wait_s = (ended_s - began_s) * (1 / BLOCKS_SHARE - 1)
         self._block_from_s = ended_s + min(wait_s, BLOCK_WAIT_MAX_S)
 
-    def _tell_of_uploads(self, effects: list[Effect]) -> None:
+    def _report_waiting_uploads(self, effects: list[Effect]) -> None:
         waits = bool(self._backlog.uploads)
         if self.state.wanted and waits != self.state.uploads_wait:
             self._step(UploadsQueued(waits), effects)

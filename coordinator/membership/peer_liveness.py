@@ -22,7 +22,7 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, device_id
 
 
-def status_came(
+def record_status(
     step: CoordinatorStep,
     who: DeviceId,
     status: gossip_messages.ValidatorStatus,
@@ -62,7 +62,7 @@ def status_came(
     _lives(step, who, peer, elsewhere)
 
 
-def vote_came(
+def record_vote(
     step: CoordinatorStep,
     who: DeviceId,
     vote: Vote,
@@ -76,7 +76,7 @@ def vote_came(
       who: Whose message it is.
       vote: The vote.
       before: The ledger before it took it.
-      elsewhere: As in `status_came`.
+      elsewhere: As in `record_status`.
     """
     members = before.validator.roster.validators.members
     if vote.voter >= len(members) or device_id(members[vote.voter].public) != who:

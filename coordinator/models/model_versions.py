@@ -238,7 +238,7 @@ def retry_jobs(step: CoordinatorStep) -> None:
             _compute(step, waiting, task.job)
 
 
-def compute_anew(step: CoordinatorStep, number: TaskId, version: Version) -> None:
+def recompute(step: CoordinatorStep, number: TaskId, version: Version) -> None:
     """Has a split job handed out again: who was wrong may compute it rightly by now.
 
     While it is split the chain takes another digest than the one that we attested.

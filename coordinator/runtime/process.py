@@ -51,8 +51,8 @@ def _run(
     stack: ExitStack,
     beside: AbstractContextManager[None] | None,
 ) -> int:
-    anew, status = True, 0
-    while anew:
+    restarts, status = True, 0
+    while restarts:
         renew_certificate(home, surroundings.clock.now_ms() / 1000)
         runner = ProcessLoop(home, surroundings)
         _stop_at_signals(runner)
@@ -64,7 +64,7 @@ def _run(
             status = runner.run()
         finally:
             runner.close()
-        anew = runner.anew
+        restarts = runner.restarts
     return status
 
 

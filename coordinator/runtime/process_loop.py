@@ -35,7 +35,7 @@ class ProcessLoop:
     """One running coordinator.
 
     Attributes:
-      anew: Whether it ended for another one to go on from a snapshot.
+      restarts: Whether it ended for another one to go on from a snapshot.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ProcessLoop:
         self._now_s = surroundings.clock.now_s
         self._notifier = surroundings.notifier
         self._myself = self._loop.settings.ledger.key.identity
-        self.anew = False
+        self.restarts = False
         link = replace(self._parts.link, rest_s=self._loop.incoming.rest_s)
         self._link = surroundings.open_bus(link, self._arrived)
         self._elsewhere = PeerBrokers(
@@ -86,7 +86,7 @@ class ProcessLoop:
         except StorageError as error:
             self._write_status(str(error))
             raise
-        if not self.anew:
+        if not self.restarts:
             self._notifier.stopping()
         self._loop.say_goodbye()
         self._write_status("stopped")
@@ -109,8 +109,8 @@ class ProcessLoop:
         wake_at_s = min(self._loop.wake_at_s, self._monitor.status_at_s)
         wait_s = max(0.0, wake_at_s - self._now_s())
         self._loop.turn(self._items(self._queue.take(wait_s, BATCH_MAX)))
-        if self._loop.anew:
-            self.anew = self._monitor.stopping = True
+        if self._loop.restarts:
+            self.restarts = self._monitor.stopping = True
         if self._now_s() >= self._monitor.status_at_s:
             self._write_status("running")
 
@@ -124,7 +124,7 @@ class ProcessLoop:
         for letter in letters:
             match letter:
                 case PeerBrokerEvent():
-                    heard = self._overhear(letter)
+                    heard = self._receive_peer_frame(letter)
                     if heard is not None:
                         items.append(heard)
                 case _Stop():
@@ -135,7 +135,7 @@ class ProcessLoop:
                     items.append(letter)
         return items
 
-    def _overhear(self, letter: PeerBrokerEvent) -> PeerFrameArrived | None:
+    def _receive_peer_frame(self, letter: PeerBrokerEvent) -> PeerFrameArrived | None:
         topics = self._loop.settings.topics
         try:
             return self._elsewhere.take(letter, topics, self._myself)

@@ -69,9 +69,9 @@ class ProcessMonitor:
         if event.retry_in_s is None and not self.stopping:
             raise TransportError(event.reason)
         self._outside.disconnected(event.reason)
-        self._tell_of_broker(event.reason, event.retry_in_s)
+        self._report_broker(event.reason, event.retry_in_s)
 
-    def _tell_of_broker(self, reason: str, retry_in_s: float | None) -> None:
+    def _report_broker(self, reason: str, retry_in_s: float | None) -> None:
         """Warns of each reason once an hour; the others show in detail only."""
         is_new = self._told.is_new(reason, self._clock.now_s())
         level = logging.WARNING if is_new else logging.DEBUG

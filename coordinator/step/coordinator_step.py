@@ -71,7 +71,7 @@ class CoordinatorStep(Step[CoordinatorSettings, CoordinatorState, Effect]):
         self.state = evolve(self.state, counter=self.state.counter + 1)
         return self.state.counter - 1
 
-    def tell(
+    def sign_and_send(
         self,
         device: DeviceId,
         kind: MessageKind,

@@ -68,7 +68,7 @@ def snapshot_received(
         f"height {given.manifest.header.height}"
     )
     request_scheduler.forget(step, [asked])
-    _want_next(step, restoring)
+    _request_next(step, restoring)
 
 
 def _check_pinned(
@@ -100,7 +100,7 @@ def _check_pinned(
         raise ProofError("another past than the pinned header's")
 
 
-def _want_next(step: CoordinatorStep, restoring: StateSync) -> None:
+def _request_next(step: CoordinatorStep, restoring: StateSync) -> None:
     height, first = restoring.manifest.header.height, len(restoring.buckets)
     request_scheduler.request_blob(
         step,
@@ -142,7 +142,7 @@ def buckets_received(
             state.update(entries)
         step.emit(AdoptSnapshot(restoring.manifest, restoring.ends, state))
         return
-    _want_next(step, restoring)
+    _request_next(step, restoring)
 
 
 def is_syncing(step: CoordinatorStep) -> bool:

@@ -98,7 +98,7 @@ class KeptChain:
             keys = self._put_vectors(kept)
         write_content_keys(self._home.path / CONTENT_KEYS_FILE, keys)
 
-    def tell(self, kept: VirtualCoordinator, condition: str) -> None:
+    def write_status(self, kept: VirtualCoordinator, condition: str) -> None:
         """Writes a status as a running coordinator does; its times are virtual.
 
         Args:

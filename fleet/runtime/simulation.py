@@ -308,9 +308,9 @@ class _Watcher:
                     for _ in range(self._refused[sender, reason], count):
                         self._on_refusal(RefusedUpdate(board, reason))
                     self._refused[sender, reason] = count
-        return self._told_versions(fleet)
+        return self._report_versions(fleet)
 
-    def _told_versions(self, fleet: VirtualFleet) -> str:
+    def _report_versions(self, fleet: VirtualFleet) -> str:
         if self._on_version is None or fleet.versions.head < self._versions:
             return ""
         # The newest is evaluated in the background.

@@ -175,7 +175,7 @@ def run_prepared(
         if home is not None:
             chain = stack.enter_context(_chain_in(home, fleet.genesis))
         if chain and live:
-            on_snapshot = _telling(chain, fleet, on_snapshot)
+            on_snapshot = _writing_status(chain, fleet, on_snapshot)
         ended = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
         fleet.finish()
         watch(fleet)
@@ -185,7 +185,7 @@ def run_prepared(
         verified = fleet.verify()
         if chain is not None:
             chain.finish(fleet.foremost)
-            chain.tell(fleet.foremost, STOPPED)
+            chain.write_status(fleet.foremost, STOPPED)
     wall_s = time.monotonic() - started_s
     baseline = pooled_baseline(material, metrics) if plan.baseline else None
     outcome = RunOutcome(
@@ -223,7 +223,7 @@ def _chain_in(home: Path, genesis: Genesis) -> Iterator[KeptChain]:
         yield kept
 
 
-def _telling(
+def _writing_status(
     chain: KeptChain, fleet: VirtualFleet, on_snapshot: OnSnapshot
 ) -> OnSnapshot:
     """Has the home told of the run, once a second, before whoever else looks."""
@@ -233,7 +233,7 @@ def _telling(
         nonlocal next_s
         if time.monotonic() >= next_s:
             chain.extend(fleet.foremost)
-            chain.tell(fleet.foremost, RUNNING)
+            chain.write_status(fleet.foremost, RUNNING)
             next_s = time.monotonic() + STATUS_EVERY_S
         on_snapshot(shown, snapshot)
 

@@ -109,9 +109,9 @@ class FleetBoards:
             if not board.up:
                 board.start()
             self._turn_updates[number] = board.trained
-            self._tell_newest(board)
+            self._deliver_newest(board)
 
-    def _tell_newest(self, board: VirtualBoard) -> None:
+    def _deliver_newest(self, board: VirtualBoard) -> None:
         """Gives a board the retained manifest; its link may lose it."""
         manifest = self.network.manifests.get(self._broker(board.number))
         # Where none is retained yet, it comes as soon as there is one.
@@ -127,7 +127,7 @@ class FleetBoards:
         # One that sleeps starts when it wakes.
         if board in self.roster.awake:
             found.start()
-            self._tell_newest(found)
+            self._deliver_newest(found)
 
     def leave(self, board: int) -> None:
         """See `BoardPower`; another board takes its turn."""
@@ -170,13 +170,13 @@ class FleetBoards:
         self._by_name[settings.device] = board
         return board
 
-    def hear(self, name: str, message: MessageArrived) -> None:
+    def receive(self, name: str, message: MessageArrived) -> None:
         """Something comes for one board, by its name; its link may lose it."""
         board = self._by_name[name]
         if board.up and not self.loses(board.number):
             board.soon(message)
 
-    def hear_manifest(self, broker: int, manifest: MessageArrived) -> None:
+    def deliver_manifest(self, broker: int, manifest: MessageArrived) -> None:
         """A manifest comes for all boards of a broker that are awake."""
         # Who trains, or waits for its proof, hears of it at its next turn.
         for number in sorted(self.roster.awake):

@@ -281,7 +281,7 @@ class VirtualCoordinator:
         self._due = False
         items, self._items = self._items, []
         self.loop.turn(items)
-        if self.loop.anew:
+        if self.loop.restarts:
             self.start()
         self._set_alarm()
 

@@ -101,8 +101,8 @@ class VirtualFleet:
         self.versions = VersionLog(self.labour, self._evaluated)
         self.network = VirtualNetwork(
             Topics(FLEET),
-            lambda name, message: self.boards.hear(name, message),
-            lambda broker, manifest: self.boards.hear_manifest(broker, manifest),
+            lambda name, message: self.boards.receive(name, message),
+            lambda broker, manifest: self.boards.deliver_manifest(broker, manifest),
         )
         numbers = range(1, committee.coordinators + 1)
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)

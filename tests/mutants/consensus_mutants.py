@@ -170,7 +170,7 @@ _LIVENESS = (
     Mutant(
         "who votes otherwise at a decided height is not told",
         "coordinator/chain/node/message_handlers.py",
-        "        certificate_gossip.tell_late(step, vote)\n",
+        "        certificate_gossip.answer_late_vote(step, vote)\n",
         "        pass\n",
         _QUORUMS,
     ),

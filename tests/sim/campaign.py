@@ -79,7 +79,7 @@ def finish(world: FleetWorld) -> Outcome:
     accepted = list(world.law.accepted)
     settled = world.settle(SETTLE_S)
     assert settled, "an update that was sent never came into the chain"
-    world.law.at_the_end(world.office, world.boards, accepted)
+    world.law.at_the_end(world.coordinator, world.boards, accepted)
     crashes = sum(party.crashes for party in world.parties)
     return Outcome(world.time.trace, world.head, crashes)
 

@@ -42,7 +42,7 @@ def test_fleet_of_which_all_lose_their_updates_goes_on_and_counts_what_they_paid
 ):
     world = losses(CUTS_PLAN.boards)
 
-    store = world.office.store
+    store = world.coordinator.store
     for board in world.boards:
         record = board_records.board(store, board.settings.key.identity)
         assert record is not None

@@ -30,7 +30,7 @@ class World(CommitteeWorld):
     def __init__(self) -> None:
         super().__init__(1, Plan(boards=0))
         assert self.reach(0, LIVENESS_S)
-        self.told_by, self.here = self.offices[0], self.offices[1]
+        self.told_by, self.here = self.coordinators[0], self.coordinators[1]
         self.part((0, 1), (2,), (3,))
         self.told_by.drop(NAME, ENVELOPE.pack(COMMAND))
         assert self.time.run(self.time.now_s + LIVENESS_S, self._waits)
@@ -55,15 +55,17 @@ class World(CommitteeWorld):
     def forget(self) -> None:
         """All lose power, and the one who told us its disk's inbox, too."""
         self.told_by.inbox.files.clear()
-        for office in self.offices:
-            office.end()
+        for coordinator in self.coordinators:
+            coordinator.end()
         self.part()
-        for office in self.offices:
-            office.boot()
+        for coordinator in self.coordinators:
+            coordinator.boot()
 
     def decided(self) -> bool:
         """Whether everybody has it in a block."""
-        return all(each.store.locate(IDENTITY) is not None for each in self.offices)
+        return all(
+            each.store.locate(IDENTITY) is not None for each in self.coordinators
+        )
 
 
 def test_command_that_waits_already_survives_a_power_cut_at_any_effect() -> None:

@@ -93,10 +93,10 @@ def test_council_parted_in_halves_makes_no_version_until_it_is_healed() -> None:
     assert world.reach(1, LIVENESS_S)
     world.part((0, 1), (2, 3))
     world.time.run(world.time.now_s + 5.0, lambda: False)
-    heights = [each.height for each in world.offices]
+    heights = [each.height for each in world.coordinators]
     world.time.run(world.time.now_s + 20.0, lambda: False)
 
-    assert [each.height for each in world.offices] == heights
+    assert [each.height for each in world.coordinators] == heights
 
     world.part()
     finish(world)
@@ -113,10 +113,12 @@ def test_council_parted_in_halves_says_whose_votes_are_missing_until_it_is_heale
 
     for index, found in enumerate(stalls(world)):
         others = {0, 1} if index > 1 else {2, 3}
-        names = {f"office{other}" for other in others}
+        names = {f"coordinator{other}" for other in others}
         assert found.stalled
         assert found.block_age_s > 12.0
-        assert found.why[0].startswith("no quorum: heard from 2 of 4, silent office")
+        assert found.why[0].startswith(
+            "no quorum: heard from 2 of 4, silent coordinator"
+        )
         assert names <= {*found.missing.prevotes, *found.missing.precommits}
         assert all(name in found.why[0] for name in names)
 
@@ -128,9 +130,11 @@ def test_council_parted_in_halves_says_whose_votes_are_missing_until_it_is_heale
 def stalls(world: CommitteeWorld) -> list[chain_stall.ChainStall]:
     """How the chain goes on at each of them."""
     found = []
-    for office in world.offices:
-        assert office.state is not None
-        found.append(chain_stall.look(office.settings, office.state, world.time.now_s))
+    for coordinator in world.coordinators:
+        assert coordinator.state is not None
+        found.append(
+            chain_stall.look(coordinator.settings, coordinator.state, world.time.now_s)
+        )
     return found
 
 
@@ -158,14 +162,14 @@ def test_council_one_just_died_no_board_waits_until_it_sends_again(seed: int) ->
     for board in world.boards:
         board.settings = replace(board.settings, pace=WaitTimes(check_in_s=3.0))
     assert world.reach(2, LIVENESS_S)
-    world.offices[seed % COUNT].end()
+    world.coordinators[seed % COUNT].end()
 
     assert longest_wait(world, 15.0) < RECEIPT_S
 
-    height = world.offices[(seed + 1) % COUNT].height
-    world.offices[seed % COUNT].boot()
+    height = world.coordinators[(seed + 1) % COUNT].height
+    world.coordinators[seed % COUNT].boot()
     finish(world)
-    assert world.offices[seed % COUNT].height >= height
+    assert world.coordinators[seed % COUNT].height >= height
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -193,7 +197,7 @@ def plant(function: Plant) -> Plant:
 
 
 @plant
-def one_office_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
+def one_coordinator_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
     compute = CoordinatorNode.compute
 
     def otherwise(
@@ -205,13 +209,13 @@ def one_office_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
         fetch: Fetch,
     ) -> PackedModel:
         made = compute(self, key, spec, job, before, fetch)
-        return falsified(made) if self.name == "office3" else made
+        return falsified(made) if self.name == "coordinator3" else made
 
     patch.setattr(CoordinatorNode, "compute", otherwise)
 
 
 @plant
-def offices_forget_admitted_updates(patch: pytest.MonkeyPatch) -> None:
+def coordinators_forget_admitted_updates(patch: pytest.MonkeyPatch) -> None:
     change = Persistence.commit
 
     def without(self: Persistence, effects: Sequence[e.Effect], now_ms: int) -> None:
@@ -222,7 +226,7 @@ def offices_forget_admitted_updates(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def offices_never_ask_for_vectors(patch: pytest.MonkeyPatch) -> None:
+def coordinators_never_ask_for_vectors(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(request_scheduler, "send_due_requests", lambda step: None)
 
 

@@ -8,7 +8,7 @@ SHARES = 6
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("name", ["office", "board0"])
+@pytest.mark.parametrize("name", ["coordinator", "board0"])
 def test_power_cut_before_any_effect_loses_nothing(name: str, share: int) -> None:
     count = instants(name)
     assert count > 25
@@ -19,7 +19,7 @@ def test_power_cut_before_any_effect_loses_nothing(name: str, share: int) -> Non
 
 @pytest.mark.soak
 @pytest.mark.parametrize("gap", range(1, 9))
-@pytest.mark.parametrize("name", ["office", "board0"])
+@pytest.mark.parametrize("name", ["coordinator", "board0"])
 def test_power_cut_during_recovery_loses_nothing(name: str, gap: int) -> None:
     for number in range(instants(name)):
         cut(name, number, number + gap)

@@ -136,7 +136,7 @@ def request(villain: ByzantineBoard, digest: bytes, count: int = 1) -> bytes:
 
 
 def asks_too_fast(world: FleetWorld, villain: ByzantineBoard) -> None:
-    state = world.office.state
+    state = world.coordinator.state
     assert state is not None
     for _ in range(10):
         villain.say(request(villain, state.tasks[TaskId(0)].spec.bundle, 16))
@@ -208,7 +208,7 @@ def test_hostile_board_is_counted_and_told_why_if_it_signed(name: str) -> None:
     world, villain = world_with_villain()
 
     def counted() -> bool:
-        return bool(world.office.refused.get((VILLAIN.identity, reason.name)))
+        return bool(world.coordinator.refused.get((VILLAIN.identity, reason.name)))
 
     act(world, villain)
     assert world.time.run(world.time.now_s + 30.0, counted)
@@ -231,10 +231,10 @@ def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> N
     villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
 
     def convicted() -> bool:
-        return board_records.fault(world.office.store, VILLAIN.public) is not None
+        return board_records.fault(world.coordinator.store, VILLAIN.public) is not None
 
     assert world.time.run(world.time.now_s + 30.0, convicted)
-    fault = board_records.fault(world.office.store, VILLAIN.public)
+    fault = board_records.fault(world.coordinator.store, VILLAIN.public)
     assert fault is not None
     assert fault.offence == Offence.DEVICE_DOUBLE
 
@@ -263,7 +263,7 @@ def test_board_whose_lease_counts_no_more_asks_for_another(
     assert world.reach(3, 60.0)
     accepted = list(world.law.accepted)
     assert world.settle(60.0)
-    world.law.at_the_end(world.office, world.boards, accepted)
+    world.law.at_the_end(world.coordinator, world.boards, accepted)
     assert len(seen) == PLAN.boards
 
 
@@ -274,7 +274,7 @@ def test_stranger_is_counted_and_told_nothing() -> None:
     world.time.run(5.0, lambda: False)
 
     assert villain.reasons() == []
-    refused = {reason for (device, reason) in world.office.refused if device}
+    refused = {reason for (device, reason) in world.coordinator.refused if device}
     assert "NOT_ENROLLED" in refused
 
 
@@ -302,18 +302,18 @@ def test_coordinator_under_a_flood_keeps_its_pace() -> None:
     world.time.run(40.0, lambda: False)
 
     assert villain.reasons() == []
-    assert world.office.ignored[VILLAIN.identity] > 500
-    assert set(world.office.ignored) == {VILLAIN.identity}
+    assert world.coordinator.ignored[VILLAIN.identity] > 500
+    assert set(world.coordinator.ignored) == {VILLAIN.identity}
     assert world.head > 0.8 * alone.head
 
 
 def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
     world = FleetWorld(5, replace(PLAN, weather=CALM))
     assert world.reach(2, 60.0)
-    rng, office = world.time.rng, world.office
+    rng, coordinator = world.time.rng, world.coordinator
     said = [m for m in world.broker.forger.seen if m.topic.split("/")[3] == "d"]
     assert {m.topic.rsplit("/", 1)[1] for m in said} >= {"up", "say", "state"}
-    before = sum(office.refused.values())
+    before = sum(coordinator.refused.values())
 
     for _ in range(FUZZED):
         message = rng.choice(said)
@@ -323,16 +323,16 @@ def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
         topic = rng.choice(
             (message.topic, TOPICS.up(name), TOPICS.say(name), f"{TOPICS.up(name)}/x")
         )
-        office.arrived(MqttMessage(topic, damage(message.payload, rng)), (0, 0))
+        coordinator.arrived(MqttMessage(topic, damage(message.payload, rng)), (0, 0))
         # Slow enough that what is fed is looked at, and not dropped unread.
         world.time.run(world.time.now_s + 0.01, lambda: False)
     world.time.run(world.time.now_s + 1.0, lambda: False)
 
-    assert sum(office.refused.values()) > before + 0.8 * FUZZED
+    assert sum(coordinator.refused.values()) > before + 0.8 * FUZZED
     assert world.reach(world.head + 2, 30.0)
     accepted = list(world.law.accepted)
     assert world.settle(60.0)
-    world.law.at_the_end(office, world.boards, accepted)
+    world.law.at_the_end(coordinator, world.boards, accepted)
 
 
 def test_agent_fed_anything_believes_nothing_and_never_raises() -> None:

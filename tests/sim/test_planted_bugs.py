@@ -17,7 +17,7 @@ from starling.agent.step import effects as f
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.state import AgentSettings, AgentState
 from starling.agent.update import lost_update_report, outbox
-from starling.coordinator import machine as office_machine
+from starling.coordinator import machine as coordinator_machine
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import StoreBlock
 from starling.coordinator.chain.state import task_records
@@ -195,7 +195,7 @@ def _quote_without_slots(
 
 
 @plant
-def office_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
+def coordinator_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
     change_stores(
         patch,
         lambda effects: [it for it in effects if not isinstance(it, e.StoreUpload)],
@@ -203,7 +203,7 @@ def office_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def office_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
+def coordinator_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     def carry_out(
         self: CoordinatorEffectExecutor,
         state: CoordinatorState,
@@ -218,35 +218,37 @@ def office_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def office_loses_blocks(patch: pytest.MonkeyPatch) -> None:
+def coordinator_loses_blocks(patch: pytest.MonkeyPatch) -> None:
     change_stores(
         patch, lambda effects: [it for it in effects if not isinstance(it, StoreBlock)]
     )
 
 
 @plant
-def office_forgets_admitted_updates(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(office_machine, "_hold_again", lambda step, update: None)
+def coordinator_forgets_admitted_updates(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(coordinator_machine, "_hold_again", lambda step, update: None)
 
 
 @plant
-def office_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
+def coordinator_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(event_loop, "COUNTERS_PER_BOOT_BITS", 0)
 
 
 @plant
-def office_admits_an_update_again(patch: pytest.MonkeyPatch) -> None:
-    standing = board_messages._standing
+def coordinator_admits_an_update_again(patch: pytest.MonkeyPatch) -> None:
+    sender_record = board_messages._sender_record
     patch.setattr(
         board_messages,
-        "_standing",
-        lambda step, sender, body: replace(standing(step, sender, body), known=None),
+        "_sender_record",
+        lambda step, sender, body: replace(
+            sender_record(step, sender, body), known=None
+        ),
     )
     patch.setattr(version_cut, "_check_unsigned", lambda *_: None)
 
 
 @plant
-def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
+def coordinator_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         block_commit,
         "_drop_old",
@@ -256,7 +258,7 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
+def coordinator_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
     hand_out = model_versions._hand_out_job
 
     def only_new(step: CoordinatorStep, task: TaskState) -> None:
@@ -269,7 +271,7 @@ def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def office_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
+def coordinator_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
     begin = node.begin
 
     def without(*args: object) -> node.ChainState:
@@ -289,12 +291,12 @@ def agent_says_nothing_of_what_it_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def office_minds_no_forfeits(patch: pytest.MonkeyPatch) -> None:
+def coordinator_minds_no_forfeits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lost_updates, "of_head", lambda *_: None)
 
 
 @plant
-def office_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
+def coordinator_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
     catch_up = model_versions._catch_up
 
     def not_renewed(step: CoordinatorStep, task: TaskState, head: Version) -> TaskState:
@@ -313,11 +315,11 @@ def mixed_faults(seeds: int = SEEDS_MAX) -> None:
 
 
 def cuts() -> None:
-    for number in range(instants("office")):
-        cut("office", number)
+    for number in range(instants("coordinator")):
+        cut("coordinator", number)
 
 
-CAUGHT_BY_CUTS = {"office_ignores_its_vote_journal"}
+CAUGHT_BY_CUTS = {"coordinator_ignores_its_vote_journal"}
 """This needs a power cut between two certain effects, which chance finds seldom.
 
 Votes before the uploads that they stand for are no such bug here: the loop makes its
@@ -326,8 +328,8 @@ batch. `test_persistence_order` has that batch.
 """
 CAUGHT_BY_LOSSES = {
     "agent_says_nothing_of_what_it_lost",
-    "office_does_not_follow_a_renewed_version",
-    "office_minds_no_forfeits",
+    "coordinator_does_not_follow_a_renewed_version",
+    "coordinator_minds_no_forfeits",
 }
 """These need all boards to lose their updates for one version."""
 

@@ -66,7 +66,7 @@ COPIES: dict[str, Callable[[MemoryAgentStore, MemoryAgentStore], MemoryAgentStor
 
 
 def _record(world: FleetWorld, board: BoardNode) -> Record:
-    found = board_records.board(world.office.store, board.settings.key.identity)
+    found = board_records.board(world.coordinator.store, board.settings.key.identity)
     assert found is not None
     return found
 
@@ -107,7 +107,7 @@ def test_home_put_back_counts_what_the_chain_proves_and_learning_goes_on(
     assert ledger.stated(CHAIN) >= before.paid
     assert ledger.releases(CHAIN) >= before.updates
     assert _record(world, board).updates > before.updates
-    world.law.at_the_end(world.office, world.boards, list(world.law.accepted))
+    world.law.at_the_end(world.coordinator, world.boards, list(world.law.accepted))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -65,7 +65,7 @@ def _firsts(values: Iterable[onnx.ValueInfoProto]) -> set[int | None]:
 
 
 @contextmanager
-def fixed_batch_told(batch: int | None) -> Iterator[None]:
+def blaming_fixed_batch(batch: int | None) -> Iterator[None]:
     """Says of whatever stands in the way of the batch that the file fixes it.
 
     Args:

@@ -125,7 +125,7 @@ def _follow_set(block: StateOverlay, context: BlockContext) -> None:
         return
     proposer_absence.forget(block, left)
     attestation_mismatch.forget(block, left)
-    attestation.count_anew(block, context)
+    attestation.recount(block, context)
 
 
 def execute(

@@ -78,7 +78,7 @@ def share_commit(step: ChainStep, certificate: Certificate) -> None:
         step.gossip(gossip_messages.wrap_commit(certificate))
 
 
-def tell_late(step: ChainStep, vote: Vote) -> None:
+def answer_late_vote(step: ChainStep, vote: Vote) -> None:
     """Answers who votes otherwise, or later, at the height that we just decided.
 
     Once per height: the certificate goes to all.

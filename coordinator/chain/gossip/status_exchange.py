@@ -43,7 +43,9 @@ def send_if_due(step: ChainStep) -> None:
     if step.state.alone or now_s < step.state.status_at_s:
         return
     step.state = evolve(step.state, status_at_s=now_s + step.settings.status_s)
-    if validator.index is None and not learners.tells(*_at(step), validator.key.public):
+    if validator.index is None and not learners.sends_status(
+        *_at(step), validator.key.public
+    ):
         return
     counter = step.state.status_counter + 1
     if counter > UINT_MAX:
@@ -114,7 +116,7 @@ def handle_status(step: ChainStep, status: ValidatorStatus) -> None:
       ProtocolError: If it is of no validator, or forged.
     """
     settings, who = step.settings, status.validator
-    if not learners.may_tell(*_at(step), who):
+    if not learners.may_send_status(*_at(step), who):
         raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
     if len(status.asks) not in (0, gossip_messages.NONCE_BYTES):
         raise ProtocolError("a nonce of another length", Reason.MALFORMED)
@@ -136,10 +138,10 @@ def handle_status(step: ChainStep, status: ValidatorStatus) -> None:
             step.gossip(gossip_messages.wrap_status(latest), who, asked_by=who)
         return
     step.state = evolve(step.state, heard={**step.state.heard, who: status})
-    _hear_fresh(step, status)
+    _handle_fresh(step, status)
 
 
-def _hear_fresh(step: ChainStep, status: ValidatorStatus) -> None:
+def _handle_fresh(step: ChainStep, status: ValidatorStatus) -> None:
     settings, now_s = step.settings, step.moment.now_s
     who = status.validator
     if not step.state.caught_up and settings.nonce in status.answers:

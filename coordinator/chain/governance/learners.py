@@ -123,20 +123,24 @@ def is_member(tree: StateReader, genesis: Genesis, height: int, public: bytes) -
     return any(each.index_of(public) is not None for each in sets)
 
 
-def may_tell(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
+def may_send_status(
+    tree: StateReader, genesis: Genesis, height: int, public: bytes
+) -> bool:
     """True if a key's statuses are read: those of validators and of learners."""
     if is_member(tree, genesis, height, public):
         return True
     return learner(tree, device_id(public)) is not None
 
 
-def tells(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
+def sends_status(
+    tree: StateReader, genesis: Genesis, height: int, public: bytes
+) -> bool:
     """True if this coordinator publishes its status.
 
     Who is new cannot know whether it was admitted before it has come so far. But who
     sees that it was taken out has nothing to say.
     """
-    if may_tell(tree, genesis, height, public):
+    if may_send_status(tree, genesis, height, public):
         return True
     return all(each.index_of(public) is None for each in _former(tree, genesis))
 

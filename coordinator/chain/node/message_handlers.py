@@ -66,21 +66,21 @@ def handle_message(
         case ValidatorStatus():
             status_exchange.handle_status(step, said)
         case Envelope():
-            _hear_transaction(step, said, source)
+            _handle_transaction(step, said, source)
         case ForkProof():
             fork_halt.handle_fork_proof(step, said)
         case Certificate() if subject is FrameSubject.CERTIFICATE:
-            _hear_commit(step, said)
+            _handle_commit(step, said)
         case _ if step.state.fork is not None:
             return
         case Certificate():
-            _hear_polka(step, said)
+            _handle_polka(step, said)
         case Proposal():
-            _hear_proposal(step, said)
+            _handle_proposal(step, said)
         case Vote():
-            _hear_vote(step, said)
+            _handle_vote(step, said)
         case DecidedBlock():
-            _hear_decision(step, said)
+            _handle_decision(step, said)
         case _:
             assert_never(said)
 
@@ -92,7 +92,7 @@ def _public(step: ChainStep, index: int) -> PublicKey:
     return members[index].public
 
 
-def _hear_proposal(step: ChainStep, proposal: Proposal) -> None:
+def _handle_proposal(step: ChainStep, proposal: Proposal) -> None:
     state, validator = step.state.consensus, step.state.validator
     if not proposal_checks.is_news(step.state, proposal):
         return
@@ -145,10 +145,10 @@ def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
         return None
 
 
-def _hear_vote(step: ChainStep, vote: Vote) -> None:
+def _handle_vote(step: ChainStep, vote: Vote) -> None:
     state, validator = step.state.consensus, step.state.validator
     if vote.height == state.height - 1:
-        certificate_gossip.tell_late(step, vote)
+        certificate_gossip.answer_late_vote(step, vote)
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
@@ -193,7 +193,7 @@ def _miss_block(step: ChainStep, vote: Vote) -> None:
         status_exchange.send_sooner(step, wait_s)
 
 
-def _hear_polka(step: ChainStep, polka: Certificate) -> None:
+def _handle_polka(step: ChainStep, polka: Certificate) -> None:
     """A quorum of prevotes that somebody else saw; see `certificate_gossip`."""
     state, validator = step.state.consensus, step.state.validator
     if polka.height != state.height:
@@ -234,7 +234,7 @@ def _hold_polka(step: ChainStep, polka: Certificate) -> None:
         status_exchange.send_sooner(step)
 
 
-def _hear_commit(step: ChainStep, certificate: Certificate) -> None:
+def _handle_commit(step: ChainStep, certificate: Certificate) -> None:
     """A quorum of precommits: it decides our height, or shows a fork before it."""
     state, validator = step.state.consensus, step.state.validator
     if certificate.height != state.height:
@@ -257,7 +257,7 @@ def _hear_commit(step: ChainStep, certificate: Certificate) -> None:
         status_exchange.send_sooner(step)
 
 
-def _hear_decision(step: ChainStep, decision: DecidedBlock) -> None:
+def _handle_decision(step: ChainStep, decision: DecidedBlock) -> None:
     """Deviation D6: whoever holds the precommits may convince anyone."""
     block, certificate = decision.block, decision.certificate
     state = step.state
@@ -317,7 +317,7 @@ def _decided(step: ChainStep, block: Block) -> ExecutedBlock:
         raise
 
 
-def _hear_transaction(step: ChainStep, envelope: Envelope, source: bytes) -> None:
+def _handle_transaction(step: ChainStep, envelope: Envelope, source: bytes) -> None:
     identity = envelope.identity(step.settings.chain_id)
     if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)

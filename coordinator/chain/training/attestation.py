@@ -64,7 +64,7 @@ def attest(
     _count(draft, context, validators, body.task, job, after, split)
 
 
-def count_anew(draft: StateOverlay, context: BlockContext) -> None:
+def recount(draft: StateOverlay, context: BlockContext) -> None:
     """Counts all open jobs by the set of this height, which is another one than before.
 
     A smaller set has a smaller quorum. What its members attested already may be one,

@@ -167,7 +167,7 @@ def resume(
     draft.happen(TaskResumed(body.task))
 
 
-def count_anew(draft: StateOverlay, number: int, version: Version) -> None:
+def restart_patience(draft: StateOverlay, number: int, version: Version) -> None:
     """Lets a task's patience count from a version that its updates did not make."""
     known = task_loss(draft, number)
     if known is not None:

@@ -52,7 +52,7 @@ def roll_back(
     NEWEST_ROLLBACKS.put(draft, version, body.task)
     for board in body.without:
         contribution_rewards.leave_out(draft, body.task, board)
-    evaluations.count_anew(draft, body.task, version)
+    evaluations.restart_patience(draft, body.task, version)
     digest = version_digest(body.model)
     version_cut.advance(draft, context, body.task, version, digest)
 

@@ -92,12 +92,12 @@ class Publisher:
                 self._publish_final(effect)
             case SendGossip(packed, to):
                 one = None if to is None else self._private(device_id(to))
-                self._tell(one or self._everybody, packed)
+                self._publish_frame(one or self._everybody, packed)
             case SendFrame(to, subject, content):
-                self._tell(self._private(to), frame(subject, content))
+                self._publish_frame(self._private(to), frame(subject, content))
             case SendAnswer() | SendContentKey():
                 for packed in self._answers.frames(effect):
-                    self._tell(self._private(effect.to), packed)
+                    self._publish_frame(self._private(effect.to), packed)
 
     def _publish(
         self, topic: str, payload: bytes, retain: bool, update: Digest | None
@@ -153,7 +153,7 @@ class Publisher:
         topic = settings.topics.down(device_name(effect.device))
         self._publish(topic, ENVELOPE.pack(envelope), False, effect.transaction)
 
-    def _tell(self, topic: str, packed: bytes) -> None:
+    def _publish_frame(self, topic: str, packed: bytes) -> None:
         """Publishes a frame for coordinators in the lane of its subject."""
         lane = SUBJECTS[subject_of(packed)].lane
         for payload in payloads(packed):

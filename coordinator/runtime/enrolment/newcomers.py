@@ -177,7 +177,7 @@ def _admission(
     return Admission(
         device_id(identity.public),
         genesis,
-        board_admission.told_host(settings, broker),
+        board_admission.advertised_host(settings, broker),
         settings.port,
         read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
         certificate.decode(),

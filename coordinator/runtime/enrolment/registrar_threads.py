@@ -32,10 +32,10 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import Registrar
-from starling.coordinator.runtime.enrolment.desk import Desk
+from starling.coordinator.runtime.enrolment.enrolment_handler import EnrolmentHandler
 from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
-from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
-from starling.coordinator.runtime.enrolment.renewal_desk import RenewalDesk
+from starling.coordinator.runtime.enrolment.renewal_handler import RenewalHandler
+from starling.coordinator.runtime.enrolment.request_handler import RequestHandler
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
 from starling.coordinator.runtime.operations.process_liveness import is_locked
@@ -110,12 +110,12 @@ def newcomers_answered(home: CoordinatorHome, broker: BrokerHome) -> Iterator[No
     settings, store = broker.require_settings(), EnrolmentStore(broker.path)
     store.prepare()
     with lock(store.lock_file):
-        desk = _newcomers(home, broker, settings, store)
-        desk.start()
+        handler = _newcomers(home, broker, settings, store)
+        handler.start()
         try:
             yield
         finally:
-            desk.stop()
+            handler.stop()
 
 
 def _answer_alone(
@@ -130,14 +130,14 @@ def _answer_alone(
         try:
             store.prepare()
             with lock(store.lock_file), ExitStack() as stack:
-                desks: dict[str, Callable[[], RegistrarThreads]] = {
+                handlers: dict[str, Callable[[], RegistrarThreads]] = {
                     "renewals": partial(_renewals, home, broker, settings)
                 }
                 if settings.enrol_port:
-                    desks["newcomers"] = partial(
+                    handlers["newcomers"] = partial(
                         _newcomers, home, broker, settings, store
                     )
-                _open(desks, stack, ending)
+                _open(handlers, stack, ending)
                 ending.wait()
         except FederationError as error:
             # Another coordinator answers, or files cannot be written or read.
@@ -148,37 +148,37 @@ def _answer_alone(
 
 
 def _open(
-    desks: dict[str, Callable[[], "RegistrarThreads"]],
+    handlers: dict[str, Callable[[], "RegistrarThreads"]],
     stack: ExitStack,
     ending: threading.Event,
 ) -> None:
-    """Has each desk answer until `stack` ends; what is wrong with one is its own.
+    """Has each handler answer until `stack` ends; what is wrong with one is its own.
 
     Args:
-      desks: What makes each, by name; emptied of those that answer.
+      handlers: What makes each, by name; emptied of those that answer.
       stack: Stops them.
       ending: Ends the wait for those that cannot answer yet.
     """
     told = RepeatedWarnings()
-    while desks and not ending.is_set():
-        for name, made in list(desks.items()):
+    while handlers and not ending.is_set():
+        for name, made in list(handlers.items()):
             try:
-                desk = made()
-                desk.start()
+                handler = made()
+                handler.start()
             except FederationError as error:
                 if told.is_new(f"{name}: {error}", time.monotonic()):
                     log.warning("%s are not answered from here: %s", name, error)
             else:
-                stack.callback(desk.stop)
-                del desks[name]
-        if desks:
+                stack.callback(handler.stop)
+                del handlers[name]
+        if handlers:
             ending.wait(RETRY_S)
 
 
 def _renewals(
     home: CoordinatorHome, broker: BrokerHome, settings: BrokerSettings
 ) -> "RegistrarThreads":
-    """The desk for certificates.
+    """The handler for certificates.
 
     Raises:
       FederationError: If it cannot answer now.
@@ -196,8 +196,8 @@ def _renewals(
         receive_maximum=16,
         subscriptions=(Topics(settings.fleet).renewal("+"),),
     )
-    desk = RenewalDesk(broker, partial(known_board, home))
-    return RegistrarThreads("renewals", desk, link)
+    handler = RenewalHandler(broker, partial(known_board, home))
+    return RegistrarThreads("renewals", handler, link)
 
 
 def _newcomers(
@@ -206,7 +206,7 @@ def _newcomers(
     settings: BrokerSettings,
     store: EnrolmentStore,
 ) -> "RegistrarThreads":
-    """The desk for newcomers.
+    """The handler for newcomers.
 
     Raises:
       FederationError: If it cannot answer now.
@@ -216,23 +216,25 @@ def _newcomers(
     nonce_key = os.urandom(_NONCE_KEY_BYTES)
     rules = Registrar(home.signing_key().public, authority, nonce_key)
     link = broker.enrolment.registrar(settings, broker.authority_certificate)
-    desk = RegistrarDesk(home, settings.fleet, rules, store, time.time)
-    return RegistrarThreads("newcomers", desk, link)
+    handler = EnrolmentHandler(home, settings.fleet, rules, store, time.time)
+    return RegistrarThreads("newcomers", handler, link)
 
 
 class RegistrarThreads:
     """One thread that answers, and one that carries out."""
 
-    def __init__(self, name: str, desk: Desk, settings: LinkSettings) -> None:
+    def __init__(
+        self, name: str, handler: RequestHandler, settings: LinkSettings
+    ) -> None:
         """Starts nothing yet.
 
         Args:
           name: Of what is answered, for people.
-          desk: Decides.
+          handler: Decides.
           settings: Of the link.
         """
         self._name = name
-        self._desk = desk
+        self._handler = handler
         self._events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
         self._link = MqttLink(settings, self._events.put, random.SystemRandom().random)
         self._ending = threading.Event()
@@ -275,9 +277,9 @@ class RegistrarThreads:
                         self._away.forget()
                         log.info("%s are answered", self._name)
                     case LinkDisconnected() if not self._ending.is_set():
-                        self._tell_away(event.reason)
+                        self._report_disconnect(event.reason)
                     case MessageArrived(topic, payload):
-                        if self._desk.admits(topic, len(payload)):
+                        if self._handler.admits(topic, len(payload)):
                             free_s = self._await_turn(free_s)
                             self._take(event)
                         else:
@@ -287,7 +289,7 @@ class RegistrarThreads:
             if time.monotonic() >= note_at_s:
                 note_at_s = time.monotonic() + NOTE_EVERY_S
                 with suppress(FederationError):
-                    self._desk.note()
+                    self._handler.write_status()
 
     def _await_turn(self, free_s: float) -> float:
         """Waits until a message may be taken, and says once an hour if many wait.
@@ -310,7 +312,7 @@ class RegistrarThreads:
             self._ending.wait(free_s - now_s)
         return free_s
 
-    def _tell_away(self, reason: str) -> None:
+    def _report_disconnect(self, reason: str) -> None:
         """Says why the link ended, the same once an hour; else in detail only."""
         is_new = self._away.is_new(reason, time.monotonic())
         level = logging.INFO if is_new else logging.DEBUG
@@ -318,7 +320,7 @@ class RegistrarThreads:
 
     def _take(self, event: MessageArrived) -> None:
         try:
-            for answer in self._desk.hear(event.topic, event.payload):
+            for answer in self._handler.receive(event.topic, event.payload):
                 self._answer_with(answer)
         except FederationError as error:
             # The disk, or a damaged file: the newcomer asks again.
@@ -339,7 +341,7 @@ class RegistrarThreads:
         pause_s = LOOK_EVERY_S
         while not self._ending.wait(pause_s):
             try:
-                self._unsent.extend(self._desk.work())
+                self._unsent.extend(self._handler.process_pending())
                 pause_s = LOOK_EVERY_S
             except FederationError as error:
                 self._warn(error)

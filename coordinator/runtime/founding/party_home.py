@@ -13,7 +13,7 @@ from starling.coordinator.runtime.founding.founding_store import (
     party_id,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.board_admission import told_host
+from starling.coordinator.runtime.operations.board_admission import advertised_host
 from starling.coordinator.runtime.setup.broker_joining import keep_certificate
 from starling.coordinator.runtime.setup.genesis_setup import (
     GenesisOptions,
@@ -233,7 +233,7 @@ def _broker(asked: PartyOptions) -> PartyBroker | None:
         host=reachable_host(settings), board_host=asked.board_host
     )
     pem = read_limited(broker.authority_certificate, _PEM_BYTES_MAX).decode()
-    return PartyBroker(told_host(endpoint, broker), settings.port, from_pem(pem))
+    return PartyBroker(advertised_host(endpoint, broker), settings.port, from_pem(pem))
 
 
 def _alike(entry: FoundingEntry) -> FoundingEntry:

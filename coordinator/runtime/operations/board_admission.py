@@ -78,7 +78,7 @@ def admit(
     config, genesis = home.config(), home.genesis()
     name = device_name(request.device)
     broker = own_broker(config.broker)
-    host = told_host(config.broker, broker)
+    host = advertised_host(config.broker, broker)
     certificate = broker.certificates.authority().issue(name, request.tls_public_key)
     admission = Admission(
         request.device,
@@ -140,7 +140,7 @@ def revoked_text(name: str, decision: ChainDecision) -> str:
     return decision.text(f"revoked {name}", f"whether {name} is revoked")
 
 
-def told_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
+def advertised_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
     """The address of the broker that newcomers are told.
 
     Raises:

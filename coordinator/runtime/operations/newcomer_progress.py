@@ -49,7 +49,7 @@ class NewcomerProgress:
         return f"{name}: height {self.height} of {self.ours}"
 
 
-def standing(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProgress:
+def progress_of(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProgress:
     """Reads how far somebody is from what our coordinator last wrote down.
 
     Args:
@@ -95,7 +95,7 @@ def require_caught_up(
     """
     identity, until_s, said = device_name(device_id(who.public)), clock() + wait_s, ""
     while True:
-        found = standing(home, identity, clock())
+        found = progress_of(home, identity, clock())
         text = found.text(who.name)
         if found.caught_up:
             return

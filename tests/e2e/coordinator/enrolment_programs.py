@@ -134,5 +134,5 @@ def answered(talk: EnrolmentClient, link: RecordedLink) -> int:
     link.publish(talk.topic, talk.payload)
     arrived = link.wait(MessageArrived, lambda each: each.topic.endswith("/outcome"))
     link.link.acknowledge(arrived.token)
-    talk.hear(arrived.topic, arrived.payload)
+    talk.receive(arrived.topic, arrived.payload)
     return OUTCOME.unpack(arrived.payload).state

@@ -160,7 +160,7 @@ class ScriptedBoard:
             else:
                 return
 
-    def hear(
+    def receive(
         self, kind: MessageKind, condition: Callable[[Envelope], bool]
     ) -> Envelope:
         """The next envelope of a kind for this board."""
@@ -181,7 +181,7 @@ class ScriptedBoard:
         body = CHECK_IN.pack(CheckIn(TaskId(0), Version(version), 0, 0, 0, PLEDGE))
         topic = self.topics.say(self.name)
         self.publish(topic, ENVELOPE.pack(self.sign(MessageKind.CHECK_IN, body)))
-        return self.hear(
+        return self.receive(
             MessageKind.LEASE, lambda heard: LEASE.unpack(heard.body).version == version
         )
 
@@ -240,13 +240,13 @@ class ScriptedBoard:
 
     def await_receipt(self, upload: Upload) -> None:
         identity = self.identity(upload)
-        self.hear(
+        self.receive(
             MessageKind.ACCEPTED,
             lambda heard: ACCEPTED.unpack(heard.body).update == identity,
         )
 
     def await_final(self, upload: Upload) -> None:
-        heard = self.hear(
+        heard = self.receive(
             MessageKind.FINAL,
             lambda heard: FINAL.unpack(heard.body).transaction == upload.update,
         )

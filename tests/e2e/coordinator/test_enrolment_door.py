@@ -57,7 +57,7 @@ def challenge(talk: EnrolmentClient, link: RecordedLink) -> None:
     link.publish(talk.topic, talk.payload)
     arrived = link.wait(MessageArrived)
     link.link.acknowledge(arrived.token)
-    talk.hear(arrived.topic, arrived.payload)
+    talk.receive(arrived.topic, arrived.payload)
 
 
 def test_strangers_write_and_read_nothing_but_their_own_topics(door: Door) -> None:
@@ -113,7 +113,7 @@ def test_hostile_messages_are_counted_and_a_newcomer_is_served_after_them(
     guess = EnrolmentClient(wrong, EnrolmentKind.BOARD, b"{}", "thief", b"n" * 32)
     thief.publish(guess.topic, guess.payload)
     arrived = thief.wait(MessageArrived)
-    guess.hear(arrived.topic, arrived.payload)
+    guess.receive(arrived.topic, arrived.payload)
 
     hello, claim = TOPICS.enrolment_hello("thief"), TOPICS.enrolment_claim("thief")
     for topic, payload in (
@@ -183,7 +183,7 @@ def test_of_two_coordinators_with_the_brokers_folder_one_answers(door: Door) -> 
         talk, link = door.newcomer("first")
         link.publish(talk.topic, talk.payload)
         first = link.wait(MessageArrived)
-        talk.hear(first.topic, first.payload)
+        talk.receive(first.topic, first.payload)
 
         assert answered(talk, link) == EnrolmentState.PENDING
 

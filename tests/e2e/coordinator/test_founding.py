@@ -385,7 +385,7 @@ class Stranger:
             arrived = self._link.wait(MessageArrived)
             self._link.link.acknowledge(arrived.token)
             try:
-                talk.hear(arrived.topic, arrived.payload)
+                talk.receive(arrived.topic, arrived.payload)
             except OperationError as error:
                 return str(error)
         raise AssertionError("not refused")

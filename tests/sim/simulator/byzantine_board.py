@@ -60,11 +60,13 @@ class ByzantineBoard(SimulatedNode):
         if enrolled:
             body = REGISTER.pack(Register(key.public))
             envelope = sign(OPERATOR, CHAIN, MessageKind.REGISTER, 900, body)
-            world.office.drop("900.tx", ENVELOPE.pack(envelope))
+            world.coordinator.drop("900.tx", ENVELOPE.pack(envelope))
         self.boot()
 
         def ready() -> bool:
-            known = board_records.board(world.office.store, key.identity) is not None
+            known = (
+                board_records.board(world.coordinator.store, key.identity) is not None
+            )
             return self.link.up and known == enrolled
 
         assert world.time.run(world.time.now_s + WITHIN_S, ready)

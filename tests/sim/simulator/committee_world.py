@@ -13,7 +13,7 @@ from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.chain.state import task_records
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
+from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.blocks import Block
 from starling.protocol.chain.genesis import (
@@ -33,7 +33,7 @@ from tests.sim.simulator.board_node import BoardNode
 from tests.sim.simulator.coordinator_node import CoordinatorNode, CrashingStore
 from tests.sim.simulator.fleet_world import (
     CAP,
-    OFFICE,
+    COORDINATOR,
     OPERATOR,
     PACE,
     TOPICS,
@@ -59,7 +59,7 @@ GENESIS = Genesis(
     FaultModel.BYZANTINE,
     ValidatorSet(
         tuple(
-            Validator(key.public, opening.public, f"office{number}")
+            Validator(key.public, opening.public, f"coordinator{number}")
             for number, (key, opening) in enumerate(zip(KEYS, OPENING, strict=True))
         )
     ),
@@ -74,22 +74,22 @@ class CommitteeInvariants(Invariants):
     """What must never happen, whichever coordinator is looked at.
 
     Attributes:
-      offices: All of them.
+      coordinators: All of them.
     """
 
-    offices: list[CoordinatorNode] = field(default_factory=list)
+    coordinators: list[CoordinatorNode] = field(default_factory=list)
     _judged: dict[int, BlockHash] = field(default_factory=dict)
     _votes_cast: dict[tuple[int, int, int, int], bytes | None] = field(
         default_factory=dict
     )
 
     def published(self, who: str, topic: str, payload: bytes) -> None:
-        self.office = self.foremost()
+        self.coordinator = self.foremost()
         super().published(who, topic, payload)
 
     def foremost(self) -> CoordinatorNode:
         """Who has the longest chain."""
-        return max(self.offices, key=lambda each: each.height)
+        return max(self.coordinators, key=lambda each: each.height)
 
     def votes(self, payload: bytes) -> None:
         vote = JOURNAL_ENTRY.unpack(payload).vote
@@ -103,14 +103,14 @@ class CommitteeInvariants(Invariants):
     def _receipt(self, update: Digest) -> None:
         task, base = self.sent[update]
         require(
-            any(holds(each, update) for each in self.offices)
+            any(holds(each, update) for each in self.coordinators)
             or self._stale(self.foremost(), task, base),
             "a receipt left before its update was durable",
         )
         self.accepted[update] = task, base
 
     def _located(self, update: Digest) -> bool:
-        return any(each.store.locate(update) is not None for each in self.offices)
+        return any(each.store.locate(update) is not None for each in self.coordinators)
 
     def _certified(self, height: int, block: BlockHash) -> None:
         require(
@@ -128,13 +128,13 @@ class CommitteeInvariants(Invariants):
 
     def _keeps(self, store: SqliteStore, update: Digest) -> bool:
         del store
-        return any(each.store.upload(update) is not None for each in self.offices)
+        return any(each.store.upload(update) is not None for each in self.coordinators)
 
-    def office_rests(self, office: CoordinatorNode) -> None:
+    def coordinator_rests(self, coordinator: CoordinatorNode) -> None:
         for update, (task, base) in list(self.accepted.items()):
             if self._located(update):
                 del self.accepted[update]
-            elif not any(holds(each, update) for each in self.offices):
+            elif not any(holds(each, update) for each in self.coordinators):
                 stale = self._stale(self.foremost(), task, base)
                 require(stale, "a receipt's update is lost")
                 del self.accepted[update]
@@ -173,24 +173,26 @@ class CommitteeWorld(FleetWorld):
         self.plan = plan
         self.time = Timeline(seed, CALM)
         settings = [self._settings(index) for index in range(COUNT)]
-        names = {each.name: f"office{index}" for index, each in enumerate(settings)}
+        names = {
+            each.name: f"coordinator{index}" for index, each in enumerate(settings)
+        }
         self.parted = PartedBroker(self.time, names)
         self.broker = self.parted
         self.law: CommitteeInvariants = CommitteeInvariants(ChainId(CHAIN))
         task, blobs = spec(plan)
-        self.offices = [
-            self._office(index, each, blobs if index == 0 else ())
+        self.coordinators = [
+            self._coordinator(index, each, blobs if index == 0 else ())
             for index, each in enumerate(settings)
         ]
-        self.law.offices = self.offices
-        self.law.office = self.office = self.offices[0]
+        self.law.coordinators = self.coordinators
+        self.law.coordinator = self.coordinator = self.coordinators[0]
         self.boards = [self._board(number) for number in range(plan.boards)]
-        self.parties: list[SimulatedNode] = [*self.offices, *self.boards]
+        self.parties: list[SimulatedNode] = [*self.coordinators, *self.boards]
         self._operate(task)
         for party in self.parties:
             self.time.after(self.time.about(0.5), party.boot)
 
-    def _settings(self, index: int) -> OfficeSettings:
+    def _settings(self, index: int) -> CoordinatorSettings:
         ledger = ChainSettings(
             GENESIS,
             KEYS[index],
@@ -199,17 +201,17 @@ class CommitteeWorld(FleetWorld):
             patience_s=0.2,
         )
         gate = AdmissionContext(CHAIN, OPENING[index])
-        return replace(OFFICE, ledger=ledger, gate=gate)
+        return replace(COORDINATOR, ledger=ledger, gate=gate)
 
-    def _office(
-        self, index: int, settings: OfficeSettings, blobs: tuple[bytes, ...]
+    def _coordinator(
+        self, index: int, settings: CoordinatorSettings, blobs: tuple[bytes, ...]
     ) -> CoordinatorNode:
         store = CrashingStore.under(GENESIS, self.law)
         with store.transaction():
             for whole in blobs:
                 store.put_blob(whole)
         made = CoordinatorNode(
-            self.time, self.broker, self.law, settings, store, f"office{index}"
+            self.time, self.broker, self.law, settings, store, f"coordinator{index}"
         )
         made.dimension = self.plan.dimension
         return made
@@ -232,18 +234,18 @@ class CommitteeWorld(FleetWorld):
         bodies.append((MessageKind.TASK, TASK.pack(task)))
         for number, (kind, body) in enumerate(bodies, 1):
             envelope: Envelope = sign(OPERATOR, CHAIN, kind, number, body)
-            self.offices[0].drop(f"{number:03}.tx", ENVELOPE.pack(envelope))
+            self.coordinators[0].drop(f"{number:03}.tx", ENVELOPE.pack(envelope))
 
     @property
     def head(self) -> int:
         """The newest version that all of them know to be final; -1 before the task."""
-        heads = [task_records.head(each.store, 0) for each in self.offices]
+        heads = [task_records.head(each.store, 0) for each in self.coordinators]
         return min(-1 if head is None else head for head in heads)
 
     def part(self, *sides: tuple[int, ...]) -> None:
         """Keeps groups of coordinators from hearing each other; nothing heals it."""
         self.parted.sides = tuple(
-            frozenset(f"office{index}" for index in side) for side in sides
+            frozenset(f"coordinator{index}" for index in side) for side in sides
         )
 
     def same_versions(self) -> dict[int, set[Digest | None]]:
@@ -253,7 +255,7 @@ class CommitteeWorld(FleetWorld):
         for version in range(oldest, self.head + 1):
             digests = {
                 task_records.version(each.store, 0, Version(version))
-                for each in self.offices
+                for each in self.coordinators
             }
             found[version] = digests - {None}
         return found

@@ -141,7 +141,7 @@ class CoordinatorNode(SimulatedNode):
         law: Invariants,
         settings: CoordinatorSettings,
         store: CrashingStore,
-        name: str = "office",
+        name: str = "coordinator",
     ) -> None:
         super().__init__(
             name, time, broker, settings.topics.coordinator_filters(settings.name)
@@ -284,10 +284,10 @@ class CoordinatorNode(SimulatedNode):
         for item in items:
             self.time.note(self.name, type(item).__name__)
         self.loop.turn(items)
-        if self.loop.anew:
+        if self.loop.restarts:
             self.begin()
             self.connected()
-        self._law.office_rests(self)
+        self._law.coordinator_rests(self)
         self._rest()
 
     def _rest(self) -> None:

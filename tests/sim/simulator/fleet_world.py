@@ -11,7 +11,7 @@ from starling.coordinator.aggregation.strategy import pack_model
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.chain.state import task_records
 from starling.coordinator.leases.client_selection import by_task
-from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
+from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.credit_policy import FUND, CreditPolicy, Fund
 from starling.protocol.chain.genesis import (
@@ -70,7 +70,7 @@ CAP = Budget(900.0, 1e-5)
 PACE = WaitTimes(
     check_in_s=4.0, fetch_s=2.0, accept_s=4.0, final_s=30.0, rest_s=2.0, most_s=30.0
 )
-OFFICE = OfficeSettings(
+COORDINATOR = CoordinatorSettings(
     ledger=ChainSettings(GENESIS, KEY, block_interval_s=1.0),
     gate=AdmissionContext(CHAIN, SEALING),
     topics=TOPICS,
@@ -158,11 +158,13 @@ class FleetWorld:
         with store.transaction():
             for whole in blobs:
                 store.put_blob(whole)
-        self.office = CoordinatorNode(self.time, self.broker, self.law, OFFICE, store)
-        self.office.dimension = plan.dimension
-        self.law.office = self.office
+        self.coordinator = CoordinatorNode(
+            self.time, self.broker, self.law, COORDINATOR, store
+        )
+        self.coordinator.dimension = plan.dimension
+        self.law.coordinator = self.coordinator
         self.boards = [self._board(number) for number in range(plan.boards)]
-        self.parties: list[SimulatedNode] = [self.office, *self.boards]
+        self.parties: list[SimulatedNode] = [self.coordinator, *self.boards]
         self._operate(task)
         for party in self.parties:
             self.time.after(self.time.about(0.5), party.boot)
@@ -192,12 +194,12 @@ class FleetWorld:
         bodies.append((MessageKind.FUND, FUND.pack(Fund(TaskId(0), 500))))
         for number, (kind, body) in enumerate(bodies, 1):
             envelope = sign(OPERATOR, CHAIN, kind, number, body)
-            self.office.drop(f"{number:03}.tx", ENVELOPE.pack(envelope))
+            self.coordinator.drop(f"{number:03}.tx", ENVELOPE.pack(envelope))
 
     @property
     def head(self) -> int:
         """The newest version that is durably final; -1 before the task."""
-        found = task_records.head(self.office.store, 0)
+        found = task_records.head(self.coordinator.store, 0)
         return -1 if found is None else found
 
     def storm(self) -> None:
@@ -274,7 +276,7 @@ class FleetWorld:
         def settled() -> bool:
             oldest = self.head - self.plan.staleness_max
             for update, (_, base) in list(open_updates.items()):
-                if base < oldest or self.office.store.locate(update) is not None:
+                if base < oldest or self.coordinator.store.locate(update) is not None:
                     del open_updates[update]
             return not open_updates
 

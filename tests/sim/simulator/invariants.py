@@ -50,9 +50,9 @@ def require(holds: bool, what: str) -> None:
         raise InvariantViolated(what)
 
 
-def holds(office: CoordinatorNode, update: Digest) -> bool:
+def holds(coordinator: CoordinatorNode, update: Digest) -> bool:
     """Whether an update is durable: as an upload, or in a block."""
-    store = office.store
+    store = coordinator.store
     return store.upload(update) is not None or store.locate(update) is not None
 
 
@@ -75,7 +75,7 @@ class Invariants:
     """
 
     chain: ChainId
-    office: CoordinatorNode | None = None
+    coordinator: CoordinatorNode | None = None
     accepted: dict[Digest, tuple[TaskId, Version]] = field(default_factory=dict)
     sent: dict[Digest, tuple[TaskId, Version]] = field(default_factory=dict)
     applied: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
@@ -136,18 +136,19 @@ class Invariants:
             self._shown.add((who, update))
 
     def _receipt(self, update: Digest) -> None:
-        assert self.office is not None
+        assert self.coordinator is not None
         task, base = self.sent[update]
         # What a version of the same batch made stale is as good as final for its board.
         require(
-            holds(self.office, update) or self._stale(self.office, task, base),
+            holds(self.coordinator, update)
+            or self._stale(self.coordinator, task, base),
             "a receipt left before its update was durable",
         )
         self.accepted[update] = task, base
 
     def _located(self, update: Digest) -> bool:
-        assert self.office is not None
-        return self.office.store.locate(update) is not None
+        assert self.coordinator is not None
+        return self.coordinator.store.locate(update) is not None
 
     def _manifest(self, payload: bytes) -> None:
         manifest = MANIFEST.unpack(payload)
@@ -155,12 +156,12 @@ class Invariants:
         self._manifests[payload] = manifest.version
 
     def _certified(self, height: int, block: BlockHash) -> None:
-        assert self.office is not None
+        assert self.coordinator is not None
         require(
             self.blocks.setdefault(height, block) == block,
             f"two certified blocks at height {height}",
         )
-        stored = self.office.store.block(height)
+        stored = self.coordinator.store.block(height)
         require(
             stored is not None and stored.block.header.block_id() == block,
             f"block {height} left before it was durable",
@@ -214,23 +215,25 @@ class Invariants:
     def _keeps(self, store: SqliteStore, update: Digest) -> bool:
         return store.upload(update) is not None
 
-    def office_rests(self, office: CoordinatorNode) -> None:
+    def coordinator_rests(self, coordinator: CoordinatorNode) -> None:
         """The coordinator waits: what it gave receipts for is still there."""
         for update, (task, base) in list(self.accepted.items()):
             if self._located(update):
                 del self.accepted[update]
-            elif not holds(office, update):
-                require(self._stale(office, task, base), "a receipt's update is lost")
+            elif not holds(coordinator, update):
+                require(
+                    self._stale(coordinator, task, base), "a receipt's update is lost"
+                )
                 del self.accepted[update]
             else:
-                assert office.state is not None
+                assert coordinator.state is not None
                 require(
-                    office.state.ledger.mempool.get(update) is not None,
+                    coordinator.state.ledger.mempool.get(update) is not None,
                     "a receipt's update waits for no block",
                 )
 
-    def _stale(self, office: CoordinatorNode, task: TaskId, base: Version) -> bool:
-        store = office.store
+    def _stale(self, coordinator: CoordinatorNode, task: TaskId, base: Version) -> bool:
+        store = coordinator.store
         spec, head = task_records.task(store, task), task_records.head(store, task)
         assert spec is not None
         assert head is not None
@@ -290,8 +293,8 @@ class Invariants:
 
     def adopts(self, board: BoardNode, effect: AdoptModel) -> None:
         """A board takes a model into use."""
-        assert self.office is not None
-        store = self.office.store
+        assert self.coordinator is not None
+        store = self.coordinator.store
         head = task_records.head(store, 0)
         spec = task_records.task(store, 0)
         assert spec is not None
@@ -332,21 +335,21 @@ class Invariants:
 
     def at_the_end(
         self,
-        office: CoordinatorNode,
+        coordinator: CoordinatorNode,
         boards: list[BoardNode],
         before: Collection[Digest],
     ) -> None:
         """All is calm: receipts given long before were kept, every charge stands."""
-        self.office_rests(office)
+        self.coordinator_rests(coordinator)
         left = [
             update
             for update, (task, base) in self.accepted.items()
-            if update in before and not self._stale(office, task, base)
+            if update in before and not self._stale(coordinator, task, base)
         ]
         require(not left, "a receipt's update never came into the chain")
         for board in boards:
             ledger = PrivacyLedger.load(board.cap, board.disk.journal)
-            record = board_records.board(office.store, board.settings.key.identity)
+            record = board_records.board(coordinator.store, board.settings.key.identity)
             require(
                 record is not None
                 and max(record.charge, record.paid) <= ledger.stated(self.chain),

@@ -81,7 +81,7 @@ def _spread(stage: Stage, kind: VoteType | None) -> None:
                 heard.append(message)
             else:
                 stage.late.append((node, message))
-        stage.hear(node, heard)
+        stage.receive(node, heard)
     rest = [entry for entry in new if not of_type(entry[1], kind)]
     stage.said[stage.spread :] = ripe + rest
     stage.spread += len(ripe)
@@ -118,7 +118,7 @@ def _lie(
             lies += adversary.quorum(number)
         elif not silent and stage.draw.random() < 0.9:
             lies.append(stage.draw.choice(offers))
-        stage.hear(node, lies)
+        stage.receive(node, lies)
         said += lies
         if stage.draw.random() < 0.3:
             # Who heard it may pass it on.
@@ -133,7 +133,7 @@ def _arrive_late(stage: Stage) -> None:
     late, stage.late = stage.late, []
     for node, message in late:
         if stage.draw.random() < 0.4:
-            stage.hear(node, [message])
+            stage.receive(node, [message])
         else:
             stage.late.append((node, message))
     for node in stage.acting:

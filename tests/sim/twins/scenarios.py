@@ -190,7 +190,7 @@ class Stage:
         if outputs:
             self._propose(node)
 
-    def hear(self, node: Node, messages: list[Message]) -> None:
+    def receive(self, node: Node, messages: list[Message]) -> None:
         """A node takes messages, as `exchange` does, and acts on them later."""
         if node.decided is not None or not messages:
             return

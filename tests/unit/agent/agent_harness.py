@@ -138,7 +138,7 @@ class BoardHarness:
                 return [self.work(effect)]
             case f.PublishBestEffort(topic, payload, _):
                 said = topic == TOPICS.say(self.settings.device)
-                return self.meadow.hear(payload) if said else []
+                return self.meadow.receive(payload) if said else []
             case f.PublishSpooled(entry, index):
                 chunk = split(self.disk.spool[entry.base][1])[index]
                 answers = self.meadow.take(CHUNK.pack(chunk))

@@ -288,7 +288,7 @@ class FakeCoordinator:
         height = (self.head + 1) * EACH_VERSION + self.statements
         return [e.DownArrived(statement(asked, self.head, height, self.record))]
 
-    def hear(self, payload: bytes) -> list[e.Event]:
+    def receive(self, payload: bytes) -> list[e.Event]:
         """Answers what a board says."""
         envelope = ENVELOPE.unpack(payload)
         envelope.check(CHAIN)

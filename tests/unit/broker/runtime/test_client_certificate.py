@@ -93,14 +93,14 @@ def test_request_without_an_answer_is_repeated_after_hours(files: TlsFiles) -> N
 def test_certificate_that_came_is_taken_for_the_same_key(files: TlsFiles) -> None:
     link, key = RenewedCertificate(files, TOPICS), files.key.read_bytes()
 
-    assert link.hear(renewed(files), time.time())
+    assert link.receive(renewed(files), time.time())
 
     found = read_certificate(from_pem(files.certificate.read_text()))
     assert (found.user, found.public_key) == ("ann", KEY.public)
     assert found.end_s > time.time() + 899 * DAY_S
     assert files.key.read_bytes() == key
     # The same answer, delivered twice, changes nothing.
-    assert not link.hear(renewed(files), time.time())
+    assert not link.receive(renewed(files), time.time())
 
 
 def test_certificate_that_is_not_ours_is_not_taken(
@@ -123,7 +123,9 @@ def test_certificate_that_is_not_ours_is_not_taken(
     }
 
     with caplog.at_level(logging.WARNING):
-        taken = {name: link.hear(each, time.time()) for name, each in offered.items()}
+        taken = {
+            name: link.receive(each, time.time()) for name, each in offered.items()
+        }
 
     assert taken == dict.fromkeys(offered, False)
     assert files.certificate.read_bytes() == before
@@ -135,7 +137,7 @@ def test_answer_that_it_waits_is_told_with_the_days_left(
     link = RenewedCertificate(files, TOPICS)
     answer = RENEWED.pack(RenewalAnswer(RenewalState.WAITS, b"", "the key is away"))
 
-    assert not link.hear(answer, time.time() + 800 * DAY_S)
+    assert not link.receive(answer, time.time() + 800 * DAY_S)
 
     (told,) = caplog.messages
     assert "ends in 25 days and is not renewed: the key is away" in told
@@ -152,7 +154,9 @@ def test_power_cut_at_any_step_leaves_a_certificate_that_holds(
         with pytest.MonkeyPatch.context() as patch:
             disk = PowerCutDisk(patch, cut_at)
             with suppress(PowerCut):
-                finished = RenewedCertificate(files, TOPICS).hear(answer, time.time())
+                finished = RenewedCertificate(files, TOPICS).receive(
+                    answer, time.time()
+                )
         disk.lose(keep=0.5, null_filled=True, undo_renames=undo)
         found = read_certificate(from_pem(files.certificate.read_text()))
         assert (found.user, found.public_key) == ("ann", KEY.public)
@@ -169,7 +173,7 @@ def test_damaged_files_are_told_and_end_nothing(
     assert RenewedCertificate(files, TOPICS).request(0.0, late_s) is None
     files.certificate.write_bytes(b"no certificate")
     assert RenewedCertificate(files, TOPICS).request(0.0, late_s) is None
-    assert not RenewedCertificate(files, TOPICS).hear(answered(b"x"), late_s)
+    assert not RenewedCertificate(files, TOPICS).receive(answered(b"x"), late_s)
     assert len(caplog.messages) == 3
 
 

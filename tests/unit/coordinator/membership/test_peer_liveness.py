@@ -59,7 +59,7 @@ def peer(member: CoordinatorMember) -> PeerState:
     return member.state.peers[KEYS[DEAD].identity]
 
 
-def hear(
+def receive(
     council: FourCoordinators,
     payload: bytes,
     *,
@@ -141,7 +141,7 @@ def test_what_anybody_could_say_in_its_name_is_no_sign_of_life(
     make: Callable[[CoordinatorMember], bytes],
 ) -> None:
     del boards
-    hear(council, make(council.members[0]))
+    receive(council, make(council.members[0]))
     assert seen(council) == (False, False)
 
 
@@ -150,9 +150,9 @@ def test_status_is_a_sign_of_life_once(
 ) -> None:
     del boards
     fresh = status(council.members[0])
-    hear(council, fresh)
+    receive(council, fresh)
     assert seen(council) == (True, True)
-    hear(council, fresh)
+    receive(council, fresh)
     assert seen(council) == (False, False)
 
 
@@ -161,13 +161,13 @@ def test_status_from_another_broker_counts_for_ours_when_it_comes_there(
 ) -> None:
     del boards
     fresh = status(council.members[0])
-    hear(council, fresh, elsewhere=True)
+    receive(council, fresh, elsewhere=True)
     assert seen(council) == (True, False)
-    hear(council, fresh, elsewhere=True)
+    receive(council, fresh, elsewhere=True)
     assert seen(council) == (False, False)
-    hear(council, fresh)
+    receive(council, fresh)
     assert seen(council) == (True, True)
-    hear(council, fresh)
+    receive(council, fresh)
     assert seen(council) == (False, False)
 
 
@@ -176,9 +176,9 @@ def test_status_that_others_passed_on_before_it_came_counts_still(
 ) -> None:
     del boards
     fresh = status(council.members[0])
-    hear(council, fresh, by=1)
+    receive(council, fresh, by=1)
     assert seen(council) == (False, False)
-    hear(council, fresh)
+    receive(council, fresh)
     assert seen(council) == (True, True)
 
 
@@ -201,14 +201,14 @@ def test_vote_that_is_counted_is_a_sign_of_life_once(
     council.run(0.5)
     first = votes[0]
 
-    hear(council, first, by=1, elsewhere=True)
+    receive(council, first, by=1, elsewhere=True)
     assert seen(council) == (False, False)
-    hear(council, first)
+    receive(council, first)
     assert seen(council) == (False, False)
     (other, *_) = [vote for vote in votes if vote != first]
-    hear(council, other, elsewhere=True)
+    receive(council, other, elsewhere=True)
     assert seen(council) == (True, False)
-    hear(council, other)
+    receive(council, other)
     assert seen(council) == (False, False)
 
 
@@ -217,5 +217,5 @@ def test_malformed_vote_is_counted_once(
 ) -> None:
     message = gossip_messages.frame(FrameSubject.VOTE, b"no vote")
     council.members[0].effects.clear()
-    member = hear(council, message)
+    member = receive(council, message)
     assert member.refusals() == ["MALFORMED"]

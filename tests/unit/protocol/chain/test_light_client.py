@@ -142,7 +142,7 @@ def test_replaced_validators_certify_nothing_more() -> None:
         after.accept(forged, certify(forged))
 
 
-def test_validators_not_yet_in_office_certify_nothing() -> None:
+def test_validators_of_a_later_set_certify_nothing() -> None:
     early = changing(13, LATER, LATER)
 
     with pytest.raises(ProofError, match="not trusted"):

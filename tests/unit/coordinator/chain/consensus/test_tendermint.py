@@ -57,7 +57,7 @@ def at(step: RoundStep, number: int = 0, **fields: object) -> RoundState:
     return replace(state, **fields)  # type: ignore[arg-type]  # a test's fields
 
 
-def hear(state: RoundState, *votes: Vote) -> RoundState:
+def receive(state: RoundState, *votes: Vote) -> RoundState:
     vote_set = state.vote_set
     for entry in votes:
         vote_set = vote_set.with_vote(entry, state.round)
@@ -147,20 +147,22 @@ def test_line_28_proposal_made_again(
     locked_round: int, locked: BlockHash | None, expected: BlockHash | None
 ) -> None:
     state = at(RoundStep.PROPOSE, 3, locked=locked, locked_round=locked_round)
-    state = hear(offered(state, A, 3, valid_round=1), *polka(A, 1))
+    state = receive(offered(state, A, 3, valid_round=1), *polka(A, 1))
     _, outputs = go(state)
     assert cast(outputs) == [(PREVOTE, 3, expected)]
 
 
 def test_line_28_without_its_prevotes_waits() -> None:
     state = offered(at(RoundStep.PROPOSE, 3), A, 3, valid_round=1)
-    state = hear(state, *polka(A, 1)[:2], *polka(A, 2))
+    state = receive(state, *polka(A, 1)[:2], *polka(A, 2))
     _, outputs = go(state)
     assert outputs == ()
 
 
 def test_line_28_prevote_names_the_round_that_it_relies_on() -> None:
-    state = hear(offered(at(RoundStep.PROPOSE, 3), A, 3, valid_round=1), *polka(A, 1))
+    state = receive(
+        offered(at(RoundStep.PROPOSE, 3), A, 3, valid_round=1), *polka(A, 1)
+    )
     _, (output,) = go(state)
     assert isinstance(output, CastVote)
     assert output.vote.extra == 2
@@ -168,7 +170,7 @@ def test_line_28_prevote_names_the_round_that_it_relies_on() -> None:
 
 def test_line_34_any_quorum_of_prevotes_starts_the_clock_once() -> None:
     votes = [vote(1, PREVOTE, A), vote(2, PREVOTE, B), vote(3, PREVOTE, None)]
-    state, outputs = go(hear(at(RoundStep.PREVOTE), *votes))
+    state, outputs = go(receive(at(RoundStep.PREVOTE), *votes))
     assert outputs == ()
     assert state.prevote_at_s == NOW.now_s + VALIDATOR.timeouts.of_votes(0)
     again, _ = go(state, replace(NOW, now_s=NOW.now_s + 0.5))
@@ -177,13 +179,13 @@ def test_line_34_any_quorum_of_prevotes_starts_the_clock_once() -> None:
 
 def test_line_34_two_votes_of_one_validator_count_once() -> None:
     votes = [vote(1, PREVOTE, A), vote(1, PREVOTE, B), vote(2, PREVOTE, A)]
-    state, _ = go(hear(at(RoundStep.PREVOTE), *votes))
+    state, _ = go(receive(at(RoundStep.PREVOTE), *votes))
     assert state.prevote_at_s is None
     assert len(state.vote_set.conflicts) == 1
 
 
 def test_line_36_quorum_locks_and_precommits() -> None:
-    state, outputs = go(hear(offered(at(RoundStep.PREVOTE), A), *polka(A)))
+    state, outputs = go(receive(offered(at(RoundStep.PREVOTE), A), *polka(A)))
     assert cast(outputs) == [(PRECOMMIT, 0, A)]
     assert (state.locked, state.locked_round) == (A, 0)
     assert (state.valid, state.valid_round) == (A, 0)
@@ -199,9 +201,9 @@ def test_line_36_needs_prevotes_that_rely_on_the_proposals_round() -> None:
     offer = offered(at(RoundStep.PREVOTE, 2), A, 2, valid_round=1)
     relying = [vote(voter, PREVOTE, A, 2, relied=2) for voter in (1, 2, 3)]
     other = vote(3, PREVOTE, A, 2, relied=0)
-    _, outputs = go(hear(offer, *relying[:2], other))
+    _, outputs = go(receive(offer, *relying[:2], other))
     assert cast(outputs) == []
-    _, outputs = go(hear(offer, *relying))
+    _, outputs = go(receive(offer, *relying))
     assert cast(outputs) == [(PRECOMMIT, 2, A)]
 
 
@@ -214,14 +216,14 @@ def test_line_36_locks_nothing_by_prevotes_for_another_reason(
         vote(voter, PREVOTE, A, 2, relied=each)
         for voter, each in zip((1, 2, 3), relied, strict=True)
     ]
-    state, outputs = go(hear(offer, *votes))
+    state, outputs = go(receive(offer, *votes))
     assert cast(outputs) == []
     assert state.locked is None
 
 
 def test_prevotes_that_rely_on_different_rounds_are_no_quorum() -> None:
     votes = [vote(voter, PREVOTE, A, 2, relied=voter % 2) for voter in (1, 2, 3)]
-    vote_set = hear(at(RoundStep.PREVOTE, 2), *votes).vote_set
+    vote_set = receive(at(RoundStep.PREVOTE, 2), *votes).vote_set
     assert vote_set.certificate(2, PREVOTE, A, 3) is None
     assert vote_set.polka_of(2, 3) is None
 
@@ -239,14 +241,14 @@ def test_line_42_late_quorum_is_what_we_offer_next(
 ) -> None:
     state = offered(at(RoundStep.PRECOMMIT, 2), A, 0)
     votes = [vote(voter, PREVOTE, A, number, relied=relied) for voter in (1, 2, 3)]
-    state, outputs = go(hear(state, *votes))
+    state, outputs = go(receive(state, *votes))
     assert (state.valid_round == number) is adopted
     assert state.locked is None
     assert cast(outputs) == []
 
 
 def test_line_36_after_the_precommit_only_makes_it_valid() -> None:
-    state, outputs = go(hear(offered(at(RoundStep.PRECOMMIT), A), *polka(A)))
+    state, outputs = go(receive(offered(at(RoundStep.PRECOMMIT), A), *polka(A)))
     assert cast(outputs) == []
     assert (state.locked, state.locked_round) == (None, -1)
     assert (state.valid, state.valid_round) == (A, 0)
@@ -259,14 +261,14 @@ def test_line_36_needs_a_valid_proposal_and_a_quorum_for_it(case: str) -> None:
         block_id = B if case == "other" else A
         state = offered(state, block_id, valid=case != "invalid")
     votes = polka(A)[: 2 if case == "two-votes" else 3]
-    state, outputs = go(hear(state, *votes))
+    state, outputs = go(receive(state, *votes))
     assert cast(outputs) == []
     assert state.locked is None
 
 
 def test_line_44_quorum_for_nil_precommits_nil_and_unlocks_nothing() -> None:
     locked = at(RoundStep.PREVOTE, 1, locked=A, locked_round=0, valid=A, valid_round=0)
-    state, outputs = go(hear(locked, *polka(None, 1)))
+    state, outputs = go(receive(locked, *polka(None, 1)))
     assert cast(outputs) == [(PRECOMMIT, 1, None)]
     assert (state.locked, state.locked_round) == (A, 0)
 
@@ -276,7 +278,7 @@ def test_line_44_quorum_for_nil_precommits_nil_and_unlocks_nothing() -> None:
 )
 def test_line_47_any_quorum_of_precommits_starts_the_clock(step: RoundStep) -> None:
     votes = [vote(1, PRECOMMIT, A), vote(2, PRECOMMIT, None), vote(3, PRECOMMIT, B)]
-    state, outputs = go(hear(at(step), *votes))
+    state, outputs = go(receive(at(step), *votes))
     assert outputs == ()
     assert state.precommit_at_s == NOW.now_s + VALIDATOR.timeouts.of_votes(0)
 
@@ -285,7 +287,7 @@ def test_line_47_any_quorum_of_precommits_starts_the_clock(step: RoundStep) -> N
 def test_line_49_quorum_of_precommits_in_any_round_decides(number: int) -> None:
     state = offered(at(RoundStep.PREVOTE, 3), A, number)
     votes = [vote(voter, PRECOMMIT, A, number) for voter in (1, 2, 3)]
-    _, outputs = go(hear(state, *votes))
+    _, outputs = go(receive(state, *votes))
     (output,) = outputs
     assert isinstance(output, Decide)
     assert (output.certificate.round, output.certificate.block_id) == (number, A)
@@ -297,15 +299,15 @@ def test_line_49_without_a_valid_block_decides_nothing(valid: bool | None) -> No
     if valid is not None:
         state = offered(state, A, 0, valid=valid)
     votes = [vote(voter, PRECOMMIT, A, 0) for voter in (1, 2, 3)]
-    _, outputs = go(hear(state, *votes))
+    _, outputs = go(receive(state, *votes))
     assert outputs == ()
 
 
 def test_line_55_more_than_f_in_a_later_round_take_us_along() -> None:
     state = at(RoundStep.PREVOTE)
-    state, _ = go(hear(state, vote(1, PREVOTE, None, 4)))
+    state, _ = go(receive(state, vote(1, PREVOTE, None, 4)))
     assert state.round == 0
-    state, _ = go(hear(state, vote(2, PRECOMMIT, None, 6)))
+    state, _ = go(receive(state, vote(2, PRECOMMIT, None, 6)))
     assert (state.round, state.step) == (4, RoundStep.PROPOSE)
 
 
@@ -345,9 +347,9 @@ def test_line_65_timeout_begins_the_next_round() -> None:
     )
 
 
-def test_rules_fire_in_whatever_order_messages_came() -> None:
+def test_rules_fire_in_whatever_order_messages_arrive() -> None:
     """Level-triggered: prevotes before the proposal lead to the same precommit."""
-    state, _ = go(hear(at(RoundStep.PROPOSE), *polka(A)))
+    state, _ = go(receive(at(RoundStep.PROPOSE), *polka(A)))
     assert state.step is RoundStep.PROPOSE
     _, outputs = go(offered(state, A))
     assert cast(outputs) == [(PREVOTE, 0, A), (PRECOMMIT, 0, A)]
@@ -372,24 +374,24 @@ def test_hidden_lock_is_made_known_by_the_proof_in_the_proposal() -> None:
 
 def test_observer_follows_without_voting() -> None:
     validator = replace(VALIDATOR, index=None)
-    state = hear(offered(at(RoundStep.PROPOSE), A), *polka(A))
+    state = receive(offered(at(RoundStep.PROPOSE), A), *polka(A))
     votes = [vote(voter, PRECOMMIT, A) for voter in (1, 2, 3)]
-    _, outputs = advance(validator, hear(state, *votes), NOW)
+    _, outputs = advance(validator, receive(state, *votes), NOW)
     assert [type(output) for output in outputs] == [Decide]
 
 
 def test_distant_rounds_keep_the_highest_of_each_validator() -> None:
     state = at(RoundStep.PREVOTE)
     for number in (50, 10**6, 7, 10**9):
-        state = hear(state, vote(1, PREVOTE, None, number))
+        state = receive(state, vote(1, PREVOTE, None, number))
     assert list(state.vote_set.votes) == [(10**9, PREVOTE)]
 
 
 def test_conflicts_are_kept_in_bounded_number() -> None:
     state = at(RoundStep.PREVOTE, 1000)
     for number in range(CONFLICTS_MAX + 20):
-        state = hear(state, vote(1, PREVOTE, A, number), vote(1, PREVOTE, B, number))
-        state = hear(state, vote(1, PREVOTE, None, number))
+        state = receive(state, vote(1, PREVOTE, A, number), vote(1, PREVOTE, B, number))
+        state = receive(state, vote(1, PREVOTE, None, number))
     assert len(state.vote_set.conflicts) == CONFLICTS_MAX
 
 

@@ -68,21 +68,21 @@ def second_height() -> tuple[SmallChain, SingleValidator, Proposal, BlockHash]:
     proposer = SingleValidator(world.genesis, world.validators[SECOND])
     me = SingleValidator(world.genesis, world.validators[ME])
     for running, whole in ((proposer, theirs), (me, ours)):
-        running.hear(gossip_messages.wrap_decision(block, whole), 1.0)
+        running.receive(gossip_messages.wrap_decision(block, whole), 1.0)
     proposer.submit(world.register(0), now_s=2.0)
     proposer.tick(2.0)
     return world, me, offered(proposer), block_id
 
 
-def hear(me: SingleValidator, proposal: Proposal) -> list[Reason]:
-    me.hear(gossip_messages.wrap_proposal(proposal), 3.0)
+def receive(me: SingleValidator, proposal: Proposal) -> list[Reason]:
+    me.receive(gossip_messages.wrap_proposal(proposal), 3.0)
     return [blame.reason for blame in me.heard if isinstance(blame, BlamePeer)]
 
 
 def test_block_dated_by_another_quorum_than_ours_is_prevoted() -> None:
     _, me, proposal, _ = second_height()
     assert BLOCK.unpack(proposal.block).header.time_ms == 7000
-    assert hear(me, proposal) == []
+    assert receive(me, proposal) == []
     assert len(me.votes()) == 1
 
 
@@ -97,16 +97,16 @@ def forged(world: SmallChain, proposal: Proposal, time_ms: int) -> Proposal:
 @pytest.mark.parametrize("time_ms", [6999, 7001, 9000])
 def test_block_dated_otherwise_is_not_heard(time_ms: int) -> None:
     world, me, proposal, _ = second_height()
-    assert hear(me, forged(world, proposal, time_ms)) == [Reason.INVALID_PROOF]
+    assert receive(me, forged(world, proposal, time_ms)) == [Reason.INVALID_PROOF]
     assert me.votes() == []
-    assert hear(me, proposal) == [Reason.INVALID_PROOF]
+    assert receive(me, proposal) == [Reason.INVALID_PROOF]
     assert len(me.votes()) == 1
 
 
 def test_block_dated_so_far_off_that_the_state_differs_is_invalid() -> None:
     """The proposer signed a header whose state is of another time."""
     world, me, proposal, _ = second_height()
-    assert hear(me, forged(world, proposal, TIME_MS_MAX)) == [Reason.INVALID_BLOCK]
+    assert receive(me, forged(world, proposal, TIME_MS_MAX)) == [Reason.INVALID_BLOCK]
 
 
 @pytest.mark.parametrize("spoil", ["none", "few", "forged", "other"])
@@ -122,7 +122,7 @@ def test_block_without_a_certificate_of_its_parent_is_not_heard(spoil: str) -> N
         "forged": replace(whole, extras=(7000, 7000, 7000)),
         "other": certificate(world, other, {**times, 2: 7000}),
     }[spoil]
-    reasons = hear(me, replace(proposal, parent=bad))
+    reasons = receive(me, replace(proposal, parent=bad))
     assert reasons in ([Reason.INVALID_PROOF], [Reason.BAD_SIGNATURE])
     assert me.votes() == []
 

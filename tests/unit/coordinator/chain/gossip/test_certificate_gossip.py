@@ -79,17 +79,17 @@ def commit(world: SmallChain, block_id: BlockHash) -> Certificate:
     return quorum_of([vote(world, who, PRECOMMIT, block_id) for who in (0, 1, 3)])
 
 
-def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[Reason]:
+def receive(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[Reason]:
     """The refusals and faults that a message led to."""
     before = len(me.of(BlamePeer))
-    me.hear(payload, now_s)
+    me.receive(payload, now_s)
     blames = me.of(BlamePeer)[before:]
     return [blame.reason for blame in blames if isinstance(blame, BlamePeer)]
 
 
-def hear_votes(me: SingleValidator, *votes: Vote) -> None:
+def receive_votes(me: SingleValidator, *votes: Vote) -> None:
     for each in votes:
-        hear(me, gossip_messages.wrap_vote(each))
+        receive(me, gossip_messages.wrap_vote(each))
 
 
 def sent(me: SingleValidator, topic: FrameSubject) -> list[bytes]:
@@ -103,15 +103,17 @@ def step_of(me: SingleValidator) -> RoundStep:
 
 def locked(me: SingleValidator, world: SmallChain, proposal: Proposal) -> None:
     """We lock what is offered, by the votes of two others."""
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in (1, 3)))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in (1, 3)))
     assert me.state.consensus.locked == proposal.block_id
 
 
 def test_quorum_on_which_all_agree_is_not_passed_on() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
-    hear_votes(me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1)))
+    receive_votes(
+        me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1))
+    )
     assert me.state.height == 1
     assert sent(me, FrameSubject.POLKA) == sent(me, FrameSubject.CERTIFICATE) == []
 
@@ -120,7 +122,7 @@ def test_quorum_on_which_all_agree_is_not_passed_on() -> None:
 def test_quorum_with_which_somebody_disagrees_is_passed_on_once(kind: VoteType) -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
-    hear_votes(me, vote(world, 0, kind, None), vote(world, 3, PREVOTE, None))
+    receive_votes(me, vote(world, 0, kind, None), vote(world, 3, PREVOTE, None))
     me.tick(2.0)
     (content,) = sent(me, FrameSubject.POLKA)
     assert CERTIFICATE.unpack(content).members() == (1, 2, 3)
@@ -130,17 +132,17 @@ def test_quorum_is_passed_on_when_its_round_decides_nothing() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
     assert sent(me, FrameSubject.POLKA) == []
-    hear_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
+    receive_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
     assert me.state.consensus.round == 1
     assert len(sent(me, FrameSubject.POLKA)) == 1
 
 
 def test_quorum_that_others_saw_locks_us_in_its_round() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear_votes(me, vote(world, LIAR, PREVOTE, None))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive_votes(me, vote(world, LIAR, PREVOTE, None))
     assert me.state.consensus.step is RoundStep.PREVOTE
-    blames = hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
+    blames = receive(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
     assert blames == [Reason.EQUIVOCATION]
     state = me.state.consensus
     assert (state.locked, state.valid_round) == (proposal.block_id, 0)
@@ -151,12 +153,12 @@ def test_quorum_that_comes_after_its_round_is_what_we_offer_next() -> None:
     world, _, proposal = start()
     # Round 1 is ours.
     me = SingleValidator(world.genesis, world.validators[ME])
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear_votes(me, *(vote(world, who, PREVOTE, None) for who in (0, 3)))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive_votes(me, *(vote(world, who, PREVOTE, None) for who in (0, 3)))
     me.tick(2.0 + me.settings.timeouts.of_votes(0))
     assert me.state.consensus.step is RoundStep.PRECOMMIT
-    hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)), 9.0)
-    hear_votes(me, *(vote(world, who, PRECOMMIT, None) for who in (0, 3)))
+    receive(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)), 9.0)
+    receive_votes(me, *(vote(world, who, PRECOMMIT, None) for who in (0, 3)))
     me.tick(20.0)
     state = me.state.consensus
     assert (state.round, state.locked, state.valid) == (1, None, proposal.block_id)
@@ -169,7 +171,7 @@ def test_locked_block_of_somebody_else_is_there_after_a_restart() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
     me.restart(1.0)
-    hear_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
+    receive_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
     # Round 1 is ours: we offer what we locked.
     ours = me.state.consensus.vote_set.proposals[1].proposal
     assert (ours.block_id, ours.valid_round) == (proposal.block_id, 1)
@@ -178,15 +180,15 @@ def test_locked_block_of_somebody_else_is_there_after_a_restart() -> None:
 
 def test_quorum_of_a_later_round_takes_us_along() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id, 3)))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_polka(polka(world, proposal.block_id, 3)))
     assert me.state.consensus.round == 3
 
 
 @pytest.mark.parametrize("case", ["few", "forged", "mixed", "height", "precommits"])
 def test_what_is_no_quorum_is_refused(case: str) -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     block_id = proposal.block_id
     mixed = [vote(world, who, PREVOTE, block_id, extra=who % 2) for who in (0, 1, 3)]
     good = polka(world, block_id)
@@ -197,7 +199,7 @@ def test_what_is_no_quorum_is_refused(case: str) -> None:
         "height": replace(good, height=2),
         "precommits": commit(world, block_id),
     }[case]
-    blames = hear(me, gossip_messages.wrap_polka(bad))
+    blames = receive(me, gossip_messages.wrap_polka(bad))
     assert bool(blames) is (case != "height")
     assert me.state.consensus.vote_set.polkas == {}
     assert me.state.consensus.locked is None
@@ -206,9 +208,9 @@ def test_what_is_no_quorum_is_refused(case: str) -> None:
 def test_member_of_a_quorum_that_told_us_otherwise_is_accused() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
-    hear_votes(me, vote(world, 0, PREVOTE, None))
+    receive_votes(me, vote(world, 0, PREVOTE, None))
     # We hold the quorum ourselves, and still look at who is in this one.
-    blames = hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
+    blames = receive(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
     assert blames == [Reason.EQUIVOCATION]
     waiting = me.state.mempool.oldest(9, 1 << 20)
     assert [entry.envelope.kind for entry in waiting] == [MessageKind.EVIDENCE]
@@ -216,18 +218,18 @@ def test_member_of_a_quorum_that_told_us_otherwise_is_accused() -> None:
 
 def test_prevotes_of_one_block_for_two_reasons_are_evidence() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear_votes(me, vote(world, LIAR, PREVOTE, proposal.block_id))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive_votes(me, vote(world, LIAR, PREVOTE, proposal.block_id))
     second = vote(world, LIAR, PREVOTE, proposal.block_id, extra=1)
-    assert hear(me, gossip_messages.wrap_vote(second)) == [Reason.EQUIVOCATION]
+    assert receive(me, gossip_messages.wrap_vote(second)) == [Reason.EQUIVOCATION]
     assert me.state.mempool.size == 1
 
 
 def test_own_prevote_in_a_quorum_that_we_did_not_cast_silences() -> None:
     world, me, proposal = start()
-    hear_votes(me, vote(world, 0, PREVOTE, None), vote(world, 1, PREVOTE, None))
+    receive_votes(me, vote(world, 0, PREVOTE, None), vote(world, 1, PREVOTE, None))
     foreign = polka(world, proposal.block_id, voters=(0, ME, LIAR))
-    assert Reason.EQUIVOCATION in hear(me, gossip_messages.wrap_polka(foreign))
+    assert Reason.EQUIVOCATION in receive(me, gossip_messages.wrap_polka(foreign))
     assert me.state.copied
 
 
@@ -238,67 +240,69 @@ def rival(world: SmallChain) -> Proposal:
 
 def test_block_of_a_quorum_is_taken_beside_the_one_that_we_were_offered() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(rival(world)))
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(rival(world)))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     assert me.state.consensus.vote_set.candidate_for(proposal.block_id) is None
-    hear(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
+    receive(me, gossip_messages.wrap_polka(polka(world, proposal.block_id)))
     assert me.state.status_at_s <= 1.0 + me.settings.status_s / 2
     me.tick(me.state.status_at_s)
     said = STATUS.unpack(sent(me, FrameSubject.STATUS)[-1]).held[0]
     assert (said.proposal, said.polka) == (0, proposal.block_id)
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     assert me.state.consensus.valid == proposal.block_id
 
 
 def test_quorum_of_precommits_decides_with_the_block_that_we_hold() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear(me, gossip_messages.wrap_commit(commit(world, proposal.block_id)))
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_commit(commit(world, proposal.block_id)))
     assert me.state.height == 1
 
 
 def test_quorum_of_precommits_without_the_block_waits_for_it() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(rival(world)))
-    hear(me, gossip_messages.wrap_commit(commit(world, proposal.block_id)))
+    receive(me, gossip_messages.wrap_proposal(rival(world)))
+    receive(me, gossip_messages.wrap_commit(commit(world, proposal.block_id)))
     assert me.state.height == 0
     assert me.state.status_at_s <= 1.0 + me.settings.status_s / 2
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     (stored,) = me.blocks()
     assert stored.block == BLOCK.unpack(proposal.block)
 
 
 def test_prevotes_decide_nothing_as_precommits() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    assert hear(me, gossip_messages.wrap_commit(polka(world, proposal.block_id))) != []
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    assert (
+        receive(me, gossip_messages.wrap_commit(polka(world, proposal.block_id))) != []
+    )
     assert me.state.height == 0
 
 
 def test_who_votes_otherwise_at_the_decided_height_is_shown_why_once() -> None:
     world, me, proposal = start()
     block = BLOCK.unpack(proposal.block)
-    hear(me, gossip_messages.wrap_decision(block, commit(world, proposal.block_id)))
-    hear_votes(me, vote(world, 0, PRECOMMIT, proposal.block_id, extra=9))
+    receive(me, gossip_messages.wrap_decision(block, commit(world, proposal.block_id)))
+    receive_votes(me, vote(world, 0, PRECOMMIT, proposal.block_id, extra=9))
     assert sent(me, FrameSubject.CERTIFICATE) == []
     forged = replace(vote(world, 0, PRECOMMIT, None), voter=1)
-    hear_votes(me, forged)
+    receive_votes(me, forged)
     assert sent(me, FrameSubject.CERTIFICATE) == []
     for _ in range(3):
-        hear_votes(me, vote(world, 0, PRECOMMIT, None))
+        receive_votes(me, vote(world, 0, PRECOMMIT, None))
     assert len(sent(me, FrameSubject.CERTIFICATE)) == 1
 
 
 def test_one_message_begins_no_height_but_what_decides_something() -> None:
     world, me, proposal = start()
-    hear_votes(me, vote(world, LIAR, PREVOTE, None))
+    receive_votes(me, vote(world, LIAR, PREVOTE, None))
     empty = SingleValidator(world.genesis, world.validators[PROPOSER])
     empty.tick(world.genesis.heartbeat_s + 0.0)
     (packed,) = sent(empty, FrameSubject.PROPOSAL)
     other = SingleValidator(world.genesis, world.validators[ME])
-    hear(other, gossip_messages.frame(FrameSubject.PROPOSAL, packed))
+    receive(other, gossip_messages.frame(FrameSubject.PROPOSAL, packed))
     assert step_of(me) is step_of(other) is RoundStep.NEW_HEIGHT
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     assert step_of(me) is RoundStep.PREVOTE
     other.tick(world.genesis.heartbeat_s + 0.0)
     assert len(sent(other, FrameSubject.VOTE)) == 1
@@ -306,9 +310,9 @@ def test_one_message_begins_no_height_but_what_decides_something() -> None:
 
 def test_more_than_f_at_a_height_begin_it() -> None:
     world, me, _ = start()
-    hear_votes(me, vote(world, 0, PREVOTE, None))
+    receive_votes(me, vote(world, 0, PREVOTE, None))
     assert step_of(me) is RoundStep.NEW_HEIGHT
-    hear_votes(me, vote(world, LIAR, PREVOTE, None))
+    receive_votes(me, vote(world, LIAR, PREVOTE, None))
     assert step_of(me) is RoundStep.PROPOSE
 
 
@@ -328,7 +332,9 @@ def test_quorum_that_decided_is_passed_on_no_later() -> None:
     world, me, proposal = start()
     locked(me, world, proposal)
     due_s = me.state.share_at_s
-    hear_votes(me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1)))
+    receive_votes(
+        me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1))
+    )
     me.tick(due_s)
     assert me.state.height == 1
     assert sent(me, FrameSubject.POLKA) == []

@@ -64,13 +64,13 @@ def decided() -> tuple[SmallChain, SingleValidator, Block, Certificate]:
     block = BLOCK.unpack(offer.block)
     whole = certificate(world, block.header.block_id(), (0, 1, 3))
     me = SingleValidator(world.genesis, world.validators[ME])
-    hear(me, gossip_messages.wrap_decision(block, whole))
+    receive(me, gossip_messages.wrap_decision(block, whole))
     assert me.state.height == 1
     return world, me, block, whole
 
 
-def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
-    me.hear(payload, now_s)
+def receive(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
+    me.receive(payload, now_s)
 
 
 def message(topic: FrameSubject, content: bytes) -> bytes:
@@ -90,7 +90,7 @@ def stored(me: SingleValidator) -> ForkProof:
 def test_second_certificate_of_a_height_halts_and_names_who_signed_both() -> None:
     world, me, _, _ = decided()
     other = certificate(world, OTHER, (0, 2, 3))
-    hear(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
+    receive(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
     assert halted(me)
     assert fork_halt.liars(stored(me)) == {0, 3}
     kinds = [type(effect) for effect in me.heard]
@@ -104,7 +104,7 @@ def test_same_certificate_again_halts_nobody(topic: str) -> None:
     payload = message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(again))
     if topic == "decision":
         payload = gossip_messages.wrap_decision(block, again)
-    hear(me, payload)
+    receive(me, payload)
     assert not halted(me)
     assert me.of(BlamePeer) == []
 
@@ -115,7 +115,7 @@ def test_forged_certificate_halts_nobody() -> None:
     forged = replace(good, signatures=(*good.signatures[:2], bytes(SIGNATURE_BYTES)))
     few = certificate(world, OTHER, (0, 3))
     for bad in (forged, few):
-        hear(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(bad)))
+        receive(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(bad)))
     assert not halted(me)
     assert len(me.of(BlamePeer)) == 2
 
@@ -125,7 +125,7 @@ def test_certified_block_that_does_not_follow_halts() -> None:
     header = replace(block.header, height=2, parent=OTHER)
     child = replace(block, header=header)
     whole = certificate(world, header.block_id(), (0, 1, 3), height=2)
-    hear(me, gossip_messages.wrap_decision(child, whole))
+    receive(me, gossip_messages.wrap_decision(child, whole))
     assert halted(me)
     assert me.state.height == 1
     assert stored(me).child == header
@@ -135,7 +135,7 @@ def test_certified_block_that_does_not_follow_halts() -> None:
 def test_halted_validator_neither_votes_nor_decides_also_after_a_restart() -> None:
     world, me, _, _ = decided()
     other = certificate(world, OTHER, (0, 2, 3))
-    hear(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
+    receive(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
     proof = stored(me)
     me.settings = replace(me.settings, fork=proof)
     for restarts in (False, True):
@@ -152,10 +152,10 @@ def test_proof_convinces_others_once() -> None:
     world, me, _, whole = decided()
     other = certificate(world, OTHER, (0, 2, 3))
     proof = message(FrameSubject.FORK, FORK.pack(ForkProof(whole, other, None, ())))
-    hear(me, proof)
+    receive(me, proof)
     assert halted(me)
     sent = len(me.of(StoreFork))
-    hear(me, proof)
+    receive(me, proof)
     assert len(me.of(StoreFork)) == sent
 
 
@@ -174,7 +174,7 @@ def test_proof_of_nothing_is_refused(spoil: str) -> None:
             whole, other, None, (certificate(world, OTHER, (0, 1), kind),)
         ),
     }[spoil]
-    hear(me, message(FrameSubject.FORK, FORK.pack(bad)))
+    receive(me, message(FrameSubject.FORK, FORK.pack(bad)))
     assert not halted(me)
     (blame,) = me.of(BlamePeer)
     assert isinstance(blame, BlamePeer)
@@ -191,7 +191,7 @@ def test_proof_of_an_old_height_stops_nobody() -> None:
         first = certificate(world, BlockHash(H(b"first")), (0,), height=height)
         second = certificate(world, OTHER, (0,), height=height)
         payload = FORK.pack(ForkProof(first, second, None, ()))
-        hear(me, message(FrameSubject.FORK, payload), 9e4)
+        receive(me, message(FrameSubject.FORK, payload), 9e4)
         assert halted(me) != stale
 
 
@@ -205,7 +205,7 @@ def test_blocks_that_come_fast_do_not_hide_a_fork() -> None:
     first = certificate(world, BlockHash(H(b"first")), (0,), height=2)
     second = certificate(world, OTHER, (0,), height=2)
     payload = FORK.pack(ForkProof(first, second, None, ()))
-    hear(me, message(FrameSubject.FORK, payload), 60.0)
+    receive(me, message(FrameSubject.FORK, payload), 60.0)
     assert halted(me)
 
 
@@ -225,12 +225,12 @@ def test_heights_that_are_compared_are_bounded(monkeypatch: pytest.MonkeyPatch) 
 def test_others_prevotes_name_liars_of_different_rounds() -> None:
     world, me, _, whole = decided()
     other = certificate(world, OTHER, (0, 2, 3), number=1)
-    hear(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
+    receive(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
     assert fork_halt.liars(stored(me)) == frozenset()
     # They prevoted another block in round 1 as if they had locked nothing in round 0.
     polka = certificate(world, OTHER, (0, 2, 3), VoteType.PREVOTE, number=1)
     proof = ForkProof(whole, other, None, (polka,))
-    hear(me, message(FrameSubject.FORK, FORK.pack(proof)))
+    receive(me, message(FrameSubject.FORK, FORK.pack(proof)))
     assert fork_halt.liars(stored(me)) == {0, 3}
 
 
@@ -242,7 +242,7 @@ def test_status_on_another_block_is_shown_our_certificate() -> None:
     )
     signature = world.validators[3].sign(bare.signed_bytes(world.chain_id))
     packed = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-    hear(me, message(FrameSubject.STATUS, packed), 9.0)
+    receive(me, message(FrameSubject.STATUS, packed), 9.0)
     shown = [gossip_messages.FRAME.unpack(payload) for payload in me.sent]
     contents = [m.content for m in shown if m.subject == FrameSubject.CERTIFICATE]
     assert contents == [CERTIFICATE.pack(whole)]
@@ -257,7 +257,7 @@ def proofs(me: SingleValidator, proof: bytes) -> list[PublicKey | None]:
 def test_proof_goes_to_who_still_speaks_alone_and_ever_more_rarely() -> None:
     world, me, _, _ = decided()
     other = certificate(world, OTHER, (0, 2, 3))
-    hear(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
+    receive(me, message(FrameSubject.CERTIFICATE, CERTIFICATE.pack(other)))
     proof = message(FrameSubject.FORK, FORK.pack(stored(me)))
     assert proofs(me, proof) == [None]
     me.heard.clear()
@@ -268,7 +268,7 @@ def test_proof_goes_to_who_still_speaks_alone_and_ever_more_rarely() -> None:
         )
         signature = peer.sign(bare.signed_bytes(world.chain_id))
         content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-        hear(me, message(FrameSubject.STATUS, content), 2.0 + number)
+        receive(me, message(FrameSubject.STATUS, content), 2.0 + number)
     again = proofs(me, proof)
     assert set(again) == {peer.public}
     # After pauses of 2, 4, 8, 16 and 32 s.
@@ -286,7 +286,7 @@ def test_prevotes_of_the_last_height_come_back_from_the_journal() -> None:
         for who in (0, 3):
             one = certificate(world, block_id, (who,), kind)
             vote = Vote(kind, 1, 0, block_id, 0, who, one.signatures[0])
-            hear(proposer, gossip_messages.wrap_vote(vote))
+            receive(proposer, gossip_messages.wrap_vote(vote))
     before = proposer.state.recent
     assert len(before[0].polkas) == 1
     proposer.restart(9.0)

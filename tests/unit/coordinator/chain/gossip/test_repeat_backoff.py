@@ -17,7 +17,7 @@ from starling.protocol.chain.blocks import BLOCK, VoteType
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash
 from tests.unit.coordinator.chain.node.test_message_handlers import (
     certificate,
-    hear,
+    receive,
     start,
     vote,
 )
@@ -33,7 +33,7 @@ def after_one_block(who: int = 2) -> tuple[SmallChain, SingleValidator]:
     world, _, proposal = start()
     me = SingleValidator(world.genesis, world.validators[who])
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
-    hear(me, gossip_messages.wrap_decision(BLOCK.unpack(proposal.block), whole))
+    receive(me, gossip_messages.wrap_decision(BLOCK.unpack(proposal.block), whole))
     assert me.state.height == 1
     return world, me
 
@@ -72,7 +72,7 @@ def test_last_block_goes_ever_more_rarely_and_to_who_lacks_it_alone(
         for number in range(2 * SECONDS):
             height = heights[number % len(heights)]
             on = tip if height == 2 else None
-            hear(me, said(world, number + 1, height, on), 2.0 + number / 2)
+            receive(me, said(world, number + 1, height, on), 2.0 + number / 2)
         sent = answers(me, FrameSubject.DECISION)
         assert {one.to for one in sent} <= {world.validators[PEER].public}
         counts.append(len(sent))
@@ -83,7 +83,7 @@ def test_last_block_goes_ever_more_rarely_and_to_who_lacks_it_alone(
 
 def test_what_followed_the_last_block_goes_to_its_peer_alone() -> None:
     world, me = after_one_block(0)
-    hear(
+    receive(
         me,
         gossip_messages.wrap_vote(
             replace(vote(world, 1, VoteType.PREVOTE, None), height=2)
@@ -91,7 +91,7 @@ def test_what_followed_the_last_block_goes_to_its_peer_alone() -> None:
     )
     me.heard.clear()
     for number in range(3):
-        hear(me, said(world, number + 1, 1), 2.0 + number)
+        receive(me, said(world, number + 1, 1), 2.0 + number)
     answered = [
         one
         for one in me.heard
@@ -107,7 +107,7 @@ def test_certificates_of_many_claims_are_bounded_together() -> None:
     world, me = after_one_block()
     for number in range(2 * SECONDS):
         forked = number.to_bytes(32)
-        hear(me, said(world, number + 1, 2, forked), 2.0 + number / 2)
+        receive(me, said(world, number + 1, 2, forked), 2.0 + number / 2)
     sent = answers(me, FrameSubject.CERTIFICATE)
     assert {one.to for one in sent} == {world.validators[PEER].public}
     assert 4 <= len(sent) <= 6
@@ -118,8 +118,8 @@ def test_counter_that_goes_up_and_down_is_shown_rarely_and_to_its_sender() -> No
     tip = me.state.tip.parent()
     for number in range(10 * SECONDS):
         now_s = 2.0 + number / 10
-        hear(me, said(world, 2 * number + 2, 2, tip), now_s)
-        hear(me, said(world, 2 * number + 1, 2, tip), now_s)
+        receive(me, said(world, 2 * number + 2, 2, tip), now_s)
+        receive(me, said(world, 2 * number + 1, 2, tip), now_s)
     theirs = [
         one
         for one in answers(me, FrameSubject.STATUS)

@@ -17,8 +17,8 @@ from tests.unit.coordinator.chain.gossip.test_certificate_gossip import (
     ME,
     PREVOTE,
     commit,
-    hear,
-    hear_votes,
+    receive,
+    receive_votes,
     start,
     vote,
 )
@@ -51,14 +51,14 @@ def test_block_that_more_than_f_prevote_is_asked_for_in_time(
 ) -> None:
     world, me, proposal = start()
     me.tick(0.9)
-    hear_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in voters))
+    receive_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in voters))
     soon_s = me.state.status_said_s + me.settings.status_s / 2
     assert (me.state.status_at_s == soon_s) == asks
 
 
 def test_block_that_more_than_f_prevote_is_given_at_once_by_as_many() -> None:
     world, me, proposal = start()
-    hear_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in (1, 3)))
+    receive_votes(me, *(vote(world, who, PREVOTE, proposal.block_id) for who in (1, 3)))
     me.sent.clear()
     me.tick(3.0)
     (asked,) = (
@@ -70,12 +70,12 @@ def test_block_that_more_than_f_prevote_is_given_at_once_by_as_many() -> None:
     to = []
     for who in (0, 1, 3):
         other = SingleValidator(world.genesis, world.validators[who])
-        hear(other, given)
-        hear_votes(
+        receive(other, given)
+        receive_votes(
             other, *(vote(world, one, PREVOTE, proposal.block_id) for one in (1, 3))
         )
         other.sent.clear()
-        hear(other, asked, 3.0)
+        receive(other, asked, 3.0)
         to += [other.only.get(payload) for payload in other.sent if payload == given]
     assert to == [world.validators[ME].public] * me.state.validator.skip
 
@@ -92,11 +92,11 @@ def test_who_was_behind_is_sent_at_once_what_it_missed_meanwhile(
     given = 0
     for who in (0, 1, 2):
         other = SingleValidator(world.genesis, world.validators[who])
-        hear(other, decided)
-        hear(other, missed)
+        receive(other, decided)
+        receive(other, missed)
         if first is not None:
-            hear(other, said_status(world, first, counter=1), 2.0)
+            receive(other, said_status(world, first, counter=1), 2.0)
         other.sent.clear()
-        hear(other, said_status(world, 2, counter=2), 3.0)
+        receive(other, said_status(world, 2, counter=2), 3.0)
         given += other.sent.count(missed)
     assert given == answers

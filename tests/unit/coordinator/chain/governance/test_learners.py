@@ -9,8 +9,8 @@ from starling.coordinator.chain.governance.learners import (
     LearnerRecord,
     is_member,
     learner,
-    may_tell,
-    tells,
+    may_send_status,
+    sends_status,
 )
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
@@ -43,7 +43,7 @@ def learns(
 
 
 def heard(world: SmallChain, key: SigningKey = KEY) -> bool:
-    return may_tell(world.tree, world.genesis, world.height, key.public)
+    return may_send_status(world.tree, world.genesis, world.height, key.public)
 
 
 def test_operator_admits_a_learner_and_takes_it_out() -> None:
@@ -158,14 +158,14 @@ def test_founder_that_was_removed_says_nothing_and_may_learn_anew() -> None:
     world.must(world.leave(founder))
     world.height += 2
     told = (world.tree, world.genesis, world.height, founder.public)
-    assert not may_tell(*told)
-    assert not tells(*told)
+    assert not may_send_status(*told)
+    assert not sends_status(*told)
     world.must(learns(world, founder))
-    assert tells(world.tree, *told[1:])
+    assert sends_status(world.tree, *told[1:])
 
 
 def test_newcomer_tells_where_it_is_before_it_knows_that_it_was_admitted() -> None:
     world = SmallChain(4)
-    assert tells(world.tree, world.genesis, 1, KEY.public)
+    assert sends_status(world.tree, world.genesis, 1, KEY.public)
     assert not heard(world)
     assert world.tree.get(b"learners") is None

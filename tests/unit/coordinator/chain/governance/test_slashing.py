@@ -136,9 +136,9 @@ def test_evidence_that_proves_nothing_is_refused() -> None:
     )
 
 
-def hear(running: SingleValidator, *payloads: bytes) -> None:
+def receive(running: SingleValidator, *payloads: bytes) -> None:
     for payload in payloads:
-        running.hear(payload, 1.0)
+        running.receive(payload, 1.0)
 
 
 def waiting(running: SingleValidator) -> list[Evidence]:
@@ -150,7 +150,7 @@ def waiting(running: SingleValidator) -> list[Evidence]:
 def test_validator_that_hears_both_votes_accuses_once() -> None:
     world = SmallChain(4)
     me = SingleValidator(world.genesis, world.validators[0])
-    hear(
+    receive(
         me,
         *(
             gossip_messages.wrap_vote(vote(world, block_id))
@@ -181,7 +181,7 @@ def test_validator_that_hears_both_proposals_accuses_once() -> None:
     world = SmallChain(4)
     me = SingleValidator(world.genesis, world.validators[0])
     first, second = proposals(world)
-    hear(
+    receive(
         me,
         *(
             gossip_messages.wrap_proposal(offer)
@@ -200,7 +200,7 @@ def test_forged_second_proposal_accuses_nobody() -> None:
     me = SingleValidator(world.genesis, world.validators[0])
     first, second = proposals(world)
     forged = replace(second, signature=first.signature)
-    hear(
+    receive(
         me, gossip_messages.wrap_proposal(first), gossip_messages.wrap_proposal(forged)
     )
     assert waiting(me) == []

@@ -57,8 +57,8 @@ def start() -> tuple[SmallChain, SingleValidator, Proposal]:
     return world, SingleValidator(world.genesis, world.validators[ME]), offer
 
 
-def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
-    me.hear(payload, now_s, b"liar")
+def receive(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> None:
+    me.receive(payload, now_s, b"liar")
 
 
 def vote(
@@ -85,7 +85,7 @@ def test_votes_of_far_rounds_keep_the_highest_only() -> None:
     numbers = [draw.randrange(2, ROUND_MAX) for _ in range(300)]
     for number in [*numbers, ROUND_MAX]:
         for kind in VoteType:
-            hear(me, vote(world, kind, 1, number, None))
+            receive(me, vote(world, kind, 1, number, None))
     kept = {number for number, _ in me.state.consensus.vote_set.votes}
     assert kept == {ROUND_MAX}
     assert me.state.consensus.round == 0
@@ -96,14 +96,14 @@ def test_votes_of_other_heights_leave_nothing() -> None:
     world, me, _ = start()
     before = me.state.consensus
     for height in (2, 3, 1 << 40, (1 << 63) - 1):
-        hear(me, vote(world, VoteType.PREVOTE, height, 0, None))
+        receive(me, vote(world, VoteType.PREVOTE, height, 0, None))
     assert me.state.consensus == before
 
 
 def test_contradicting_votes_are_kept_in_bounded_number() -> None:
     world, me, _ = start()
     for number in range(200):
-        hear(
+        receive(
             me,
             vote(world, VoteType.PREVOTE, 1, number % 2, BlockHash(H(b"%d" % number))),
         )
@@ -118,7 +118,7 @@ def test_proposals_of_far_rounds_and_other_heights_leave_nothing() -> None:
     _, me, proposal = start()
     for number, height in ((2, 1), (ROUND_MAX, 1), (0, 2), (1, 1 << 62)):
         far = replace(proposal, round=number, height=height)
-        hear(me, gossip_messages.wrap_proposal(far))
+        receive(me, gossip_messages.wrap_proposal(far))
     assert me.state.consensus.vote_set.proposals == {}
 
 
@@ -129,7 +129,7 @@ def test_signed_proposal_of_junk_is_not_heard(junk: bytes) -> None:
     key = world.validators[PROPOSER]
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
     for _ in range(3):
-        hear(me, gossip_messages.wrap_proposal(signed))
+        receive(me, gossip_messages.wrap_proposal(signed))
     assert me.votes() == []
     assert len(me.of(BlamePeer)) == 3
 
@@ -145,12 +145,12 @@ def test_block_offered_again_is_in_memory_once() -> None:
         proposal, round=1, valid_round=1, proposer=2, parent=None, proof_of_lock=proof
     )
     other = SingleValidator(world.genesis, world.validators[0])
-    hear(other, gossip_messages.wrap_proposal(proposal))
+    receive(other, gossip_messages.wrap_proposal(proposal))
     key = world.validators[2]
     signed_again = replace(
         again, signature=key.sign(again.signed_bytes(world.chain_id))
     )
-    hear(other, gossip_messages.wrap_proposal(signed_again))
+    receive(other, gossip_messages.wrap_proposal(signed_again))
     held = other.state.consensus.vote_set.proposals
     assert held[1].proposal.block is held[0].proposal.block
 
@@ -161,7 +161,7 @@ def test_flood_of_transactions_fills_a_share_and_leaves_room_for_others() -> Non
     for number in range(40):
         junk = world.sign(STRANGER, MessageKind.UPDATE, b"%d" % number)
         packed = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(junk))
-        hear(me, packed)
+        receive(me, packed)
     assert me.state.mempool.size == 80 // SHARE_PARTS
     reasons = {e.reason for e in me.heard if isinstance(e, BlamePeer)}
     assert reasons == {Reason.BUSY}
@@ -171,7 +171,7 @@ def test_flood_of_transactions_fills_a_share_and_leaves_room_for_others() -> Non
 
 def test_statuses_are_answered_at_a_bounded_pace() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     key = world.validators[LIAR]
     tip, unsigned = BlockHash(world.chain_id), bytes(SIGNATURE_BYTES)
     before = len(me.of(SendGossip))
@@ -179,7 +179,7 @@ def test_statuses_are_answered_at_a_bounded_pace() -> None:
         nothing = ValidatorStatus(key.public, number, 1, tip, 0, (), b"", (), unsigned)
         signature = key.sign(nothing.signed_bytes(world.chain_id))
         status = gossip_messages.STATUS.pack(replace(nothing, signature=signature))
-        hear(me, gossip_messages.frame(FrameSubject.STATUS, status), 1.1)
+        receive(me, gossip_messages.frame(FrameSubject.STATUS, status), 1.1)
     assert len(me.of(SendGossip)) - before <= 3
 
 
@@ -209,7 +209,7 @@ def test_any_signed_status_is_borne(
     answers: list[bytes],
 ) -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     key = world.validators[LIAR]
     bare = ValidatorStatus(
         key.public,
@@ -224,7 +224,7 @@ def test_any_signed_status_is_borne(
     )
     signature = key.sign(bare.signed_bytes(world.chain_id))
     status = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-    hear(me, gossip_messages.frame(FrameSubject.STATUS, status))
+    receive(me, gossip_messages.frame(FrameSubject.STATUS, status))
     assert me.of(BlamePeer) == []
     assert len(me.votes()) == 1
 
@@ -260,7 +260,7 @@ def test_damaged_messages_of_every_topic_are_counted(draw: random.Random) -> Non
         damaged = bytearray(payload)
         for _ in range(draw.randrange(1, 4)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        hear(me, bytes(damaged))
+        receive(me, bytes(damaged))
     assert me.state.height == 0
     assert silence(me.settings, me.state, 1.0) == ""
     assert state_bytes(me) < STATE_BYTES_MAX
@@ -270,8 +270,8 @@ def test_damaged_messages_of_every_topic_are_counted(draw: random.Random) -> Non
 def test_any_bytes_on_any_topic_are_counted(topic: int, content: bytes) -> None:
     world = SmallChain(4)
     me = SingleValidator(world.genesis, world.validators[ME])
-    hear(me, encode([gossip_messages.WIRE_VERSION, topic, content]))
-    hear(me, content)
+    receive(me, encode([gossip_messages.WIRE_VERSION, topic, content]))
+    receive(me, content)
     assert me.state.height == 0
     assert me.state.mempool.size == 0
     assert me.of(BlamePeer)

@@ -71,8 +71,8 @@ def certificate(world: SmallChain, kind: VoteType, block_id: BlockHash) -> Certi
     return Certificate(1, 0, block_id, 0b1011, signatures, (0, 0, 0))
 
 
-def hear(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[BlamePeer]:
-    me.hear(payload, now_s)
+def receive(me: SingleValidator, payload: bytes, now_s: float = 1.0) -> list[BlamePeer]:
+    me.receive(payload, now_s)
     return [effect for effect in me.heard if isinstance(effect, BlamePeer)]
 
 
@@ -84,13 +84,13 @@ def own_votes(me: SingleValidator) -> list[tuple[int, BlockHash | None]]:
 
 def test_honest_proposal_gets_our_prevote() -> None:
     _, me, proposal = start()
-    assert hear(me, gossip_messages.wrap_proposal(proposal)) == []
+    assert receive(me, gossip_messages.wrap_proposal(proposal)) == []
     assert own_votes(me) == [(VoteType.PREVOTE, proposal.block_id)]
 
 
 def test_vote_is_written_down_before_it_is_gossiped() -> None:
     _, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     kinds = [type(effect).__name__ for effect in me.heard]
     assert kinds.index("JournalVote") < kinds.index("SendGossip")
 
@@ -118,7 +118,7 @@ def test_invalid_block_gets_a_nil_prevote_and_its_proposer_blame(
 ) -> None:
     world, me, proposal = start()
     bad = sign(world, spoil(world, proposal))  # type: ignore[operator]  # one of two
-    (blame,) = hear(me, gossip_messages.wrap_proposal(bad))
+    (blame,) = receive(me, gossip_messages.wrap_proposal(bad))
     assert blame.reason is Reason.INVALID_BLOCK
     # What decides nothing begins no height.
     assert own_votes(me) == []
@@ -141,12 +141,12 @@ def test_bytes_swapped_by_who_passed_them_on_do_not_hide_the_proposal(
     swap: Callable[[Proposal], bytes],
 ) -> None:
     _, me, proposal = start()
-    (blame,) = hear(
+    (blame,) = receive(
         me, gossip_messages.wrap_proposal(replace(proposal, block=swap(proposal)))
     )
     assert blame.reason is Reason.INVALID_BLOCK
     assert own_votes(me) == []
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     assert own_votes(me) == [(VoteType.PREVOTE, proposal.block_id)]
 
 
@@ -158,7 +158,7 @@ def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
     valid_later = replace(proposal, round=1, valid_round=1, proposer=2)
     without_proof = sign(world, valid_later, 2)
     for number, bad in enumerate((out_of_turn, forged, without_proof)):
-        assert len(hear(me, gossip_messages.wrap_proposal(bad))) == number + 1
+        assert len(receive(me, gossip_messages.wrap_proposal(bad))) == number + 1
     assert me.state.consensus.vote_set.proposals == {}
     assert own_votes(me) == []
 
@@ -168,16 +168,16 @@ def test_proof_of_lock_for_another_block_is_refused() -> None:
     me = SingleValidator(world.genesis, world.validators[0])
     proof = certificate(world, VoteType.PREVOTE, BlockHash(H(b"other")))
     again = replace(proposal, round=1, valid_round=1, proposer=2, proof_of_lock=proof)
-    (blame,) = hear(me, gossip_messages.wrap_proposal(sign(world, again, 2)))
+    (blame,) = receive(me, gossip_messages.wrap_proposal(sign(world, again, 2)))
     assert blame.reason is Reason.INVALID_PROOF
 
 
 def test_votes_of_a_quorum_decide() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     for kind in (VoteType.PREVOTE, VoteType.PRECOMMIT):
         for who in (0, 1):
-            hear(
+            receive(
                 me, gossip_messages.wrap_vote(vote(world, who, kind, proposal.block_id))
             )
     (stored,) = me.blocks()
@@ -187,11 +187,11 @@ def test_votes_of_a_quorum_decide() -> None:
 
 def test_double_vote_is_named_and_counts_once() -> None:
     world, me, proposal = start()
-    hear(
+    receive(
         me,
         gossip_messages.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)),
     )
-    (blame,) = hear(
+    (blame,) = receive(
         me, gossip_messages.wrap_vote(vote(world, 0, VoteType.PREVOTE, None))
     )
     assert blame.reason is Reason.EQUIVOCATION
@@ -202,7 +202,7 @@ def test_double_vote_is_named_and_counts_once() -> None:
 def test_vote_with_our_own_key_does_not_count() -> None:
     world, me, proposal = start()
     ours = vote(world, ME, VoteType.PREVOTE, proposal.block_id)
-    (blame,) = hear(me, gossip_messages.wrap_vote(ours))
+    (blame,) = receive(me, gossip_messages.wrap_vote(ours))
     assert blame.reason is Reason.EQUIVOCATION
     assert me.state.consensus.vote_set.votes == {}
 
@@ -211,7 +211,7 @@ def test_vote_with_our_own_key_does_not_count() -> None:
 def test_forged_vote_is_refused(who: int) -> None:
     world, me, proposal = start()
     forged = replace(vote(world, 0, VoteType.PREVOTE, proposal.block_id), voter=who)
-    assert len(hear(me, gossip_messages.wrap_vote(forged))) == 1
+    assert len(receive(me, gossip_messages.wrap_vote(forged))) == 1
     assert me.state.consensus.step is RoundStep.NEW_HEIGHT
 
 
@@ -220,11 +220,11 @@ def test_decision_is_believed_with_its_certificate_only() -> None:
     block = BLOCK.unpack(proposal.block)
     other = certificate(world, VoteType.PRECOMMIT, BlockHash(H(b"other")))
     prevotes = certificate(world, VoteType.PREVOTE, proposal.block_id)
-    assert len(hear(me, gossip_messages.wrap_decision(block, other))) == 1
-    assert len(hear(me, gossip_messages.wrap_decision(block, prevotes))) == 2
+    assert len(receive(me, gossip_messages.wrap_decision(block, other))) == 1
+    assert len(receive(me, gossip_messages.wrap_decision(block, prevotes))) == 2
     assert me.state.height == 0
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
-    hear(me, gossip_messages.wrap_decision(block, whole))
+    receive(me, gossip_messages.wrap_decision(block, whole))
     assert me.state.height == 1
     assert me.of(StoreBlock)
 
@@ -234,23 +234,23 @@ def test_decision_whose_bytes_were_swapped_does_not_say_that_we_differ() -> None
     block = BLOCK.unpack(proposal.block)
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
     empty = replace(block, transactions=())
-    (blame,) = hear(me, gossip_messages.wrap_decision(empty, whole))
+    (blame,) = receive(me, gossip_messages.wrap_decision(empty, whole))
     assert blame.reason is Reason.INVALID_BLOCK
     assert me.of(StateDiverged) == []
-    assert hear(me, gossip_messages.wrap_decision(block, whole)) == [blame]
+    assert receive(me, gossip_messages.wrap_decision(block, whole)) == [blame]
     assert me.state.height == 1
 
 
 def test_decision_for_a_block_that_we_hold_needs_its_certificate_too() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     block = BLOCK.unpack(proposal.block)
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
     few = replace(
         whole, voters=0b11, signatures=whole.signatures[:2], extras=whole.extras[:2]
     )
     for bad in (certificate(world, VoteType.PREVOTE, proposal.block_id), few):
-        assert hear(me, gossip_messages.wrap_decision(block, bad))
+        assert receive(me, gossip_messages.wrap_decision(block, bad))
     assert me.state.height == 0
 
 
@@ -259,7 +259,7 @@ def test_decision_again_or_of_another_height_does_nothing() -> None:
     block = BLOCK.unpack(proposal.block)
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
     for _ in range(2):
-        assert hear(me, gossip_messages.wrap_decision(block, whole)) == []
+        assert receive(me, gossip_messages.wrap_decision(block, whole)) == []
     assert len(me.blocks()) == 1
 
 
@@ -291,14 +291,14 @@ def topics(me: SingleValidator) -> list[int]:
 
 def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear(
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive(
         me,
         gossip_messages.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)),
     )
     me.sent.clear()
     for number in range(4):
-        hear(me, status(world, 3, 1, counter=number), 2.0 + number)
+        receive(me, status(world, 3, 1, counter=number), 2.0 + number)
     # Three of us take turns, from the second status on.
     assert topics(me).count(FrameSubject.PROPOSAL) == 1
     assert topics(me).count(FrameSubject.VOTE) == 2
@@ -306,24 +306,24 @@ def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
 
 def test_status_of_a_later_round_gets_what_it_lacks_of_earlier_ones() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
-    hear(
+    receive(me, gossip_messages.wrap_proposal(proposal))
+    receive(
         me,
         gossip_messages.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)),
     )
     me.sent.clear()
     for number in range(4):
-        hear(me, status(world, 3, 1, counter=number, round=2), 2.0 + number)
+        receive(me, status(world, 3, 1, counter=number, round=2), 2.0 + number)
     assert topics(me).count(FrameSubject.PROPOSAL) == 1
     assert topics(me).count(FrameSubject.VOTE) == 2
 
 
 def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
     world, me, proposal = start()
-    hear(me, status(world, 3, 1), 1.0)
-    hear(me, gossip_messages.wrap_proposal(proposal), 1.5)
+    receive(me, status(world, 3, 1), 1.0)
+    receive(me, gossip_messages.wrap_proposal(proposal), 1.5)
     me.sent.clear()
-    hear(me, status(world, 3, 1, counter=2), 2.0)
+    receive(me, status(world, 3, 1, counter=2), 2.0)
     assert FrameSubject.PROPOSAL not in topics(me)
     assert FrameSubject.VOTE not in topics(me)
 
@@ -342,37 +342,37 @@ def test_status_is_answered_by_one_after_the_other(
     answered = []
     for who in (0, 1, 2):
         me = SingleValidator(world.genesis, world.validators[who])
-        hear(me, known)
+        receive(me, known)
         for number in range(4):
             me.sent.clear()
-            hear(me, status(world, 3, 1, counter=number), 2.0 + number)
+            receive(me, status(world, 3, 1, counter=number), 2.0 + number)
             answered += [number] * me.sent.count(known)
     assert sorted(answered) == expected
 
 
 def test_status_is_heard_once_per_half_interval() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     me.sent.clear()
     for number in range(8):
-        hear(me, status(world, 3, 1, counter=number), 2.0)
+        receive(me, status(world, 3, 1, counter=number), 2.0)
     assert FrameSubject.PROPOSAL not in topics(me)
 
 
 def test_forged_status_is_refused() -> None:
     world, me, proposal = start()
-    hear(me, gossip_messages.wrap_proposal(proposal))
+    receive(me, gossip_messages.wrap_proposal(proposal))
     me.sent.clear()
-    assert len(hear(me, status(world, 3, 1, signer=0))) == 1
+    assert len(receive(me, status(world, 3, 1, signer=0))) == 1
     assert me.sent == []
 
 
 def test_status_from_one_behind_gets_the_stored_block() -> None:
     world, me, proposal = start()
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
-    hear(me, gossip_messages.wrap_decision(BLOCK.unpack(proposal.block), whole))
+    receive(me, gossip_messages.wrap_decision(BLOCK.unpack(proposal.block), whole))
     me.restart(5.0)
-    hear(me, status(world, 3, 1), 6.0)
+    receive(me, status(world, 3, 1), 6.0)
     topics = [gossip_messages.FRAME.unpack(payload).subject for payload in me.sent]
     assert FrameSubject.DECISION in topics
 
@@ -381,7 +381,7 @@ def test_transaction_with_a_bad_signature_does_not_wait() -> None:
     world, me, _ = start()
     forged = replace(world.register(0), signature=bytes(SIGNATURE_BYTES))
     packed = gossip_messages.frame(FrameSubject.TRANSACTION, ENVELOPE.pack(forged))
-    (blame,) = hear(me, packed)
+    (blame,) = receive(me, packed)
     assert blame.reason is Reason.BAD_SIGNATURE
     assert me.state.mempool.size == 0
     assert not [
@@ -397,5 +397,5 @@ def test_messages_cut_at_every_byte_never_raise() -> None:
         gossip_messages.wrap_vote(entry),
     ):
         for end in range(len(whole)):
-            me.hear(whole[:end], 1.0)
+            me.receive(whole[:end], 1.0)
     assert me.state.consensus.step is RoundStep.NEW_HEIGHT

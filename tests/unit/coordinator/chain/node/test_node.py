@@ -241,7 +241,7 @@ def test_journal_of_another_chain_is_a_storage_error() -> None:
 def test_bad_peer_bytes_are_blamed_and_change_nothing(payload: bytes) -> None:
     _, running = alone()
     tree = running.state.tree
-    running.hear(payload, 0.0)
+    running.receive(payload, 0.0)
     assert len(running.of(BlamePeer)) == 1
     assert running.state.tree is tree
     assert running.state.height == 0

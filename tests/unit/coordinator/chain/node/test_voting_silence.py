@@ -44,7 +44,7 @@ def start(**options: object) -> tuple[SmallChain, SingleValidator, Proposal]:
         if m.subject == gossip_messages.FrameSubject.PROPOSAL
     ]
     me = SingleValidator(world.genesis, world.validators[ME], **options)
-    hear_statuses(world, me, 0.0)
+    receive_statuses(world, me, 0.0)
     return world, me, PROPOSAL.unpack(offer)
 
 
@@ -63,7 +63,7 @@ def status(
     )
 
 
-def hear_statuses(
+def receive_statuses(
     world: SmallChain,
     me: SingleValidator,
     now_s: float,
@@ -80,7 +80,7 @@ def say(
     """A validator that has heard us since our start says which height it decides."""
     counter = int(1000 * now_s) + height
     answers = (me.settings.nonce,)
-    hear(me, status(world, who, height, counter, answers), now_s)
+    receive(me, status(world, who, height, counter, answers), now_s)
 
 
 def own_vote(world: SmallChain, block_id: BlockHash | None) -> bytes:
@@ -89,8 +89,8 @@ def own_vote(world: SmallChain, block_id: BlockHash | None) -> bytes:
     return gossip_messages.wrap_vote(Vote(kind, 1, 0, block_id, 0, ME, signature))
 
 
-def hear(me: SingleValidator, payload: bytes, now_s: float) -> None:
-    me.hear(payload, now_s)
+def receive(me: SingleValidator, payload: bytes, now_s: float) -> None:
+    me.receive(payload, now_s)
 
 
 def reason(me: SingleValidator, now_s: float) -> str:
@@ -99,7 +99,7 @@ def reason(me: SingleValidator, now_s: float) -> str:
 
 def test_validator_listens_before_its_first_vote() -> None:
     _, me, offer = start(listen_s=LISTEN_S)
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     assert me.votes() == []
     assert "listens" in reason(me, 1.0)
     assert reason(me, LISTEN_S) == ""
@@ -107,13 +107,13 @@ def test_validator_listens_before_its_first_vote() -> None:
 
 def test_validator_votes_in_what_goes_on_when_it_listened_long_enough() -> None:
     _, me, offer = start(listen_s=LISTEN_S)
-    hear(me, gossip_messages.wrap_proposal(offer), LISTEN_S + 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), LISTEN_S + 1.0)
     assert len(me.votes()) == 1
 
 
 def test_what_was_heard_in_silence_is_voted_on_when_it_ends() -> None:
     _, me, offer = start(listen_s=LISTEN_S)
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     # Longer than a proposal is waited for: no timeout counts in silence.
     me.tick(LISTEN_S - 0.1)
     assert me.votes() == []
@@ -128,7 +128,7 @@ def test_silent_proposer_proposes_when_silence_ends() -> None:
     world, _, _ = start()
     key = world.validators[PROPOSER]
     proposer = SingleValidator(world.genesis, key, listen_s=LISTEN_S)
-    hear_statuses(world, proposer, 0.0)
+    receive_statuses(world, proposer, 0.0)
     proposer.submit(world.publish())
     proposer.tick(1.0)
     assert proposer.votes() == []
@@ -141,11 +141,11 @@ def test_silent_proposer_that_was_drawn_into_a_round_begins_it_anew() -> None:
     world, _, _ = start()
     key = world.validators[PROPOSER]
     proposer = SingleValidator(world.genesis, key, listen_s=LISTEN_S)
-    hear_statuses(world, proposer, 0.0)
+    receive_statuses(world, proposer, 0.0)
     proposer.submit(world.publish())
     signed = vote_bytes(world.chain_id, VoteType.PREVOTE, 1, 0, None, 0)
     nil = Vote(VoteType.PREVOTE, 1, 0, None, 0, 0, world.validators[0].sign(signed))
-    hear(proposer, gossip_messages.wrap_vote(nil), 1.0)
+    receive(proposer, gossip_messages.wrap_vote(nil), 1.0)
     assert proposer.votes() == []
     proposer.tick(LISTEN_S)
     entry = gossip_messages.JOURNAL_ENTRY.unpack(proposer.votes()[0].payload)
@@ -155,17 +155,17 @@ def test_silent_proposer_that_was_drawn_into_a_round_begins_it_anew() -> None:
 
 def test_silent_validator_sleeps_until_it_may_vote() -> None:
     _, me, offer = start(listen_s=LISTEN_S, status_s=100.0)
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     assert me.state.wake_at_s == LISTEN_S
 
 
 def test_silence_leaves_the_journal_s_votes_alone() -> None:
     world, me, offer = start(listen_s=LISTEN_S)
-    hear(me, gossip_messages.wrap_proposal(offer), LISTEN_S + 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), LISTEN_S + 1.0)
     before = list(me.journal)
     me.restart(20.0)
-    hear_statuses(world, me, 20.0)
-    hear(me, gossip_messages.wrap_proposal(offer), 21.0)
+    receive_statuses(world, me, 20.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 21.0)
     me.tick(20.0 + LISTEN_S)
     assert me.journal == before
 
@@ -181,8 +181,8 @@ def test_single_validator_need_not_listen() -> None:
 @pytest.mark.parametrize("now_s", [1.0, 9.0], ids=["listening", "later"])
 def test_own_vote_from_elsewhere_silences_for_good(now_s: float) -> None:
     world, me, offer = start(listen_s=LISTEN_S)
-    hear(me, own_vote(world, BlockHash(H(b"other"))), now_s)
-    hear(me, gossip_messages.wrap_proposal(offer), 20.0)
+    receive(me, own_vote(world, BlockHash(H(b"other"))), now_s)
+    receive(me, gossip_messages.wrap_proposal(offer), 20.0)
     assert me.votes() == []
     assert "somebody else" in reason(me, 20.0)
     (blame,) = me.of(BlamePeer)
@@ -192,17 +192,17 @@ def test_own_vote_from_elsewhere_silences_for_good(now_s: float) -> None:
 
 def test_votes_of_a_restored_disk_are_learnt_of_while_listening() -> None:
     world, me, offer = start()
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     peer = SingleValidator(world.genesis, world.validators[0])
     for payload in (gossip_messages.wrap_proposal(offer), *me.sent):
-        hear(peer, payload, 1.0)
+        receive(peer, payload, 1.0)
     peer.sent.clear()
     restored = SingleValidator(world.genesis, world.validators[ME], listen_s=LISTEN_S)
     restored.tick(2.0)
     for payload in restored.sent:
-        hear(peer, payload, 2.1)
+        receive(peer, payload, 2.1)
     for payload in peer.sent:
-        hear(restored, payload, 2.2)
+        receive(restored, payload, 2.2)
     assert "somebody else" in reason(restored, 2.2)
     restored.tick(LISTEN_S + 1.0)
     assert restored.votes() == []
@@ -210,24 +210,24 @@ def test_votes_of_a_restored_disk_are_learnt_of_while_listening() -> None:
 
 def test_own_vote_that_the_journal_holds_silences_nobody() -> None:
     world, me, offer = start()
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     me.restart(2.0)
     me.tick(2.0)
-    hear(me, own_vote(world, offer.block_id), 3.0)
+    receive(me, own_vote(world, offer.block_id), 3.0)
     assert reason(me, 3.0) == ""
 
 
 def test_own_proposal_from_elsewhere_silences() -> None:
     world, _, offer = start()
     proposer = SingleValidator(world.genesis, world.validators[1])
-    hear(proposer, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(proposer, gossip_messages.wrap_proposal(offer), 1.0)
     assert "somebody else" in reason(proposer, 1.0)
     assert proposer.votes() == []
 
 
 def test_lost_journal_observes_and_follows() -> None:
     world, me, offer = start(votes_from=None)
-    hear(me, gossip_messages.wrap_proposal(offer), 1.0)
+    receive(me, gossip_messages.wrap_proposal(offer), 1.0)
     assert me.votes() == []
     assert "resume" in reason(me, 1.0)
     for kind in VoteType:
@@ -235,7 +235,7 @@ def test_lost_journal_observes_and_follows() -> None:
             signed = vote_bytes(world.chain_id, kind, 1, 0, offer.block_id, 0)
             signature = world.validators[who].sign(signed)
             vote = Vote(kind, 1, 0, offer.block_id, 0, who, signature)
-            hear(me, gossip_messages.wrap_vote(vote), 2.0)
+            receive(me, gossip_messages.wrap_vote(vote), 2.0)
     assert me.state.height == 1
     assert me.votes() == []
 
@@ -263,7 +263,7 @@ def _without_its_chain() -> tuple[
                 for other in running:
                     if other is not sender:
                         for payload in payloads:
-                            hear(other, payload, now_s)
+                            receive(other, payload, now_s)
     me = running[ME]
     assert me.state.height == 2
     decisions = [
@@ -291,13 +291,13 @@ def test_chain_behind_the_journal_is_caught_up_with_before_any_vote() -> None:
     for now_s in (31.0, 40.0, 60.0):
         late.tick(now_s)
         for offer in offers:
-            hear(late, offer, now_s)
+            receive(late, offer, now_s)
     assert late.votes() == []
     assert "height 2" in reason(late, 60.0)
-    hear(late, decisions[0], 61.0)
+    receive(late, decisions[0], 61.0)
     assert reason(late, 61.0) == ""
     assert late.state.height == 1
-    hear(late, decisions[1], 62.0)
+    receive(late, decisions[1], 62.0)
     assert late.state.height == 2
 
 
@@ -354,7 +354,7 @@ def test_validator_that_too_few_are_level_with_stays_silent(
     world, me, offer = unheard()
     for number, (who, height) in enumerate(told):
         say(world, me, who, height, 1.0 + number / 8)
-    hear(me, offer, LISTEN_S + 1.0)
+    receive(me, offer, LISTEN_S + 1.0)
     me.tick(LISTEN_S + 60.0)
     assert me.votes() == []
     assert "old backup" in reason(me, LISTEN_S + 60.0)
@@ -375,15 +375,15 @@ def test_validator_votes_once_enough_are_level_with_it(
     world, me, offer = unheard()
     for number, (who, height) in enumerate(told):
         say(world, me, who, height, 1.0 + number / 8)
-    hear(me, offer, LISTEN_S + 1.0)
+    receive(me, offer, LISTEN_S + 1.0)
     assert len(me.votes()) == 1
 
 
 def test_silence_that_a_status_ends_is_over_with_the_next_step() -> None:
     world, me, offer = unheard(status_s=100.0)
-    hear(me, offer, 1.0)
+    receive(me, offer, 1.0)
     now_s = LISTEN_S + 20.0
-    hear_statuses(world, me, now_s)
+    receive_statuses(world, me, now_s)
     assert me.votes() == []
     assert me.state.wake_at_s == now_s
     me.tick(now_s)
@@ -392,25 +392,25 @@ def test_silence_that_a_status_ends_is_over_with_the_next_step() -> None:
 
 def test_level_holds_until_the_next_start() -> None:
     world, me, offer = unheard()
-    hear_statuses(world, me, 1.0)
-    hear_statuses(world, me, 3.0, others=(0, 1, 3), height=9)
+    receive_statuses(world, me, 1.0)
+    receive_statuses(world, me, 3.0, others=(0, 1, 3), height=9)
     assert reason(me, LISTEN_S) == ""
     me.restart(20.0)
-    hear(me, offer, 20.0 + LISTEN_S)
+    receive(me, offer, 20.0 + LISTEN_S)
     assert me.votes() == []
 
 
 def test_old_backup_of_chain_and_journal_catches_up_and_listens_again() -> None:
     world, _, offers, decisions = _without_its_chain()
     me = SingleValidator(world.genesis, world.validators[ME], listen_s=LISTEN_S)
-    hear_statuses(world, me, 1.0, height=3)
+    receive_statuses(world, me, 1.0, height=3)
     for offer in offers:
-        hear(me, offer, 20.0)
+        receive(me, offer, 20.0)
     assert "old backup" in reason(me, 20.0)
-    hear(me, decisions[0], 20.0)
+    receive(me, decisions[0], 20.0)
     assert "listens" in reason(me, 20.0)
     assert "old backup" in reason(me, 20.0 + LISTEN_S)
-    hear(me, decisions[1], 30.0)
+    receive(me, decisions[1], 30.0)
     assert me.votes() == []
     assert "listens" in reason(me, 30.0)
     assert reason(me, 30.0 + LISTEN_S) == ""
@@ -419,9 +419,9 @@ def test_old_backup_of_chain_and_journal_catches_up_and_listens_again() -> None:
 def test_chain_that_runs_on_leaves_nobody_silent() -> None:
     world, _, _, decisions = _without_its_chain()
     me = SingleValidator(world.genesis, world.validators[ME], listen_s=LISTEN_S)
-    hear_statuses(world, me, 1.0, height=2)
-    hear_statuses(world, me, 2.0, height=40)
-    hear(me, decisions[0], 3.0)
+    receive_statuses(world, me, 1.0, height=2)
+    receive_statuses(world, me, 2.0, height=40)
+    receive(me, decisions[0], 3.0)
     # At height 2 when others are far beyond 40, but all that we may have signed is
     # of height 2 or before.
     assert reason(me, 3.0 + LISTEN_S) == ""
@@ -442,7 +442,7 @@ def test_observer_is_level_before_it_becomes_a_validator() -> None:
     world = SmallChain(4)
     me = SingleValidator(world.genesis, STRANGER, listen_s=LISTEN_S)
     for who in (0, 1, 3):
-        hear(me, status(world, who, 1, 5, ()), 1.0)
+        receive(me, status(world, who, 1, 5, ()), 1.0)
     assert not me.state.caught_up
-    hear_statuses(world, me, 2.0)
+    receive_statuses(world, me, 2.0)
     assert me.state.caught_up

@@ -1,4 +1,4 @@
-"""A registrar's desk."""
+"""A registrar's handler."""
 
 from pathlib import Path
 

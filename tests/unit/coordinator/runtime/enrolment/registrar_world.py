@@ -1,4 +1,4 @@
-"""A registrar's desk with a chain that decides, and newcomers at its door."""
+"""A registrar's handler with a chain that decides, and newcomers at its door."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 from starling.broker.link_events import MqttMessage
 from starling.broker.runtime.enrolment_client import EnrolmentClient
 from starling.coordinator.enrolment.registrar import Registrar, TokenRecord
+from starling.coordinator.runtime.enrolment.enrolment_handler import EnrolmentHandler
 from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
 from starling.coordinator.runtime.enrolment.newcomers import RETRY_S
-from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
     assemble_genesis,
@@ -59,7 +59,7 @@ class Gate:
 
 
 class World:
-    """A desk, and newcomers that talk to it."""
+    """A handler, and newcomers that talk to it."""
 
     def __init__(self, path: Path) -> None:
         self.home = CoordinatorHome(path)
@@ -79,7 +79,7 @@ class World:
             self.home.signing_key().public, AUTHORITY, str(id(object())).encode() * 2
         )
         gates = dict.fromkeys(EnrolmentKind, self.gate)
-        self.desk = RegistrarDesk(
+        self.handler = EnrolmentHandler(
             self.home, "meadow", rules, self.store, lambda: self.now_s, gates
         )
 
@@ -106,13 +106,13 @@ class World:
     def pass_on(self, talk: EnrolmentClient) -> EnrolmentOutcome | None:
         """Sends what it has to say, and gives it the answers."""
         decided = None
-        for answer in self.desk.hear(talk.topic, talk.payload):
-            decided = talk.hear(answer.topic, answer.payload) or decided
+        for answer in self.handler.receive(talk.topic, talk.payload):
+            decided = talk.receive(answer.topic, answer.payload) or decided
         return decided
 
 
 def told(talk: EnrolmentClient, messages: list[MqttMessage]) -> EnrolmentOutcome | None:
     outcome = None
     for message in messages:
-        outcome = talk.hear(message.topic, message.payload) or outcome
+        outcome = talk.receive(message.topic, message.payload) or outcome
     return outcome

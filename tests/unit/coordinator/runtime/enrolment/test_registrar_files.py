@@ -38,7 +38,7 @@ def test_newcomer_goes_on_with_a_registrar_that_was_started_again(world: World) 
     world.pass_on(talk)
     world.pass_on(talk)
 
-    assert told(talk, world.desk.work()) is not None
+    assert told(talk, world.handler.process_pending()) is not None
 
 
 def test_document_that_is_none_is_refused_and_not_stored(world: World) -> None:

@@ -196,7 +196,7 @@ def test_fault_of_one_desk_leaves_the_other_alone(
 ) -> None:
     ending, tries = threading.Event(), 0
 
-    def desk(name: str) -> RegistrarThreads:
+    def handler(name: str) -> RegistrarThreads:
         settings = LinkSettings("127.0.0.1", 1, name, tls=ServerTls(Path("a.pem")))
         return RegistrarThreads(name, Work([]), settings)
 
@@ -205,11 +205,11 @@ def test_fault_of_one_desk_leaves_the_other_alone(
         tries += 1
         if tries < 4:
             raise ConfigError("others may read it", file="registrar.password")
-        return desk("newcomers")
+        return handler("newcomers")
 
-    desks = {"newcomers": faulty, "renewals": lambda: desk("renewals")}
+    handlers = {"newcomers": faulty, "renewals": lambda: handler("renewals")}
     with ExitStack() as stack:
-        registrar_threads._open(desks, stack, ending)
+        registrar_threads._open(handlers, stack, ending)
 
     assert tries == 4
     assert [link.begun.get_nowait() for _ in range(2)] == ["renewals", "newcomers"]
@@ -219,7 +219,7 @@ def test_fault_of_one_desk_leaves_the_other_alone(
 
 
 class Work:
-    """A desk that has carried out something, once."""
+    """A handler that has carried out something, once."""
 
     def __init__(self, topics: list[str]) -> None:
         self._topics = topics
@@ -227,14 +227,14 @@ class Work:
     def admits(self, topic: str, size: int) -> bool:
         return topic != FLOOD
 
-    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+    def receive(self, topic: str, payload: bytes) -> list[MqttMessage]:
         return [MqttMessage(topic, payload)]
 
-    def work(self) -> list[MqttMessage]:
+    def process_pending(self) -> list[MqttMessage]:
         topics, self._topics = self._topics, []
         return [MqttMessage(topic, b"") for topic in topics]
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         pass
 
 

@@ -51,7 +51,7 @@ def board_pids(supervisor: ProcessSupervisor) -> list[int | None]:
     return [supervisor.pid(board_name(number)) for number in range(BOARDS)]
 
 
-def standing(homes: FleetHomes, number: int) -> FaultOrders:
+def orders(homes: FleetHomes, number: int) -> FaultOrders:
     return FaultOrderFile(homes.orders(number)).now()
 
 
@@ -63,14 +63,14 @@ def test_harm_gives_orders_when_their_time_comes_and_takes_them_back(
     harm = FaultInjector(plan(text), homes)
     with ProcessSupervisor() as supervisor:
         assert harm.carry_out(1.9, supervisor) == []
-        assert standing(homes, 1) == FaultOrders()
+        assert orders(homes, 1) == FaultOrders()
         (said,) = harm.carry_out(2.0, supervisor)
         assert said == "coordinators 1 | 2 are cut off from each other"
-        assert standing(homes, 1) == FaultOrders((2,))
-        assert standing(homes, 2) == FaultOrders((1,))
+        assert orders(homes, 1) == FaultOrders((2,))
+        assert orders(homes, 2) == FaultOrders((1,))
         assert len(harm.carry_out(9.0, supervisor)) == 2
-    assert standing(homes, 1) == FaultOrders()
-    assert standing(homes, 2) == FaultOrders(lies=True)
+    assert orders(homes, 1) == FaultOrders()
+    assert orders(homes, 2) == FaultOrders(lies=True)
     assert (harm.ordered(1), harm.ordered(2)) == ("", "lies")
 
 

@@ -1,7 +1,7 @@
-"""The registrar's desk: claims in, outcomes out, each step on disk before it is told.
+"""Enrolment at the registrar: claims in, outcomes out, each step first on disk.
 
-`hear` is called with what newcomers say, and answers at once. `work` carries out what
-was accepted, which may take as long as the chain does, and is for another thread.
+`receive` takes what newcomers send, and answers at once. `process_pending` carries out
+what was accepted, which may take as long as the chain does, and is for another thread.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from starling.coordinator.enrolment.registrar import (
     Tokens,
     require_good,
 )
-from starling.coordinator.runtime.enrolment.desk import printable
 from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
     StoredClaim,
 )
 from starling.coordinator.runtime.enrolment.newcomers import NEWCOMERS, Newcomers
+from starling.coordinator.runtime.enrolment.request_handler import printable
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.protocol.crypto.scram import ScramKeys
 from starling.protocol.errors import (
@@ -64,7 +64,7 @@ class _Listener:
     transcript: bytes
 
 
-class RegistrarDesk:
+class EnrolmentHandler:
     """Answers newcomers.
 
     Attributes:
@@ -113,7 +113,7 @@ class RegistrarDesk:
         """True: newcomers choose their names; the gate bounds what they can send."""
         return True
 
-    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+    def receive(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one message of a newcomer.
 
         Returns:
@@ -143,7 +143,7 @@ class RegistrarDesk:
             )
             return [self._outcome(client, refusal)]
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         """Writes down how many messages were refused.
 
         Raises:
@@ -153,7 +153,7 @@ class RegistrarDesk:
             self._noted = refused
             self._store.put_refused(dict(self.refused))
 
-    def work(self) -> list[MqttMessage]:
+    def process_pending(self) -> list[MqttMessage]:
         """Carries out what operators decided, and admits who is accepted.
 
         Returns:
@@ -267,7 +267,7 @@ class RegistrarDesk:
                         detail = "the operator rejected it"
                         claim = replace(claim, state=ClaimState.REJECTED, detail=detail)
                     self._put(claim)
-                    told += self._tell(claim)
+                    told += self._answer_listener(claim)
             self._store.forget_decision(stem)
         return told
 
@@ -297,13 +297,13 @@ class RegistrarDesk:
                 self._store.put_admission(claim, admission)
                 log.info("%s is enrolled", claim.name)
             self._put(replace(now, state=state, detail=detail))
-            return self._tell(self._claims[claim.stem])
+            return self._answer_listener(self._claims[claim.stem])
 
     def _put(self, claim: StoredClaim) -> None:
         self._store.put_claim(claim)
         self._claims[claim.stem] = claim
 
-    def _tell(self, claim: StoredClaim) -> list[MqttMessage]:
+    def _answer_listener(self, claim: StoredClaim) -> list[MqttMessage]:
         listener = self._listeners.get(claim.stem)
         return [] if listener is None else [self._answer(listener, claim)]
 

@@ -1,4 +1,4 @@
-"""Port of the registrar's threads: who answers clients of a broker."""
+"""Port of the registrar's threads: the handler of its clients' requests."""
 
 from typing import Protocol
 
@@ -6,20 +6,20 @@ from starling.broker.link_events import MqttMessage
 from starling.protocol.wire.enrolment_messages import DETAIL_BYTES_MAX
 
 
-class Desk(Protocol):
+class RequestHandler(Protocol):
     """Answers messages; each of its threads calls it by itself."""
 
     def admits(self, topic: str, size: int) -> bool:
-        """True if a message of so many bytes is heard; at once, and before `hear`."""
+        """True if `receive` would take a message of so many bytes; at once."""
 
-    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+    def receive(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one message, and returns the answers; at once."""
 
-    def work(self) -> list[MqttMessage]:
-        """Carries out what takes a while, and returns what is to be told of it."""
+    def process_pending(self) -> list[MqttMessage]:
+        """Carries out what takes a while, and returns what to send of it."""
 
-    def note(self) -> None:
-        """Writes down what people look at; called from time to time."""
+    def write_status(self) -> None:
+        """Writes the files that an operator reads; called from time to time."""
 
 
 def printable(detail: str) -> str:

@@ -1,4 +1,4 @@
-"""The registrar's desk for certificates: renewals in, certificates out.
+"""Renewal at the registrar: requests in, certificates out.
 
 A client has an allowance of requests, and what is beyond it is ignored before it is
 read, so that no client keeps the others waiting. The broker has authenticated whose
@@ -28,7 +28,7 @@ from starling.broker.certificate_reader import (
 from starling.broker.link_events import MqttMessage
 from starling.broker.runtime.broker_certificates import RenewalRecord
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.runtime.enrolment.desk import printable
+from starling.coordinator.runtime.enrolment.request_handler import printable
 from starling.coordinator.wire.rate_limit import RateLimits, TokenBuckets, spend
 from starling.durable.files import read_limited
 from starling.protocol.chain.board_statement import BoardRecord
@@ -59,7 +59,7 @@ ISSUED_AT_ONCE = 32
 _PEM_BYTES_MAX = 1 << 16
 
 
-class RenewalDesk:
+class RenewalHandler:
     """Renews certificates of one broker's clients.
 
     Attributes:
@@ -111,7 +111,7 @@ class RenewalDesk:
         self._ignored[user] += 1
         return False
 
-    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+    def receive(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one request.
 
         Returns:
@@ -131,7 +131,7 @@ class RenewalDesk:
             log.info("the certificate of %s is not renewed: %s", user, error)
             return [self._answer(user, _no(RenewalState.REFUSED, str(error)))]
 
-    def work(self) -> list[MqttMessage]:
+    def process_pending(self) -> list[MqttMessage]:
         """Issues what waits, once the authority's key is here.
 
         Raises:
@@ -157,7 +157,7 @@ class RenewalDesk:
                 told.append(self._answer(user, answer))
         return told
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         """Writes down who waits, and who asks too often, for people.
 
         Raises:

@@ -37,7 +37,7 @@ def test_newcomer_with_a_token_is_admitted_once_the_chain_says_so(world: World) 
 
     assert world.pass_on(talk) is None
     assert states(world) == [ClaimState.ACCEPTED]
-    outcome = told(talk, world.desk.work())
+    outcome = told(talk, world.handler.process_pending())
 
     assert outcome is not None
     assert outcome.document == b'{"admitted": 1}'
@@ -60,7 +60,7 @@ def test_admitted_newcomer_that_asks_again_hears_the_same_at_no_further_use(
 ) -> None:
     world.token()
     world.pass_on(world.newcomer("anna"))
-    world.desk.work()
+    world.handler.process_pending()
     world.begin()
 
     outcome = world.pass_on(world.newcomer("anna", client="another-connection"))
@@ -80,11 +80,11 @@ def test_code_is_accepted_or_rejected_by_hand(
     world.token(by_hand=True)
     talk = world.newcomer("anna")
     world.pass_on(talk)
-    assert world.desk.work() == []
+    assert world.handler.process_pending() == []
     assert states(world) == [ClaimState.PENDING]
 
     world.store.decide(talk.code.lower().replace("-", ""), accepts=accepts)
-    outcome = told(talk, world.desk.work())
+    outcome = told(talk, world.handler.process_pending())
 
     assert outcome is not None
     assert outcome.state == state
@@ -110,11 +110,11 @@ def test_claim_replayed_over_another_connection_gets_a_challenge_alone(
     talk = world.newcomer("anna")
     thief = TOPICS.enrolment_claim("thief")
 
-    answers = world.desk.hear(thief, talk.payload)
+    answers = world.handler.receive(thief, talk.payload)
 
     assert [each.topic for each in answers] == [TOPICS.enrolment_challenge("thief")]
     assert world.store.claims() == []
-    assert world.desk.refused["REPLAYED"] == 1
+    assert world.handler.refused["REPLAYED"] == 1
 
 
 def test_revoked_token_is_refused_without_a_signature(world: World) -> None:
@@ -122,12 +122,12 @@ def test_revoked_token_is_refused_without_a_signature(world: World) -> None:
     talk = world.newcomer("anna")
     world.store.remove_token(letters(TOKEN.identity))
 
-    answers = world.desk.hear(talk.topic, talk.payload)
+    answers = world.handler.receive(talk.topic, talk.payload)
 
     outcome = OUTCOME.unpack(answers[0].payload)
     assert (outcome.state, outcome.signature) == (EnrolmentState.REFUSED, b"")
     with pytest.raises(OperationError, match="revoked"):
-        talk.hear(answers[0].topic, answers[0].payload)
+        talk.receive(answers[0].topic, answers[0].payload)
 
 
 def test_expired_token_is_refused(world: World) -> None:
@@ -149,7 +149,7 @@ def test_newcomer_that_waits_is_accepted_though_its_token_has_expired(
     world.now_s += 3600
     world.store.decide(talk.code, accepts=True)
 
-    told(talk, world.desk.work())
+    told(talk, world.handler.process_pending())
     outcome = world.pass_on(talk)
 
     assert outcome is not None
@@ -162,7 +162,7 @@ def test_chains_refusal_is_told_and_kept(world: World) -> None:
     world.pass_on(talk)
     world.gate.says = OperationError("it is\nrevoked")
 
-    outcome = told(talk, world.desk.work())
+    outcome = told(talk, world.handler.process_pending())
 
     assert outcome is not None
     assert outcome.detail == "it is revoked"
@@ -181,11 +181,11 @@ def test_newcomer_that_was_refused_and_asks_again_is_looked_at_if_its_kind_is(
     world.gate.hears_again = again
     world.gate.says = OperationError("another party is called so")
     world.pass_on(world.newcomer("anna"))
-    world.desk.work()
+    world.handler.process_pending()
     world.gate.says = b"{}"
 
     world.pass_on(world.newcomer("anna", client="another-connection"))
-    world.desk.work()
+    world.handler.process_pending()
 
     assert states(world) == after
 
@@ -198,7 +198,7 @@ def test_trouble_of_the_registrars_own_is_told_once_and_not_each_time(
     world.pass_on(world.newcomer("anna"))
 
     for _ in range(3):
-        world.desk.work()
+        world.handler.process_pending()
         world.now_s += RETRY_S
 
     assert len(world.gate.asked) == 3
@@ -223,13 +223,13 @@ def test_admission_that_cannot_be_made_now_is_tried_again_later(
     talk = world.newcomer("anna")
     world.pass_on(talk)
     world.gate.says = says
-    assert world.desk.work() == []
+    assert world.handler.process_pending() == []
     world.gate.says = b"{}"
-    assert world.desk.work() == []
+    assert world.handler.process_pending() == []
 
     world.now_s += RETRY_S
 
-    assert told(talk, world.desk.work()) is not None
+    assert told(talk, world.handler.process_pending()) is not None
 
 
 def test_newcomer_with_other_keys_is_admitted_anew_at_no_further_use(
@@ -243,11 +243,11 @@ def test_newcomer_with_other_keys_is_admitted_anew_at_no_further_use(
     world.begin()
     world.token()
     world.pass_on(world.newcomer("anna"))
-    world.desk.work()
+    world.handler.process_pending()
 
     talk = world.newcomer("anna01")
     assert world.pass_on(talk) is None
-    told(talk, world.desk.work())
+    told(talk, world.handler.process_pending())
 
     assert world.gate.asked == ["anna", "anna01"]
     assert len(world.store.claims()) == 1
@@ -269,7 +269,7 @@ def test_whatever_else_arrives_is_no_claim(
 ) -> None:
     world.token()
 
-    world.desk.hear(topic, payload)
+    world.handler.receive(topic, payload)
 
     assert world.store.claims() == []
 
@@ -286,21 +286,21 @@ def test_document_that_is_no_utf_8_is_refused_though_a_token_proves_it(
         world.pass_on(talk)
 
     assert states(world) == []
-    assert world.desk.refused.total() == 1
+    assert world.handler.refused.total() == 1
 
 
 def test_who_is_not_admitted_yet_is_rejected_with_its_token(world: World) -> None:
     world.token()
     world.gate.says = None
     world.pass_on(world.newcomer("anna"))
-    world.desk.work()
+    world.handler.process_pending()
     [claim] = world.store.claims()
     assert claim.state is ClaimState.ACCEPTED
 
     world.store.reject(claim)
     world.gate.says = b"{}"
     world.now_s += 2 * RETRY_S
-    world.desk.work()
+    world.handler.process_pending()
 
     assert states(world) == [ClaimState.REJECTED]
     assert world.gate.asked == ["anna"]
@@ -320,7 +320,7 @@ def test_token_revoked_amid_a_crowd_admits_nobody_further(world: World) -> None:
         return admit(home, document)
 
     world.gate.admit = revokes  # type: ignore[method-assign]  # the operator's hand
-    answers = world.desk.work()
+    answers = world.handler.process_pending()
 
     assert world.gate.asked == ["anna"]
     assert sorted(states(world)) == ["admitted", "rejected", "rejected"]

@@ -1,4 +1,4 @@
-"""The desk renews what is due, for whoever holds it, and nothing else."""
+"""The handler renews what is due, for whoever holds it, and nothing else."""
 
 import errno
 import time
@@ -24,9 +24,9 @@ from starling.broker.runtime.broker_certificates import (
 )
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import CertificateAuthority
-from starling.coordinator.runtime.enrolment.renewal_desk import (
+from starling.coordinator.runtime.enrolment.renewal_handler import (
     ALLOWANCE,
-    RenewalDesk,
+    RenewalHandler,
 )
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.keys import SigningKey
@@ -50,13 +50,13 @@ LEFT = {"+400 days": 425, "+420 days": 405, "+820 days": 5, "+900 days": -75}
 
 @dataclass
 class Office:
-    """A desk with what is around it.
+    """A handler with what is around it.
 
     Attributes:
       broker: With the authority.
       boards: Of the chain.
-      monotonic_s: The desk's clock.
-      desk: Under test.
+      monotonic_s: The handler's clock.
+      handler: Under test.
     """
 
     broker: BrokerHome
@@ -68,7 +68,7 @@ class Office:
 
     def open(self) -> None:
         """As after a start of the coordinator."""
-        self.desk = RenewalDesk(
+        self.handler = RenewalHandler(
             self.broker, self.boards.get, time.time, lambda: self.monotonic_s
         )
 
@@ -85,7 +85,7 @@ class Office:
         return RENEWAL.pack(sign_renewal(key, self.authority, certificate))
 
     def ask(self, user: str, payload: bytes) -> RenewalAnswer:
-        return answer(user, self.desk.hear(TOPICS.renewal(user), payload))
+        return answer(user, self.handler.receive(TOPICS.renewal(user), payload))
 
 
 def answer(user: str, told: list[MqttMessage]) -> RenewalAnswer:
@@ -153,7 +153,7 @@ def test_request_that_the_certificate_s_key_did_not_sign_is_refused(
 
     for payload in (stranger, elsewhere):
         assert office.ask("c1", payload).state == RenewalState.REFUSED
-    assert office.desk.refused == {"BAD_SIGNATURE": 2}
+    assert office.handler.refused == {"BAD_SIGNATURE": 2}
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_malformed_request_is_refused_and_counted(
 ) -> None:
     payload = spoil(office.request(office.issued("c1")))
 
-    told = office.desk.hear(TOPICS.renewal("c1"), payload)
+    told = office.handler.receive(TOPICS.renewal("c1"), payload)
 
     assert [RENEWED.unpack(each.payload).state for each in told] in (
         [],
         [RenewalState.REFUSED],
     )
-    assert office.desk.hear("elsewhere", payload) == []
+    assert office.handler.receive("elsewhere", payload) == []
 
 
 def test_certificate_changed_anywhere_renews_nothing(office: Office) -> None:
@@ -228,13 +228,15 @@ def test_client_that_asks_again_and_again_spends_its_own_allowance(
     office: Office,
 ) -> None:
     def admitted(user: str, count: int) -> int:
-        return sum(office.desk.admits(TOPICS.renewal(user), 600) for _ in range(count))
+        return sum(
+            office.handler.admits(TOPICS.renewal(user), 600) for _ in range(count)
+        )
 
     assert admitted(BOARD, 500) == ALLOWANCE.messages_burst
     assert admitted("c1", 2) == 2
     office.monotonic_s += 10 / ALLOWANCE.messages_per_s
     assert admitted(BOARD, 500) == ALLOWANCE.messages_burst
-    office.desk.note()
+    office.handler.write_status()
 
     verdict, said = check(office)
     assert verdict is Verdict.WARN
@@ -243,7 +245,7 @@ def test_client_that_asks_again_and_again_spends_its_own_allowance(
 
     # A start counts anew.
     office.open()
-    office.desk.note()
+    office.handler.write_status()
     assert check(office)[0] is Verdict.OK
 
 
@@ -279,8 +281,8 @@ def test_renewal_waits_for_the_authority_s_key_is_told_and_then_carried_out(
         reply = office.ask(user, payload)
         assert reply.state == RenewalState.WAITS
         assert "authority's key" in reply.detail
-    assert office.desk.work() == []
-    office.desk.note()
+    assert office.handler.process_pending() == []
+    office.handler.write_status()
 
     verdict, said = check(office)
     assert verdict is Verdict.WARN
@@ -291,13 +293,16 @@ def test_renewal_waits_for_the_authority_s_key_is_told_and_then_carried_out(
     office.open()
     office.boards[DEVICE] = enrolled(revoked=True)
     safe.rename(office.broker.certificates.authority_key)
-    told = {each.topic: RENEWED.unpack(each.payload) for each in office.desk.work()}
-    office.desk.note()
+    told = {
+        each.topic: RENEWED.unpack(each.payload)
+        for each in office.handler.process_pending()
+    }
+    office.handler.write_status()
 
     assert taken(office, told[TOPICS.renewed("c1")]).user == "c1"
     assert taken(office, told[TOPICS.renewed("p1")]).user == "p1"
     assert told[TOPICS.renewed(BOARD)].state == RenewalState.REFUSED
-    assert office.desk.work() == []
+    assert office.handler.process_pending() == []
     assert check(office) == (Verdict.OK, "no certificate waits to be renewed")
 
 
@@ -322,9 +327,9 @@ def test_key_on_a_token_that_was_pulled_out_is_waited_for(
 
         assert office.ask("c1", payload).state == RenewalState.WAITS
         with pytest.raises(StorageError, match=r"authority\.key"):
-            office.desk.work()
+            office.handler.process_pending()
 
-    assert taken(office, answer("c1", office.desk.work())).user == "c1"
+    assert taken(office, answer("c1", office.handler.process_pending())).user == "c1"
 
 
 def test_answers_before_a_fault_are_not_lost(
@@ -344,11 +349,13 @@ def test_answers_before_a_fault_are_not_lost(
 
     with monkeypatch.context() as patched:
         patched.setattr(CertificateAuthority, "issue", fails)
-        assert taken(office, answer("c1", office.desk.work())).user == "c1"
+        assert (
+            taken(office, answer("c1", office.handler.process_pending())).user == "c1"
+        )
         with pytest.raises(StorageError, match="pulled out"):
-            office.desk.work()
+            office.handler.process_pending()
 
-    assert taken(office, answer("p1", office.desk.work())).user == "p1"
+    assert taken(office, answer("p1", office.handler.process_pending())).user == "p1"
 
 
 def test_broker_that_runs_outlives_a_token_that_was_pulled_out(
