@@ -32,6 +32,7 @@ def plan_of(options: argparse.Namespace) -> "FleetPlan":
 
     named = {item.name for item in fields(FleetPlan)}
     plain = {k: v for k, v in vars(options).items() if k in named}
+    plain["fault"] = "; ".join(options.fault)
     if plain["guard_patience"] is None:
         # Patience to the end, but for a task that never learned.
         plain["guard_patience"] = options.until_version
@@ -82,11 +83,12 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--fault",
-        default="",
+        action="append",
+        default=[],
         metavar="TIMELINE",
         help="what goes wrong, as in 'kill coordinator 2 at 20s; restart coordinator "
         "2 at 28s; coordinator 4 lies from 30s; board 3 loses power at 35s; boards 1-2 "
-        "reach the bound from version 5'",
+        "reach the bound from version 5'; may be given several times",
     )
     group.add_argument(
         "--data",

@@ -33,6 +33,13 @@ def test_guard_s_patience_is_to_the_end_unless_one_is_given(
     assert plan(*words).guard_patience == patience
 
 
+def test_timelines_given_one_by_one_are_one_timeline() -> None:
+    entries = ("kill coordinator 2 at 20s", "restart coordinator 2 at 28s")
+    several = [word for entry in entries for word in ("--fault", entry)]
+
+    assert plan("--coordinators", "4", *several).fault == "; ".join(entries)
+
+
 @pytest.mark.parametrize("version", ["0", "-1", "1000000000"])
 def test_version_out_of_bounds_is_named_by_its_own_flag(version: str) -> None:
     with pytest.raises(ConfigError, match="--until-version"):
