@@ -54,7 +54,9 @@ model: $(VENV)/.dev ## Check the model of consensus; needs spin and gcc
 
 .PHONY: bench
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
-	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@bad=; for name in $(BENCHMARKS); do echo "== $$name"; \
+		$(BIN)/python -m benchmarks.$$name || bad="$$bad $$name"; \
+	done; test -z "$$bad" || { echo "a goal was missed, or it failed:$$bad"; exit 1; }
 
 .PHONY: example
 example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of them without NAME

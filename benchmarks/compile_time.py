@@ -6,6 +6,7 @@ benchmarks/results/compile_time.json: seconds of processor time, the best of sev
 Runtime takes for the same nodes as the compiler wrote them.
 """
 
+import argparse
 import gc
 import sys
 import time
@@ -62,6 +63,7 @@ def measure(model: onnx.ModelProto) -> dict[str, float]:
 
 def main() -> int:
     """Prints the table and writes it."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     rows = {}
     head = ("nodes", "compile", "check", "load", "in file order")
     sys.stdout.write(f"{'':<28}" + "".join(f"{name:>15}" for name in head) + "\n")

@@ -9,6 +9,7 @@ agent is the only Python here, as on a board. Needs root, since an agent hides i
 memory from other processes of its user.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -182,7 +183,11 @@ def measure(folder: Path, seconds: float, *, metrics: bool) -> dict[str, float]:
 
 def main() -> None:
     """Measures, prints, writes."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "seconds", type=float, nargs="?", default=SECONDS, help="of each of two watches"
+    )
+    seconds: float = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), seconds, metrics=False)
     with tempfile.TemporaryDirectory() as folder:

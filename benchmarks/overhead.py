@@ -8,6 +8,7 @@ i in the order of training belongs to version i // K + 1, since versions take K 
 in the order in which they come.
 """
 
+import argparse
 import json
 import re
 import statistics
@@ -87,6 +88,7 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 
 def main() -> int:
     """Prints the table and writes the results."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder) / "home")
     table = Table(title=f"{DEVICES} real agents, K = {BUFFER}, loopback")

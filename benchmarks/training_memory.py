@@ -40,15 +40,23 @@ def main() -> int:
     if words[:1] == [_CHILD]:
         return _child(Path(words[1]), int(words[2]), words[3], int(words[4]))
     # Its imports would count as the child's memory.
+    import argparse
+
     from starling.compiler import compile_model
     from starling.compiler.bundle.memory_estimate import needs
     from starling.engine.batch_parts import part_size
     from starling.protocol.model.training_bundle import GRADIENT
 
+    names = [name for name, _ in _cases()]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NAME", help=", ".join(names))
+    wanted = parser.parse_args(words).networks or names
+    if unknown := sorted({*wanted} - {*names}):
+        parser.error(f"no network is called {', '.join(unknown)}")
     tables: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="training-memory-") as folder:
         for name, case in _cases():
-            if words and name not in words:
+            if name not in wanted:
                 continue
             model = case.make(np.random.default_rng(SEED))
             bundle = compile_model(model, loss="cross-entropy", train=case.train)

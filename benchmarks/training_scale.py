@@ -7,6 +7,7 @@ machine does not count; memory is what the compiler predicts for a process. The 
 is `sensor` of `training.networks`, with its channels times a factor.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def measure(width: int, batch: int) -> Point:
 
 def main() -> int:
     """Measures, prints, writes and draws."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     by_batch = {batch: measure(1, batch) for batch in BATCHES}
     by_width = {width: measure(width, BATCH) for width in WIDTHS}
     for name, points in (("batch", by_batch), ("width", by_width)):

@@ -6,6 +6,7 @@ two envelopes, the sealed boxes and the vector, which is Gaussian noise. TLS add
 22 bytes a record.
 """
 
+import argparse
 import sys
 from itertools import product
 from typing import NamedTuple
@@ -289,6 +290,7 @@ def rows() -> list[Row]:
 
 def main() -> int:
     """Prints the table; 1 if a goal is missed."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table = rows()
     for row in table:
         goal = f"<= {row.goal_bytes:,}" if row.goal_bytes else ""
