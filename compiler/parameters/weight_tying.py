@@ -141,7 +141,7 @@ def _reshaped(name: str, source: str, shape: Sequence[int]) -> TiedWeight:
     return TiedWeight(name, source, (node,), (target,))
 
 
-def _is_telling(value: Array) -> bool:
+def _is_distinctive(value: Array) -> bool:
     """True if equal values cannot be an accident of initialisation."""
     return value.size >= _SIZE_MIN and not alike(value)
 
@@ -159,7 +159,7 @@ def _again(
     seen: dict[tuple[object, ...], str] = {}
     for name, value in tensors.items():
         parents = told.parents(name)
-        if parents and _is_telling(value):
+        if parents and _is_distinctive(value):
             source = seen.setdefault((parents, value.shape, value.tobytes()), name)
             if source != name:
                 yield TiedWeight(name, source, (_node("Identity", [source], name),))
@@ -169,7 +169,7 @@ def _turned(tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
     """Transposes and other shapes of a weight; never mere copies."""
     seen: dict[tuple[int, bytes], str] = {}
     for name, value in tensors.items():
-        if not _is_telling(value):
+        if not _is_distinctive(value):
             continue
         keys = [value.tobytes()]
         if value.ndim == 2:
@@ -201,7 +201,7 @@ def _computed(
         if told is not None:
             parents = told.parents(name)
             sources = set(shapes[value.shape]) & {*parents} if len(parents) == 1 else ()
-        elif _is_telling(value):
+        elif _is_distinctive(value):
             names = shapes[value.shape]
             if value.shape not in first:
                 given = np.stack([_few(tensors[each]) for each in names])
@@ -270,7 +270,7 @@ def _twins(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str
     """A line for weights of equal values that stay apart, if there are any."""
     groups: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
     for name, value in tensors.items():
-        if name not in known and _is_telling(value):
+        if name not in known and _is_distinctive(value):
             groups.setdefault((value.shape, value.tobytes()), []).append(name)
     equal = [",".join(names) for names in groups.values() if len(names) > 1]
     if equal:
@@ -316,7 +316,7 @@ def _rearranged(tensors: Mapping[str, Array], known: Collection[str]) -> Iterabl
     pairs = []
     counts = Counter([value.size for value in tensors.values()])
     for name, value in tensors.items():
-        if name in known or counts[value.size] == 1 or not _is_telling(value):
+        if name in known or counts[value.size] == 1 or not _is_distinctive(value):
             continue
         sizes = np.abs(value.astype(np.float32)).reshape(-1)
         largest = sizes.max()

@@ -228,7 +228,7 @@ class CoordinatorLoop:
         if event is not None:
             before = len(effects)
             if self._spans is not None:
-                self._spans.heard(event, message)
+                self._spans.message_taken(event, message)
             self._step(event, effects)
             self.incoming.caused(message, effects[before:])
 

@@ -101,7 +101,7 @@ class CoordinatorSpans:
         step = self._newest.get(update)
         return traceparent(update, step.span) if step is not None else ""
 
-    def heard(self, event: Event, message: MessageArrived) -> None:
+    def message_taken(self, event: Event, message: MessageArrived) -> None:
         """The event that is taken next is this message."""
         self._heard, self._heard_ns = None, self._tracer.now_ns()
         if not isinstance(event, ChunkArrived):

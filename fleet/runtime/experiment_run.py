@@ -111,7 +111,7 @@ class ExperimentRun:
         began_s = said_s = time.monotonic()
         number = len(self._grid.cells) - len(left) + 1
 
-        def tell(_heading: RunHeading, snapshot: RunSnapshot) -> None:
+        def report_progress(_heading: RunHeading, snapshot: RunSnapshot) -> None:
             nonlocal said_s
             now_s = time.monotonic()
             if snapshot.version and now_s - said_s >= _SAY_EVERY_S:
@@ -119,7 +119,7 @@ class ExperimentRun:
                 self._paces_s[cell.noise] = (now_s - began_s) / snapshot.version
                 self._say(self._progress(number, cell, snapshot, left))
 
-        run = run_prepared(prepare(plan), Pace(waves=True), on_snapshot=tell)
+        run = run_prepared(prepare(plan), Pace(waves=True), on_snapshot=report_progress)
         if run.outcome.stopped_because == "interrupted":
             raise KeyboardInterrupt
         wall_s = time.monotonic() - began_s

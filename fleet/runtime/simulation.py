@@ -181,10 +181,10 @@ def simulate(
         >>> import numpy as np, starling
         >>> x = np.random.default_rng(1).normal(size=(600, 8)).astype("float32")
         >>> y = (x[:, 0] > 0).astype("int64")
-        >>> def told(point):
+        >>> def good_enough(point):
         ...     return point.accuracy > 0.95
         >>> run = starling.simulate(
-        ...     "softmax", (x, y), boards=5, versions=30, on_version=told
+        ...     "softmax", (x, y), boards=5, versions=30, on_version=good_enough
         ... )
         >>> run.history[0].accuracy < 0.8 < run.history[run.version].accuracy
         True

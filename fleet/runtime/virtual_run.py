@@ -229,7 +229,7 @@ def _writing_status(
     """Has the home told of the run, once a second, before whoever else looks."""
     next_s = 0.0
 
-    def told(shown: RunHeading, snapshot: RunSnapshot) -> None:
+    def observe(shown: RunHeading, snapshot: RunSnapshot) -> None:
         nonlocal next_s
         if time.monotonic() >= next_s:
             chain.extend(fleet.foremost)
@@ -237,7 +237,7 @@ def _writing_status(
             next_s = time.monotonic() + STATUS_EVERY_S
         on_snapshot(shown, snapshot)
 
-    return told
+    return observe
 
 
 def _fleet(

@@ -39,6 +39,12 @@ QUESTION_WORDS = frozenset(
         "why",
     )
 )
+PRIVATE_WORDS = frozenset(
+    ("anew", "befall", "came", "hear", "heard", "hears", "lacks", "mind", "minded")
+) | frozenset(("tell", "telling", "tells", "told", "want", "wanted", "whoever"))
+"""In names of functions there is a standard verb for each: handle, send, request."""
+OF_A_LIBRARY = frozenset(("want_write",))
+"""As paho calls what they pass on."""
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -128,6 +134,19 @@ def test_name_has_no_word_that_the_glossary_replaces() -> None:
     assert not_used >= {"wanting", "whole", "purse"}
 
     assert {name for name, words in public_names() if words & not_used} == set()
+
+
+def test_function_has_a_standard_verb() -> None:
+    names = {
+        f"{path}: {node.name}"
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name not in OF_A_LIBRARY
+        and words_of(node.name) & PRIVATE_WORDS
+    }
+
+    assert names == set()
 
 
 def test_glossary_has_each_term_once() -> None:

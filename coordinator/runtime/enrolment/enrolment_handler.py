@@ -230,7 +230,7 @@ class EnrolmentHandler:
         if known is not None and known.document == document:
             claim = replace(known, code=found.code, transcript=digest)
             refused = known.state is ClaimState.REFUSED
-            if refused and self._newcomers[known.kind].hears_again:
+            if refused and self._newcomers[known.kind].retries_refused:
                 claim = replace(claim, state=ClaimState.ACCEPTED, detail="")
         else:
             used = sum(each.token == token for each in self._claims.values())

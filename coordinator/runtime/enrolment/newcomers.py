@@ -41,11 +41,11 @@ class Newcomers(Protocol):
 
     Attributes:
       retry_s: After which an admission that cannot be made now is tried again.
-      hears_again: Whether one that was refused is looked at anew when it asks again.
+      retries_refused: Whether one that was refused is tried when it asks again.
     """
 
     retry_s: float
-    hears_again: bool
+    retries_refused: bool
 
     def name(self, document: bytes) -> str:
         """Reads a document and checks its signature.
@@ -80,7 +80,7 @@ class _Boards:
     """Newcomers that train."""
 
     retry_s = RETRY_S
-    hears_again = False
+    retries_refused = False
 
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
@@ -103,7 +103,7 @@ class _Coordinators:
     """Newcomers that get a coordinator's rights at the broker, and may learn."""
 
     retry_s = RETRY_S
-    hears_again = False
+    retries_refused = False
 
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""
@@ -139,7 +139,7 @@ class _Parties:
     """Coordinators that found a chain with this one."""
 
     retry_s = PARTY_RETRY_S
-    hears_again = True
+    retries_refused = True
 
     def name(self, document: bytes) -> str:
         """See `Newcomers`."""

@@ -55,7 +55,7 @@ class Watched(SingleCoordinator):
         if isinstance(event, ChunkArrived):
             token = AckToken(0, 0)
             arrived = MessageArrived("up", event.payload, token, self.context)
-            self.watch.heard(event, arrived)
+            self.watch.message_taken(event, arrived)
         # What a bundle's examination answers is taken within.
         effects = super().send(event)
         self.watch.stepped(effects)

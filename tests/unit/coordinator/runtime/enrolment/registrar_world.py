@@ -40,7 +40,7 @@ class Gate:
     says: bytes | Exception | None = b'{"admitted": 1}'
     asked: list[str] = field(default_factory=list)
     retry_s: float = RETRY_S
-    hears_again: bool = False
+    retries_refused: bool = False
     waits_for: str = ""
 
     def waiting_text(self, home: CoordinatorHome) -> str:

@@ -178,7 +178,7 @@ def test_newcomer_that_was_refused_and_asks_again_is_looked_at_if_its_kind_is(
     world: World, again: bool, after: list[ClaimState]
 ) -> None:
     world.token()
-    world.gate.hears_again = again
+    world.gate.retries_refused = again
     world.gate.says = OperationError("another party is called so")
     world.pass_on(world.newcomer("anna"))
     world.handler.process_pending()
