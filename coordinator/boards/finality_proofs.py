@@ -85,6 +85,7 @@ def version(ledger: ChainState, task: TaskId, number: Version) -> Receipt | None
 def _rollback(ledger: ChainState, task: TaskState) -> StateProof | None:
     """Proof of a task's newest rollback; None without any."""
     version = rollback_records.newest_rollback(ledger.tree, task.number)
+    # Beyond the head that is shown here boards could not follow it.
     if not 0 < version <= task.head:
         return None
     return rollback_records.ROLLBACKS.prove(ledger.tree, task.number, version)
@@ -205,6 +206,7 @@ class AuditPaths(Sequence[tuple[Digest, ...]]):
         path = []
         place = range(len(self))[index]
         for level in self._levels[:-1]:
+            # The odd last node has no sibling at this level.
             if place ^ 1 < len(level):
                 path.append(level[place ^ 1])
             place //= 2

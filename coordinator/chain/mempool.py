@@ -117,6 +117,7 @@ class Mempool:
         copied: set[int] = set()
         for identity in identities:
             number = identity[0]
+            # A decided block holds transactions that never waited here, too.
             if identity not in buckets[number]:
                 continue
             if number not in copied:
@@ -131,12 +132,17 @@ class Mempool:
     def oldest(self, count_max: int, bytes_max: int) -> list[MempoolEntry]:
         """The first ones in order of arrival, as many as both limits allow."""
         entries = [entry for bucket in self.buckets for entry in bucket.values()]
+        # Arrival and not price orders transactions, so that an update waits for no
+        # later one.
         entries.sort(key=lambda entry: entry.place)
         chosen: list[MempoolEntry] = []
         room = bytes_max
         for entry in entries[:count_max]:
+            # Five bytes are the longest head of a binary in msgpack.
             room -= len(entry.packed) + 5
             if room < 0:
+                # No shorter ones behind it: a long transaction would be overtaken for
+                # ever.
                 break
             chosen.append(entry)
         return chosen
