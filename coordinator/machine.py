@@ -157,6 +157,7 @@ def begin(
         attested = restored.attested.get(number)
         task = replace(task, blobs=blobs, attested=attested)
         step.put_task(task)
+        # One that is alone has nobody to get missing bytes from.
         if not restored.ledger.alone:
             model_versions.secure(step, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
@@ -201,6 +202,7 @@ def step(
         state = evolve(state, allowances=paid)
     step = CoordinatorStep(settings, state, now_s, now_ms)
     _take(step, event)
+    # After the event, which may have brought what a proposal waits for.
     if step.state.parked:
         deferred_proposals.release_deferred_proposals(step)
     if step.state.ask_at_s <= now_s:
@@ -369,6 +371,7 @@ def _transaction_arrived(step: CoordinatorStep, name: str, content: bytes) -> No
         step.emit(RemoveInboxFile(name, error.reason, str(error)))
         return
     identity = envelope.identity(chain_id)
+    # First: a refusal may come within this very step, and has to find the file.
     step.state = evolve(step.state, inbox={**step.state.inbox, identity: name})
     if envelope.kind != MessageKind.TASK:
         submit(step, envelope)
@@ -383,6 +386,7 @@ def _hold_again(step: CoordinatorStep, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
     tree = step.state.ledger.tree
     device = board_records.owner(tree, update.sender)
+    # The chain has this base's update already.
     if board_records.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(step.settings.gate.chain_id)

@@ -78,6 +78,7 @@ def task_announced(step: CoordinatorStep, who: DeviceId, envelope: Envelope) -> 
     """
     envelope.check(step.settings.gate.chain_id)
     tip = step.state.ledger.tip
+    # The context of the next block; whose it is does not matter to a TASK.
     context = tip.context(0, tip.time_ms(tip.certificate))
     _, result = apply(tip.tree, context, envelope)
     if result.code == Reason.ALREADY_KNOWN:
@@ -95,6 +96,8 @@ def missing_bundle(
 
     Nothing that no operator signed is looked for: the ledger refuses its block.
     """
+    # Signature included: else a liar's proposal could have bundles of its choice
+    # fetched.
     if not _is_operators(step, envelope):
         return ()
     spec = TASK.unpack(envelope.body)
@@ -114,6 +117,7 @@ def is_sound(step: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
     """True if the bundle of a task, `KEY` and its packed spec, was found sound."""
     known = step.state.bundles.get(bundle)
     if known is None or known.fault is None:
+        # None means not examined yet, and the empty string sound.
         return False
     return not _fault(TASK.unpack(key[len(KEY) :]), known)
 
@@ -133,8 +137,10 @@ def sizes(step: CoordinatorStep) -> list[int]:
 def bundle_examined(step: CoordinatorStep, event: BundleExamined) -> None:
     """A bundle was examined: its tasks may go on, or are refused."""
     known = step.state.bundles.get(event.bundle)
+    # Examined already, or forgotten: a repeated answer changes nothing.
     if known is None or known.fault is not None:
         return
+    # One that is alone has nobody to get it from, and refuses it at once.
     if event.absent and not step.state.ledger.alone:
         _request(step, event.bundle, known)
         return
@@ -182,6 +188,7 @@ def _take(step: CoordinatorStep, waiting: WaitingTask) -> None:
     if known.fault is not None:
         _let_go(step, waiting, known)
         return
+    # Told again, it waits already.
     if waiting in known.waiting:
         return
     if len(known.waiting) >= TASKS_WAITING_MAX:
@@ -203,6 +210,7 @@ def _look(step: CoordinatorStep, spec: TaskSpec) -> BundleState:
     wanted = not step.state.wanted.keys().isdisjoint(
         request_scheduler.blob_keys([spec.bundle])
     )
+    # Being fetched: its arrival starts the examination.
     if known is not None and (known.fault is not None or wanted):
         return known
     if known is None:
@@ -251,6 +259,7 @@ def _submit_own(step: CoordinatorStep, envelope: Envelope, size: int) -> None:
 
     A block that names it before would wait at all of them until they pass us over.
     """
+    # Short enough to come with the first answer: others have it in time.
     if step.state.ledger.alone or size <= DIRECT_BYTES_MAX:
         submit(step, envelope)
         return
@@ -274,6 +283,7 @@ def submit_held(step: CoordinatorStep) -> None:
                 if from_s > step.now_s
             ),
         )
+    # After the list is replaced, as submitting takes steps of its own.
     for envelope in due:
         submit(step, envelope)
 

@@ -66,9 +66,11 @@ def announced(step: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
     known = board_records.update_of(tree, body.task, device, body.version)
     if known == identity or (held is not None and held.transaction == identity):
         return
+    # Before the signature: what the chain will not take is worth no verification.
     if not _may_count(step, update, body):
         return
     update.check(chain_id)
+    # Another update for the same base: the two are looked at as evidence.
     if known is not None or held is not None:
         evidence_submission.update_from_peer(step, update)
         return
@@ -77,6 +79,7 @@ def announced(step: CoordinatorStep, who: DeviceId, update: Envelope) -> None:
         for key in request_scheduler.vectors([identity])
         if (one := step.state.wanted.get(key)) is not None
         and who not in one.sources
+        # A download that runs is left to its giver.
         and one.pull is None
     ]
     request_later(step, [identity], who, who)
@@ -106,6 +109,7 @@ def request_later(
     ]
     request_scheduler.request_blob(step, closed, source=source)
     keys = request_scheduler.uploads(
+        # A vector that does not open here would only come once more.
         update
         for update in updates
         if request_scheduler.keys([update])[0] not in closed
@@ -143,6 +147,8 @@ def upload_received(
     except ClosedUpdate:
         sources = step.state.wanted[key].sources
         request_scheduler.forget(step, [key])
+        # On the word of the same coordinators, so that it fills their room and not the
+        # own.
         for source in sorted(sources):
             request_scheduler.request_blob(
                 step, request_scheduler.keys([identity]), first=who, source=source
@@ -169,6 +175,7 @@ def content_key_received(
     content_key = take_key(given.box, identity, gate.key, _sealing_key(step, who))
     _take(step, identity, update, given.blob, content_key)
     evidence_submission.missealed(step, update, given.blob, content_key)
+    # The oldest goes first, as dictionaries keep their order.
     rest = list(step.state.keys.items())[1 - KEYS_MAX :]
     step.state = evolve(step.state, keys={**dict(rest), identity: content_key})
     vectors_arrived(step, [key])
@@ -206,6 +213,8 @@ def _take(
     task = step.state.tasks.get(body.task)
     if task is None or (known is not None and known != identity):
         return
+    # The chain has this very update: only its bytes are compared, as a quorum saw to
+    # the rest.
     if known == identity and content_key is None:
         if blob_digest(blob) != body.blob:
             detail = "blob differs from its digest"
@@ -214,6 +223,7 @@ def _take(
         return
     if known is None:
         _check_may_enter(step, update, body, task.spec)
+    # Opened before it is stored: a vector that cannot be checked is not held.
     vector = open_update(step.settings.gate.key, update, blob, task.spec, content_key)
     check_norm(vector, norm_bound(task.spec, body.pledge))
     step.emit(StoreUpload(identity, update, blob))
@@ -243,6 +253,7 @@ def _check_may_enter(
     if board is not None and recent:
         return
     identity = update.identity(step.settings.gate.chain_id)
+    # Asked for no more, as any other giver would bring the same.
     request_scheduler.forget(step, request_scheduler.vectors([identity]))
     if board is None:
         raise ProtocolError("an update of no board", Reason.NOT_ENROLLED)
@@ -255,6 +266,7 @@ def vectors_arrived(step: CoordinatorStep, keys: Sequence[bytes]) -> None:
     gone = frozenset(keys)
     for task in list(step.state.tasks.values()):
         if gone & task.missing:
+            # Something came, so that the patience with the sought version begins again.
             missing = task.missing - gone
             give_up_at_s = step.now_s + task.patience_s
             task = replace(task, missing=missing, give_up_at_s=give_up_at_s)

@@ -51,6 +51,7 @@ def _lineages(task: TaskState) -> tuple[tuple[Digest, frozenset[Digest]], ...]:
     """Both parts of the newest version that boards pull, each with its older ones."""
     if task.spec.dimension > DELTA_DIMENSION_MAX:
         return ()
+    # Without the bundle before them and the newest pair after them.
     older = task.blobs[1:-2]
     return (
         (task.model.training, frozenset(older[::2])),

@@ -34,6 +34,7 @@ def is_signed(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bo
     tree = step.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         return False
+    # Known, even if revoked or jailed: such a board is told why.
     return board_records.board(tree, device) is not None and step.is_genuine(envelope)
 
 
@@ -63,9 +64,12 @@ def refuse(
     wait_s = REFUSALS[error.reason].retry_after_s
     known, again, envelope = step.session(device).refused, 0, b""
     if known is not None and (known.subject, known.reason) == (subject, error.reason):
+        # Not noted either, so that a board that resends without pause is answered in
+        # the end.
         if step.now_s < known.at_s + AGAIN_S:
             return
         again = known.again + 1
+        # The same bytes again, while the wait that they name is still the right one.
         if not wait_s or step.now_s < known.signed_at_s + wait_s:
             envelope = known.envelope
     body = REFUSED.pack(refusal(subject, error, wait_s))
@@ -113,6 +117,7 @@ def _leave_word(step: CoordinatorStep, device: DeviceId, height: int) -> None:
 
 def send_deferred_refusal(step: CoordinatorStep, left: DeferredRefusal) -> None:
     """Tells a board in place of one that is gone."""
+    # It was refused something else since, and this would mislead it.
     noted = step.session(left.device).refused
     if noted is not None and noted.subject == left.subject:
         _send_refusal(step, left.device, noted, left.body)

@@ -85,6 +85,7 @@ def version(ledger: ChainState, task: TaskId, number: Version) -> Receipt | None
 def _rollback(ledger: ChainState, task: TaskState) -> StateProof | None:
     """Proof of a task's newest rollback; None without any."""
     version = rollback_records.newest_rollback(ledger.tree, task.number)
+    # Beyond the head that is shown here boards could not follow it.
     if not 0 < version <= task.head:
         return None
     return rollback_records.ROLLBACKS.prove(ledger.tree, task.number, version)

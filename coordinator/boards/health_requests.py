@@ -37,6 +37,7 @@ def ask(step: CoordinatorStep, name: str, envelope: Envelope) -> None:
         raise ProtocolError("no such board, or revoked", Reason.NOT_ENROLLED)
     request = step.sign(MessageKind.HEALTH_REQUEST, envelope.body)
     topic = step.settings.topics.down(device_name(device))
+    # The question before the file goes: after a crash in between it is asked again.
     step.emit(SendMessage(topic, ENVELOPE.pack(request)), RemoveInboxFile(name))
     session = step.session(device)
     waiting = (*session.health_waits, name)[-WAITING_MAX:]
@@ -51,6 +52,7 @@ def answered(step: CoordinatorStep, device: DeviceId, envelope: Envelope) -> Non
     """
     HEALTH_REPORT.unpack(envelope.body)
     session = step.session(device)
+    # All commands that wait get this answer: it is of now.
     for name in session.health_waits:
         step.emit(RemoveInboxFile(name, answer=envelope.body))
     if session.health_waits:

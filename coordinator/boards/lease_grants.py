@@ -44,6 +44,7 @@ def check_in(
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
     head = task_records.head(step.state.ledger.tree, said.task) or 0
+    # Others are ahead: the board is to ask again soon.
     if said.version > head:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
     if said.version < _oldest(step, task, head):
@@ -53,16 +54,20 @@ def check_in(
     if contributed(step, device, said.task, said.version):
         raise InvalidUpdate("has its update for this version", Reason.ALREADY_KNOWN)
     granted = task.leases.granted.get(device)
+    # The same bytes again, whatever else has changed: the first may have been lost.
     if granted is not None and granted.version == said.version:
         step.send(device, granted.envelope)
         return
     tree = step.state.ledger.tree
+    # After the lease in force, which still counts in a task that is closed.
     if (ended := closure_records.closure(tree, said.task)) is not None:
         raise InvalidUpdate(f"the task was {ended.text}", Reason.CLOSED)
     if rests := task_end.rests(tree, said.task, _time_ms(step)):
         raise InvalidUpdate(rests, Reason.PAUSED)
     standing = reputations.reputation(step.state.ledger.tree, device)
     _check_quarantine(step, standing)
+    # The counter makes each check-in draw afresh, and the seed is secret: no board can
+    # choose a counter that draws well.
     draw = draw_for(step.settings.selection_seed, device, counter)
     select = partial(
         step.settings.selection, task.spec.selection, said, standing.expectation_ppm
@@ -125,6 +130,7 @@ def moved_on(step: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
         leases = leases.release(device)
     if asked is not None and asked.version < said.version:
         leases = leases.stop_waiting(device)
+    # By identity: nothing changed, and no place has become free.
     if leases is not task.leases:
         grant_free(step, evolve(task, leases=leases))
 
@@ -136,6 +142,7 @@ def lease_places(step: CoordinatorStep, spec: TaskSpec) -> int:
     others = sum(
         who != own and responder_selection.is_alive(step, who) for who in members
     )
+    # Rounded up: a task with fewer leases than coordinators still goes on everywhere.
     return -(-spec.aggregation.leases // (1 + others))
 
 
@@ -165,6 +172,7 @@ def grant_free(step: CoordinatorStep, task: TaskState) -> None:
     while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         full = task.leases.dealt.get(said.version, 0) >= herd_most
+        # The head's herd is complete; its boards wait for the next version.
         if full and said.version == task.head:
             break
         if full or said.version < oldest:
@@ -172,6 +180,7 @@ def grant_free(step: CoordinatorStep, task: TaskState) -> None:
             task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
         room -= 1
+        # The envelope's own counter serves as the lease's number.
         number = step.state.counter
         lease = Lease(device, task.number, said.version, number, step.settings.lease_s)
         envelope = step.sign(MessageKind.LEASE, LEASE.pack(lease))

@@ -345,11 +345,15 @@ def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
     if settings.votes_from is None:
         return "the journal of own votes is gone: starling coordinator resume"
     # The journal forgets votes of heights that were durable; the chain may have gone.
+    # The last entry is the highest, as the journal is read in order.
     voted = state.recovered[-1].height if state.recovered else 0
+    # One that voted at a height may only go on from there, wherever the chain is.
     first = max(settings.votes_from, voted)
     if state.consensus.height < first:
         return f"votes from height {first}"
     operator = settings.resumed_by
+    # Asked of the state at each step: an operator may be taken out later, and an old
+    # state may not know it yet.
     if operator and not operator_records.is_operator(state.tree, operator):
         return "it was resumed with a key that is no operator's"
     return _after_start(state, now_s)

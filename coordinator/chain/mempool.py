@@ -109,6 +109,7 @@ class Mempool:
 
     def without(self, identities: Iterable[bytes]) -> "Mempool":
         """Without some; unknown ids do nothing."""
+        # A decided block holds transactions that never waited here, too.
         gone = {
             identity: entry
             for identity in identities
@@ -124,12 +125,17 @@ class Mempool:
 
     def oldest(self, count_max: int, bytes_max: int) -> list[MempoolEntry]:
         """The first ones in order of arrival, as many as both limits allow."""
+        # Arrival and not price orders transactions, so that an update waits for no
+        # later one.
         entries = sorted(self.entries.values(), key=lambda entry: entry.place)
         chosen: list[MempoolEntry] = []
         room = bytes_max
         for entry in entries[:count_max]:
+            # Five bytes are the longest head of a binary in msgpack.
             room -= len(entry.packed) + 5
             if room < 0:
+                # No shorter ones behind it: a long transaction would be overtaken for
+                # ever.
                 break
             chosen.append(entry)
         return chosen

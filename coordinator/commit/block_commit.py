@@ -59,6 +59,7 @@ def block_decided(step: CoordinatorStep, stored: StoreBlock) -> None:
     """Applies a block's effects to boards, tasks and peers, and starts what follows."""
     block = stored.block
     step.state = evolve(step.state, rounds=step.state.rounds + stored.certificate.round)
+    # Paths and packed header once for the block, and not for each of its boards.
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
         envelope, identity = (
@@ -70,6 +71,7 @@ def block_decided(step: CoordinatorStep, stored: StoreBlock) -> None:
         else:
             _take_from_inbox(step, identity)
     _attested(step, stored)
+    # The next height is another set's: boards are led there under this header.
     if block.header.next_validators != block.header.validators:
         _handed_over(step, stored)
     # Most blocks change nothing that this looks at, and a large job is long to read.
@@ -153,11 +155,14 @@ def _update_final(
             step.state,
             finalities_s=(*step.state.finalities_s[1 - FINALITIES_KEPT :], took_s),
         )
+        # The block has another update of this board and base: both together are
+        # evidence.
         if held.transaction != identity:
             evidence_pool.refused(step, device, held)
     board = board_records.board(step.state.ledger.tree, device)
     if board is not None and board.charge > step.state.charge_max:
         step.state = evolve(step.state, charge_max=board.charge)
+    # Others hold the same proof, and boards need it once.
     if responder_selection.is_first(step, device):
         step.sign_and_send(device, MessageKind.FINAL, proven.packed(index), identity)
 
@@ -180,6 +185,7 @@ def _handed_over(step: CoordinatorStep, stored: StoreBlock) -> None:
     )
     names = ", ".join(member.name for member in following.members)
     step.report(f"from height {header.height + 1} on decide {names}")
+    # With the manifest, which carries the changes that lead to the new set.
     for task in list(step.state.tasks.values()):
         manifest_publication.announce(step, task)
 
@@ -197,10 +203,12 @@ def _drop_old(step: CoordinatorStep, height: int) -> None:
             task_records.progress(tree, number),
         )
         assert progress is not None
+        # Places rise with time: the first of a job is its oldest.
         places = [*(job.places[:1] if job else ()), progress.first]
         for place in places:
             entry = task_records.pending_at(tree, number, place)
             if entry is not None:
+                # The block before the oldest one that a job still needs.
                 needed = min(needed, entry.height - 1)
     settings, header, genesis = (
         step.settings,

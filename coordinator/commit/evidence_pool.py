@@ -50,6 +50,7 @@ def may_accuse(step: CoordinatorStep, update: Envelope) -> bool:
     body = transaction_codec.contribution(update.body)
     if not slashing.is_within_age(tree, body.task, body.version):
         return False
+    # By the number of convictions: one accusation for each, however much it signs.
     return step.session(device).accused != _convictions(step, board)
 
 
@@ -71,6 +72,7 @@ def refused(step: CoordinatorStep, device: DeviceId, held: AdmittedUpdate) -> No
     known = board_records.update_of(
         step.state.ledger.tree, held.task, device, held.base
     )
+    # The chain has not got another one: it was refused for a different reason.
     if known is None or known == held.transaction:
         return
     if keep(step, known, held.update):

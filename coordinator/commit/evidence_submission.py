@@ -22,6 +22,7 @@ def second_update_found(step: CoordinatorStep, known: Digest, other: Envelope) -
     """A board signed `other` beside the update that is known."""
     if not evidence_pool.keep(step, known, other):
         return
+    # In memory while it waits; decided ones are read from the store, off the loop.
     waiting = step.state.ledger.mempool.get(known)
     if waiting is None:
         step.emit(LookUpUpdate(known, other))
@@ -49,6 +50,7 @@ def first_update_found(step: CoordinatorStep, event: UpdateLookedUp) -> None:
         accuse(step, event.known, event.other)
         return
     device = board_records.owner(step.state.ledger.tree, event.other.sender)
+    # As if never accused: a later pair may still have both of its sides.
     step.put_session(device, evolve(step.session(device), accused=-1))
 
 

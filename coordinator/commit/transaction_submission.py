@@ -36,12 +36,15 @@ def advance(step: CoordinatorStep, event: node.Event) -> None:
     ledger, effects = node.step(
         step.settings.ledger, step.state.ledger, event, step.now_s, step.now_ms
     )
+    # Before the state is replaced, as it compares the two.
     progress_monitor.note(step, ledger)
+    # Kept, since a refused transaction is in the mempool no more when it is charged.
     waited = step.state.ledger.mempool
     step.state = evolve(step.state, ledger=ledger)
     for effect in effects:
         match effect:
             case node.StoreBlock():
+                # Emitted first: what follows from a block is stored after it.
                 step.emit(effect)
                 block_commit.block_decided(step, effect)
             case node.RefuseTransaction(identity, reason, detail):

@@ -57,17 +57,20 @@ def piece_received(
       ProtocolError: If it belongs to something else, or what is complete has another
         digest: then it begins anew with the next coordinator.
     """
+    # The one case in which another subject is the right answer.
     pruned = given.asked == FrameSubject.BLOCKS and given.given == FrameSubject.SNAPSHOT
     if given.given != given.asked and not pruned:
         raise DecodeError("an answer to something else", Reason.UNKNOWN_KIND)
     key = bytes([given.asked]) + given.key
     one, chunk = step.state.wanted.get(key), given.chunk
+    # Only from a coordinator that was asked: others have no reason to send pieces.
     if one is None or who not in one.asked:
         return None
     if given.asked == FrameSubject.WHOLE and chunk.digest != given.key:
         raise InvalidUpdate("a piece of another whole", Reason.COMMITMENT_MISMATCH)
     pull = one.pull
     if pull is None or not _belongs(pull, given):
+        # Another one may have begun to answer late: its pieces do not mix with these.
         if pull is not None and pull.giver != who:
             return None
         assembly = ChunkAssembly.begin(chunk.digest, chunk.size, bytes_max)
@@ -77,6 +80,7 @@ def piece_received(
     assembly = pull.assembly.add(chunk)
     complete = None not in assembly.pieces
     still_open = pull.open - {chunk.index}
+    # Something came: what was counted as a stall is forgiven.
     rest = replace(pull, assembly=assembly, open=still_open, stalls=0)
     again_at_s = step.now_s + STALL_S
     one = replace(one, again_at_s=again_at_s, pull=None if complete else rest)
@@ -116,10 +120,12 @@ def request_pieces(step: CoordinatorStep) -> None:
         missing = [at for at in pull.assembly.missing if at not in pull.open]
         room = min(OPEN_MAX - opened.total(), OPEN_EACH_MAX - opened[pull.giver])
         least = min(ASK_AT_ONCE_MIN, len(missing))
+        # Not for one or two: a request for few costs as much as one for many.
         if not missing or room < least:
             continue
         affordable = int(step.state.pull_bytes // CHUNK_BYTES)
         if affordable < least:
+            # A little later than just enough, so that rounding does not ask in vain.
             wait_s = (
                 WAIT_MIN_S + (least * CHUNK_BYTES - step.state.pull_bytes) / BYTES_PER_S
             )

@@ -76,8 +76,10 @@ def request_blob(
             sources = frozenset({source})
             fresh[key] = PendingRequest(at_s, 0, first, patience_s, sources)
             continue
+        # Another coordinator named it too: it counts as asked for on the word of both.
         if source not in known.sources:
             fresh[key] = known = replace(known, sources=known.sources | {source})
+        # Earlier if it is wanted earlier, but never later.
         if known.attempt == 0 and known.again_at_s > at_s:
             fresh[key] = replace(known, again_at_s=at_s, patience_s=patience_s)
     if fresh:
@@ -106,6 +108,7 @@ def hasten(step: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
     wanted = dict(step.state.wanted)
     for key in keys:
         one = wanted.get(key)
+        # Not asked yet: its first request is near.
         if one is None or one.attempt == 0:
             continue
         # The second attempt is near, and whoever was not asked yet comes first there.
@@ -120,6 +123,7 @@ def hasten(step: CoordinatorStep, keys: Iterable[bytes], who: DeviceId) -> None:
 def _drop_oldest(step: CoordinatorStep, source: DeviceId, most: int) -> None:
     """Bounds what is wanted on one coordinator's word, and counts what goes."""
     named = [key for key, one in step.state.wanted.items() if source in one.sources]
+    # Dictionaries keep the order in which things were wanted: the oldest go.
     excess = named[: max(0, len(named) - most)]
     if not excess:
         return
@@ -155,6 +159,7 @@ def request_for_task(
 ) -> TaskState:
     """Wants what a task cannot go on without, and notes it there."""
     missing = frozenset(keys)
+    # Sorted, so that requests do not depend on the order of a set.
     request_blob(step, sorted(missing))
     give_up_at_s = step.now_s + task.patience_s
     task = replace(task, missing=missing, give_up_at_s=give_up_at_s)
@@ -198,6 +203,7 @@ def send_due_requests(step: CoordinatorStep) -> None:
     due = [key for key, one in step.state.wanted.items() if one.due_s(waits) <= now_s]
     if due:
         _ask(step, _affordable(step, due))
+    # After asking, which has set new times.
     times = [one.due_s(waits) for one in step.state.wanted.values()]
     step.state = evolve(
         step.state, ask_at_s=max(min(times, default=math.inf), now_s + LOOK_S)
@@ -221,11 +227,13 @@ def _affordable(step: CoordinatorStep, due: list[bytes]) -> list[bytes]:
     }
 
     def pay(key: bytes) -> DeviceId:
+        # By the source with most room; sorted first, so that equal ones have an order.
         source = max(sorted(step.state.wanted[key].sources), key=left.__getitem__)
         left[source] -= costs[FrameSubject(key[0])]
         return source
 
     for key, one in step.state.wanted.items():
+        # On its way, so that it takes of the same room.
         if 0 < one.attempt <= FRUITLESS and one.again_at_s > step.now_s:
             pay(key)
     taken: list[bytes] = []
@@ -233,6 +241,7 @@ def _affordable(step: CoordinatorStep, due: list[bytes]) -> list[bytes]:
     for key in sorted(due, key=lambda name: (step.state.wanted[name].attempt, name)):
         sources = step.state.wanted[key].sources
         cost = costs[FrameSubject(key[0])]
+        # Each source has one asked for at least, or one long answer would block it.
         if max(left[source] for source in sources) < cost and sources <= served:
             continue
         served.add(pay(key))
@@ -246,7 +255,6 @@ def _ask(step: CoordinatorStep, due: list[bytes]) -> None:
     for key in sorted(due):
         one = wanted[key]
         if one.pull is not None and not one.pull.open:
-            # It waits for its turn among those that come in pieces.
             again_at_s = step.now_s + piece_download.STALL_S
             wanted[key] = replace(one, again_at_s=again_at_s)
             continue
@@ -256,6 +264,8 @@ def _ask(step: CoordinatorStep, due: list[bytes]) -> None:
             continue
         whom = _whom(step, key, one)
         wanted[key] = _asked(step, one, whom)
+        # Of a pull no new first piece is asked for: its missing ones go to the next
+        # giver.
         if whom is not None and one.pull is None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
     step.state = evolve(step.state, wanted=wanted)
@@ -275,6 +285,7 @@ def _asked(
         return one
     pull = one.pull
     if pull is not None:
+        # The pieces that were open are asked for again, elsewhere.
         pull = replace(pull, giver=whom, open=frozenset(), stalls=pull.stalls + 1)
     return replace(one, asked=one.asked | {whom}, pull=pull)
 
@@ -287,6 +298,7 @@ def _whom(step: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | 
     """
     if one.attempt == 0 and one.first is not None:
         return one.first
+    # Nobody but those who named it may be asked for what is wanted on their word alone.
     if OWN not in one.sources:
         # Who names something has it; others are not to pay for what nobody has.
         named = sorted(one.sources - one.asked) or sorted(one.sources)
@@ -294,6 +306,7 @@ def _whom(step: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | 
     own = step.state.ledger.validator.key.public
     keys = directory.asked(step.state.ledger)
     others = [device_id(public) for public in keys if public != own]
+    # If all seem gone one of them may still answer.
     alive = [who for who in others if is_alive(step, who)] or others
     spread = H(key)[0] + one.attempt
     if key[0] in (FrameSubject.BLOCKS, FrameSubject.BUCKETS):

@@ -107,6 +107,7 @@ def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     def lookup(sender: PublicKey, contribution: Contribution) -> SenderRecord:
         return _sender_record(step, sender, contribution)
 
+    # Before all checks: for want of room they would be made in vain.
     if step.state.ledger.mempool.size >= step.settings.ledger.waiting_max:
         raise LimitError("too many updates wait for a block", Reason.BUSY)
     try:
@@ -129,6 +130,7 @@ def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
         admitted.transaction, body.version, body.task, step.now_s, update
     )
     step.state = evolve(step.state, held=step.state.held.put(key, held))
+    # A peer may have named it before the board sent it here.
     wanted = request_scheduler.vectors([admitted.transaction])
     if step.state.wanted and not step.state.wanted.keys().isdisjoint(wanted):
         vector_exchange.vectors_arrived(step, wanted)
@@ -138,6 +140,7 @@ def upload_arrived(step: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     elif not _proof_is_near(step):
         update_receipts.send_accepted(step, device, admitted.transaction)
     lease_grants.delivered(step, device, step.state.tasks[body.task])
+    # Last, since it may decide a block within this step.
     submit_upload(step, update)
 
 
@@ -246,6 +249,7 @@ def state_arrived(step: CoordinatorStep, device: DeviceId, payload: bytes) -> No
         step.emit(RecordRefusal(device, error.reason, f"state: {error}"))
         return
     phase = DevicePhase(shown.phase)
+    # Shown at once, for people; leases follow only from what is gone.
     step.put_session(device, evolve(step.session(device), phase=phase))
     if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
         for task in list(step.state.tasks.values()):
@@ -355,6 +359,7 @@ def _known_arrived(
     if step.state.ledger.alone or admitted.repeated:
         update_receipts.repeat_receipt(step, device, admitted)
         return
+    # A known update's blob is unchecked: only the one that was signed for is kept.
     if blob_digest(admitted.blob) == admitted.contribution.blob:
         step.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     if responder_selection.is_first(step, device):

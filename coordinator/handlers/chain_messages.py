@@ -115,6 +115,7 @@ def repeat_waiting_transactions(step: CoordinatorStep) -> None:
     if not mempool.size or not step.state.connected:
         return
     for entry in mempool.oldest(REPEATED_MAX, FRAME.bytes_max):
+        # Younger ones are on their way, or in the block that is being decided.
         if entry.place < below and not entry.source:
             again = frame(FrameSubject.TRANSACTION, entry.packed)
             step.emit(node.SendGossip(again))

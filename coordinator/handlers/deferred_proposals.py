@@ -32,6 +32,7 @@ def missing_data(
     Raises:
       InvalidBlock, DecodeError: If the bytes are not those of the block that is named.
     """
+    # It was valid here before, and its data were held then.
     if proposal.block_id in step.state.ledger.prepared:
         return ()
     block = proposal_checks.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
@@ -66,6 +67,8 @@ def defer(
     """Keeps a proposal until its missing data arrive, and requests them."""
     known = step.state.parked.get(who)
     if known is not None and known.proposal.block_id != proposal.block_id:
+        # Only one proposal per peer waits: what the earlier one alone needed is not
+        # wanted.
         over = tuple(each for each in known.missing if each not in missing)
         keys = _keys(replace(known, missing=over))
         request_scheduler.withdraw_requests(step, keys, who)
@@ -90,6 +93,7 @@ def _keys(parked: DeferredProposal) -> list[bytes]:
 
 def release_deferred_proposals(step: CoordinatorStep) -> None:
     """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
+    # In the order of keys: which proposal counts first must not depend on arrival.
     for who, parked in sorted(step.state.parked.items()):
         current = parked.proposal.height == step.state.ledger.consensus.height
         missing = any(
@@ -101,9 +105,11 @@ def release_deferred_proposals(step: CoordinatorStep) -> None:
             step.state,
             parked={at: one for at, one in step.state.parked.items() if at != who},
         )
+        # The vectors of a decided block are needed, from any coordinator that has them.
         if not current and not _decided(step, parked):
             request_scheduler.withdraw_requests(step, _keys(parked), who)
         if current:
+            # For the core it comes from its sender and not from this event's.
             step.speaker = who
             advance(step, node.PeerMessage(FrameSubject.PROPOSAL, parked.proposal))
 

@@ -89,11 +89,13 @@ def _handle_model(step: CoordinatorStep, who: DeviceId, given: ModelAnswer) -> N
     key = request_scheduler.request_key(
         FrameSubject.MODEL, model_key(given.task, given.version)
     )
+    # Asked for no more; and unasked digests are not looked at.
     if key not in step.state.wanted:
         return
     digest = task_records.version(step.state.ledger.tree, given.task, given.version)
     if digest != version_digest(given.digests):
         raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
+    # Before it is used, so that the same answer of another peer finds nothing to do.
     request_scheduler.forget(step, [key])
     digests_received(step, given)
 

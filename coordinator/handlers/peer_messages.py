@@ -48,14 +48,17 @@ def frame_arrived(step: CoordinatorStep, event: PeerFrameArrived) -> None:
     who = step.speaker = event.peer
     step.broker = event.elsewhere
     try:
+        # First of all: a stranger has no account that could be charged.
         if not directory.may_speak(step.state.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
+        # A broker hands back what was published on a topic that one reads.
         if who == directory.own_id(step.state.ledger):
             return
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
         _pay_for_bytes(step, who, cost)
         wanted = step.state.wanted
         kind = _take(step, who, open_frame(event.payload))
+        # The handler replaces this mapping if it held what came.
         if kind is MessageCost.ASKED and step.state.wanted is not wanted:
             # What we asked for is our own doing.
             line = step.state.peers[who].lines[step.broker]
@@ -147,10 +150,13 @@ def _handle_chunk(step: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
     (assembly,) = known or [ChunkAssembly.begin(*whole, LONG_FRAME_BYTES_MAX)]
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
+    # The one that has not grown for longest makes room.
     kept = others if complete else [*others[1 - ASSEMBLIES_MAX :], assembly]
     _put_line(step, who, replace(line, assemblies=tuple(kept)))
     if complete:
         frame = open_frame(assembly.whole())
+        # An answer is pulled piece by piece, and a chunk in a chunk could nest for
+        # ever.
         if frame.subject not in _CHAIN:
             raise DecodeError("chunks are for the chain's", Reason.UNKNOWN_KIND)
         _take(step, who, frame)

@@ -59,17 +59,21 @@ def handle_request(step: CoordinatorStep, who: DeviceId, said: Envelope) -> None
         raise DecodeError("not a request", Reason.UNKNOWN_KIND)
     want, own = REQUEST.unpack(said.body), directory.own_id(step.state.ledger)
     asker = device_id(said.sender)
+    # A peer shows this coordinator its own latest request: its home may be an older
+    # copy.
     if asker == own:
         _count_from(step, said)
         return
     if asker != who:
         raise SignatureError("asks in another's name", Reason.NOT_AUTHORISED)
+    # At a shared topic all coordinators hear what one of them is asked.
     if want.asked != own:
         return
     try:
         subject = FrameSubject(want.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
+    # After all that costs nothing, and before the counter: forged requests use up none.
     said.check(step.settings.gate.chain_id)
     peer = step.state.peers[who]
     if peer.requests.has(said.counter):
@@ -78,6 +82,7 @@ def handle_request(step: CoordinatorStep, who: DeviceId, said: Envelope) -> None
     latest = peer.request
     if latest is None or said.counter > latest.counter:
         latest = said
+    # Noted before it is answered, whether or not it can be paid.
     requests = peer.requests.admit(said.counter)
     peer = replace(peer, requests=requests, request=latest)
     step.state = evolve(step.state, peers={**step.state.peers, who: peer})
@@ -129,6 +134,7 @@ def _charged(
         for piece in want.pieces or (-1,):
             asks -= _ASKS_OF.get(subject, 1)
             name = bytes([subject]) + key + piece.to_bytes(4, signed=True)
+            # Given a moment ago: that is on its way, and no offence.
             if asks >= 0 and name in answered:
                 continue
             if asks < 0 or left < cost:

@@ -35,12 +35,14 @@ def by_task(
     if policy == EQUAL_CHANCES:
         return drawn
     if drawn < UNIFORM_SHARE:
+        # Spread again over all places, so that this draw is uniform, too.
         return drawn / UNIFORM_SHARE
     said = check_in.resources_ppm, check_in.timeliness_ppm, check_in.budget_ppm
     weight = max(1, composite_ppm(policy, said, reputation_ppm)) / PPM
     fresh = (drawn - UNIFORM_SHARE) / (1.0 - UNIFORM_SHARE)
     # A weight of nothing has the last place, whatever it draws.
     place: float = 1.0 - (1.0 - fresh) ** (1.0 / weight)
+    # Rounding may give 1.0, which is no place.
     return min(place, _LAST)
 
 

@@ -89,10 +89,12 @@ class LeaseTable:
           select: From a uniform draw in [0, 1) to a place in [0, 1).
           draw: At least 7 fresh random bytes.
         """
+        # Of a board one check-in waits, with the draw of its latest.
         rest = self.stop_waiting(device)
         bits = 8 * _PLACE_BYTES
         place = select(int.from_bytes(draw[:_PLACE_BYTES]) / (1 << bits))
         assert 0.0 <= place < 1.0
+        # The device at its end makes equal places different, and their order fixed.
         key = int(place * (1 << bits)).to_bytes(_PLACE_BYTES) + device
         return evolve(
             rest,
@@ -126,6 +128,7 @@ class LeaseTable:
 
     def grant(self, device: DeviceId, grant: Grant) -> "LeaseTable":
         """Gives a lease; it takes the place of the one that the board may hold."""
+        # Released first: a lease of another version must not stay counted.
         rest = self.release(device).stop_waiting(device)
         slow_at_s = grant.since_s + _SLOW * rest.usual_s
         return evolve(
@@ -144,6 +147,7 @@ class LeaseTable:
         return evolve(
             self,
             granted=self.granted.without(device),
+            # A moving average over ten or so, as boards and links change.
             usual_s=self.usual_s + _OF_THE_NEWEST * longer_s,
         )
 
@@ -155,6 +159,7 @@ class LeaseTable:
         return evolve(
             self,
             granted=self.granted.without(device),
+            # A slow one was taken out of the count before.
             dealt=_counted(self.dealt, grant.version, 0 if grant.slow else -1),
         )
 
@@ -166,6 +171,8 @@ class LeaseTable:
         for device, grant in self.granted.items():
             slow_at_s = grant.since_s + _SLOW * self.usual_s
             if grant.ends_at_s <= now_s:
+                # Nothing is learned of how long an update takes from one that never
+                # came.
                 rest = rest.release(DeviceId(device))
                 continue
             if not grant.slow and slow_at_s <= now_s:

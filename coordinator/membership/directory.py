@@ -81,6 +81,7 @@ def _sets(ledger: ChainState) -> Iterator[ValidatorSet]:
     """This height's set first: of most peers nothing else needs to be looked up."""
     yield ledger.validator.roster.validators
     tip = ledger.tip
+    # The set after this height's: it has to be heard before it decides.
     yield validator_records.validators(tip.tree, tip.genesis, tip.height + 2)
     yield from _pinned(ledger)
 
@@ -93,4 +94,5 @@ def _pinned(ledger: ChainState) -> tuple[ValidatorSet, ...]:
 
 @lru_cache(maxsize=16)
 def _by_id(validators: ValidatorSet) -> Mapping[DeviceId, Validator]:
+    # Sets change rarely, and each message asks for its sender.
     return {device_id(member.public): member for member in validators.members}

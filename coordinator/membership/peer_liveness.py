@@ -82,11 +82,13 @@ def record_vote(
     if vote.voter >= len(members) or device_id(members[vote.voter].public) != who:
         return
     deciding = step.state.ledger.consensus
+    # A height that ended with this vote shows nothing: the votes are gone.
     if not vote.height == before.consensus.height == deciding.height:
         return
     kind = VoteType(vote.vote_type)
     known = before.consensus.vote_set.cast(vote.round, kind).get(vote.voter)
     counted = deciding.vote_set.cast(vote.round, kind).get(vote.voter)
+    # Only if it was new and counted: a repetition may come from anybody.
     if known is None and counted == vote:
         _lives(step, who, step.state.peers[who], elsewhere)
 

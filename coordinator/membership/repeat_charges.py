@@ -27,6 +27,7 @@ def pays(step: CoordinatorStep, author: PublicKey, size: int) -> bool:
     peer = step.state.peers.get(who) or PeerState()
     quota = peer.quota.earned(step.now_s)
     can = quota.answers >= size
+    # Not charged where it cannot pay: later answers are not delayed by a debt.
     if can:
         quota = replace(quota, answers=quota.answers - size)
     peer = replace(peer, quota=quota, refused=peer.refused + (not can))

@@ -130,6 +130,7 @@ def _is_near(step: CoordinatorStep, who: DeviceId, silent: float) -> bool:
 
 
 def _is_recent(step: CoordinatorStep, heard_at_s: float | None, silent: float) -> bool:
+    # Nobody can be missed for the time before this coordinator listened itself.
     heard_at_s = max(
         step.state.since_s, step.state.since_s if heard_at_s is None else heard_at_s
     )
@@ -151,6 +152,7 @@ def answers(
         return True
     session = step.session(device)
     known, count = session.asked
+    # Counted for each matter: a new question begins with the first in order.
     count = count + 1 if known == matter else 0
     step.put_session(device, replace(session, asked=(matter, count)))
     return responder_rank(step, device) <= count // patience
@@ -158,6 +160,7 @@ def answers(
 
 def defer_reply(step: CoordinatorStep, left: DeferredReply) -> None:
     """Keeps in mind that a board is to be answered by somebody before us."""
+    # Beyond the bound nothing is kept: a board that hears nothing asks again.
     if step.state.ledger.alone or len(step.state.left) >= LEFT_MAX:
         return
     if not step.state.left:
@@ -175,6 +178,7 @@ def take_overdue_replies(step: CoordinatorStep) -> list[DeferredReply]:
     status_s = _status_s(step)
     until_s = step.now_s - OVERDUE_AFTER_STATUSES * status_s
     due = [left for left in step.state.left if left.at_s <= until_s]
+    # They rise with time, so that those that are due are a prefix.
     step.state = evolve(step.state, left=step.state.left[len(due) :])
     look_at_s = step.now_s + LOOK_EVERY_STATUSES * status_s
     step.state = evolve(

@@ -40,6 +40,7 @@ def charge(step: CoordinatorStep, source: bytes) -> None:
     who = DeviceId(source[:DEVICE_ID_BYTES])
     broker = int.from_bytes(source[DEVICE_ID_BYTES:])
     peer = step.state.peers.get(who)
+    # A peer that is forgotten has no account.
     if peer is None:
         return
     line = (peer.lines.get(broker) or LineQuota()).earned(step.now_s)

@@ -78,6 +78,7 @@ class LossRankings:
         if bundle not in self._known:
             content = self._blob(bundle)
             if content is None:
+                # Not remembered: the bundle may still come.
                 return False
             self._known[bundle] = ranks_by_loss(content)
         return self._known[bundle]

@@ -48,6 +48,7 @@ def evaluated(step: CoordinatorStep, event: VersionEvaluated) -> Evaluation | No
     known = evaluations.LOSSES.get(ledger.tree, event.task, event.version)
     if known is not None:
         stated = any(each.validator == own for each in known.stated)
+        # Once a quorum's median is fixed the chain would refuse another loss as STALE.
         if stated or known.median is not None:
             return None
     return Evaluation(event.task, event.version, loss_micro(event.loss))

@@ -179,6 +179,7 @@ def computed(step: CoordinatorStep, event: VersionComputed) -> Attest | None:
     final = task_records.version(step.state.ledger.tree, event.task, event.version)
     tree, of = step.state.ledger.tree, (event.task, event.version)
     rolled = rollback_records.rollback(tree, *of) is not None
+    # Even if it comes late: a result of one's own that differs is what has to be seen.
     if final is not None and final != made.digest and not rolled:
         _report_other(step, event.task, event.version)
         follow_chain(step)
@@ -186,6 +187,7 @@ def computed(step: CoordinatorStep, event: VersionComputed) -> Attest | None:
     if not awaited or rolled or event.version <= task.head:
         return None
     step.put_task(replace(task, attested=digests))
+    # Stored before it is attested: what a validator attests it can give to others.
     step.emit(StoreModel(event.task, event.version, event.model))
     head = task_records.head(step.state.ledger.tree, event.task)
     if head is not None and head >= event.version:
@@ -294,6 +296,7 @@ def _catch_up(step: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     rolled = version_rollbacks.sought(step, task, head) if following == head else None
     if rolled is not None:
         return secure(step, rolled)
+    # Computed here with the same result: nothing to get from others.
     if digest is not None and model is not None and version_digest(model) == digest:
         return _further(step, _version_final(step, task, following, model), head)
     if version_digest(task.model) == digest:

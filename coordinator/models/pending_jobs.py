@@ -21,6 +21,7 @@ def note(step: CoordinatorStep, task: TaskState) -> TaskState:
     record = task_records.job_record(step.state.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return task
+    # Versions rise, so that the last one tells whether it is kept.
     if task.cut and task.cut[-1].version >= record.version:
         return task
     job = task_records.open_job(step.state.ledger.tree, task.number)

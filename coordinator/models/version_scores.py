@@ -41,6 +41,7 @@ def ask(step: CoordinatorStep, task: TaskState, version: Version) -> None:
         # A version that others made of updates that we never had.
         return
     members = [member.transaction for member in job.members]
+    # Content keys that peers passed go along: the worker's own box may not open them.
     keys = {each: step.state.keys[each] for each in members if each in step.state.keys}
     spec = task.spec
     step.emit(
@@ -54,6 +55,7 @@ def scored(step: CoordinatorStep, event: VersionScored) -> Score | None:
     if ledger.validator.index is None:
         return None
     own = step.settings.ledger.key.public
+    # Scored once, or late: the chain would refuse it.
     given = own in scores.scorers(ledger.tree, event.task, event.version)
     if given or scores.scores(ledger.tree, event.task, event.version) is not None:
         return None

@@ -36,6 +36,7 @@ def request_missing_blocks(step: CoordinatorStep) -> None:
     ]
     ahead = max(heights, default=0) - height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
+    # The height moved on by other ways: a range from an earlier one is of no use.
     past = [other for other in step.state.wanted if _is_past(other, height)]
     if past:
         request_scheduler.forget(step, past)
@@ -79,6 +80,7 @@ def blocks_received(step: CoordinatorStep, who: DeviceId, blocks: BlocksAnswer) 
     for packed in blocks.decisions:
         decision = DECISION.unpack(packed)
         advance(step, node.PeerMessage(FrameSubject.DECISION, decision))
+        # The first decision that does not apply ends the range: the rest builds on it.
         if step.state.ledger.consensus.height == height:
             _say_if_pinned(step, height)
             return

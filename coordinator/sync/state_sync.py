@@ -41,6 +41,7 @@ def snapshot_received(
     del who
     height = step.state.ledger.consensus.height
     asked = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
+    # Unasked manifests are not looked at, and one download is enough.
     if asked not in step.state.wanted or step.state.restoring is not None:
         return
     tip = step.state.ledger.tip
@@ -121,6 +122,7 @@ def buckets_received(
       ProofError, DecodeError: If one is not the manifest's.
     """
     del who
+    # It may be overtaken by blocks: then this drops it first.
     is_syncing(step)
     restoring = step.state.restoring
     if restoring is None or restoring.complete:
@@ -129,11 +131,13 @@ def buckets_received(
     if (given.height, given.first) != place:
         return
     asked = request_scheduler.request_key(FrameSubject.BUCKETS, buckets_key(*place))
+    # Not more than there are, whatever the peer gave.
     for packed in given.buckets[: BUCKETS - given.first]:
         number = len(restoring.buckets)
         root = restoring.manifest.buckets[number]
         checked = unpack_bucket(packed, number, root)
         restoring = replace(restoring, buckets=(*restoring.buckets, checked))
+    # Asked for under its first bucket: the next request has another key.
     request_scheduler.forget(step, [asked])
     step.state = evolve(step.state, restoring=restoring)
     if restoring.complete:

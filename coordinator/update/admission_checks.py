@@ -155,16 +155,19 @@ def admit(
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
     if standing.excluded is not None:
         raise standing.excluded
+    # The id, without packing the update again.
     transaction = H(signed)
     if standing.known is not None:
         if standing.known != transaction:
             raise UpdateEquivocation(standing.known, update)
+        # Without a receipt a board sends the same bytes again, with their old counter.
         window, again = standing.window, standing.window.has(update.counter)
         window = window if again else window.admit(update.counter)
         blob = upload.blob
         return AdmittedUpload(
             transaction, update, contribution, blob, window, True, again
         )
+    # After the known ones, so that a repetition of a known update is no replay.
     window = standing.window.admit(update.counter)
     _check_lease(gate, contribution, upload.lease, standing)
     spec = _check_policy(contribution, standing)
@@ -216,6 +219,7 @@ def open_contribution(
     if content_key is not None:
         return open_disclosed(sender, contribution, blob, spec, content_key)
     sealed = _committed_blob(contribution, blob, spec)
+    # All that the result depends on, so that nobody's vector opens as another's.
     bound = (key.public, sender, contribution.blob, contribution.commitment)
     found = _opened.get(bound)
     if found is None:
@@ -263,6 +267,7 @@ def _check_lease(
     wanted = (standing.device, contribution.task, contribution.version)
     if (granted.device, granted.task, granted.version) != wanted:
         raise InvalidUpdate("lease for another update", Reason.NO_LEASE)
+    # The very lease that was granted here: its signature was made here, too.
     if lease == standing.lease:
         return
     try:
@@ -277,6 +282,7 @@ def _check_policy(contribution: Contribution, standing: SenderRecord) -> TaskSpe
         raise InvalidUpdate(f"no task {contribution.task}", Reason.UNKNOWN_TASK)
     staleness = standing.head - contribution.version
     if staleness < 0:
+        # Others are ahead of this coordinator: the board is to send it again soon.
         raise InvalidUpdate("its base version is not final here yet", Reason.BUSY)
     if staleness > spec.aggregation.staleness_max or (
         contribution.version < standing.oldest

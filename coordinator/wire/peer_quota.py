@@ -56,6 +56,7 @@ class LineQuota:
 
     def earned(self, now_s: float) -> "LineQuota":
         """With what may be said more since the last time."""
+        # Infinite for a new line, which so begins with a full burst.
         gone_s = now_s - self.at_s
         allowance = min(BYTES_BURST, self.allowance + gone_s * BYTES_PER_S)
         signatures = self.signatures + gone_s * SIGNATURES_PER_S

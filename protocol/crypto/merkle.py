@@ -63,6 +63,7 @@ def path_in(tree: Sequence[Sequence[Digest]], index: int) -> tuple[Digest, ...]:
     path = []
     for level in tree[:-1]:
         sibling = index ^ 1
+        # The odd last node has no sibling at its level.
         if sibling < len(level):
             path.append(level[sibling])
         index //= 2

@@ -45,8 +45,10 @@ def check_proof_of_lock(validator: ValidatorContext, proposal: Proposal) -> None
         if proof is not None:
             raise ProofError("a fresh proposal with a proof of lock")
         return
+    # Its first offer dated it, and the quorum of its proof of lock checked that date.
     if proposal.parent is not None:
         raise ProofError("a proposal made again that is dated anew")
+    # One more than the paper's on the wire, so that this is its vr >= round.
     if proposal.valid_round > proposal.round or proof is None:
         raise ProofError("a proposal made again without its prevotes")
     named = (proof.height, proof.round, proof.block_id)
@@ -76,15 +78,21 @@ def retake(state: RoundState, entry: VoteJournalEntry) -> RoundState:
     The entry's proposal, if it has one, was counted in before.
     """
     vote = entry.vote
+    # The proposal was sent before the crash and the prevote was not: the round is
+    # entered, and line 22 or 28 votes in it.
     if vote is None:
         number = entry.proposal.round if entry.proposal is not None else 0
         return replace(state, round=number, step=RoundStep.PROPOSE)
+    # Counted as of its own round, so that D4 does not drop it as distant.
     vote_set = state.vote_set.with_vote(vote, vote.round)
+    # The quorum proves to others what the vote relied on, and names the liars of a
+    # fork.
     if entry.proof is not None:
         vote_set = vote_set.with_polka(entry.proof)
     state = replace(state, vote_set=vote_set)
     if vote.vote_type == VoteType.PREVOTE:
         return replace(state, round=vote.round, step=RoundStep.PREVOTE)
+    # A precommit for nil leaves an earlier lock as it was: line 44 unlocks nothing.
     if entry.proof is not None and vote.block_id is not None:
         state = replace(
             state,

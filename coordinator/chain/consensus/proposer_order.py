@@ -25,6 +25,8 @@ class ProposerSchedule:
 
     def missed(self, proposer: int) -> tuple[int, ...]:
         """Proposers of the rounds before the block's, which made no block."""
+        # A header names no round. But its maker leads one of the first n rounds only,
+        # and a block that is offered again in a later round keeps its first maker.
         return self.order[: self.order.index(proposer)]
 
 

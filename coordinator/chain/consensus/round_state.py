@@ -89,6 +89,7 @@ class ValidatorContext:
     def skip(self) -> int:
         """F + 1: as many contain somebody correct."""
         if self.fault_model is FaultModel.CRASH:
+            # Under the crash model nobody lies, so that one voice is enough.
             return 1
         return (self.count - 1) // 3 + 1
 

@@ -55,6 +55,8 @@ def advance(
     if rules is None:
         rules = RULES if validator.index is not None else FOLLOWING
     outputs: list[Output] = []
+    # Deviation D7: before round 0 no rule fires, unless the height came decided, with
+    # its block.
     fired = state.step is not RoundStep.NEW_HEIGHT or state.vote_set.delivered
     while fired:
         fired = False
@@ -64,9 +66,12 @@ def advance(
                 continue
             state, more = firing
             outputs.extend(more)
+            # A rule beyond this one would act on a height that is over.
             if any(isinstance(output, Decide) for output in more):
                 return state, tuple(outputs)
             fired = True
+            # From the top again, since a firing may enable a rule that is listed before
+            # it.
             break
     return state, tuple(outputs)
 
@@ -85,6 +90,8 @@ def start_round(
         prevote_at_s=None,
         precommit_at_s=None,
     )
+    # The proposal may be there already, from the journal or from before a silence: a
+    # second one of the same round would be an equivocation.
     if mine and number not in state.vote_set.proposals:
         return state, (Propose(state.height, number),)
     return state, ()
@@ -97,6 +104,7 @@ def _line_22(
     candidate = state.vote_set.proposals.get(state.round)
     if state.step is not RoundStep.PROPOSE or candidate is None:
         return None
+    # On the wire the valid round is one more than the paper's: 0 is its -1.
     if candidate.proposal.valid_round != 0:
         return None
     block_id = candidate.proposal.block_id
@@ -128,6 +136,7 @@ def _line_34(
     validator: ValidatorContext, state: RoundState, moment: ClockReading
 ) -> Firing | None:
     """Lines 34 and 35: any quorum of prevotes starts the clock."""
+    # "For the first time": infinity, once it fired, is not None either.
     if state.step is not RoundStep.PREVOTE or state.prevote_at_s is not None:
         return None
     if len(state.vote_set.cast(state.round, VoteType.PREVOTE)) < validator.quorum:
@@ -143,6 +152,8 @@ def _line_36(
 
     Deviation D2: they must rely on the round that the proposal names.
     """
+    # "For the first time": a valid round that is the current one shows that the rule
+    # fired.
     if state.step < RoundStep.PREVOTE or state.valid_round >= state.round:
         return None
     for candidate in state.vote_set.candidates(state.round):
@@ -150,8 +161,11 @@ def _line_36(
         polka = _polka(validator, state, state.round, block_id)
         if polka is None or not candidate.valid:
             continue
+        # Deviation D2: prevotes that name another reason than this proposal do not lock
+        # it.
         if set(polka.extras) != {candidate.proposal.valid_round}:
             continue
+        # Line 37: after the own precommit the quorum sets only what is offered next.
         first = state.step is RoundStep.PREVOTE
         state = replace(state, valid=block_id, valid_round=state.round)
         if not first:
@@ -170,11 +184,14 @@ def _line_42(
     says what we offer next, and frees and locks nothing.
     """
     del moment
+    # Line 36 must see the quorum of the current round first: it fires once a round, and
+    # would lock nothing if the valid round were set already.
     over = state.round + (state.step is RoundStep.PRECOMMIT)
     for number in range(over - 1, state.valid_round, -1):
         polka = state.vote_set.polka_of(number, validator.quorum)
         if polka is None or len(set(polka.extras)) != 1:
             continue
+        # By its hash alone: the block may have come with the proposal of another round.
         candidate = state.vote_set.candidate_for(polka.block_id)
         if candidate is not None and candidate.valid:
             return replace(state, valid=polka.block_id, valid_round=number), ()
@@ -209,6 +226,7 @@ def _line_49(
 ) -> Firing | None:
     """Lines 49 to 54: a quorum of precommits in any round decides."""
     del moment
+    # Not bound to the current round: a certificate of an earlier one decides as well.
     certificate = state.vote_set.committed(validator.quorum)
     if certificate is None:
         return None
@@ -226,6 +244,7 @@ def _line_55(
 ) -> Firing | None:
     """Lines 55 and 56: somebody correct is in a later round (deviation D5)."""
     claimed = state.vote_set.claimed_rounds()
+    # In falling order, entry f is a round that f + 1 validators have reached.
     if len(claimed) < validator.skip or claimed[validator.skip - 1] <= state.round:
         return None
     return start_round(validator, state, moment, claimed[validator.skip - 1])
@@ -237,6 +256,8 @@ def _line_57(
     """Lines 57 to 60: no proposal came in time."""
     if not _due(state.propose_at_s, moment):
         return None
+    # Marked as spent, so that it neither fires again nor wakes the runtime; in a later
+    # step than PROPOSE that is all it does.
     state = replace(state, propose_at_s=NEVER)
     if state.step is not RoundStep.PROPOSE:
         return state, ()
@@ -265,6 +286,7 @@ def _line_65(
 
 
 RULES: tuple[Rule, ...] = (
+    # A decision comes before anything that would only prolong the height.
     _line_49,
     _line_28,
     _line_22,
@@ -274,6 +296,8 @@ RULES: tuple[Rule, ...] = (
     _line_34,
     _line_47,
     _line_55,
+    # Timeouts come last: votes that are counted already weigh more than a clock that
+    # ran out in the same step.
     _line_57,
     _line_61,
     _line_65,
@@ -336,6 +360,7 @@ def _cast(
     extra: int,
 ) -> tuple[RoundState, Vote | None]:
     """Signs an own vote. The step has moved on, so that it is the round's only one."""
+    # An observer walks through the steps and signs nothing.
     if validator.index is None:
         return state, None
     known = state.vote_set.cast(state.round, kind).get(validator.index)

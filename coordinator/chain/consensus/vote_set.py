@@ -117,9 +117,13 @@ class VoteSet:
         """
         key = (vote.round, vote.vote_type)
         known = self.votes.get(key, {}).get(vote.voter)
+        # The first one counts, whatever comes later: a quorum that was seen must not
+        # melt away.
         if known is not None:
             return self._with_conflict(known, vote)
         votes = self.votes
+        # Deviation D4: of the rounds beyond the next one a voter fills a single place,
+        # its highest; else one liar fills the memory with a vote for each round.
         if vote.round > current + 1:
             distant = [
                 other
@@ -135,6 +139,8 @@ class VoteSet:
 
     def _with_conflict(self, known: Vote, vote: Vote) -> "VoteSet":
         told = any(first == known for first, _ in self.conflicts)
+        # One pair is enough to convict; more of the same voter's first vote add
+        # nothing.
         if agree(known, vote) or told or len(self.conflicts) >= CONFLICTS_MAX:
             return self
         return replace(self, conflicts=(*self.conflicts, (known, vote)))
@@ -156,6 +162,8 @@ class VoteSet:
         Prevotes are equal only if they rely on the same round (deviation D2).
         """
         prevotes = kind is VoteType.PREVOTE
+        # A certificate that came whole goes first: of its members' votes some may have
+        # been heard otherwise here, so that counting them would miss the quorum.
         if prevotes and (number, block_id) in self.polkas:
             assert block_id is not None
             return self.polkas[number, block_id]
@@ -163,6 +171,7 @@ class VoteSet:
         if whole is not None and (whole.round, whole.block_id) == (number, block_id):
             return whole
         votes = self.cast(number, kind)
+        # A certificate lists signatures in the order of its bitmap.
         equal = [
             votes[voter] for voter in sorted(votes) if votes[voter].block_id == block_id
         ]
@@ -170,6 +179,7 @@ class VoteSet:
             equal = _relying_on_one_round(equal, needed)
         if len(equal) < needed:
             return None
+        # No more than needed, so that the wire form stays as short as it can be.
         chosen = equal[:needed]
         return Certificate(
             chosen[0].height,
@@ -183,6 +193,8 @@ class VoteSet:
     def polkas_held(self, needed: int) -> tuple[Certificate, ...]:
         """One quorum of prevotes per round and block for which there is one."""
         kind, found = VoteType.PREVOTE, []
+        # A set only until it is sorted below: proofs of a fork must not depend on
+        # arrival.
         places = set(self.polkas)
         for (number, type_), votes in self.votes.items():
             if type_ == kind:
@@ -198,9 +210,12 @@ class VoteSet:
         """A quorum of prevotes of a round, for whatever block."""
         whole = [place for place in self.polkas if place[0] == number]
         if whole:
+            # More than one only if more than f lied; the choice is by hash, not by
+            # arrival.
             return self.polkas[min(whole)]
         kind = VoteType.PREVOTE
         votes = self.cast(number, kind).values()
+        # Cheap, since statuses ask this of every round.
         if len(votes) < needed:
             return None
         for block_id in sorted({v.block_id for v in votes if v.block_id is not None}):
@@ -226,6 +241,8 @@ class VoteSet:
         """The validators that said anything about this height."""
         found = {voter for cast in self.votes.values() for voter in cast}
         found |= {one.proposal.proposer for one in self.proposals.values()}
+        # Members of a quorum that came whole have spoken, too, even if their own votes
+        # were dropped.
         return found.union(*(polka.members() for polka in self.polkas.values()))
 
     def committed(self, needed: int) -> Certificate | None:
@@ -249,6 +266,8 @@ class VoteSet:
         """The highest round of each validator that voted, falling."""
         highest: dict[int, int] = {}
         cast = [(number, tuple(votes)) for (number, _), votes in self.votes.items()]
+        # A quorum that came whole moves its receiver to its round (D4), even where the
+        # votes of its members were lost or heard otherwise.
         whole = [(place[0], one.members()) for place, one in self.polkas.items()]
         for number, voters in cast + whole:
             for voter in voters:

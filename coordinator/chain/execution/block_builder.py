@@ -97,6 +97,7 @@ class ChainHead:
     def parent(self) -> BlockHash:
         """Hash that the next block names as its parent."""
         if self.header is None:
+            # So that no first block fits two chains.
             return BlockHash(self.chain_id)
         return self.header.block_id()
 
@@ -107,8 +108,10 @@ class ChainHead:
         votes are theirs than liars'. It never goes back.
         """
         if self.header is None or certificate is None:
+            # The genesis has no votes; its own date is the first.
             return min(TIME_MS_MAX, self.genesis.created_ms)
         times = sorted(certificate.extras)
+        # Of an even number the upper one, as all must choose the same.
         median_ms = min(TIME_MS_MAX, times[len(times) // 2])
         return max(self.header.time_ms, median_ms)
 
@@ -151,11 +154,13 @@ def make(
       The block, and the results of what the chain refuses as it stands. What only the
       transactions before it in this block exclude waits on: another block may win.
     """
+    # The chain's parameter binds everybody; the own setting may only be lower.
     most = min(transactions_max, tip.parameter(ChainParameter.TRANSACTIONS_MAX))
     waiting = mempool.oldest(most, BODY_BYTES_MAX)
     envelopes = [entry.envelope for entry in waiting]
     time_ms = tip.time_ms(tip.certificate)
     context = tip.context(proposer, time_ms)
+    # In the order of arrival, each on what those before it have left.
     execution = execute(tip.tree, context, envelopes)
     packed = [
         entry.packed
@@ -163,6 +168,7 @@ def make(
         if result.code == 0
     ]
     void = tuple(
+        # Refused by the state as it is, and not merely by what precedes it here.
         alone
         for entry, result in zip(waiting, execution.results, strict=True)
         if result.code != 0
@@ -185,6 +191,7 @@ def make(
 
 def applies(tip: ChainHead, proposer: int, mempool: Mempool) -> bool:
     """True if anything that waits could be first in the next block."""
+    # All of them and not one block's: what comes first may be void.
     waiting = mempool.oldest(mempool.size, BODY_BYTES_MAX)
     context = tip.context(proposer, tip.time_ms(tip.certificate))
     return any(apply(tip.tree, context, one.envelope)[1].code == 0 for one in waiting)
@@ -210,6 +217,7 @@ def check(
     if len(block.transactions) > most:
         raise InvalidBlock(f"{len(block.transactions)} transactions, {most} allowed")
     envelopes = [transaction_codec.unpack(packed) for packed in block.transactions]
+    # A chain that is replayed has its signatures checked in other processes.
     unchecked = () if signed else zip(envelopes, block.transactions, strict=True)
     for envelope, packed in unchecked:
         _check_signature(tip.chain_id, envelope, packed, mempool)
@@ -218,6 +226,8 @@ def check(
     execution = execute(tip.tree, context, envelopes)
     for index, result in enumerate(execution.results):
         if result.code != 0:
+            # A valid block holds no refused transaction, so that its index in a block
+            # proves that it applied.
             raise InvalidBlock(f"transaction {index} is refused: {result.detail}")
     root = execution.tree.root()
     if root != header.state_root:
@@ -245,6 +255,7 @@ def check_time(tip: ChainHead, header: Header, certificate: Certificate | None) 
     elif certificate is None:
         raise ProofError("a fresh block without its parent's certificate")
     elif certificate != tip.certificate:
+        # Another quorum than the one that was seen here: its votes are unknown.
         named = (certificate.height, certificate.block_id)
         if named != (tip.height, tip.parent()):
             raise ProofError("the certificate is not the parent's")
@@ -258,6 +269,7 @@ def check_time(tip: ChainHead, header: Header, certificate: Certificate | None) 
 def _check_signature(
     chain_id: ChainId, envelope: Envelope, packed: bytes, mempool: Mempool
 ) -> None:
+    # An id leaves the signature out, so that only equal bytes were verified.
     waiting = mempool.get(envelope.identity(chain_id)) if mempool.size else None
     if waiting is None or waiting.packed != packed:
         envelope.check(chain_id)
@@ -271,6 +283,8 @@ def _check_header(tip: ChainHead, block: Block) -> None:
         raise HeightGap(f"height {header.height} after {tip.height}")
     if header.parent != tip.parent():
         raise ParentMismatch("parent is not the block before")
+    # Only this much is asked of a block's time here; `check_time` asks the rest of
+    # fresh ones.
     if tip.header is not None and header.time_ms < tip.header.time_ms:
         raise InvalidBlock("time_ms goes back")
     if header.validators != tip.roster.validators.digest():

@@ -72,6 +72,7 @@ class BlockExecution:
 def genesis_tree(genesis: Genesis) -> StateTree:
     """The state before the first block."""
     draft = StateOverlay(StateTree())
+    # Sorted and each once: the genesis lists keys as people wrote them.
     operators = sorted(set(genesis.operators))
     for key in operators:
         operator_records.OPERATORS.put(draft, b"", key)
@@ -102,6 +103,7 @@ def _apply(draft: StateOverlay, context: BlockContext, envelope: Envelope) -> Tx
     try:
         _rule_of(envelope)(draft, context, envelope, identity)
     except ProtocolError as error:
+        # The changes go to the caller for a refusal, too, and have to be none.
         draft.changes.clear()
         draft.happenings.clear()
         return TxResult(identity, error.reason, str(error))
@@ -139,12 +141,15 @@ def execute(
       ConfigError: If this release does not know the rules of the block's height.
     """
     block = StateOverlay(tree)
+    # Before anything else: by other rules each result would be another state.
     chain_parameters.require_known_rules(block, context.height)
+    # Dated before its transactions, which may ask how old something is.
     expiry.note(block, context)
     proposer_absence.note(block, context)
     accepted: list[Envelope] = []
     results: list[TxResult] = []
     for envelope in envelopes:
+        # An overlay of its own, so that a refusal leaves nothing behind.
         draft = StateOverlay(block)
         result = _apply(draft, context, envelope)
         results.append(result)
@@ -153,6 +158,7 @@ def execute(
             block.changes.update(draft.changes)
             block.happenings.extend(draft.happenings)
     _follow_set(block, context)
+    # Last: a version that a smaller set made final leaves room for a cut at once.
     version_cut.cut_patient(block, context)
     return BlockExecution(
         tree.update(block.changes),

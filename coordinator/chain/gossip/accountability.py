@@ -33,6 +33,7 @@ def culprits(
     if first.round == second.round:
         return _both(first, second)
     early = min(first, second, key=lambda certificate: certificate.round)
+    # Mixed prevotes say of nobody on which round it relied.
     complete = [polka for polka in polkas if len(set(polka.extras)) == 1]
     against = [
         polka

@@ -31,6 +31,7 @@ def is_disputed(vote_set: VoteSet, number: int, block_id: BlockHash) -> bool:
 
     Then others may hold no quorum where we hold one.
     """
+    # In a later round something went wrong before, so that others may know less.
     if number > 0 or vote_set.conflicts or vote_set.rivals:
         return True
     cast = [vote_set.cast(number, kind) for kind in VoteType]
@@ -44,12 +45,17 @@ def share_polka(step: ChainStep) -> None:
     """
     state = step.state.consensus
     number, block_id = state.valid_round, state.valid
+    # The set's members pass quorums on even while they must not vote: it takes no
+    # signature.
     if step.state.validator.index is None or number <= step.state.shared_round:
         return
     assert block_id is not None
     now_s, share_at_s = step.moment.now_s, step.state.share_at_s
+    # Once the round is over others may lack what was locked in it, whatever it was.
     over = state.round > number or now_s >= share_at_s
     if not over and not is_disputed(state.vote_set, number, block_id):
+        # A timer instead of sending: if the height is decided until then, nothing is
+        # sent.
         if share_at_s == math.inf:
             share_at_s = now_s + SOON_STATUSES * step.settings.status_s
             step.state = evolve(step.state, share_at_s=share_at_s)
@@ -58,6 +64,7 @@ def share_polka(step: ChainStep) -> None:
         number, VoteType.PREVOTE, block_id, step.state.validator.quorum
     )
     assert polka is not None, "a valid value keeps its prevotes"
+    # Before it is sent, so that each later step of this height finds it done.
     step.state = evolve(step.state, shared_round=number, share_at_s=math.inf)
     step.gossip(gossip_messages.wrap_polka(polka))
 
@@ -93,15 +100,19 @@ def answer_late_vote(step: ChainStep, vote: Vote) -> None:
         or step.state.validator.index is None
     ):
         return
+    # A vote of a later round shows that its sender does not know the decision, even if
+    # it is for the same block.
     agrees = vote.block_id == certificate.block_id
     if vote.height != certificate.height or (
         agrees and vote.round <= certificate.round
     ):
         return
     tip = step.state.tip
+    # By the set of that height: the current one may be another.
     members = validator_records.validators(tip.tree, tip.genesis, vote.height).members
     if vote.voter >= len(members):
         return
+    # Verified before it counts: a forged vote would use up the only answer.
     verify(
         members[vote.voter].public,
         vote.signed_bytes(step.settings.chain_id),

@@ -64,6 +64,7 @@ def remember(step: ChainStep, certificate: Certificate, time_ms: int) -> None:
       time_ms: Of its header.
     """
     state = step.state
+    # The votes go with the height, and with them all that names a liar.
     polkas = state.consensus.vote_set.polkas_held(state.validator.quorum)[:POLKAS_MAX]
     recent = (
         *state.recent[1 - HELD_MAX :],
@@ -93,6 +94,7 @@ def compare(step: ChainStep, certificate: Certificate) -> None:
       ProofError, SignatureError: If it is none.
     """
     ours = known(step, certificate.height)
+    # Equal blocks may have different certificates, and that proves nothing.
     if ours is None or ours.certificate.block_id == certificate.block_id:
         return
     _check_commit(step.state.tip, certificate)
@@ -121,6 +123,7 @@ def show(step: ChainStep, status: ValidatorStatus) -> None:
 def check_parent(step: ChainStep, header: Header, certificate: Certificate) -> None:
     """Looks whether a certified block of our height follows our last block."""
     last = step.state.tip.certificate
+    # Before the first block there is nothing that a parent could contradict.
     if last is not None and header.parent != last.block_id:
         halt(step, ForkProof(last, certificate, header, ()))
 
@@ -139,6 +142,7 @@ def handle_fork_proof(step: ChainStep, fork: ForkProof) -> None:
     if ours is None and fork.first.height + RECENT_MAX <= step.state.tip.height:
         raise StaleUpdate(f"a fork at height {fork.first.height}")
     _check(step.state.tip, fork)
+    # Prevotes that were seen here are added, since any of them may name a liar.
     own = ours.polkas if ours is not None else ()
     halt(step, replace(fork, polkas=_merged(own, fork.polkas)))
 
@@ -153,6 +157,8 @@ def halt(step: ChainStep, fork: ForkProof) -> None:
             fork = fork if len(liars(fork)) > len(liars(before)) else before
         else:
             fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
+        # Nothing more to tell: without this two coordinators would send it to and fro
+        # for ever.
         if liars(fork) <= liars(before):
             return
     step.state = evolve(step.state, fork=fork)
@@ -170,6 +176,7 @@ def _merged(
     ours: Iterable[Certificate], theirs: Iterable[Certificate]
 ) -> tuple[Certificate, ...]:
     by_place = {(one.round, one.block_id): one for one in (*theirs, *ours)}
+    # Sorted before it is cut: all who hold the same prevotes keep the same ones.
     return tuple(by_place[place] for place in sorted(by_place))[:POLKAS_MAX]
 
 
@@ -179,6 +186,7 @@ def _check(tip: ChainHead, fork: ForkProof) -> None:
         contradict = first.height == second.height
         contradict &= first.block_id != second.block_id
     else:
+        # The certified child names another parent than the certified block before it.
         contradict = child.height == second.height == first.height + 1
         contradict &= child.block_id() == second.block_id
         contradict &= child.parent != first.block_id
@@ -187,6 +195,7 @@ def _check(tip: ChainHead, fork: ForkProof) -> None:
     _check_commit(tip, first)
     _check_commit(tip, second)
     for polka in fork.polkas:
+        # Prevotes accuse only together with the first certificate.
         if polka.height != first.height:
             raise ProofError("prevotes of another height")
         _check_votes(tip, polka, VoteType.PREVOTE)

@@ -27,6 +27,7 @@ def is_news(state: ChainState, proposal: Proposal) -> bool:
     deciding = state.consensus
     if proposal.height != deciding.height:
         return False
+    # Before the bound on rounds: what a quorum voted for is wanted from any round.
     if is_carried(state, proposal):
         return True
     vote_set = deciding.vote_set
@@ -57,6 +58,7 @@ def check_maker(validator: ValidatorContext, proposal: Proposal) -> None:
       ProtocolError: If there is no such validator.
       SignatureError: If it signed something else.
     """
+    # Turn before signature: who is out of turn costs no verification.
     if proposal.proposer != validator.proposer(proposal.round):
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
     members = validator.roster.validators.members
@@ -74,6 +76,7 @@ def check_block(block: Block, block_id: BlockHash) -> Block:
         this says nothing of it: whoever passed the message on may have swapped the
         bytes, and the right ones may follow.
     """
+    # The transactions, too: the header could be right over a body that was swapped.
     header = block.header
     if header.block_id() != block_id or block.tx_root() != header.tx_root:
         raise InvalidBlock("the block is not the one that the proposal names")

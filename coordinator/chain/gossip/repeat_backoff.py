@@ -34,12 +34,14 @@ def may_repeat(
     """
     now_s, known = step.moment.now_s, step.state.repeats.get((who, subject))
     times = 0
+    # A higher height is another thing to ask for and starts without a pause.
     if known is not None and height <= known.height:
         if now_s < known.at_s + _pause_s(step, known.times):
             return False
         times = known.times
     # Who was quiet for twice the longest pause begins anew.
     oldest_s = now_s - 2 * _pause_s(step, TIMES_MAX)
+    # Removed here, so that the table holds no more than the peers of the last while.
     kept = {at: one for at, one in step.state.repeats.items() if one.at_s > oldest_s}
     if (who, subject) not in kept:
         times = 0

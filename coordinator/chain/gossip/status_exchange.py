@@ -42,12 +42,14 @@ def send_if_due(step: ChainStep) -> None:
     validator, now_s = step.state.validator, step.moment.now_s
     if step.state.alone or now_s < step.state.status_at_s:
         return
+    # Set even where nothing is said: else the time to wake up would be now, for ever.
     step.state = evolve(step.state, status_at_s=now_s + step.settings.status_s)
     if validator.index is None and not learners.sends_status(
         *_at(step), validator.key.public
     ):
         return
     counter = step.state.status_counter + 1
+    # Counters end there, and a status that does not rise is heard by nobody.
     if counter > UINT_MAX:
         return
     step.state = evolve(step.state, status_said_s=now_s, status_counter=counter)
@@ -59,6 +61,8 @@ def send_if_due(step: ChainStep) -> None:
         step.state.tip.parent(),
         state.round,
         _held(step),
+        # Asked only until this validator has caught up; others repeat the nonce
+        # meanwhile.
         b"" if step.state.caught_up else step.settings.nonce,
         _answers(step),
         bytes(SIGNATURE_BYTES),
@@ -70,6 +74,7 @@ def send_if_due(step: ChainStep) -> None:
 def send_sooner(step: ChainStep, wait_s: float = 0.0) -> None:
     """Sends the next status sooner, since votes are missing here; never two at once."""
     soon_s = step.state.status_said_s + step.settings.status_s / 2
+    # Half an interval at least lies between two: peers answer no faster than that.
     at_s = max(step.moment.now_s + wait_s, soon_s)
     step.state = evolve(step.state, status_at_s=min(step.state.status_at_s, at_s))
 
@@ -77,6 +82,7 @@ def send_sooner(step: ChainStep, wait_s: float = 0.0) -> None:
 def _held(step: ChainStep) -> tuple[RoundHoldings, ...]:
     vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = []
+    # The latest rounds: the rest of a long height is over for one that lacks it.
     for number in vote_set.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
         polka = vote_set.polka_of(number, needed)
         entry = RoundHoldings(
@@ -99,6 +105,7 @@ def _answers(step: ChainStep) -> tuple[bytes, ...]:
     members = step.state.validator.roster.validators.members
     heard = step.state.heard
     keys = [member.public for member in members if member.public in heard]
+    # Sorted, since a status is signed, and its bytes must not depend on arrival.
     asked = [heard[key].asks for key in (*keys, *sorted(heard.keys() - set(keys)))]
     return tuple(asks for asks in asked if asks)[:VALIDATORS_MAX]
 
@@ -121,6 +128,7 @@ def handle_status(step: ChainStep, status: ValidatorStatus) -> None:
     if len(status.asks) not in (0, gossip_messages.NONCE_BYTES):
         raise ProtocolError("a nonce of another length", Reason.MALFORMED)
     latest = step.state.heard.get(who)
+    # Repeated by the bus; and the signature was checked the first time.
     if latest is not None and status.counter == latest.counter:
         return
     verify(who, status.signed_bytes(settings.chain_id), status.signature)
@@ -145,9 +153,12 @@ def _handle_fresh(step: ChainStep, status: ValidatorStatus) -> None:
     settings, now_s = step.settings, step.moment.now_s
     who = status.validator
     if not step.state.caught_up and settings.nonce in status.answers:
+        # The lowest counts (`ChainState.behind`): a chain that runs on cannot be
+        # overtaken.
         lowest = min(step.state.told.get(who, status.height), status.height)
         step.state = evolve(step.state, told={**step.state.told, who: lowest})
     known = step.state.peer_gaps.get(who)
+    # A peer that says more statuses than it should gets no more answers for it.
     if known is not None and now_s < known.at_s + settings.status_s / 2:
         return
     if step.state.fork is not None:

@@ -41,6 +41,7 @@ def answer(step: ChainStep, status: ValidatorStatus) -> None:
     """Records what a peer lacks; sends what it lacks for long, if it is our turn."""
     known = step.state.peer_gaps.get(status.validator)
     items = _items(step, status)
+    # Only what is lacking throughout counts: another height means that it caught up.
     same = known is not None and known.height == status.height
     before = known.statuses if known is not None and same else {}
     # Who was behind dropped what was said of this height meanwhile: none is on its way.
@@ -58,6 +59,8 @@ def answer(step: ChainStep, status: ValidatorStatus) -> None:
     others, rank = _order(step, status)
     for item, count in statuses.items():
         if item in urgent:
+            # In groups of f + 1, one of each correct: every status is the turn of one
+            # group.
             if (count - 1) % -(-others // skip) != rank // skip:
                 continue
             if item == _BLOCK:
@@ -65,6 +68,7 @@ def answer(step: ChainStep, status: ValidatorStatus) -> None:
             else:
                 _send(step, item, status.validator, status.validator)
         elif count > 1 and (count - 2) % others == rank:
+            # Alone, and from the second status on: until then it may be on its way.
             _send(step, item, status.validator)
 
 
@@ -90,11 +94,13 @@ def _order(step: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
     members = step.state.validator.roster.validators.members
     others = {member.public for member in members} - {status.validator}
     before = sum(place(public) < place(own) for public in others)
+    # A learner is not in the set, and has a place in the order all the same.
     return len(others | {own}), before
 
 
 def _items(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
     """All that we hold in memory and a peer lacks, in the order of sending."""
+    # Once the chain is halted, votes are not repeated.
     height = step.state.consensus.height
     if step.state.fork is not None or status.height > height:
         return []
@@ -108,6 +114,7 @@ def _items(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
 def _of_this_height(step: ChainStep, status: ValidatorStatus) -> list[_Item]:
     vote_set, needed = step.state.consensus.vote_set, step.state.validator.quorum
     held = {entry.round: entry for entry in status.held}
+    # Further ahead the peer would drop it (D4).
     horizon = min(status.round + 1, ROUND_MAX)
     items: list[_Item] = []
     for number in vote_set.rounds():
@@ -153,9 +160,12 @@ def _send_block(step: ChainStep, status: ValidatorStatus) -> None:
     assert last is not None
     assert tip.certificate is not None
     to = status.validator
+    # The pause grows with each repetition at one height, as a liar may ask for ever.
     if not repeat_backoff.may_repeat(step, to, FrameSubject.DECISION, tip.height):
         return
     step.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
+    # As if it held nothing: what was said of this height while it was behind it
+    # dropped.
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
     for item in _of_this_height(step, nothing_yet):
         _send(step, item, to, to)

@@ -41,6 +41,8 @@ def register(
     known = board_records.board(draft, board_id)
     if known is not None and known.revoked:
         raise ProtocolError(BOARD_REVOKED, Reason.NOT_AUTHORISED)
+    # A key that a board rotated to names that board for ever, even after it was given
+    # up.
     if known is not None or board_records.KEY_OWNERS.has(draft, body.device):
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
     _check_no_validator(draft, context, body.device)
@@ -51,6 +53,7 @@ def register(
     sponsor = device_id(envelope.sender)
     if deposit := context.genesis.economy.board_deposit:
         credit_accounts.debit(draft, sponsor, deposit)
+        # Read again: the sponsor may have this very key, and has just paid.
         held = credit_accounts.account(draft, board_id) or Account()
         held = replace(held, deposit=held.deposit + deposit)
         credit_accounts.put_account(draft, board_id, held)
@@ -77,6 +80,7 @@ def revoke(
         raise ProtocolError("no such board", Reason.NOT_ENROLLED)
     if known.revoked:
         raise ProtocolError("the board is revoked", Reason.ALREADY_KNOWN)
+    # A height serves as the flag: it dates for how long evidence is still taken.
     revoked = replace(known, revoked=context.height)
     board_records.BOARDS.put(draft, revoked, body.device)
     draft.happen(BoardChanged(body.device))
@@ -94,9 +98,11 @@ def rotate(
     del identity
     body = ROTATE.unpack(envelope.body)
     board = require_board(draft, envelope, body.device)
+    # Each rotation leaves an entry for ever, from which evidence finds the board.
     if board.rotations >= ROTATIONS_MAX:
         raise ProtocolError(f"{ROTATIONS_MAX} rotations at most", Reason.BUSY)
     _check_unused(draft, context, body.following)
+    # The new key signs as well, else a board could take a stranger's key for its own.
     body.check(context.chain_id, envelope.sender)
     rotations = board.rotations + 1
     after = replace(board, public=body.following, rotations=rotations)

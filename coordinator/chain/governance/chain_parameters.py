@@ -100,6 +100,7 @@ def parameter(
     if found is None and wanted is ChainParameter.HEARTBEAT_S:
         return genesis.heartbeat_s
     if found is None and wanted in _BLOCKS_OF:
+        # A slow heartbeat would give times beyond the bounds of a change.
         return min(_YEAR_S, _BLOCKS_OF[wanted] * genesis.heartbeat_s)
     if found is None:
         return _FIRST[wanted]
@@ -117,6 +118,7 @@ def rules_version(tree: StateReader, height: int) -> int:
     """The version of the rules that a height's block is executed by."""
     found = _UPGRADE.get(tree)
     if found is None:
+        # Chains begin with version 1 and have no record of it.
         return 1
     return found.value if height >= found.height else found.before
 
@@ -157,6 +159,7 @@ def change_parameter(
     if not least <= change.value <= most:
         detail = f"{wanted.name.lower()}: {least} to {most}"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
+    # At this height, so that the old value counts until the new one's.
     before = parameter(draft, context.genesis, wanted, context.height)
     setting = ParameterRecord(change.value, change.height, before)
     _check_announced(context, _PARAMETERS.get(draft, wanted), setting)
@@ -178,10 +181,12 @@ def upgrade(
     )
     present = rules_version(draft, context.height)
     known = _UPGRADE.get(draft)
+    # While one is pending its number is not looked at: `_check_announced` says BUSY.
     pending = known is not None and context.height < known.height
     if not pending and change.version != present + 1:
         detail = f"version {change.version} after {present}"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
+    # Above the common delay: people must install a release by then.
     if change.height - context.height < UPGRADE_DELAY_BLOCKS:
         detail = f"at least {UPGRADE_DELAY_BLOCKS} blocks ahead"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)

@@ -91,6 +91,7 @@ def put_genesis(draft: StateWriter, genesis: Genesis) -> None:
         for key in genesis.operators
     }
     for member in genesis.validators.members:
+        # One key may be an operator's and a validator's, and has one account for both.
         identity = device_id(member.public)
         given = granted.get(identity, Account())
         granted[identity] = replace(given, deposit=economy.validator_deposit)
@@ -138,8 +139,10 @@ def transfer(
     sender = count_envelope(draft, envelope)
     recipient = body.recipient
     known = account(draft, recipient)
+    # A registered board has no account before it gets its first credits.
     if known is None and board_records.board(draft, recipient) is None:
         raise ProtocolError("no such recipient", Reason.NOT_ENROLLED)
+    # Each reads the account afresh, since sender and recipient may be one.
     debit(draft, sender, body.amount)
     credit(draft, recipient, body.amount)
 
@@ -178,6 +181,7 @@ def count_envelope(draft: StateOverlay, envelope: Envelope) -> DeviceId:
     Raises:
       ProtocolError: NOT_AUTHORISED, for a key that its board no longer has; REPLAYED.
     """
+    # A board's account goes by its first key, whatever it signs with.
     identity = board_records.owner(draft, envelope.sender)
     board = board_records.board(draft, identity)
     if board is not None and board.public != envelope.sender:

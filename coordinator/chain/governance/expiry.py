@@ -66,12 +66,14 @@ def note(block: StateOverlay, context: BlockContext) -> None:
     """Marks a block's time, if the last mark is old enough; old marks go."""
     span = evidence_ms(block, context.genesis, context.height)
     marks = _marks(block)
+    # At least 1 ms, so that a short window still gets marks that rise.
     since_ms = max(1, span // MARKS_PER_HORIZON)
     if marks and context.time_ms < marks[-1].time_ms + since_ms:
         return
     marks = (*marks, ClockMark(context.height, context.time_ms))
     # One that is past the horizon stays: it says what lies before it.
     past = sum(mark.time_ms <= context.time_ms - span for mark in marks)
+    # Cut from the old end, after a motion that let marks lie closer than intended.
     kept = marks[max(0, past - 1) :][-_MARKS_MAX:]
     CLOCK.put(block, ClockMarks(kept))
 
@@ -103,6 +105,7 @@ def evidence_from(tree: StateReader, context: BlockContext) -> int:
     """The lowest height of which evidence is still taken."""
     span = evidence_ms(tree, context.genesis, context.height)
     old = aged(tree, context.time_ms, span)
+    # The lower one: what is too old must be so by blocks and by time.
     return min(context.height - AGE_HEIGHTS_MAX, old + 1)
 
 

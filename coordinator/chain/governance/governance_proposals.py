@@ -24,6 +24,8 @@ def carried(
         last height and time are over; NOT_AUTHORISED, BAD_SIGNATURE or MALFORMED.
     """
     motion = MOTION.unpack(envelope.body)
+    # The signatures cover the motion's kind, and the envelope names the rule that is
+    # run.
     if motion.kind != envelope.kind:
         raise DecodeError(f"motion of kind {motion.kind}")
     count = operator_records.motion_count(draft)
@@ -31,11 +33,13 @@ def carried(
         raise ProtocolError(
             f"motion {motion.number}, the next one is {count}", Reason.STALE
         )
+    # Both must be over: a fast chain must not end a vote early, nor a slow one keep it.
     if context.height > motion.until and context.time_ms > motion.until_ms:
         raise ProtocolError(f"good until height {motion.until}", Reason.STALE)
     fault_model = FaultModel(context.genesis.fault_model)
     validators = validator_records.validators(draft, context.genesis, context.height)
     motion.check(context.chain_id, validators, fault_model)
+    # Undone with the draft if the motion's own rule refuses it.
     operator_records.MOTION_COUNT.put(draft, count + 1)
     return motion
 
@@ -62,6 +66,7 @@ def change_operators(
         return
     if not known:
         raise ProtocolError("no such operator", Reason.NOT_ENROLLED)
+    # Without operators nobody could admit a board or a task again.
     if count == 1:
         raise ProtocolError("the last operator stays", Reason.POLICY_MISMATCH)
     _put(draft, change.operator, admitted=False, count=count - 1)

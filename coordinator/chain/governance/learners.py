@@ -83,6 +83,7 @@ def change(
         forget(draft, body.public)
         return
     if known or is_member(draft, context.genesis, context.height, body.public):
+        # A board's key signs updates: evidence must name one owner of a key.
         raise ProtocolError("it learns or decides", Reason.ALREADY_KNOWN)
     if board_records.in_use(draft, body.public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
@@ -105,6 +106,7 @@ def forget(draft: StateOverlay, public: PublicKey) -> None:
     if left:
         _LEARNER_COUNT.put(draft, left)
     else:
+        # Without learners the state has no such key, as on a chain that never had any.
         _LEARNER_COUNT.drop(draft)
 
 
@@ -117,6 +119,7 @@ def is_member(tree: StateReader, genesis: Genesis, height: int, public: bytes) -
       height: Of the block to come.
       public: The key.
     """
+    # One change at a time: the set in between is one of these two.
     sets = (
         validator_records.validators(tree, genesis, at) for at in (height, height + 2)
     )

@@ -63,12 +63,14 @@ def note(block: StateOverlay, context: BlockContext) -> None:
     """
     roster = roster_of(block, context.genesis, context.height)
     members = roster.validators.members
+    # First of all: a block of its own clears even the last of many misses.
     maker = members[context.proposer].public
     if validator_records.absence(block, maker) is not None:
         validator_records.ABSENCES.drop(block, maker)
     for place in roster.missed(context.proposer):
         public = members[place].public
         known = validator_records.absence(block, public)
+        # Bounded, as the record has one byte for it and the wait grows no further.
         misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
         record = AbsenceRecord(misses, context.height, 1)
         validator_records.ABSENCES.put(block, record, public)
@@ -97,10 +99,13 @@ def present(
     known = validator_records.absence(draft, envelope.sender)
     if known is None or not known.away:
         raise ProtocolError("this validator is not passed over", Reason.ALREADY_KNOWN)
+    # A PRESENT answers one miss: repeated after the next one it must not clear that.
     if body.missed != known.height:
         raise StaleUpdate(f"missed its turn at height {known.height} again")
     if context.height < back_from(known):
         detail = f"may be back from height {back_from(known)}"
         raise ProtocolError(detail, Reason.BUSY)
+    # The count stays until a block of its own, so that the wait doubles if it fails
+    # again.
     back = AbsenceRecord(known.misses, known.height, 0)
     validator_records.ABSENCES.put(draft, back, envelope.sender)

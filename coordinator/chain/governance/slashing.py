@@ -73,6 +73,8 @@ def accuse(
     )
     offender = board_records.owner(draft, convicted.public)
     board = board_records.board(draft, offender)
+    # Validators are convicted by a height, boards by a base; a stranger's updates hurt
+    # nobody.
     if board is None and convicted.height is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     _check_age(draft, context, convicted, board)
@@ -80,8 +82,10 @@ def accuse(
     _check_new(context, convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = ConvictionRecord(evidence.offence, context.height, identity, places)
+    # Under its first key, so that rotating does not shake a conviction off.
     board_records.CONVICTIONS.put(draft, fault, offender)
     finder = board_records.owner(draft, envelope.sender)
+    # A validator is convicted once, and loses all of its deposit.
     if board is None:
         _slash(draft, offender, 100, finder)
         return
@@ -141,6 +145,7 @@ def _check_new(
         free = board is not None and not _is_jailed(context, board)
         if not free or convicted.place in known.places:
             raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
+        # A place for each conviction is kept, and there are no more places than that.
         if len(known.places) >= CONVICTIONS_MAX:
             raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
 
@@ -159,6 +164,7 @@ def _slash(
     after = replace(held, deposit=held.deposit - lost)
     credit_accounts.put_account(draft, offender, after)
     reward = min(lost * FINDER_PERCENT // 100, FINDER_MAX)
+    # Without an account there is nothing to credit, and all of it is burned.
     if finder == offender or credit_accounts.account(draft, finder) is None:
         reward = 0
     if reward:
@@ -192,6 +198,7 @@ def release(
         answers = not board.revoked or board.revoked >= oldest
     if answers:
         raise ProtocolError("evidence may still come", Reason.BUSY)
+    # Written before it is credited: the owner may be the same account.
     credit_accounts.put_account(draft, body.device, replace(held, deposit=0))
     owner = body.device if board is None else board.sponsor
     credit_accounts.credit(draft, owner, held.deposit)

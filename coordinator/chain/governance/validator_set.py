@@ -62,6 +62,8 @@ def change_validators(
         governance_proposals.carried(draft, context, envelope).content
     )
     epochs = validator_records.epochs(draft)
+    # `NextValidatorsHash` names one next set: a second change would have no header to
+    # announce it.
     if epochs.following and context.height < _first_height(draft, epochs.following - 1):
         raise ProtocolError("a change is on its way", Reason.BUSY)
     present = validator_records.validators(draft, context.genesis, context.height)
@@ -74,8 +76,11 @@ def change_validators(
         assert change.removed is not None
         if present.index_of(change.removed) is None:
             raise ProtocolError("no validator's key", Reason.NOT_ENROLLED)
+        # A removed key keeps its deposit until evidence can reach it no more
+        # (`RELEASE`).
         members = tuple(one for one in present.members if one.public != change.removed)
     _check_size(context, len(members))
+    # By key, since votes and bitmaps name members by their place.
     ordered = tuple(sorted(members, key=lambda member: member.public))
     _append(draft, context, epochs, ValidatorSet(ordered))
     draft.happen(ValidatorsChanged(context.height + DELAY_BLOCKS))
@@ -98,6 +103,7 @@ def _check_new(
 
 def _check_size(context: BlockContext, count: int) -> None:
     crash = context.genesis.fault_model == FaultModel.CRASH
+    # A crash-only chain exists for 2 or 3, where lies could be borne by nobody.
     if count == 0 or (crash and count not in (2, 3)):
         detail = f"{count} validators do not fit the chain's fault model"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
@@ -135,6 +141,7 @@ def _begins(tree: StateReader, height: int) -> bool:
 def answers(tree: StateReader, context: BlockContext, identity: DeviceId) -> bool:
     """True for a validator, or a former one that evidence can still reach."""
     known, oldest = validator_records.epochs(tree), expiry.evidence_from(tree, context)
+    # The set that decided the oldest height may have begun before it.
     sets = [validator_records.validators(tree, context.genesis, oldest)]
     for number in range(known.first, known.following):
         found = validator_records.epoch(tree, number)
@@ -167,8 +174,10 @@ def _append(
     draft: StateOverlay, context: BlockContext, epochs: Epochs, validators: ValidatorSet
 ) -> None:
     """Begins an epoch; those that evidence no longer reaches go."""
+    # Epoch 0 is the genesis's set and has no record.
     number = max(1, epochs.following)
     first, oldest = max(1, epochs.first), expiry.evidence_from(draft, context)
+    # Of neighbouring sets the older is reached until the newer one begins.
     while first < number and _ended(draft, first, number) < oldest:
         validator_records.VALIDATOR_SETS.drop(draft, first)
         first += 1

@@ -27,6 +27,7 @@ def second_vote(step: ChainStep, first: Vote, second: Vote) -> None:
     detail = f"voted twice in round {first.round}"
     signer = _public(step, first.voter)
     step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
+    # The last pair is the one that is reported.
     told = step.state.consensus.vote_set.conflicts[:-1]
     if all(pair[0].voter != first.voter for pair in told):
         _accuse(step, first.voter, duplicate_votes(first, second))
@@ -38,6 +39,7 @@ def second_proposal(step: ChainStep, second: Proposal) -> None:
     detail = f"proposed twice in round {second.round}"
     signer = _public(step, second.proposer)
     step.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
+    # Read before the new rival is added, which must not hide itself.
     told = state.vote_set.rivals.values()
     first = state.vote_set.proposals[second.round].proposal
     vote_set = state.vote_set.with_rival(second)
@@ -49,6 +51,8 @@ def second_proposal(step: ChainStep, second: Proposal) -> None:
 def _accuse(step: ChainStep, validator: int, evidence: Evidence) -> None:
     state = step.state
     public = _public(step, validator)
+    # Convicted once is convicted: the chain would refuse a second accusation of a
+    # validator.
     if board_records.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.

@@ -61,6 +61,7 @@ def submit(step: ChainStep, envelope: Envelope, tells: bool) -> None:
         step.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
     step.state = evolve(step.state, mempool=mempool)
+    # A validator alone has nobody to tell: not even a frame is packed.
     if tells and not step.state.alone:
         step.gossip(gossip_messages.frame(FrameSubject.TRANSACTION, packed))
 
@@ -93,6 +94,7 @@ def come_back(step: ChainStep) -> None:
     known = validator_records.absence(state.tree, step.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:
         return
+    # The chain would refuse it before that, and the mempool would keep it until then.
     if state.consensus.height < proposer_absence.back_from(known):
         return
     step.state = evolve(step.state, back_said=known.height)
@@ -124,6 +126,7 @@ def begin_if_due(step: ChainStep) -> None:
     if not waits or validator.index is None or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
+    # Deviation D7: neither something to decide nor the heartbeat.
     if not beats and not state.mempool.size:
         return
     proposer = validator.proposer(0)
@@ -131,8 +134,11 @@ def begin_if_due(step: ChainStep) -> None:
     if not makes and not beats:
         # What waits may have become void: nobody is to wait for a proposal of it.
         makes = not block_builder.applies(state.tip, proposer, state.mempool)
+    # One that is not the proposer makes a block only to take void transactions out of
+    # the mempool, each with its refusal; it is never offered.
     if makes:
         step.fresh = _make(step)
+    # All that waited was void: an empty block has to wait for the heartbeat (D7).
     if not beats and step.fresh is not None and not step.fresh.block.transactions:
         step.fresh = None
         return
@@ -161,6 +167,7 @@ def end_silence(step: ChainStep) -> None:
     silent = step.validator.index is None
     followed = step.state.followed
     step.state = evolve(step.state, followed=silent)
+    # Rounds that have a vote of this validator need no second beginning.
     if followed and not silent and step.state.consensus.step is RoundStep.PROPOSE:
         _begin_round(step, step.state.consensus.round)
 
@@ -177,6 +184,8 @@ def look_around(step: ChainStep) -> None:
 def run(step: ChainStep) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
     while step.state.fork is None:
+        # Read again in each turn: a decision changes the set, and a foreign signature
+        # under the own key takes away the right to vote.
         validator = step.validator
         after, outputs = tendermint.advance(
             validator, step.state.consensus, step.moment
@@ -224,6 +233,7 @@ def _propose(step: ChainStep, number: int) -> None:
     if again is not None:
         prepared = step.state.prepared[again[0]]
     else:
+        # A block that `begin_if_due` made in this step is not executed twice.
         prepared = step.fresh or _make(step)
     block_id = prepared.block.header.block_id()
     proposal = Proposal(
@@ -234,11 +244,15 @@ def _propose(step: ChainStep, number: int) -> None:
         validator.index,
         bytes(SIGNATURE_BYTES),
         BLOCK.pack(prepared.block),
+        # A block that is offered again shows its prevotes (D1); a fresh one shows the
+        # certificate by which it is dated.
         again[1] if again is not None else None,
         step.state.tip.certificate if again is None else None,
     )
     signature = validator.key.sign(proposal.signed_bytes(validator.chain_id))
     proposal = replace(proposal, signature=signature)
+    # Counted in and journalled before it is sent: after a crash in between, the same
+    # block is offered again and no other one.
     hold_proposal(step, proposal, prepared)
     entry = VoteJournalEntry(state.height, proposal, None, None)
     step.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
@@ -283,7 +297,9 @@ def _decide(step: ChainStep, certificate: Certificate) -> None:
     state, now_s = step.state, step.moment.now_s
     prepared = state.prepared[certificate.block_id]
     block, execution = prepared.block, prepared.execution
+    # A block of one's own was executed together with what it then left out.
     results = tuple(result for result in execution.results if result.code == 0)
+    # Both read the votes of the height, which are dropped below.
     fork_halt.remember(step, certificate, block.header.time_ms)
     certificate_gossip.share_commit(step, certificate)
     step.emit(
@@ -301,6 +317,7 @@ def _decide(step: ChainStep, certificate: Certificate) -> None:
         consensus=RoundState(tip.height + 1),
         last=block,
         mempool=state.mempool.without(result.identity for result in results),
+        # From the step and not from `state`, which `remember` has replaced.
         recent=step.state.recent,
         propose_from_s=now_s + step.settings.block_interval_s,
         heartbeat_at_s=now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
@@ -313,6 +330,7 @@ def _decide(step: ChainStep, certificate: Certificate) -> None:
         told_late=False,
     )
     step.fresh = None
+    # The chain may be behind its journal: the height that begins may have votes in it.
     restore(step)
 
 
@@ -327,12 +345,15 @@ def restore(step: ChainStep) -> None:
     state = step.state
     if not state.recovered:
         return
+    # Later heights wait for their turn, since their blocks build on what is not here
+    # yet.
     mine = [e for e in state.recovered if e.height == state.consensus.height]
     later = tuple(e for e in state.recovered if e.height > state.consensus.height)
     step.state = evolve(step.state, recovered=later)
     for entry in mine:
         _restore_entry(step, entry)
     taken = step.state.consensus
+    # The journal holds no timeouts: this one counts from the restart.
     if taken.step is RoundStep.PROPOSE:
         wait_s = step.settings.timeouts.of_proposal(taken.round)
         at_s = step.moment.now_s + wait_s
@@ -344,6 +365,8 @@ def _restore_entry(step: ChainStep, entry: VoteJournalEntry) -> None:
     if proposal is not None:
         try:
             block = BLOCK.unpack(proposal.block)
+            # Executed again rather than trusted: chain and journal may be of different
+            # days.
             prepared = block_builder.check(step.state.tip, block, step.state.mempool)
         except ProtocolError as error:
             raise StorageError(

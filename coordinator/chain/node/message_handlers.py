@@ -69,6 +69,7 @@ def handle_message(
             _handle_transaction(step, said, source)
         case ForkProof():
             fork_halt.handle_fork_proof(step, said)
+        # Above the case of a halt: another certificate may name more liars.
         case Certificate() if subject is FrameSubject.CERTIFICATE:
             _handle_commit(step, said)
         case _ if step.state.fork is not None:
@@ -97,6 +98,8 @@ def _handle_proposal(step: ChainStep, proposal: Proposal) -> None:
     if not proposal_checks.is_news(step.state, proposal):
         return
     proposal_checks.check_maker(validator, proposal)
+    # Only after the signature was checked: else anyone could silence this validator by
+    # naming it.
     if proposal.proposer == validator.index:
         own_signature.report_own_signature(step, "proposal")
         return
@@ -105,6 +108,7 @@ def _handle_proposal(step: ChainStep, proposal: Proposal) -> None:
     known = proposal.round in vote_set.proposals
     if vote_set.contradicts(proposal):
         equivocation_report.second_proposal(step, proposal)
+    # A rival is kept as evidence; its block is held only if a quorum voted for it.
     if known and not carried:
         return
     _count_in(step, proposal)
@@ -113,11 +117,15 @@ def _handle_proposal(step: ChainStep, proposal: Proposal) -> None:
 
 def _count_in(step: ChainStep, proposal: Proposal) -> None:
     """Takes a proposal whose signature and turn were checked."""
+    # Refused and not counted in as invalid: a copy that has its proof may follow.
     check_proof_of_lock(step.state.validator, proposal)
     prepared = _prepared(step, proposal)
+    # A block that is offered again was dated by its first proposal.
     if prepared is not None and proposal.valid_round == 0:
         header = prepared.block.header
         block_builder.check_time(step.state.tip, header, proposal.parent)
+    # The block first: a quorum without its block would send the status sooner, to ask
+    # for it.
     height.hold_proposal(step, proposal, prepared)
     if proposal.proof_of_lock is not None:
         _hold_polka(step, proposal.proof_of_lock)
@@ -129,10 +137,14 @@ def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
     Raises:
       ProtocolError: As `proposal_checks.check_block`.
     """
+    # By the hash of a header that was checked before: bytes that came with another
+    # offer serve as well, and a swapped copy does no harm.
     offered = step.state.consensus.vote_set.offered(proposal.block_id)
     block = BLOCK.unpack(proposal.block if offered is None else offered)
     header = proposal_checks.check_block(block, proposal.block_id).header
     try:
+        # `proposer_absence` relies on it: the maker of a certified block led the round
+        # in which it was first offered.
         fresh = proposal.valid_round == 0
         if fresh and header.proposer != proposal.proposer:
             raise UnknownProposer("a fresh block that names another maker")
@@ -147,11 +159,13 @@ def _prepared(step: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
 
 def _handle_vote(step: ChainStep, vote: Vote) -> None:
     state, validator = step.state.consensus, step.state.validator
+    # The voter may wait for a height that is over: the certificate ends it there.
     if vote.height == state.height - 1:
         certificate_gossip.answer_late_vote(step, vote)
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
+    # Repetitions are frequent, and cost no signature.
     known = state.vote_set.cast(vote.round, kind).get(vote.voter)
     if known is not None and agree(known, vote):
         return
@@ -163,6 +177,8 @@ def _handle_vote(step: ChainStep, vote: Vote) -> None:
 
 def _count_vote(step: ChainStep, vote: Vote) -> None:
     """Takes a vote of this height whose signature was checked."""
+    # Asked again here, since whole certificates come in past the look-up of
+    # `_hear_vote`.
     state = step.state.consensus
     known = state.vote_set.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
     if known is not None and agree(known, vote):
@@ -187,6 +203,7 @@ def _miss_block(step: ChainStep, vote: Vote) -> None:
     if block_id is None or vote.vote_type != VoteType.PREVOTE:
         return
     count = vote_set.count(vote.round, VoteType.PREVOTE, block_id)
+    # Once, when the count passes f: each further vote would only ask again.
     missing = vote_set.candidate_for(block_id) is None
     if missing and count == step.state.validator.skip:
         wait_s = certificate_gossip.SOON_STATUSES * step.settings.status_s
@@ -203,6 +220,7 @@ def _handle_polka(step: ChainStep, polka: Certificate) -> None:
         state.vote_set.certificate(polka.round, kind, polka.block_id, needed)
         is not None
     ):
+        # The quorum is known, and only votes of it that contradict are verified.
         _accuse_members(step, polka)
         return
     check_polka(validator, polka)
@@ -225,6 +243,8 @@ def _accuse_members(step: ChainStep, polka: Certificate) -> None:
 
 def _hold_polka(step: ChainStep, polka: Certificate) -> None:
     """Counts a checked quorum of prevotes in, and each of its votes."""
+    # Each vote by itself, too: one that its signer gave otherwise here becomes
+    # evidence.
     for vote in certified_votes(polka, VoteType.PREVOTE):
         _count_vote(step, vote)
     state = step.state.consensus
@@ -240,6 +260,7 @@ def _handle_commit(step: ChainStep, certificate: Certificate) -> None:
     if certificate.height != state.height:
         fork_halt.compare(step, certificate)
         return
+    # The first certificate decides; the block it lacks has been asked for.
     if step.state.fork is not None or state.vote_set.commit is not None:
         return
     validators = validator.roster.validators
@@ -250,6 +271,7 @@ def _handle_commit(step: ChainStep, certificate: Certificate) -> None:
         if vote.voter != validator.index:
             _count_vote(step, vote)
     state = step.state.consensus
+    # Without its block it decides nothing yet: line 49 wants the block valid here.
     delivered = certificate.block_id in step.state.prepared
     vote_set = replace(state.vote_set, commit=certificate, delivered=delivered)
     step.state = evolve(step.state, consensus=replace(state, vote_set=vote_set))
@@ -273,9 +295,13 @@ def _handle_decision(step: ChainStep, decision: DecidedBlock) -> None:
     proposal_checks.check_block(block, block_id)
     validator = state.validator
     validators = validator.roster.validators
+    # Signatures before execution: a block that no quorum signed costs no more than
+    # that.
     check_certificate(
         certificate, validator.chain_id, validators, validator.fault_model
     )
+    # Before the block is executed: one of another past would look as if the own state
+    # had diverged.
     fork_halt.check_parent(step, block.header, certificate)
     if step.state.fork is not None:
         return
@@ -321,6 +347,7 @@ def _handle_transaction(step: ChainStep, envelope: Envelope, source: bytes) -> N
     identity = envelope.identity(step.settings.chain_id)
     if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)
+    # Gossip is repeated each second, so that most of it is known.
     if step.state.mempool.get(identity) is not None:
         return
     packed, most = transaction_codec.pack(envelope), step.settings.waiting_max
@@ -339,6 +366,7 @@ def _wake(step: ChainStep) -> None:
     state = step.state.consensus
     if state.step is not RoundStep.NEW_HEIGHT:
         return
+    # An empty block decides nothing: its proposer alone must not outrun the heartbeat.
     first = state.vote_set.proposals.get(0)
     decides = False
     if first is not None and first.valid:

@@ -131,6 +131,7 @@ def begin(
     entries = tuple(
         gossip_messages.JOURNAL_ENTRY.unpack(payload) for payload in journal
     )
+    # A validator alone has nobody to listen to.
     listens_s = 0.0 if validator.count == 1 else settings.listen_s
     return ChainState(
         tip,
@@ -141,9 +142,11 @@ def begin(
         listens_until_s=now_s + listens_s,
         caught_up=listens_s == 0.0,
         status_counter=settings.status_from,
+        # Votes of decided heights can be asked for no more.
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(header, certificate, entries),
         fork=settings.fork,
+        # At once: the first tick sets all other times.
         wake_at_s=now_s,
     )
 
@@ -185,7 +188,10 @@ def step(
         height.submit(step, event.envelope, event.tells)
         step.state = evolve(step.state, wake_at_s=_wake_at_s(step))
         return step.result()
+    # Only the first step has something to restore; `_decide` does it for later heights
+    # of the journal.
     height.restore(step)
+    # Before the event: from here on the rules count this validator in again.
     height.end_silence(step)
     match event:
         case PeerMessage():
@@ -199,8 +205,11 @@ def step(
             height.begin_if_due(step)
         case _:
             assert_never(event)
+    # After the event whatever it was: all rules are tried on what is known.
     height.run(step)
+    # Own votes of this very step count as taking part.
     height.come_back(step)
+    # Only `run` may have set a valid block that others lack.
     certificate_gossip.share_polka(step)
     status_exchange.send_if_due(step)
     height.look_around(step)
@@ -220,6 +229,7 @@ def _wake_at_s(step: ChainStep) -> float:
         return step.moment.now_s
     times += [state.consensus.wake_at_s(), state.share_at_s]
     if state.consensus.step is RoundStep.NEW_HEIGHT:
+        # Waiting transactions need no heartbeat; only the block interval holds them up.
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
         times.append(max(height.begin_from_s(step.settings, state), begin_s))
     return min(times)

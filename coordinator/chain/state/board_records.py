@@ -94,6 +94,7 @@ def owner(tree: StateReader, public: bytes) -> DeviceId:
 def signer(tree: StateReader, public: bytes) -> BoardRecord | None:
     """The board that may sign with a key now; None if there is none."""
     found = board(tree, owner(tree, public))
+    # A key that was rotated away signs nothing any more, but still names its board.
     if found is None or found.revoked or found.public != public:
         return None
     return found

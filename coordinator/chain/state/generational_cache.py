@@ -35,12 +35,15 @@ class GenerationalCache(Generic[_K, _V]):
     def get(self, key: _K) -> _V | None:
         """A value, if it is kept."""
         found = self._newer.get(key)
+        # Not moved to the newer one on a hit: reading writes nothing, so that threads
+        # may.
         return self._older.get(key) if found is None else found
 
     def keep(self, key: _K, value: _V, weight: int = 1) -> None:
         """Keeps a value, which weighs so much."""
         if self._weight + weight > self._each:
             self._older, self._newer, self._weight = self._newer, {}, 0
+        # Heavier than a generation it would push out all the rest.
         if weight <= self._each:
             self._newer[key] = value
             self._weight += weight

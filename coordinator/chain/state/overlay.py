@@ -155,6 +155,7 @@ class StateOverlay:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
+        # By presence and not by value: a written None hides what is below.
         if key in self.changes:
             return self.changes[key]
         return self.below.get(key)

@@ -49,6 +49,7 @@ def left_out(
             continue
         if made.first < version:
             without.update(made.without)
+        # Down the line of descent, past all versions that the rollback undid.
         at = made.again
     return frozenset(without) if at == version else None
 

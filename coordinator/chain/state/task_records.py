@@ -235,6 +235,7 @@ def open_job(tree: StateReader, number: int) -> AggregationJob | None:
                 entry.transaction,
                 entry.board,
                 entry.base,
+                # Staleness is counted from the head that the job builds on.
                 weights[found.version - 1 - entry.base],
                 entry.pledge,
                 entry.blob,

@@ -113,6 +113,7 @@ def validators(tree: StateReader, genesis: Genesis, height: int) -> ValidatorSet
       height: Which height.
     """
     known = epochs(tree)
+    # From the newest: mostly the present set is asked for.
     for number in range(known.following - 1, known.first - 1, -1):
         found = epoch(tree, number)
         if found is not None and found.height <= height:

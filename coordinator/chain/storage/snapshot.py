@@ -113,6 +113,7 @@ def unpack_bucket(packed: bytes, number: int, root: bytes) -> dict[bytes, bytes]
     """
     bucket = _BUCKET.unpack(packed)
     entries = {entry.key: entry.value for entry in bucket.entries}
+    # Packed again, since two entries of one key would be one in the dictionary.
     if bucket_root(entries) != root or pack_bucket(entries) != packed:
         raise ProofError(f"bucket {number} is not the one of the manifest")
     if any(bucket_of(key) != number for key in entries):

@@ -55,10 +55,12 @@ def attest(
     if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
     job = task_records.job_record(draft, body.task)
+    # A job of another version is over, or has not been cut.
     if job is None or job.version != body.version:
         attestation_mismatch.attest_late(draft, envelope.sender, body)
         return
     before = given(draft, validators, body.task)
+    # By what was attested before: only then may a validator take its word back.
     split = is_split(before, validators, context.genesis)
     after = _with(before, split, envelope.sender, body.digest)
     _count(draft, context, validators, body.task, job, after, split)
@@ -80,6 +82,7 @@ def recount(draft: StateOverlay, context: BlockContext) -> None:
 
 def given(tree: StateReader, validators: ValidatorSet, number: int) -> Given:
     """The attestations of a task's open job that count, sorted by validator."""
+    # A member that was removed keeps its record until the next count, and no vote.
     return tuple(
         entry
         for entry in task_records.attestations(tree, number)
@@ -144,12 +147,14 @@ def _count(
             _note_dissent(draft, number, job, attested, digest)
             _finalise(draft, context, number, job, digest)
             return
+    # Mostly equal after a change of set, and then nothing is written.
     if attested != task_records.attestations(draft, number):
         if attested:
             record = Attestations(attested)
             task_records.JOB_ATTESTATIONS.put(draft, record, number)
         else:
             task_records.JOB_ATTESTATIONS.drop(draft, number)
+    # Said once, when it becomes split: each coordinator then computes the job again.
     if not was_split and is_split(attested, validators, context.genesis):
         draft.happen(AttestationsSplit(TaskId(number), job.version))
 
@@ -179,10 +184,12 @@ def _finalise(
     """Makes a version final and settles it."""
     spec = task_records.task(draft, number)
     assert spec is not None
+    # Both read the job's updates from the queue, which are dropped below.
     rewards.settle(draft, context, number, spec, job)
     scores.open_version(draft, number, spec, job)
     for place in job.places:
         task_records.QUEUE.drop(draft, number, place)
     task_records.JOBS.drop(draft, number)
     task_records.JOB_ATTESTATIONS.drop(draft, number)
+    # Last: it cuts the next job, for which none may be open.
     version_cut.advance(draft, context, number, job.version, digest)

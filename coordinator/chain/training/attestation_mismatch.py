@@ -36,6 +36,7 @@ def note(
       digest: What it attested.
     """
     known = validator_records.dissent(draft, task, validator)
+    # Versions only rise, so that the latest one tells which were counted.
     if known is not None and known.version >= version:
         return
     count = 1 if known is None else known.count + 1

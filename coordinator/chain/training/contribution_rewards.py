@@ -142,6 +142,7 @@ def settle(
     if spec.rewards.rule != RewardRule.CONTRIBUTION:
         return
     left_out = rollback_records.left_out(draft, number, version, head)
+    # A rollback undid the version: nobody is paid for what the model does not hold.
     if left_out is None:
         return
     held = credit_accounts.pool(draft, number)
@@ -159,6 +160,7 @@ def settle(
         owed, is_payday = _count(draft, context, number, version, owed, of, median)
         if is_payday:
             paydays[of.board] = place
+    # After all updates were counted, so that one price holds for the whole version.
     for board, place in paydays.items():
         owed, amount = _pay(draft, number, spec, owed, board)
         amounts[place] += amount
@@ -187,6 +189,7 @@ def _for_taking_part(
             draft, context, of.board
         )
         stakes.append(0 if held is None or barred else held.deposit)
+        # A board with several updates in the version has one deposit.
         counted.add(of.board)
     part = reward * spec.rewards.taking_part_micro // MILLION
     return rewards.shares(part, stakes) if any(stakes) else (0,) * len(stakes)
@@ -229,6 +232,7 @@ def _pay(
     known = earnings(draft, number, board)
     sigma_micro = noise_micro(spec.privacy, spec.codec)
     due = known.due(sigma_micro)
+    # `due` is kept within its field, so that a share could come out above all there is.
     amount = min(owed.credits, owed.credits * due // max(1, owed.due))
     if not amount:
         return owed, 0
@@ -249,6 +253,7 @@ def _put(
     sigma_micro = noise_micro(spec.privacy, spec.codec)
     before = earnings(draft, number, board).due(sigma_micro)
     EARNINGS.put(draft, after, number, board)
+    # As a difference: adding up all boards would take the longer the more there are.
     due = owed.due - before + after.due(sigma_micro)
     return evolve(owed, due=max(0, min(UINT_MAX, due)))
 
@@ -311,6 +316,7 @@ def use(
         detail = f"the meter shows {body.reading}, it showed {before} before"
         raise ProtocolError(detail, Reason.STALE)
     amount = (body.reading - before) * policy.use_price
+    # No account has more than the maximum, so that any larger amount is refused alike.
     credit_accounts.debit(draft, operator, min(amount, CREDITS_MAX + 1))
     # Only now, since it takes the longer the more boards contributed.
     boards, worths = _worths(draft, context, body.task, spec)
@@ -319,6 +325,7 @@ def use(
     for board, share in zip(boards, rewards.shares(amount, worths), strict=True):
         if share:
             credit_accounts.credit(draft, board, share)
+    # Only with the payment: a reading that nobody was paid for counts again later.
     METERS.put(draft, body.reading, body.task, operator)
 
 

@@ -120,6 +120,7 @@ def evaluation(
     known = LOSSES.get(draft, body.task, body.version)
     stated = {} if known is None else {s.validator: s for s in known.stated}
     own = StatedLoss(envelope.sender, body.loss_micro)
+    # A first word binds, as for a vote; only its repetition is harmless.
     if envelope.sender in stated:
         same = stated[envelope.sender] == own
         reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
@@ -136,6 +137,7 @@ def evaluation(
     fault_model = FaultModel(context.genesis.fault_model)
     if len(counted) >= quorum(len(validators.members), fault_model):
         (median,) = lower_medians([(each.loss_micro,) for each in counted])
+    # With the members of today only, so that the list never outgrows a set.
     kept = tuple(sorted(counted, key=lambda each: each.validator))
     LOSSES.put(draft, VersionLosses(kept, median), body.task, body.version)
     if median is not None:

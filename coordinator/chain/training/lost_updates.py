@@ -40,6 +40,7 @@ _COUNTS = Table(b"forfeits/", by_number, FORFEITS)
 def of_head(tree: StateReader, number: int, head: int) -> LostUpdateCount | None:
     """The forfeits of a task's head, if there are any."""
     found = _COUNTS.get(tree, number)
+    # A count of an earlier head says nothing, and is overwritten by the next one.
     return found if found is not None and found.base == head else None
 
 

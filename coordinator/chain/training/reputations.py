@@ -85,6 +85,7 @@ def follow(
       subjects: The version's updates, in the order of the chain.
       medians: What a quorum thinks of each.
     """
+    # Lower median, as for all that a quorum or a version states.
     usual = sorted(each.agreement for each in medians)[(len(medians) - 1) // 2]
     for of, median in zip(subjects, medians, strict=True):
         before = reputation(draft, of.board)
@@ -107,14 +108,18 @@ def evidence(spec: TaskSpec, pledge: int, score: UpdateScore, usual: int) -> int
     if spec.scores.rule == ScoreRule.ACCURACY:
         if score.influence >= -ACCURACY_LOSS_MAX:
             return MILLION
+        # If even the median lost accuracy, it is the step or the root set that is at
+        # fault.
         return -MILLION if usual >= -ACCURACY_LOSS_MAX else 0
     if sigma_micro := noise_micro(spec.privacy, spec.codec):
+        # In units of the noise's deviation, so that one bar fits every policy.
         deviations, others = (
             each * pledge * MILLION // sigma_micro for each in (score.agreement, usual)
         )
         if abs(deviations) >= BEYOND_NOISE * MILLION:
             return _bounded(deviations)
         return _by_others(_bounded(deviations // WHOLE_AT_DEVIATIONS), others)
+    # Below a median that is not positive the bar is 0: all are measured alike.
     bar = max(usual, 0) * BAR_OF_16 // 16
     above = (score.agreement - bar) * MILLION // max(1, usual - bar)
     return _by_others(_bounded(above), usual)

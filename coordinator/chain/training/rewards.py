@@ -79,6 +79,7 @@ def shares(amount: int, weights: Sequence[int]) -> tuple[int, ...]:
     total = sum(weights)
     quotients = [divmod(amount * weight, total) for weight in weights]
     left = amount - sum(whole for whole, _ in quotients)
+    # Sorting is stable: of equal remainders the earlier update gets the credit.
     order = sorted(range(len(quotients)), key=lambda at: -quotients[at][1])
     favoured = set(order[:left])
     return tuple(whole + (at in favoured) for at, (whole, _) in enumerate(quotients))
@@ -102,6 +103,7 @@ def settle(
         assert entry is not None, "a job's updates stand until its version is final"
         boards.append(entry.board)
     held = credit_accounts.pool(draft, number)
+    # Settled all the same, since scores of the version are checked against it.
     waits = spec.rewards.rule == RewardRule.CONTRIBUTION
     reward = 0 if waits else min(spec.pool, held)
     if reward:

@@ -47,9 +47,11 @@ def roll_back(
         detail = f"version {body.again} is not final, the head is {progress.head}"
         raise ProtocolError(detail, Reason.STALE)
     version = Version(progress.head + 1)
+    # Before the new head, which would cut the next job from what waits.
     _drop_updates(draft, body.task, progress)
     ROLLBACKS.put(draft, body, body.task, version)
     NEWEST_ROLLBACKS.put(draft, version, body.task)
+    # In the order of the motion, which a quorum signed.
     for board in body.without:
         contribution_rewards.leave_out(draft, body.task, board)
     evaluations.restart_patience(draft, body.task, version)
@@ -65,5 +67,6 @@ def _drop_updates(draft: StateOverlay, number: int, progress: TaskProgress) -> N
         task_records.QUEUE.drop(draft, number, place)
     task_records.JOBS.drop(draft, number)
     task_records.JOB_ATTESTATIONS.drop(draft, number)
+    # Places are never used twice, so that the queue goes on where it ended.
     empty = replace(progress, first=progress.following, pending=0)
     task_records.PROGRESS.put(draft, empty, number)

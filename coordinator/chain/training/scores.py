@@ -133,6 +133,7 @@ def score(
         raise ProtocolError("the validator scored this version", reason)
     if scores(draft, body.task, body.version) is not None:
         raise ProtocolError("a quorum scored it before", Reason.STALE)
+    # Also one that is no member by the time of the quorum: then it is not counted.
     given = tuple(sorted((*given, envelope.sender)))
     _OPINIONS.put(draft, body, *own)
     _SCORERS.put(draft, ScorerList(given), body.task, body.version)
@@ -144,10 +145,12 @@ def score(
         MEDIANS.put(draft, Scores(len(counted), medians), body.task, body.version)
         draft.happen(ScoresKnown(body.task, body.version))
         of = score_subjects.subjects(draft, body.task, body.version)
+        # Reputation first: a board that it quarantines is not paid for this version.
         reputations.follow(draft, context, spec, of, medians)
         contribution_rewards.settle(
             draft, context, body.task, body.version, of, medians
         )
+        # The last payday may be past: late scores bring their own.
         if task_end.is_over(draft, body.task, context.time_ms):
             contribution_rewards.pay_all(draft, context, body.task)
 
@@ -213,6 +216,7 @@ def forget_old(
       spec: What it is.
       oldest: The first version that may still be a base.
     """
+    # One more than may wait, so that the one that leaves the window is dropped.
     for version in range(max(1, oldest - 1 - LATE_VERSIONS), oldest):
         if version >= oldest - LATE_VERSIONS and _is_awaited(
             draft, context, number, spec, version

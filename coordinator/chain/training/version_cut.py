@@ -99,11 +99,14 @@ def forfeit(
     sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
     signed = board_records.history(draft, body.task, sender)
+    # For this base the board released something: it has not lost its update.
     if any(entry.base == body.version for entry in signed):
         raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
     _check_base(draft, spec, body, progress.head)
     if body.version != progress.head:
         raise StaleUpdate(f"base {body.version} is not the head")
+    # Paid for the noise it would have had; less would let boards hurry a version for
+    # free.
     if body.charge < stated_charge(spec.privacy):
         raise InvalidUpdate("charged less than its noise", Reason.POLICY_MISMATCH)
     _credit(draft, sender, board, spec, body, 0)
@@ -177,6 +180,8 @@ def _credit(
     updates: int,
 ) -> None:
     """Adds what a board paid to its record, from which it can be proven for good."""
+    # `paid` is what the board says it paid in all; the chain keeps the most it ever
+    # said.
     total, paid = board.charge + body.charge, max(board.paid, body.paid)
     if max(total, paid) > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")
@@ -200,6 +205,7 @@ def _remember(
     identity: Digest,
 ) -> None:
     """Keeps what a board signed while its base can still be used."""
+    # A base that is too stale can be signed for no more, so its entry may go.
     oldest = head - spec.aggregation.staleness_max
     kept = [entry for entry in signed if entry.base >= oldest]
     kept.append(SignedBase(body.version, identity))
@@ -216,6 +222,7 @@ def _queue_changed(
     progress: TaskProgress,
 ) -> None:
     """Cuts if K updates wait and no job is open; keeps the list of waiting tasks."""
+    # While a job is open no patience counts, so that the task is off the list.
     if task_records.JOBS.has(draft, number):
         waits = False
     elif progress.pending >= spec.aggregation.buffer:
@@ -226,6 +233,7 @@ def _queue_changed(
         waits = progress.pending > 0 or lost is not None
     task_records.PROGRESS.put(draft, progress, number)
     waiting = task_records.waiting(draft)
+    # Written only when it changes: the list is one key for all tasks.
     if waits != (number in waiting):
         others = tuple(other for other in waiting if other != number)
         numbers = (*others, number) if waits else others
@@ -245,6 +253,7 @@ def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
     for number in task_records.waiting(draft):
         spec, progress = _open_task(draft, number)
         lost = lost_updates.of_head(draft, number, progress.head)
+        # Rounded up, so that a buffer of one is never cut from nothing.
         half = -(-spec.aggregation.buffer // 2)
         if progress.pending and task_end.is_over(draft, number, context.time_ms):
             half = 1
@@ -255,12 +264,14 @@ def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
             oldest = task_records.pending_at(draft, number, progress.first)
             assert oldest is not None
             since.append(oldest)
+        # Forfeits have to wait only where they are needed for the half.
         if lost is not None and progress.pending < half:
             since.append(lost)
         if not all(_waited(context, spec, each) for each in since):
             continue
         if progress.pending:
             progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
+            # A job is open by then: it only takes the task off the list.
             _queue_changed(draft, context, number, spec, progress)
         else:
             _renew(draft, context, number, progress.head)
@@ -295,6 +306,7 @@ def _cut(
     places: list[int] = []
     place = progress.first
     while place < progress.following and len(places) < most:
+        # Stale updates left gaps.
         if task_records.QUEUE.has(draft, number, place):
             places.append(place)
         place += 1
@@ -334,9 +346,11 @@ def advance(
     lost_updates.forget(draft, number)
     evaluations.forget(draft, number, version)
     oldest = version - spec.aggregation.staleness_max
+    # One version leaves this window with each new one.
     if oldest > DISSENT_VERSIONS:
         task_records.VERSIONS.drop(draft, number, oldest - 1 - DISSENT_VERSIONS)
     scores.forget_old(draft, context, number, spec, oldest)
+    # Dropped here and without blame: they were in time when they were taken.
     progress = _drop_stale(draft, number, replace(progress, head=version), oldest)
     draft.happen(VersionFinal(TaskId(number), version, digest))
     _queue_changed(draft, context, number, spec, progress)

@@ -137,10 +137,12 @@ def audit(
     bodies_from, executed_from = 1, 1
     try:
         bodies_from = chain.first_body()
+        # Pruned blocks cannot be executed: the oldest snapshot takes their place.
         fault = _skip_to_snapshot(walk) if bodies_from > 1 else None
         executed_from = walk.tip.height + 1
         fault = fault or _execute(walk, ahead) or _check_rest(walk)
     except StorageError as error:
+        # A damaged file raises wherever it is read, and the walk knows how far it came.
         fault = BlockDamage(walk.tip.height + 1, "row", 0, False, str(error))
     return AuditResult(walk.tip, walk.places.count, fault, bodies_from, executed_from)
 
@@ -163,6 +165,7 @@ def _skip_to_snapshot(walk: _Walk) -> BlockDamage | None:
     if not heights:
         detail = "transactions were pruned and there is no snapshot to go on from"
         return BlockDamage(chain.first_body(), "snapshot", 0, False, detail)
+    # The oldest, so that as many blocks as possible are executed.
     base = heights[0]
     if chain.first_body() > base + 1:
         detail = "transactions after the oldest snapshot are missing"
@@ -173,6 +176,7 @@ def _skip_to_snapshot(walk: _Walk) -> BlockDamage | None:
         if isinstance(found, BlockDamage):
             return found
         header, certificate = found.header, found.certificate
+        # The tree is still the genesis's: headers are checked without a state.
         walk.tip = ChainHead(
             chain.genesis, walk.tip.chain_id, header, certificate, walk.tip.tree
         )
@@ -208,6 +212,7 @@ def _snapshot(
             detail = "the buckets do not lead to the header's state root"
             return StateTree(), BlockDamage(height, "snapshot", 0, False, detail)
         for number in range(BUCKETS):
+            # A limit of no bytes gives this one bucket and no other.
             packed = chain.buckets(height, number, 0)[0]
             root = manifest.buckets[number]
             state.update(unpack_bucket(packed, number, root))
@@ -222,6 +227,7 @@ def _check_rest(walk: _Walk) -> BlockDamage | None:
         _, fault = _snapshot(chain, height)
         if fault is not None:
             return fault
+    # Last: both can be wrong only beside blocks that hold.
     return _check_state(chain, tip) or _check_index(walk)
 
 
@@ -239,6 +245,7 @@ def _check_index(walk: _Walk) -> BlockDamage | None:
         stored.add(identity, location)
     if stored == walk.places:
         return None
+    # Only after the sums differ, since it takes memory for every transaction.
     detail = f"transaction {_misplaced(walk).hex()} is not indexed where it stands"
     return BlockDamage(walk.tip.height, "transactions index", 0, False, detail)
 

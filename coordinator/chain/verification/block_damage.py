@@ -62,6 +62,7 @@ def locate(tip: ChainHead, row: BlockRow, detail: str) -> BlockDamage:
     if row.height != tip.height + 1:
         return BlockDamage(row.height, "height", 0, False, detail)
     if not _certified(tip, row.header, row.certificate):
+        # The header first: changed there, it names no block that the certificate knows.
         return _in_header(row, detail) or _in_certificate(tip, row, detail)
     header = HEADER.unpack(row.header)
     return _in_body(tip, row, header, detail) or _claim(row, detail)
@@ -83,6 +84,7 @@ def _certified(tip: ChainHead, header: bytes, packed: bytes) -> bool:
 
 
 def _block_id(header: bytes) -> bytes:
+    # The tag of `Header.block_id`, here over bytes that may be no header any more.
     return H(b"\x02", header)
 
 
@@ -91,6 +93,7 @@ def _in_header(row: BlockRow, detail: str) -> BlockDamage | None:
         wanted = CERTIFICATE.unpack(row.certificate).block_id
     except ProtocolError:
         return None
+    # No signature is needed for this search: the certificate names the hash.
     offset = changed_byte(row.header, lambda header: _block_id(header) == wanted)
     if offset is None:
         return None
@@ -127,6 +130,7 @@ def _in_body(
         return _in_frames(row, header, detail)
     if merkle.root(entries) == header.tx_root:
         return None
+    # One entry spoils the root; if it was changed its signature fails as well.
     for index, entry in enumerate(entries):
         if not _signed(tip, entry):
             return _in_entry(row, header, entries, index, detail)
@@ -143,6 +147,8 @@ def _in_frames(row: BlockRow, header: Header, detail: str) -> BlockDamage:
             return False
 
     starts = item_starts(row.body) or [0]
+    # A head has three bytes; the one that misleads is near where reading ended, or the
+    # list's own.
     frames = {at + i for at in (0, *starts[-_FRAMES_SEARCHED_MAX:]) for i in range(3)}
     offset = changed_byte(
         row.body, is_original, sorted(at for at in frames if at < len(row.body))

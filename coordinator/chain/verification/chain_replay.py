@@ -119,6 +119,7 @@ def check_rows(
     tip = begin or start(genesis)
 
     def current() -> ValidatorSet:
+        # The set as it is when asked: `tip` moves while others read ahead.
         return tip.roster.validators
 
     for row, vouched in ahead(iter(rows), current):
@@ -128,6 +129,7 @@ def check_rows(
             yield locate(tip, row, str(error))
             return
         yield checked
+        # Only a block that holds is built upon.
         tip = checked.tip
 
 
@@ -138,6 +140,7 @@ def _check(tip: ChainHead, row: BlockRow, vouched: SignatureChecks) -> CheckedBl
     certificate = CERTIFICATE.unpack(row.certificate)
     _check_certificate(tip, header, certificate, vouched)
     block = Block(header, unpack_body(row.body))
+    # Nothing waits in this check, so that no signature is taken for known.
     prepared = block_builder.check(tip, block, _NO_MEMPOOL, vouched.transactions)
     tree = prepared.execution.tree
     after = replace(tip, header=header, certificate=certificate, tree=tree)
@@ -152,6 +155,7 @@ def _check_certificate(
     if named != (header.height, header.block_id()):
         raise ProofError("certificate and header name different blocks")
     validators = tip.roster.validators
+    # The set changed between reading ahead and here: the vouching was for another one.
     if vouched.validators != validators.digest():
         fault_model = FaultModel(tip.genesis.fault_model)
         check_certificate(certificate, tip.chain_id, validators, fault_model)
@@ -159,6 +163,7 @@ def _check_certificate(
 
 def first_difference(computed: StateTree, stored: StateTree) -> bytes | None:
     """The first key whose stored value is not the computed one; None if none is."""
+    # Equal roots spare looking at every key.
     if computed.root() == stored.root():
         return None
     ours, theirs = dict(computed.items()), dict(stored.items())

@@ -97,6 +97,7 @@ def _check_place(
         expected, parent = before.next_validators, before.block_id()
         following = before.height + 1
     elif header.height > 1:
+        # A chain that was begun from a snapshot has no parent to compare with.
         parent, following = header.parent, header.height
     if header.height != height or height != following:
         raise HeightGap(f"height {header.height}, stored as {height}")

@@ -79,6 +79,7 @@ class Receipt(Structure, frozen=True):
         trusted = pin(genesis).follow(self.handovers)
         if self.final is not None:
             self.final.check(trusted)
+            # The block shows that a quorum took it; this shows who signed it.
             self.final.transaction.check(genesis.chain_id())
         if self.entry is not None:
             self.entry.check(trusted)
