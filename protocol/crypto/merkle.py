@@ -62,6 +62,7 @@ def path_of_hashes(hashes: Sequence[Digest], index: int) -> tuple[Digest, ...]:
     level = list(hashes)
     while len(level) > 1:
         sibling = index ^ 1
+        # An odd last node moves up without a sibling, and adds nothing to the path.
         if sibling < len(level):
             path.append(level[sibling])
         paired = [
@@ -100,6 +101,8 @@ def root_from_path(
     for sibling in audit_path:
         if last == 0:
             raise ProofError("path is too long")
+        # A right child, or the odd last node of its level: the latter met no sibling on
+        # the levels that the inner loop skips.
         if node & 1 or node == last:
             here = node_hash(sibling, here)
             while not node & 1 and node != 0:
