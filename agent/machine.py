@@ -89,6 +89,8 @@ def begin(
     step = AgentStep(settings, state, now_s)
     if manifest is not None:
         try:
+            # It takes the way of one that arrives, so that its proof, the task's terms
+            # and the price are checked against the ledger and settings of this start.
             manifest_check.handle_manifest(step, manifest)
         except ProtocolError as error:
             step.note(f"the stored manifest is no longer valid: {error}")
@@ -128,6 +130,7 @@ def farewell(
     settings: AgentSettings, state: AgentState, parting: DevicePhase
 ) -> tuple[AgentState, PublishBestEffort]:
     """The retained message that a board leaves behind, also as its last will."""
+    # The phase is replaced, and nothing else that is shown depends on the time.
     step = AgentStep(settings, state, 0.0)
     message = _show(step, evolve(_shown(step), phase=parting))
     return step.state, message
@@ -178,6 +181,8 @@ def _link(
 ) -> None:
     match event:
         case e.BrokerConnected():
+            # Shown again at once: the broker may have published the last will
+            # meanwhile.
             step.state = evolve(step.state, connected=True, shown=None, show_at_s=0.0)
             _nudge(step)
         case e.BrokerDisconnected():
@@ -190,6 +195,8 @@ def _link(
                 refusal_record.stranger(step, envelope.sender, online=online)
                 return
             step.believe(envelope)
+            # One that was never heard counts as present: its retained state at the
+            # first connection is no return, and nothing needs to be asked again.
             was_online = step.state.online.get(envelope.sender, True)
             if online == step.state.online.get(envelope.sender):
                 return
@@ -367,4 +374,6 @@ def _wake_at_s(step: AgentStep) -> float:
     if state.asked_health and state.connected:
         moments.append(state.answer_at_s)
     moments += (rest_until_s(step.settings, state), state.show_at_s)
+    # A moment that has passed without effect waits for an event: to wake for it would
+    # turn in circles.
     return min((at for at in moments if at > step.now_s), default=float("inf"))

@@ -84,6 +84,8 @@ class AtomicStorage(Storage):
         with storage_errors(self._path):
             temporary = write_temporary(self._path, content)
             if self._path.exists():
+                # A power cut between the two renames leaves the backup alone, which the
+                # next opening restores.
                 os.replace(self._path, self._backup)  # noqa: PTH105 - tests cut os calls
             os.replace(temporary, self._path)  # noqa: PTH105 - tests cut os calls
             sync_folder(self._path.parent)

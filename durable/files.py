@@ -100,6 +100,7 @@ def write_temporary(
         # An empty argument is the folder that we are in.
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.tmp")
+    # A link in this place could lead a process of root to any file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, mode)
     try:
@@ -167,6 +168,8 @@ def erasing(path: Path) -> Iterator[None]:
     try:
         yield
         with storage_errors(path):
+            # A block that ended early may have left the secret in its place, and in
+            # use.
             if os.fstat(descriptor).st_nlink == 0:
                 write_all(descriptor, bytes(os.fstat(descriptor).st_size))
                 os.fsync(descriptor)

@@ -84,6 +84,8 @@ class Journal:
             found = scan(content)
         except DamagedJournal as error:
             raise DamagedJournal(f"{path}: {error}", error.offset) from error
+        # A power cut may leave such a tail, and so may a disk that lost entries: a
+        # strict journal, which keeps what must not be spent twice, takes it for a loss.
         if found.nulled and strict:
             at = found.sound_bytes
             raise DamagedJournal(f"{path}: ends in zeros from offset {at} on", at)
@@ -185,6 +187,8 @@ class Journal:
 
     def _cut_back(self) -> None:
         self._failed = True
+        # The part that was written must not lie before the next entry; where it cannot
+        # be cut off, nothing more is appended.
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._end)
             os.lseek(self._descriptor, self._end, os.SEEK_SET)

@@ -205,6 +205,7 @@ def _known(reader: ProtobufReader, content: memoryview, nodes: KnownNodes) -> Gr
         node = _node(reader, content)
         nodes[key] = node, reader.fields - before
         return node
+    # Its fields count each time, so that the limit holds whatever is remembered.
     reader.count(found[1])
     return found[0]
 

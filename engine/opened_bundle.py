@@ -80,6 +80,7 @@ def open_files(files: Mapping[str, bytes]) -> OpenedBundle:
     theta = read_vector(files[THETA], THETA)
     if len(theta) != manifest.dimension:
         raise DecodeError(f"{THETA}: expected {manifest.dimension} values")
+    # Shared, as the graphs of a bundle have most nodes in common: each is read once.
     nodes: KnownNodes = {}
     graphs = {name: _graph(name, files, manifest, nodes) for name in GRAPHS}
     return OpenedBundle(manifest, graphs, theta)

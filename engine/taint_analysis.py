@@ -158,6 +158,8 @@ def _made(node: GraphNode, read: list[TracedValue | None], index: int) -> Traced
     )
     if node.operator == "Shape":
         start, end = node.attributes.get("start", 0), node.attributes.get("end")
+        # The first axis alone is one number, the batch's size, which a caller's shape
+        # decides.
         one = start == 0 and end == 1
         return TracedValue(
             ValueSource.SHAPE, ElementType.INT64, (None,) if one else None

@@ -39,4 +39,5 @@ def backoff_s(
     Returns:
       Seconds, in (0, `most_s`].
     """
+    # Bounded, since a power of very many failures is no float any more.
     return min(most_s, first_s * growth ** min(failures, failures_max))

@@ -24,6 +24,7 @@ def command(module: str) -> tuple[str, ...]:
 def environment() -> dict[str, str]:
     """All environment variables of the child; it finds the packages of its parent."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # Absolute, since the child works in a folder of its own.
     paths = [str(PACKAGES), *(str(Path(path).absolute()) for path in inherited if path)]
     return {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},

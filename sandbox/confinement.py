@@ -65,6 +65,8 @@ def enter(readable: Iterable[Path]) -> Confinement:
         (resource.RLIMIT_FSIZE, FILE_BYTES_MAX),
     ):
         _lower(limit, most)
+    # Seccomp comes last: its filter refuses the calls by which everything above was
+    # set.
     version = landlock.restrict([*_code(), *readable]) if is_alone else 0
     return Confinement(version, seccomp.restrict())
 

@@ -177,6 +177,8 @@ def program(machine: str, pid: int) -> tuple[Step, ...]:
     steps: list[Step] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, _AUDIT_ARCH[column]),
+        # Under another architecture the numbers mean other calls, and no entry below
+        # fits.
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
         # The numbers of x86's 32-bit pointers begin far above, too.

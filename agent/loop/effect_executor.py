@@ -131,6 +131,8 @@ class AgentEffectExecutor:
         """Publishes a message; None if the connection does not take it."""
         try:
             number = self._ports.bus.publish(message)
+        # The core repeats in its own time what is not answered; of chunks it hears by
+        # `ChunkDelivered`.
         except (TransportError, LimitError):
             return None
         self.bytes_up += len(message.payload)
@@ -144,6 +146,7 @@ class AgentEffectExecutor:
         message = MqttMessage(self._topic_up, payload, traceparent=context)
         number = self.publish(message)
         if number is None:
+            # Put, and not stepped: all effects of a step come before the next event.
             self._ports.put(e.ChunkDelivered(entry.update, index, taken=False))
         else:
             self.in_flight[number] = (entry.update, index)

@@ -117,6 +117,7 @@ class AgentLoop:
                 self._step(e.BrokerConnected())
             case LinkDisconnected():
                 self._ports.monitor.disconnected(item)
+                # Void, as no answer to them comes: the core sends these chunks again.
                 self._hands.in_flight.clear()
                 self._step(e.BrokerDisconnected())
             case _:
@@ -135,6 +136,7 @@ class AgentLoop:
             )
             if maker is not None and payload:
                 self._step(maker(payload), message.traceparent)
+        # Also what could not be read: the broker would deliver it again for ever.
         self._ports.bus.acknowledge(message.token)
 
     def _plain(self, payload: bytes) -> bytes:
@@ -149,6 +151,7 @@ class AgentLoop:
         try:
             delta = CHUNK_DELTA.unpack(payload)
             is_wanted = fetch is not None and fetch.assembly.digest == delta.digest
+            # Bytes that no download asked for would be rebuilt and thrown away.
             if not is_wanted or delta.base not in self.state.blobs:
                 return b""
             store = self._ports.store

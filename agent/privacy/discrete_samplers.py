@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from starling.protocol.learning.vector_codecs import Draw
 
+# Offsets below 2^53 are exact in float64, and a thousand jumps of 2^52 steps still fit
+# an int64.
 SCALE_MAX = 1 << 52
 # Float64 evaluation errs by a few 2^-53 relative, the uniform's first 64 bits by 2^-64:
 # both margins leave a factor of a hundred and more.
@@ -82,6 +84,8 @@ def _collect(
     filled = 0
     while filled < count:
         missing = min(count - filled, TOGETHER)
+        # At least 0.49 of the proposals are accepted (0.63 for Laplace), so that 2.1
+        # proposals for each number and 64 spare ones rarely need a second pass.
         accepted = propose(scale, 64 + 21 * missing // 10, draw)[:missing]
         found[filled : filled + accepted.size] = accepted
         filled += accepted.size
@@ -90,10 +94,14 @@ def _collect(
 
 def _propose(scale: int, count: int, draw: Draw) -> NDArray[np.int64]:
     """Those of `count` Gaussian proposals that were accepted, in order."""
+    # One word each for the jump, for sign and offset, and for the acceptance: decisions
+    # that shared bits would depend on each other.
     words = np.frombuffer(draw(24 * count), "<u8").reshape(3, count)
     jumps = _geometric(words[0], draw)
     ratio_of = _offsets(words[1], scale) / scale
     real = jumps.astype(np.float64)
+    # The docstring's exponent, multiplied out: squares of integers around 2^52 would
+    # lose their last digits in float64.
     exponents = ratio_of * (0.5 * ratio_of + real) + 0.5 * real * (real - 1)
 
     def fraction(jump: int, offset: int) -> tuple[int, int]:
@@ -131,7 +139,10 @@ def _accepted(
     """Signed proposals whose uniform number is below exp(-exponent)."""
     offsets = _offsets(words[1], scale)
     negative = (words[1] & np.uint64(1)).astype(bool)
+    # The rest of 2^63 beyond a multiple of the scale would make small offsets
+    # likelier.
     usable = (words[1] >> np.uint64(1)) < np.uint64((1 << 63) // scale * scale)
+    # Zero with both signs would be drawn twice as often as the law says.
     usable &= ~(negative & (offsets == 0) & (jumps == 0))
     chance = np.exp(-exponents)
     uniform = words[2] * 2.0**-64
@@ -139,6 +150,8 @@ def _accepted(
     unsure = ~accepted & (uniform <= chance * (1 + _RELATIVE) + _ABSOLUTE) & usable
     for index in np.flatnonzero(unsure):
         exact = fraction(int(jumps[index]), int(offsets[index]))
+        # It begins with the bits that were compared: fresh ones would be drawn knowing
+        # that these were undecided.
         lazy = _LazyUniform(int(words[2][index]), 64, draw)
         accepted[index] = lazy.is_below_exp(*exact)
     signed: NDArray[np.int64] = jumps * scale + offsets
@@ -184,6 +197,7 @@ class _LazyUniform:
             return True
         while True:
             least, most = _exp_bounds(numerator, denominator, self.length)
+            # The number lies somewhere in [bits, bits + 1) / 2^length.
             if self.bits + 1 <= least:
                 return True
             if self.bits >= most:

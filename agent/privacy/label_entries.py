@@ -126,6 +126,7 @@ def batches_of(
 
 def _packed(words: Iterable[int]) -> bytes:
     column = array("I", words)
+    # `array` works in the machine's byte order; the journal is little-endian.
     if byteorder == "big":
         column.byteswap()
     return column.tobytes()

@@ -143,6 +143,8 @@ class LabelLedger:
             for number, twin, label in self._placed(of, record, groups[record], labels):
                 answers = self._answers(of, record, twin)
                 paid_micro = self._account(terms.inputs, record, twin) + apart_micro
+                # A label with an answer costs nothing, however little room its account
+                # has left.
                 if label not in answers and paid_micro + terms.epsilon_micro <= (
                     terms.cap_micro
                 ):
@@ -175,6 +177,8 @@ class LabelLedger:
         """
         known = self._known[of].get(record, [])
         had: dict[int, list[int]] = defaultdict(list)
+        # The lists below are popped from their ends, so that the first twin comes out
+        # first.
         for twin in reversed(range(len(known))):
             for label in known[twin]:
                 had[label].append(twin)
@@ -203,6 +207,8 @@ class LabelLedger:
         inputs, _, epsilon_micro = of
         known = self._known[of].setdefault(drawn.record, [])
         known += [{} for _ in range(drawn.twin + 1 - len(known))]
+        # Taken out first, so that the mapping's last entry is the latest draw, which is
+        # the answer of a label without room for one of its own.
         known[drawn.twin].pop(drawn.label, None)
         known[drawn.twin][drawn.label] = drawn.answer
         paid = self._paid[inputs].setdefault(drawn.record, [])

@@ -95,6 +95,8 @@ class Charge(Structure, frozen=True):
     @property
     def curve_units(self) -> int:
         """Units on the exact curve: more than stated once `w` was raised."""
+        # At device level the noise hides all records at once, so that windows do not
+        # weigh.
         if self.mechanism != RECORD_GAUSSIAN:
             return self.units
         return max(self.units, charge_from_sigma(self.sigma_micro, self.windows))
@@ -207,6 +209,8 @@ class ProvenReleases(Structure, frozen=True, dict=True):
     @property
     def curve_units(self) -> int:
         """Units on the exact curve: as if all of it was for records."""
+        # One above the largest charge is more than any budget has room for, and stays a
+        # number that can be packed and added.
         return min(self.units * self.windows**2, CHARGE_MAX + 1)
 
     @property
@@ -216,6 +220,8 @@ class ProvenReleases(Structure, frozen=True, dict=True):
     @cached_property
     def costs(self) -> Costs:
         """At each Renyi order the most that so many units can have bought."""
+        # Gaussian noise is always taken to be among them: the chain's total may hold a
+        # lost charge of a mechanism that its mask does not name.
         tables = [gaussian_costs(self.curve_units)]
         rated = {rate.mechanism for rate in self.rates}
         if any(at not in GAUSSIAN and at not in rated for at in self._noisy):
@@ -225,6 +231,7 @@ class ProvenReleases(Structure, frozen=True, dict=True):
             each = release_costs(
                 rate.mechanism, rate.sigma_micro, *schedule, self.windows
             )
+            # Rounded up, and never fewer than the releases that are known by number.
             bought = max(-(-self.units // rate.units), self.releases)
             tables.append(tuple(min(COST_MAX, bought * cost) for cost in each))
         return tuple(max(costs) for costs in zip(*tables, strict=True))
@@ -291,6 +298,8 @@ def read_entry(payload: bytes) -> Entry:
     """
     if len(payload) <= _FORM_AT:
         raise DecodeError("too short for an entry")
+    # In a charge this byte is msgpack's type byte of the chain's id, which is above
+    # every form's number.
     codec = _FORMS.get(payload[_FORM_AT])
     if codec is not None:
         entry: Entry = codec.unpack(payload)

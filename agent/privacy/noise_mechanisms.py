@@ -39,9 +39,12 @@ def draw_sample(count: int, sampling_micro: int, draw: Draw) -> NDArray[np.int64
     Returns:
       (m,) int64, rising.
     """
+    # A rate of 1 would be the threshold 2^64, which no 64-bit word can hold.
     if sampling_micro >= MICRO:
         return np.arange(count)
     words = np.frombuffer(draw(8 * count), "<u8")
+    # The threshold is rounded down: a record that is drawn more often than its rate
+    # would be charged too little.
     return np.flatnonzero(words < np.uint64((sampling_micro << 64) // MICRO))
 
 
@@ -56,6 +59,8 @@ def within(total: NDArray[np.int64], most: int) -> NDArray[np.int64]:
       most: The norm, in steps; at most 2^54.
     """
     squared = _norm_squared(total)
+    # Exact integers decide, since float64 would round the squares of vectors near the
+    # radius.
     if squared <= most * most:
         return total
     shorter = total.astype(np.float64) * (most / math.sqrt(squared))
@@ -162,6 +167,7 @@ def on_grid(clipped: NDArray[np.float64], exponent: int) -> NDArray[np.int64]:
       NormExceeded: If a coordinate is beyond any sum of clipped gradients.
     """
     steps = np.rint(np.ldexp(clipped, -exponent))
+    # Not written as `>=`, to which a NaN would answer False and pass.
     if not np.abs(steps).max() < _STEPS_MAX:
         raise NormExceeded("the clipped sum does not fit the grid")
     return steps.astype(np.int64)

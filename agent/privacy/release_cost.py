@@ -46,6 +46,8 @@ def release_quote(
     for index, most in (renyi_max(budget), (PURE, pure_max(budget))):
         left = most - sum(each.costs[index] for each in paid)
         rooms.append(ReleaseQuote(max(0, left), wanted.costs[index]))
+    # Either sum is a filter by itself, so that a release is paid if one of them has
+    # room (docs/privacy.md, "The filter for mixtures").
     return max(rooms, key=lambda room: room.left / room.cost)
 
 

@@ -28,6 +28,7 @@ def labels_drawn(step: AgentStep, batches: tuple[bytes, ...]) -> None:
     except ProtocolError as error:
         why = f"the trainer drew other labels than the task says: {error}"
         step.emit(StopTraining(why))
+        # No event follows `StopTraining`, so that the failure is told here.
         training_failed(step, TrainingFailed(FailureStage.TRAINING, why))
         return
     step.emit(KeepLabels(batches), ResumeTraining())

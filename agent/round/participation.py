@@ -93,6 +93,8 @@ def handle_lease(step: AgentStep, envelope: Envelope) -> None:
       ProtocolError: If its body is malformed.
     """
     lease = LEASE.unpack(envelope.body)
+    # First: of a version whose update waits in the spool nothing is trained a second
+    # time, so that a lease for it belongs to that update.
     if lease_renewal.handle_lease(step, envelope, lease):
         return
     state, offer, asking = step.state, step.state.offer, step.state.asking
@@ -102,6 +104,7 @@ def handle_lease(step: AgentStep, envelope: Envelope) -> None:
     )
     if not ours or offer is None or asking is None or lease.version != asking.version:
         return
+    # Once more: disk, spool or budget may have changed since the check-in.
     if readiness_condition(step.settings, state, step.now_s) is not None:
         return
     if not ledger_reconciliation.suffices(step, offer):
@@ -173,11 +176,15 @@ def trainer_ready(step: AgentStep) -> None:
         )
     except BudgetExceeded as error:
         step.state = evolve(step.state, training=None)
+        # The ledger may have grown since the lease came: a statement of the chain adds
+        # to it at any time.
         step.emit(StopTraining(f"not paid for: {error}"))
         price(step)
         return
     training = started(step, evolve(training, spent=True))
     step.state = evolve(step.state, ledger=ledger, training=training)
+    # This order is the promise: the charge is synced before a record is read or noise
+    # is drawn.
     step.emit(Spend(entry), ResumeTraining())
     price(step)
 
@@ -187,6 +194,7 @@ def training_finished(step: AgentStep, event: TrainingFinished) -> None:
     training = step.state.training
     if training is None or not training.running or training.finished is not None:
         return
+    # Before the result is in the state, after which no wait doubles.
     wait_longer(step)
     assert step.state.training is not None
     training = evolve(step.state.training, finished=event)
@@ -219,6 +227,8 @@ def training_failed(step: AgentStep, event: TrainingFailed) -> None:
     if training is None or training.finished is not None:
         return
     noised = training.order.privacy.mechanism not in UNNOISED
+    # The data were read: that an update fails to come would tell of them, so that the
+    # noise of a smaller sum, or of an empty one, takes its place.
     if training.running and noised and not training.empty:
         _try_again(step, training, event)
         return

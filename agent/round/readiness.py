@@ -99,6 +99,7 @@ def _model_obstacle(
 def _room_obstacle(
     settings: AgentSettings, state: AgentState, offer: ProvenVersion
 ) -> ReadinessCondition | None:
+    # As if the codec were float32, the widest one.
     needed = 4 * offer.spec.dimension + UPLOAD_ROOM
     used = sum(item.entry.size for item in state.waiting)
     if used + needed > settings.spool_bytes_max:

@@ -44,6 +44,7 @@ def started(step: AgentStep, training: OngoingTraining) -> OngoingTraining:
 def wait_longer(step: AgentStep) -> None:
     """Doubles the wait as often as the moment has passed without a result."""
     training, release_s = step.state.training, step.state.release_s
+    # A wait of 0 holds nothing back, and doubling it would never pass the moment.
     if training is None or training.finished is not None or not release_s:
         return
     if training.order.privacy.mechanism == NONE:
@@ -130,5 +131,7 @@ def _upload(step: AgentStep, training: OngoingTraining) -> Upload:
         commitment,
         step.state.ledger.stated(step.state.chain),
     )
+    # Signed once, and spooled: each later sending has the same bytes and id, which
+    # coordinators know again.
     update = step.signed(MessageKind.UPDATE, CONTRIBUTION.pack(contribution))
     return Upload(update, training.lease, blob)

@@ -175,6 +175,7 @@ def _store(
 
 
 def _released_at_s(index: SpoolIndex, now_s: float) -> float:
+    # By the wall clock: monotonic time begins again whenever the board does.
     since_s = index.since_released_s(time.time())
     return float("-inf") if since_s is None else now_s - since_s
 

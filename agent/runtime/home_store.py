@@ -158,6 +158,8 @@ class HomeStore:
 
     def delete_spooled(self, entry: SpoolEntry, why: str) -> None:
         """See `AgentStore`."""
+        # The file first: a power cut in between leaves the count too low, whereas the
+        # other order could count one upload twice and contradict the ledger.
         self.until_done(partial(self.uploads.delete, entry))
         self.until_done(partial(self.index.mark_gone, entry, why))
         LOG.info("update for version %d is %s", entry.base, why)

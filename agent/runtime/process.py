@@ -46,6 +46,8 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
             parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
             hide_memory()
             following = AgentProcessLoop(parts, inbox, notifier).run()
+            # Journals are locked while they are open, and the next round opens them
+            # again.
             parts.store.close()
             if following is None:
                 return 0

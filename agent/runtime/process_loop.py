@@ -97,6 +97,7 @@ class AgentProcessLoop:
             signal.signal(number, self._asked_to_stop)
         self._loop.begin(self._parts.effects)
         link = self._parts.link
+        # The will goes to the broker with the connection's first packet.
         link.set_will(self._loop.last_will())
         link.start()
         machine_info.return_memory()
@@ -132,6 +133,8 @@ class AgentProcessLoop:
     def _later(self, event: e.Event) -> None:
         self._pending.append(event)
         if isinstance(event, e.TrainingFinished) and self._stop_s < _NEVER_S:
+            # This update is what the stop waits for: it has to be spooled before the
+            # end, whatever its moment of release is.
             self._pending.append(e.StopRequested())
 
     def _turn(self) -> None:
@@ -165,6 +168,8 @@ class AgentProcessLoop:
             case _:
                 self._loop.turn((item,))
                 if isinstance(item, LinkDisconnected):
+                    # The broker may have published the former will; the next one needs
+                    # a counter of its own.
                     self._parts.link.set_will(self._loop.last_will())
 
     def _keep_time(self, now_s: float) -> None:
@@ -182,6 +187,7 @@ class AgentProcessLoop:
         """Lets the loop take the time, and what its world handed it."""
         self._loop.turn(())
         while self._pending:
+            # One by one, since its effects may put another event behind it.
             self._loop.turn((self._pending.pop(0),))
 
     def _wait_for_space(self, why: str) -> bool:
@@ -191,6 +197,7 @@ class AgentProcessLoop:
         self._monitor.disk_said = "disk full"
         self._monitor.dirty = True
         self._write_status()
+        # To wait for room is no hang: without this the watchdog would end the process.
         self._notifier.feed(time.monotonic())
         deadline_s = time.monotonic() + DISK_S
         waiting: list[QueuedItem] = []

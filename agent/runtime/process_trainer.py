@@ -130,6 +130,7 @@ class ProcessTrainer:
         LOG.info("training from version %d", asked.order.base)
         self._asked = asked
         job = self._ordered(TrainerJobKind.TRAIN, asked)
+        # Without a folder: such a trainer is not even let see the data.
         self._ask(replace(job, data_path="") if asked.empty else job)
 
     def resume(self) -> None:
@@ -292,6 +293,7 @@ class ProcessTrainer:
         if report.found is not None:
             duplicates = self.found.duplicates if self.found is not None else 0
             self.found = replace(report.found, duplicates=duplicates)
+        # Drawn here, as a core draws no random numbers.
         entropy = os.urandom(ENTROPY_BYTES)
         self._put(e.TrainingFinished(report.payload, entropy))
         asked = self._asked

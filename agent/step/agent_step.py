@@ -32,6 +32,8 @@ class AgentStep(Step[AgentSettings, AgentState, Effect]):
         """The moment after a wait of 0.5 to 1.5 times `seconds` from now."""
         draws = self.state.draws + 1
         self.state = evolve(self.state, draws=draws)
+        # From seed and count, since a core draws no random numbers: the same events
+        # give the same waits in a simulation.
         digest = H(self.settings.seed, draws.to_bytes(8, "little"))
         uniform = int.from_bytes(digest[:8], "little") / 2.0**64
         return self.now_s + seconds * (0.5 + uniform)
@@ -51,6 +53,8 @@ class AgentStep(Step[AgentSettings, AgentState, Effect]):
         serial = self.state.serial + 1
         assert serial < 1 << _SERIAL_BITS
         self.state = evolve(self.state, serial=serial)
+        # The start is in the high half and durable before the first envelope, so that
+        # serials begin at 0 each time and are never written.
         boot = self.settings.boot + self.state.leap
         counter = (boot << _SERIAL_BITS) | serial
         return sign(self.settings.key, self.state.chain, kind, counter, body)

@@ -84,6 +84,8 @@ def handle_statement(step: AgentStep, envelope: Envelope) -> None:
     told = state.told
     asking = state.asking
     by = told.by
+    # Only an answer to a check-in of this start counts towards freshness: the id of
+    # that envelope cannot be in an older statement.
     if asking is not None and statement.asked == asking.envelope:
         by = by | {envelope.sender}
     height = max(told.height, statement.header.height)
@@ -166,6 +168,8 @@ def missing(
       None if the ledger knows of everything.
     """
     chain, task = lineage
+    # `paid` is the highest total that one life of the board stated; two homes that run
+    # side by side each state less than all their charges together.
     units = max(board.paid, board.charge) - ledger.stated(chain)
     releases = board.updates - ledger.releases(chain)
     is_open = bool(board.mechanisms >> NONE & 1) and not ledger.exposed
@@ -176,6 +180,7 @@ def missing(
         3,
         chain,
         task,
+        # The head may have been trained from as well.
         head + 1,
         max(0, releases),
         max(0, units),
@@ -206,5 +211,7 @@ def _leap(step: AgentStep) -> None:
     if step.state.leap:
         return
     step.state = evolve(step.state, leap=BOOT_LEAP)
+    # Durable before any envelope with such a counter, which later effects of this same
+    # step may carry.
     step.emit(AdvanceBootCount(step.settings.boot + BOOT_LEAP))
     step.note("coordinators know later counters of ours: the count of starts leaps")

@@ -56,8 +56,11 @@ def handle_manifest(step: AgentStep, payload: bytes) -> None:
     is_over = manifest.is_over
     if spec.bundle_bytes > step.settings.bundle_bytes_max:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
+        # For the status: of the error itself only a line in the log remains.
         step.state = evolve(step.state, fault=fault)
         raise LimitError(fault)
+    # Before anything of the manifest is used: other terms under a known number would
+    # ask the same data a new question.
     _believe(step, manifest)
     validator_set_changes.report_transitions(step, trusted, manifest.handovers)
     offer = ProvenVersion(
@@ -135,6 +138,7 @@ def _other_task(step: AgentStep, manifest: ModelManifest) -> None:
         return
     if task in state.over or (task in state.open and not manifest.is_over):
         return
+    # Last, since it costs signatures: manifests that change nothing end above.
     manifest.check(state.trusted)
     if manifest.is_over:
         after = evolve(state, open=state.open - {task}, over=state.over | {task})
@@ -188,6 +192,7 @@ def _follow(step: AgentStep, manifest: ModelManifest) -> None:
         manifest.check(step.state.trusted)
         _own_is_over(step)
     before = step.state.trusted
+    # A manifest may bring newer validators with a version that is known already.
     trusted = before.follow(manifest.handovers)
     if trusted is not before:
         validator_set_changes.report_transitions(step, trusted, manifest.handovers)
@@ -214,6 +219,7 @@ def price(step: AgentStep) -> None:
             Reason.REPLAYED: ReadinessCondition.TOOK_PART,
             Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
         }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
+        # Said when it begins, and not again with each version.
         if refusal not in (ReadinessCondition.TOOK_PART, step.state.refusal):
             step.note(f"{refusal.value}: {error}", warns=True)
     spent_micro = _epsilon_micro(step, offer.spec.privacy)

@@ -63,6 +63,8 @@ def _missing_blobs(step: AgentStep) -> tuple[tuple[Digest, int], ...]:
         return ()
     theta_bytes = _FLOAT_BYTES * offer.spec.dimension
     wants = [(offer.spec.bundle, offer.spec.bundle_bytes)]
+    # The ledger does not pay for this version, so that its parameters for training
+    # would be of no use; the average for inference still is.
     if state.refusal is None:
         wants.append((offer.model.training, theta_bytes))
     if step.settings.infer:
@@ -118,6 +120,8 @@ def rule_fetch(step: AgentStep) -> None:
     late = step.now_s >= fetch.again_at_s
     if fetch.asked and not late:
         return
+    # Nothing is under way and nothing is late: a download that has just begun, or whose
+    # last window came, goes on at once; one that met a failure waits.
     if not late and fetch.attempt:
         return
     _ask(step, fetch)
@@ -126,6 +130,8 @@ def rule_fetch(step: AgentStep) -> None:
 def _ask(step: AgentStep, fetch: BlobDownload) -> None:
     window = min(step.settings.fetch_window, CHUNK_REQUEST_MAX)
     indices = fetch.assembly.missing[:window]
+    # A difference that led to nothing may be a lie or rest on bytes that are gone: the
+    # second request is for the whole.
     base = None if fetch.attempt else fetch.base
     held = () if base is None else (base,)
     request = ChunkRequest(fetch.assembly.digest, indices, held)
@@ -221,6 +227,7 @@ def rule_load(step: AgentStep) -> None:
         return
     if step.now_s < state.rest_until_s or state.data_fault:
         return
+    # A trainer has one job at a time: a load test would end a training.
     if state.loading is None and state.training is None:
         step.state = evolve(state, loading=offer.spec.bundle)
         step.emit(LoadBundle(offer.spec.bundle))

@@ -178,6 +178,8 @@ class TrainerProcess:
                 daemon=True,
             )
             listener.start()
+            # From here on the listening thread closes the descriptor, once it has read
+            # where the process ended.
             undo.pop_all()
         self._process = process
 
@@ -205,6 +207,8 @@ class TrainerProcess:
         with process.stdout as source:
             while len(head := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
                 (length,) = struct.unpack("<I", head)
+                # A trainer runs a publisher's graphs on hostile data, and may send
+                # anything.
                 if length > REPORT.bytes_max:
                     process.kill()
                     break

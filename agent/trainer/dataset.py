@@ -285,8 +285,11 @@ def _converted(raw: NDArray[Any], port: TensorSpec) -> tuple[NDArray[Any], Rows]
         good &= (np.abs(flat) < _INT64_END).all(axis=1)
         good &= (flat == np.rint(flat)).all(axis=1)
     if not good.all():
+        # Before the cast, whose result for a NaN is undefined; these rows are left out
+        # by the caller.
         raw = np.where(good.reshape(-1, *(1,) * (raw.ndim - 1)), raw, 0)
     found = raw.reshape(len(raw), *port.shape).astype(port.dtype)
+    # A float64 beyond float32's range is infinite after the cast.
     if port.dtype != "int64":
         good &= np.isfinite(_flat(found)).all(axis=1)
     return found, good

@@ -103,6 +103,7 @@ def main(train_on: Train = train) -> int:
 def _die_with_parent() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that died before the call sends no signal any more.
     if os.getppid() != parent:
         sys.exit(1)
 
@@ -137,6 +138,8 @@ class TrainerWorker:
         if frame is None:
             return False
         job = JOB.unpack(frame)
+        # With the first job only: what a process has given up it cannot get back, and a
+        # job for other folders is given to another process.
         if self._pipe.confinement is None:
             os.nice(job.limits.niceness)
             limit_memory(job.limits.memory_mb)
@@ -286,6 +289,7 @@ class TrainerWorker:
         order = job.order
         assert order is not None
         self._held.give_back()
+        # The version's file may be gone already, once a newer version has come.
         known, self._theta = self._theta, None
         is_known = known is not None and known[0] == job.theta_path
         theta = known[1] if known and is_known else theta_of(job, trainer, order)

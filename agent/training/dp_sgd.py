@@ -52,6 +52,8 @@ def noised_steps(
     """
     theta, order = work.theta, work.order
     privacy = order.privacy
+    # The expected size of a sample under the pledge is public; dividing by the size
+    # that was drawn would tell it.
     weight_micro = order.pledge * privacy.sampling_micro
     rate = order.training.learning_rate_q24 / Q24
     grid = noise_grid(privacy.clip_q24, privacy.sigma_micro, theta.size)
@@ -65,6 +67,7 @@ def noised_steps(
         noised = private_sum(
             found.total(), privacy.clip_q24, privacy.sigma_micro, weight_micro, draw
         )
+        # Before adding: so many steps of at most this size cannot leave the range.
         if int(np.abs(noised.values).max()) >= (1 << VALUE_BITS) // privacy.steps:
             raise NormExceeded("noised sums do not fit together")
         total += noised.values

@@ -90,6 +90,8 @@ class ClippedSum:
           gradient: (d,) float32, of any norm; read, and not kept.
         """
         row = self._row
+        # Scaled and rounded in one float64 buffer for all records: no array is made for
+        # each of them.
         np.copyto(row, gradient)
         # Squares of float32 neither overflow nor vanish in float64.
         square = math.fsum(float(part @ part) for part in self._parts)
@@ -146,5 +148,6 @@ def clipped_sum(
             found.add(gradient(row_x, row_y))
         except Exception:  # noqa: BLE001 - a record on which anything fails is an empty slot; to stop would tell
             found.skip()
+    # A crash from here on is no record's fault, and no record may be left out for it.
     work.mark(None)
     return found

@@ -80,6 +80,8 @@ class LabelCorrectedTrainer:
         total = np.zeros(theta.size, np.float64)
         row_x = aligned((1, *x.shape[1:]), x.dtype)
         row_y = aligned((1, *y.shape[1:]), y.dtype)
+        # A graph gives one sum for all of its rows, so that rows with weights of their
+        # own need a call each.
         for number, weight in enumerate(weights):
             row_x[0], row_y[0] = x[number], y[number]
             gradient, _ = self._trainer.gradient_sum(theta, row_x, row_y)

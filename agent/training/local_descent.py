@@ -54,6 +54,8 @@ def local_steps(
     training = work.order.training
     pull_q24 = training.descent.prox_q24
     moved = _descended(trainer, work, work.theta, training.epochs, pull_q24, rng)
+    # Of two nearly equal float32 numbers: in float32 the difference would have few
+    # digits.
     way = work.theta.astype(np.float64) - moved
     return np.asarray(work.order.pledge * way, np.float64)
 
@@ -112,6 +114,7 @@ def _descended(
             total /= np.float32(len(chosen))
             slope = proximal(total, moved, work.theta, pull_q24)
             state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
+    # One look at the end suffices: what is not finite stays so through every optimiser.
     if not np.isfinite(moved).all():
         raise NonFinite("local training diverged")
     return moved

@@ -106,6 +106,8 @@ def prepare(
     if order.privacy.mechanism == LABEL_RESPONSE and (why := why_no_labels(manifest)):
         raise EngineError(why)
     by_record = order.privacy.mechanism in (RECORD_GAUSSIAN, RECORD_DPSGD)
+    # These mechanisms leave out a record without a finite gradient and say nothing: a
+    # broken model would be paid for, and noise alone sent.
     if by_record and not np.isfinite(gradient_of_none).all():
         raise NonFinite("the model has no finite gradient at an all-zero record")
 
@@ -166,6 +168,8 @@ def train(
     vector = _vector(trainer, work, draw, rng, tell)
     if places := local_slices(trainer.manifest.parameters):
         if keep is not None:
+            # Before these places are zeroed: what stays has to move by the noised
+            # vector, and by nothing that is exact.
             keep(personal_layers.moved(work.theta, vector, order, places))
         vector = personal_layers.shared_part(vector, places)
     return CODECS[order.codec].encode(vector, draw)
@@ -297,6 +301,7 @@ def _whole_update(
 
 
 def _times(vector: GridVector, pledge: int) -> GridVector:
+    # Checked before multiplying, since int64 wraps round in silence.
     if int(np.abs(vector.values).max()) >= (1 << VALUE_BITS) // pledge:
         raise NormExceeded("the noised update does not fit the grid")
     return GridVector(vector.values * pledge, vector.exponent)

@@ -73,6 +73,8 @@ def slot_sum(
         gradient, norms = step(slots_x, slots_y)
         unusable = ~np.isfinite(norms) & filled
         if unusable.any():
+            # One row that is not finite spoils the sum of its micro-batch, so that it
+            # is computed once more with an empty slot in its place.
             slots_x[unusable], slots_y[unusable] = pad_x[0], pad_y[0]
             gradient, _ = step(slots_x, slots_y)
         total += np.asarray(gradient, np.float64) - (~filled | unusable).sum() * pad

@@ -31,6 +31,7 @@ def rule_forfeit(step: AgentStep) -> None:
     charge = _charge(step.settings, state, offer)
     if charge is None or state.settled == version:
         return
+    # An update in the spool is not lost, however long it waits.
     if any(item.entry.base == version for item in state.waiting):
         return
     told = state.forfeit
@@ -54,6 +55,8 @@ def _charge(
     if charge is not None:
         return charge.units
     for proven in state.ledger.proven:
+        # The spare release was counted for an update of the head, the last version
+        # below the bound.
         last = proven.chain, proven.task, proven.below - 1
         if proven.spare and last == slot:
             return proven.spare

@@ -59,6 +59,7 @@ def _stop(step: AgentStep, update: Digest) -> None:
 
 
 def _delete(step: AgentStep, item: PendingUpload, why: str) -> None:
+    # First, since an upload under way is always one that waits.
     _stop(step, item.entry.update)
     waiting = tuple([other for other in step.state.waiting if other is not item])
     step.state = evolve(step.state, waiting=waiting)
@@ -142,7 +143,9 @@ def chunk_delivered(step: AgentStep, event: ChunkDelivered) -> None:
 def disconnected(step: AgentStep) -> None:
     """Voids what was in flight; it is sent again with the next connection."""
     sending = step.state.sending
+    # With all chunks sent, the wait for a receipt goes on across connections.
     if sending is not None and sending.again_at_s is None:
+        # Chunks that the broker confirmed are not sent a second time.
         first = min(sending.in_flight, default=sending.next)
         sending = evolve(sending, next=first, in_flight=frozenset())
         step.state = evolve(step.state, sending=sending)
@@ -202,6 +205,7 @@ def _refused(
 ) -> None:
     why = refusal_record.reason_name(reason)
     step.note(f"update for version {item.entry.base} refused: {why}", warns=True)
+    # The coordinator has it, which is as good as a receipt.
     if reason == Reason.ALREADY_KNOWN:
         _accepted(step, item)
         return
@@ -217,6 +221,7 @@ def _refused(
             sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)
             step.state = evolve(step.state, sending=sending)
         return
+    # One coordinator may lie: only all of them together stop an upload.
     refused_by = item.refused_by | {envelope.sender}
     everybody = {member.public for member in step.state.trusted.validators.members}
     final = reason if refused_by >= everybody else 0
@@ -236,5 +241,7 @@ def handle_final(step: AgentStep, envelope: Envelope) -> None:
     if item is not None:
         trusted = final.check(step.state.trusted)
         step.state = evolve(step.state, trusted=trusted, settled=item.entry.base)
+        # Kept before the deletion: a start compares proofs with the ledger, and one
+        # that names a charge which the journal lacks shows that it was cut.
         step.emit(KeepProof(item.entry, envelope.body))
         _delete(step, item, "final")

@@ -206,12 +206,16 @@ class Lookup:
         """See `GradientFactors`."""
         if self._materialised:
             return build.squares(self.rows(build))
+        # Equal places of an example add up in one row of the gradient: the squares of
+        # single parts would not be its norm.
         return build.squares(self._combined(build))
 
     def total(self, build: GraphBuilder, scale: BuilderTensor | None) -> BuilderTensor:
         """See `GradientFactors`; rows of the table are added up where they belong."""
         if scale is not None and self._materialised:
             return Rows(self.rows(build)).total(build, scale)
+        # Added up before they are scaled: what cancels within one example would be
+        # rounded by an amount that no clip bounds (as in `Positions.total`).
         parts = self.parts if scale is None else self._combined(build)
         width = parts.row[1]
         parts = _scaled(build, parts, scale)
@@ -240,6 +244,8 @@ class Lookup:
         return self.height <= self.parts.row[0]
 
     def _places(self, build: GraphBuilder) -> BuilderTensor:
+        # Negative places count from the end of the table; the remainder gives each row
+        # one number.
         height = build.constant(np.array(self.height, np.int64))
         return build.binary("Mod", self.indices, height)
 
@@ -308,6 +314,8 @@ def merge(build: GraphBuilder, uses: list[GradientFactors]) -> GradientFactors:
     widths = {(left.row[1], right.row[1]) for left, right in pairs}
     if len(pairs) < len(uses) or len(widths) > 1:
         return RepeatedUse(tuple(uses))
+    # A sum of outer products is one product with the uses as its inner axis, as
+    # positions are.
     lefts, rights = zip(*pairs, strict=True)
     return Positions(build.concat(lefts, 1), build.concat(rights, 1))
 

@@ -170,6 +170,7 @@ def _bounds(
     elif node.kind in _ARITHMETIC:
         low, high = _ARITHMETIC[node.kind](inputs)
         found = ScoreRange(low, high, _cause(inputs) or node)
+    # The difference of two infinite ends is no number.
     return FREE if math.isnan(found.low) or math.isnan(found.high) else found
 
 
@@ -256,6 +257,8 @@ def _subtract(inputs: Sequence[ScoreRange]) -> _Bounds:
 def _multiply(inputs: Sequence[ScoreRange]) -> _Bounds:
     left, right = inputs
     ends = [
+        # Zero times an infinite end is no number, and no value of the product is beyond
+        # 0.
         0.0 if 0.0 in (a, b) else a * b
         for a in (left.low, left.high)
         for b in (right.low, right.high)

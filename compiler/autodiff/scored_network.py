@@ -187,6 +187,8 @@ def _pair(
     lead, signs = [
         _fresh(network, f"{network.output}/{part}") for part in ("scores", "signs")
     ]
+    # A softmax sees how far two scores lie apart, which is z for -z/2 and z/2; a
+    # sigmoid takes each score by itself.
     half = 0.5 if "Softmax" in loss.absorbs else 1.0
     product = NetworkNode("Mul", lead, (score, signs), (lead,), {})
     values = np.array([[-half, half]], np.float32)

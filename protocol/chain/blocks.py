@@ -237,6 +237,7 @@ def check_certificate(
     count = len(validators.members)
     if len(voters) < (needed := quorum(count, fault_model)):
         raise ProofError(f"{len(voters)} votes, {needed} of {count} needed")
+    # They rise, so that the last one answers for all.
     if voters[-1] >= count:
         raise ProofError(f"voter {voters[-1]} of a set of {count}")
     entries = zip(voters, certificate.signatures, certificate.extras, strict=True)

@@ -228,6 +228,7 @@ def convict(
       DecodeError, LimitError: If one of them is none.
     """
     offence = Offence(evidence.offence)
+    # The two parts of MISSEALED are of different kinds and have one order anyway.
     if offence is not Offence.MISSEALED and evidence.first >= evidence.second:
         raise ProofError("the messages of evidence stand in the order of their bytes")
     match offence:

@@ -182,4 +182,5 @@ def genesis_of(
         heartbeat_s=heartbeat_s,
         economy=economy,
     )
+    # Read back, so that it is made of the plain types that every reader of it has.
     return GENESIS.unpack(GENESIS.pack(made))

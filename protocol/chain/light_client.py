@@ -198,13 +198,16 @@ class TrustedState(Structure, frozen=True):
         rival = last is not None and header.height == last.header.height
         handed_over = rival and header.height == self.changed
         certifiers = self.validators
+        # The header at which the set changed was still certified by the set before.
         if handed_over and self.before is not None:
             certifiers = self.before
         if header.validators != certifiers.digest():
             raise ProofError("header of a validator set that is not trusted")
         check_certificate(certificate, self.chain_id, certifiers, self.fault_model)
+        # Only now: a rival without a certificate proves nothing.
         if rival and last is not None:
             raise ForkError(last, CertifiedHeader(header, certificate))
+        # An older header is believed, for proofs under it, and moves nothing.
         if header.height <= self.height:
             return self
         believed = CertifiedHeader(header, certificate)
@@ -300,6 +303,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
             version_digest(self.model),
         )
         key = task_key(self.task)
+        # Whatever stands under this key is the spec, so that the key alone is compared.
         _check_entry(self.task_proof, self.header, key, self.task_proof.value)
         proof = self.rollback
         if proof is not None:

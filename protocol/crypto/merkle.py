@@ -63,7 +63,7 @@ def path_in(tree: Sequence[Sequence[Digest]], index: int) -> tuple[Digest, ...]:
     path = []
     for level in tree[:-1]:
         sibling = index ^ 1
-        # The odd last node has no sibling at its level.
+        # An odd last node moves up without a sibling, and adds nothing to the path.
         if sibling < len(level):
             path.append(level[sibling])
         index //= 2
@@ -103,6 +103,8 @@ def root_from_path(
     for sibling in audit_path:
         if last == 0:
             raise ProofError("path is too long")
+        # A right child, or the odd last node of its level: the latter met no sibling on
+        # the levels that the inner loop skips.
         if node & 1 or node == last:
             here = node_hash(sibling, here)
             while not node & 1 and node != 0:

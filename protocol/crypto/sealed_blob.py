@@ -205,6 +205,8 @@ def is_missealed(
     public, secret = _ephemeral(content_key)
     if not shown:
         return False
+    # Boxes under an ephemeral key that does not follow from the content key cannot be
+    # `seal`'s.
     if public != ephemeral:
         return True
     return _box(content_key, recipient, ephemeral, secret) not in shown
@@ -225,6 +227,7 @@ def pass_key(
     Raises:
       DecodeError: If that key is of small order.
     """
+    # Under one pair of keys a nonce serves one update, which has one content key.
     nonce = _pass_nonce(update)
     try:
         box: bytes = bindings.crypto_box(content_key, nonce, recipient, key.secret)
@@ -265,6 +268,8 @@ def _ephemeral(content_key: bytes) -> tuple[bytes, bytes]:
 def _box(
     content_key: bytes, recipient: bytes, ephemeral: bytes, secret: bytes
 ) -> bytes:
+    # The nonce that libsodium's sealed boxes have, so that `crypto_box_seal_open` opens
+    # these.
     nonce = hashlib.blake2b(ephemeral + recipient, digest_size=24).digest()
     try:
         box = bindings.crypto_box(content_key, nonce, recipient, secret)

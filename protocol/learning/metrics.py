@@ -165,6 +165,7 @@ def measured(
     if not np.isin(wanted, (0.0, 1.0)).all():
         return regression_metrics(_probabilities(scores), wanted)
     if scores.shape[1] == 1:
+        # Two scores whose difference is the one that the model gave.
         pair = np.concatenate([-scores / 2, scores / 2], axis=1)
         return class_metrics(pair, wanted[:, 0].astype(np.int64))
     return label_metrics(scores, wanted)
@@ -264,6 +265,8 @@ def regression_metrics(
         examples=len(outputs),
         mae=float(np.abs(errors).mean()),
         rmse=float(np.sqrt(squares / errors.size)),
+        # Compared, since a rounded mean leaves equal targets a variance a little above
+        # 0.
         r2=None if (wanted == wanted[0]).all() else 1.0 - squares / about_mean,
     )
 

@@ -91,6 +91,7 @@ def quantised(
     turned = _rotated(rows, *_signs(seed))
     energy = (rows * rows).sum(1)
     root = np.sqrt(energy.astype(np.float64))
+    # At least 1, also for a block of zeros, which would be divided by nothing.
     step = np.maximum(root * (_STEP[bits] * _GAIN / BLOCK**0.5), 1.0).astype(np.int64)
     half = 1 << (bits - 1)
     levels = 2 * np.clip(turned // step[:, None], -half, half - 1) + 1
@@ -101,6 +102,8 @@ def quantised(
     scale = np.ldexp(np.minimum(scale, longest), exponents.astype(np.int32))
     narrow = levels.astype(np.int32)
     largest = np.abs(_unrotated(narrow, seed)).max(1)
+    # With room for one step of a mantissa's 16 bits, by which a scale may be rounded
+    # up.
     scale = np.minimum(scale, most * (1 - 2.0**-MANTISSA_BITS * 4) / largest)
     found = _scales(scale, uniform(len(rows)))
     return RotatedBlocks(seed, *found, narrow)
@@ -112,6 +115,7 @@ def _scales(
     """Exponents and mantissas, rounded up as often as its remainder says."""
     fraction, power = np.frexp(scale)
     mantissa = np.floor(np.ldexp(fraction, MANTISSA_BITS) + uniform).astype(np.int64)
+    # Rounded up to 2^16 a mantissa belongs to the next exponent.
     carried = mantissa >> MANTISSA_BITS
     mantissa >>= carried
     exponent = power + carried - MANTISSA_BITS

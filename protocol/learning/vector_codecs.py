@@ -196,6 +196,8 @@ def _rounded_blocks(
     shift = (exponents - exponent)[:, None]
     # 0 <= shift <= 56, so that rows plus carry stay inside int64.
     noise = np.frombuffer(draw(8 * padded.size), "<i8").reshape(rows.shape)
+    # A uniform carry below the step that is cut off: a value is rounded up with just
+    # the chance that its remainder says.
     carry = noise & ((np.int64(1) << shift) - 1)
     return exponents, np.clip((rows + carry) >> shift, -most, most)
 
@@ -257,6 +259,8 @@ def decode_packed8(payload: bytes, dimension: int) -> Grid:
     expected = -(-dimension // BLOCK) + dimension
     decoder = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
+        # One byte more shows that a stream is too long, without the memory of a hostile
+        # one.
         plain = decoder.decompress(payload, expected + 1)
     except zlib.error as error:
         raise DecodeError(f"not a deflated stream: {error}") from error

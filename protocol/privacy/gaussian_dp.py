@@ -155,6 +155,7 @@ def charge_from_sigma(sigma_micro: int, windows: int = 1) -> int:
     check_sigma(sigma_micro)
     if windows < 1:
         raise ConfigError("must be at least 1", key="windows")
+    # Negated twice, by which an integer division rounds up.
     return -(-CHARGE_ONE * (windows * MICRO) ** 2 // sigma_micro**2)
 
 
@@ -174,6 +175,8 @@ def epsilon_from_charge(units: int, delta: float) -> float:
     """
     if units > CHARGE_MAX:
         return math.inf
+    # Division and root each round to nearest: one step up makes sure of the larger
+    # side.
     total = math.nextafter(units / CHARGE_ONE, math.inf) if units else 0.0
     mu = math.nextafter(math.sqrt(total), math.inf) if units else 0.0
     return gaussian_epsilon(mu, delta) + SLACK_PER_CHARGE * total

@@ -132,6 +132,8 @@ def check_policy(policy: PrivacyPolicy) -> None:
 def _check_unnoised(policy: PrivacyPolicy) -> None:
     """Refuses an epsilon of labels that no draw can have."""
     if policy.mechanism == LABEL_RESPONSE:
+        # Called for the bounds that it checks; every number of classes has the same
+        # ones.
         keep_threshold(policy.epsilon_micro, 2)
         plain = (policy.sampling_micro, policy.steps, policy.charge)
         if plain != (MICRO, 1, 0):
@@ -179,6 +181,8 @@ def _weight(policy: PrivacyPolicy, windows: int) -> int:
         if math.isinf(target):
             raise ConfigError("weigh more than any charge", key="windows")
         while renyi_epsilon(times(single, weight * count), delta) < target:
+            # The least sufficient weight is passed by a sixteenth at most, on the side
+            # that charges more.
             weight += -(-weight // 16)
     return weight
 
@@ -322,6 +326,8 @@ def equivalent_charge(costs: Costs, releases: int, delta: float) -> int:
     epsilon = renyi_epsilon(times(costs, releases), delta)
     if epsilon <= 0.0:
         return 1
+    # One unit above what fits into this epsilon, so that the releases' sum never shows
+    # less than they cost.
     return -(-(charge_max(Budget(epsilon, delta)) + 1) // releases)
 
 

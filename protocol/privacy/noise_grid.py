@@ -64,6 +64,7 @@ def noise_grid(clip_q24: int, sigma_micro: int, dimension: int) -> NoiseGrid:
     _check_noise(clip_q24, sigma_micro, dimension)
     # Floor of log2(clip^2 / d), which is negative for a small clip of many parameters.
     log_ratio = ((clip_q24**2 << 64) // dimension).bit_length() - 1 - 64
+    # Floor division, of a negative number too: towards the finer grid.
     exponent = log_ratio // 2 - 24 - GRID_BITS
     clip_steps = clip_q24 * Fraction(2) ** (-24 - exponent)
     # Half a root for rounding the record, one for rounding two shortened sums, and the

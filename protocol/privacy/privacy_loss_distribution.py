@@ -103,6 +103,8 @@ def _losses(
     places = _places(rate, sigma, edges if removing else -edges)
     base, shifted = _tails(places / sigma), _tails((places - 1) / sigma)
     mixed = (1 - rate) * base + rate * shifted
+    # Negated for the other direction, where places fall as losses rise: in both cases
+    # `_differences` gets tails that fall.
     likely, other = (mixed, base) if removing else (-base, -mixed)
     # Each interval's mass goes to its two ends so that both laws keep their totals.
     here, there = _differences(likely), _differences(other)
@@ -152,6 +154,8 @@ def _epsilon(one: _Losses, total: int, delta: float) -> float:
     size = 1 << max(1, (math.ceil((high - low) / one.step) + 2).bit_length())
     if size > _GRID_MAX:
         raise ConfigError("has losses too large for a table", key="steps")
+    # A Fourier transform convolves in a circle: losses are taken modulo its size, and
+    # the window says where on it the sum begins.
     folded = np.bincount(np.arange(one.mass.size) % size, one.mass, size)
     summed = np.fft.irfft(np.fft.rfft(folded) ** total, size)
     mass = np.maximum(np.roll(summed, -(start % size)), 0.0)
@@ -193,6 +197,7 @@ def _crossing(losses: Real, mass: Real, delta: float) -> float:
     weighted = np.cumsum((mass * np.exp(-losses))[::-1])[::-1]
     if not losses.size or above[0] - weighted[0] <= delta:
         return 0.0
+    # exp overflows beyond 709.
     at_losses = above - np.exp(np.minimum(losses, 700.0)) * weighted
     # The first loss above the crossing; the first of all, if the curve falls to delta
     # between 0 and there. Up to it only what is at it and above counts.

@@ -61,6 +61,7 @@ def gaussian_costs(units: int) -> Costs:
 
     Source: Canonne, Kamath, Steinke 2020, Proposition 5: alpha * Q / 2.
     """
+    # Finite orders are whole tenths, so that alpha Q / 2 is rounded up in integers.
     finite = tuple(-(-units * round(10 * order) // 20) for order in _FINITE)
     return (*finite, COST_MAX if units else 0)
 
@@ -178,6 +179,7 @@ def renyi_epsilon(costs: Costs, delta: float) -> float:
 def _epsilon_at(order: float, cost: int, delta: float) -> float:
     if cost >= COST_MAX:
         return math.inf
+    # Nothing was released; the conversion alone would make an epsilon of it.
     if cost == 0:
         return 0.0
     return max(0.0, cost / CHARGE_ONE + _conversion(order, delta)) * (1 + 1e-12)
@@ -215,6 +217,8 @@ def pure_max(budget: Budget) -> int:
 
 
 def _most(budget: Budget, index: int) -> int:
+    # Less than the budget by more than `_epsilon_at` adds, so that what is paid for
+    # never shows as more than the budget.
     left = budget.epsilon * (1 - 1e-11) - _conversion(ORDERS[index], budget.delta)
     return max(0, math.floor(left * CHARGE_ONE))
 

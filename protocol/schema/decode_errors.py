@@ -108,5 +108,7 @@ def _length(data: bytes, steps: list[int]) -> int | None:
             raw = memoryview(msgspec.msgpack.decode(raw, type=list[msgspec.Raw])[step])
     except ValueError:
         return None
+    # Without bytes of its own the length is in the low half of the first one
+    # (fixarray).
     width = _LENGTH_BYTES.get(raw[0])
     return int.from_bytes(raw[1 : 1 + width]) if width else raw[0] & 0x0F

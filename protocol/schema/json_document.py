@@ -56,6 +56,7 @@ def integer(value: object, place: str, least: int, most: int) -> int:
     Raises:
       DecodeError: If it is none.
     """
+    # Not `isinstance`, for which `true` is an integer as well.
     if type(value) is not int or not least <= value <= most:
         raise DecodeError(f"{place}: expected an integer in [{least}, {most}]")
     return value

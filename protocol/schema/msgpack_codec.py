@@ -105,6 +105,7 @@ def encode(value: object) -> bytes:
 def _check_kinds(value: object, depth: int) -> None:
     if depth > DEPTH_MAX:
         raise DecodeError(f"nested deeper than {DEPTH_MAX}")
+    # Not `isinstance`, for which a bool is an integer: the wire has none.
     kind = type(value)
     if kind is list or kind is tuple:
         items: Any = value
@@ -188,6 +189,8 @@ class Codec(Generic[_T]):
             raise DecodeError(f"{self._name}: not a wire value: {error}") from error
         if len(packed) > self.bytes_max:
             raise LimitError(f"{self._name}: {len(packed)} bytes packed")
+        # Read again at once, so that a value out of bounds is refused where it is made,
+        # and not by its receiver.
         self._read(packed)
         return packed
 
@@ -200,6 +203,7 @@ class Codec(Generic[_T]):
         if len(data) > self.bytes_max:
             raise LimitError(f"{len(data)} bytes, {self.bytes_max} allowed")
         value = self._read(data)
+        # Before differences are added up, since the bytes hold differences.
         if self._encode(value) != data:
             raise DecodeError("not in canonical form")
         change = self._added_up

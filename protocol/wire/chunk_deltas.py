@@ -105,6 +105,8 @@ def difference(older: bytes, newer: bytes) -> bytes | None:
         # A code of its own for each plane.
         made += coder.compress(coded[plane::_WIDTH]) + coder.flush(zlib.Z_BLOCK)
     made += coder.flush()
+    # Tried out: a value that is no integer times 2^-24 was cut short, and would come
+    # back as another one.
     if len(made) >= len(newer) or patched(older, made) != newer:
         return None
     return made
@@ -118,6 +120,8 @@ def patched(older: bytes, change: bytes) -> bytes:
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
+        # One byte more than a piece has is enough to see that a difference is too long,
+        # and bounds the memory of a hostile one.
         planes = inflater.decompress(change, len(older) + 1)
     except zlib.error as error:
         raise DecodeError(f"difference of a model: {error}") from error

@@ -113,6 +113,8 @@ class ChunkAssembly:
         before, after = self.pieces[: chunk.index], self.pieces[chunk.index + 1 :]
         pieces = (*before, chunk.data, *after)
         hashed, running = self.hashed, self.running
+        # A running hash changes in place, and the assembly before this chunk keeps its
+        # own.
         if chunk.index == hashed:
             running = running.copy()
         while hashed < len(pieces) and (piece := pieces[hashed]) is not None:

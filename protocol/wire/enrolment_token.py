@@ -95,6 +95,7 @@ def _bytes(text: str, count: int) -> bytes:
         content = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
     except binascii.Error as error:
         raise DecodeError("is no enrolment token: a letter is wrong") from error
+    # The last letter has bits that decode to nothing: one spelling alone is taken.
     if len(content) != count or letters(content) != text:
         raise DecodeError("is no enrolment token: a letter is wrong")
     return content

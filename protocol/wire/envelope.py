@@ -189,6 +189,8 @@ class CounterWindow:
           ReplayError: If it was admitted before or lies `COUNTER_WINDOW` behind.
         """
         if counter > self.highest:
+            # Bounded, since a counter may leap by 2^62 and the shift would make a
+            # number of as many bits.
             moved = self.seen << min(counter - self.highest, COUNTER_WINDOW) | 1
             return CounterWindow(counter, moved & ((1 << COUNTER_WINDOW) - 1))
         behind = self.highest - counter

@@ -89,6 +89,7 @@ def data_checks(folder: Path, label: str, memory_mb: int) -> Iterator[HealthChec
 
 def _run(words: Sequence[str], folder: str) -> subprocess.CompletedProcess[str] | None:
     """Runs Python in a folder that is its home, too; None if it takes too long."""
+    # A home of its own, so that whatever a library leaves below it is found.
     environment = {**child_process.environment(), "HOME": folder}
     command = [sys.executable, "-s", "-P", *words]
     try:

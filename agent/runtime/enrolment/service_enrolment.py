@@ -38,6 +38,7 @@ def enrol_as(
             home.chmod(HOME_MODE)
             if os.geteuid() == 0:
                 shutil.chown(home, user, user)
+    # The token goes by standard input: any user can read a process's arguments.
     command = [str(program), "agent", "enrol", "--home", str(home), "--token", "-"]
     # Only root can become somebody else, or give its groups up.
     as_user = (
@@ -47,6 +48,7 @@ def enrol_as(
         done = subprocess.run(  # noqa: S603 - our own program
             [*command, *words],
             input=token.encode(),
+            # The user may have no right to enter the folder that this was called in.
             cwd="/",
             check=False,
             **as_user,  # type: ignore[call-overload]  # as `subprocess` takes them

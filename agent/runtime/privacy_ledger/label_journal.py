@@ -79,6 +79,7 @@ def carry_labels(source: AgentHome, home: AgentHome) -> int:
         make_folder(home.labels_file.parent)
         ours, known = _opened(home)
         with ours:
+            # A move that a power cut broke off may be repeated.
             new = [payload for payload in payloads if payload not in set(known)]
             ours.append_many(new)
     return len(new)

@@ -113,6 +113,9 @@ def _checked(
                 home, f"{path}: is empty, and {dataset_claim.claim_file(data)} is not"
             )
         ledger, entry = ledger.name(os.urandom(LEDGER_ID_BYTES))
+        # Before the claim is written, since an id beside the data that no journal knows
+        # would look like an emptied ledger. Another ledger's claim is refused below,
+        # and then nothing may be written.
         if known is None:
             journal.append(entry)
     place = dataset_claim.take(data, ledger.owner, home.path)

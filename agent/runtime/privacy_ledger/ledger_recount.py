@@ -138,16 +138,21 @@ def recount(
         if claim is not None and claim.ledger != book.ledger.owner.hex():
             theirs = _carry(book, home, claim, take_data=take_data, origin=origin)
         if theirs is not None:
+            # Held open, and so locked, until the end: no agent may spend from it
+            # meanwhile.
             stack.enter_context(theirs)
         aside = _write(path, book, None if lost else kept)
         if theirs is not None and claim is not None:
             count = carry_labels(AgentHome(origin or Path(claim.home)), home)
             book.added += [f"{count} batches of drawn labels"] if count else []
             why = f"its data set was moved to {home.path.absolute()}"
+            # After ours is written: a power cut in between leaves what was paid in both
+            # ledgers, and never in neither.
             theirs.append(SPENT.pack(BudgetSpent(6, why[:200])))
     ours = dataset_claim.DataSetClaim(
         book.ledger.owner.hex(), str(home.path.absolute())
     )
+    # Last: until all is counted here the data name the ledger that had them.
     dataset_claim.write_claim(data, ours, home.state)
     return LedgerRecount(kept, tuple(book.added), aside)
 

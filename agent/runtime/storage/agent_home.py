@@ -291,6 +291,7 @@ class AgentHome:
             make_folder(folder)
         if not self.config_file.exists():
             text = sample(AgentConfig, settings)
+            # Settings that a start would refuse are not written at all.
             load_settings(AgentConfig, text, str(self.config_file))
             write_atomic(self.config_file, text.encode())
         data = self.data(self.config())
@@ -300,6 +301,8 @@ class AgentHome:
             write_atomic(self.tls_public_file, public)
         if self.seed_file.exists():
             return False
+        # Last, so that a home with a key is complete: what a power cut left out is made
+        # by the next call.
         write_atomic(self.seed_file, os.urandom(SEED_BYTES))
         return True
 
@@ -375,6 +378,7 @@ class AgentHome:
             tried.unlink(missing_ok=True)
         write_atomic(tls.authority, admission.ca_pem.encode())
         write_atomic(tls.certificate, admission.certificate_pem.encode())
+        # Last: a board counts as enrolled once its admission is there.
         write_atomic(self.admission_file, content)
         return admission
 

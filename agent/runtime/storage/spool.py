@@ -86,6 +86,8 @@ class Spool:
             try:
                 found.append(_read(path, chain))
             except ProtocolError as error:
+                # Not deleted: its name remains a witness that this base version was
+                # paid for (`agent.runtime.privacy_ledger.ledger_integrity`).
                 path.rename(path.with_name(path.name + ".damaged"))
                 report(f"{path}: set aside: {error}")
         return sorted(found, key=lambda item: (item.entry.task, item.entry.base))
@@ -98,6 +100,8 @@ class Spool:
         """
         path = self._path(entry)
         packed = _SPOOL_FILE.pack(_SpoolFile(entry, content))
+        # A base version is signed once: other bytes in this place would be two releases
+        # for one charge.
         if path.exists() and read_limited(path, _FILE_BYTES_MAX) != packed:
             raise StorageError(f"{path}: another update for the same base version")
         write_atomic(path, packed)

@@ -75,6 +75,8 @@ class BoundGradientStep:
             place.feed("x", x)
             place.feed("y", y)
             place.binding.run(len(x))
+            # The rows are written again by the next run; the gradient is not, as long
+            # as a caller holds it.
             return place.gradient, place.rows[-1].copy()
 
     def _free(self) -> "_Place":
@@ -89,6 +91,7 @@ class BoundGradientStep:
             start += part.size
         if "clip" in self._session.inputs:
             place.binding.input("clip", place.clip)
+        # The oldest is let go: its gradient belongs to the caller that still holds it.
         self._places = [*self._places[1 - _PLACES_MAX :], place]
         return place
 

@@ -27,6 +27,7 @@ def absolute(tape: Tape, node: NetworkNode) -> None:
 
 def relu(tape: Tape, node: NetworkNode) -> None:
     """max(x, 0); the slope at 0 is taken as 0."""
+    # Of the output, which is above 0 where x is: x itself need not be kept for it.
     _chain(tape, node, _where(tape, "Greater", tape.output(node), tape.build.scalar(0)))
 
 

@@ -82,6 +82,7 @@ def _standard(
     """x^, and 1 / sigma with size 1 along the axes from `axis` on."""
     shape = x.shape[:axis]
     inner = x.row[axis - 1 :]
+    # The gain is multiplied apart, since the way back needs the values without it.
     ones = tape.build.constant(np.ones(inner, np.float32))
     statistics = (*shape, *[1] * len(inner))
     normal, _, spread = tape.build.ops(

@@ -57,6 +57,7 @@ def power(tape: Tape, node: NetworkNode) -> None:
         raised = build.binary("Pow", x, build.binary("Sub", exponent, one))
         slope = build.mul(exponent, raised)
         known = tape.constant(node, 1)
+        # Exponents from 1 on have no infinite slope at 0, and need no mask.
         if known is None or (known.astype(np.float32) < 1.0).any():
             blank = build.op("Equal", (x, zero), x.shape)
             steep = build.op("Less", (exponent, one), exponent.shape)

@@ -60,6 +60,8 @@ def transpose(tape: Tape, node: NetworkNode) -> None:
     """The inverse permutation."""
     order = _order(tape, node)
     if not tape.input(node, 0).batched and order == [1, 0]:
+        # A transposed weight keeps its two factors, so that no example's own part has
+        # to be made for its norm.
         swapped = turned(merge(tape.build, tape.credits[node.outputs[0]]))
         if swapped is not None:
             tape.credit(node, 0, swapped)

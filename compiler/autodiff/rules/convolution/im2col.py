@@ -111,6 +111,7 @@ def patches(
     if groups == 1:
         result = (None, values, windows)
     if distinct == area == 1 or (distinct == 1 and x.row[1:] == layout.count):
+        # The windows see the image just as it lies.
         blocks = build.reshape(x, (None, channels, distinct, area))
     elif _cells(layout) > ONE_HOT_CELLS_MAX:
         blocks = _gathered(build, x, shape, layout)

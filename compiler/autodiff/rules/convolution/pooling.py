@@ -47,6 +47,8 @@ def maximum(tape: Tape, node: NetworkNode) -> None:
     build, cotangent, x = tape.build, tape.cotangent(node), tape.input(node, 0)
     shape = _window(tape, node)
     outputs = [tape.shape(node)] * 2
+    # The node that `forward` wrote: equal ones stand in the graph once, and its second
+    # output says where the largest values were.
     _, winners = build.ops(
         "MaxPool",
         (x,),
@@ -203,6 +205,7 @@ def _counts(node: NetworkNode, shape: SlidingWindow) -> Ones:
         sides = [1] * len(shape.output)
         sides[axis] = output
         counts = counts * found.reshape(sides)
+    # A window over padding alone averages nothing: its sum of 0 stays 0.
     return np.maximum(counts, 1.0).astype(np.float32)
 
 

@@ -102,8 +102,11 @@ class LstmCell:
         build = self._build
         gates, candidate = self._gates(added, state)
         enter, leave, keep = self._three(gates)
+        # Asked for once more and yet in the graph once, since the builder joins equal
+        # nodes.
         bent = build.unary("Tanh", self.forward(added, state)[1])
         output, memory = given
+        # Zeros for as many examples as the batch has, which the graph does not know.
         none = build.mul(build.scalar(0.0), bent)
         output = none if output is None else output
         through = build.mul(build.mul(output, leave), _rest(build, bent))
