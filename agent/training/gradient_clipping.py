@@ -148,6 +148,5 @@ def clipped_sum(
             found.add(gradient(row_x, row_y))
         except Exception:  # noqa: BLE001 - a record on which anything fails is an empty slot; to stop would tell
             found.skip()
-    # A crash from here on is no record's fault, and no record may be left out for it.
     work.mark(None)
     return found

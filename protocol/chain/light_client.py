@@ -204,7 +204,6 @@ class TrustedState(Structure, frozen=True):
         if header.validators != certifiers.digest():
             raise ProofError("header of a validator set that is not trusted")
         check_certificate(certificate, self.chain_id, certifiers, self.fault_model)
-        # Only now: a rival without a certificate proves nothing.
         if rival and last is not None:
             raise ForkError(last, CertifiedHeader(header, certificate))
         # An older header is believed, for proofs under it, and moves nothing.

@@ -300,8 +300,6 @@ def _handle_decision(step: ChainStep, decision: DecidedBlock) -> None:
     check_certificate(
         certificate, validator.chain_id, validators, validator.fault_model
     )
-    # Before the block is executed: one of another past would look as if the own state
-    # had diverged.
     fork_halt.check_parent(step, block.header, certificate)
     if step.state.fork is not None:
         return

@@ -99,7 +99,6 @@ def forfeit(
     sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
     signed = board_records.history(draft, body.task, sender)
-    # For this base the board released something: it has not lost its update.
     if any(entry.base == body.version for entry in signed):
         raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
     _check_base(draft, spec, body, progress.head)
