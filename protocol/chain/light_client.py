@@ -204,7 +204,7 @@ class TrustedState(Structure, frozen=True):
         if header.validators != certifiers.digest():
             raise ProofError("header of a validator set that is not trusted")
         check_certificate(certificate, self.chain_id, certifiers, self.fault_model)
-        # Only now: a rival without a certificate proves nothing.
+        # Behind the check, since a rival without a certificate proves nothing.
         if rival and last is not None:
             raise ForkError(last, CertifiedHeader(header, certificate))
         # An older header is believed, for proofs under it, and moves nothing.
@@ -303,7 +303,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
             version_digest(self.model),
         )
         key = task_key(self.task)
-        # Whatever stands under this key is the spec, so that the key alone is compared.
+        # Any value that this key has is the spec, so that the key alone is compared.
         _check_entry(self.task_proof, self.header, key, self.task_proof.value)
         proof = self.rollback
         if proof is not None:
