@@ -84,6 +84,8 @@ def after_loss(
     state = Backoff(
         min(state.attempt + 1, ATTEMPT_MAX), state.short_lived + 1 if short else 0
     )
+    # Two clients of one identity end each other's connections: long waits spare the
+    # broker their taking turns.
     if told_taken_over or state.taken_over:
         return state, policy.most_s * (1.0 - uniform / 2)
     bound = backoff_s(policy.first_s, policy.most_s, state.attempt - 1)

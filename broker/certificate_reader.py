@@ -150,6 +150,7 @@ def _certificate(der: bytes) -> TlsCertificate:
         raise ValueError("not an Ed25519 key")
     return TlsCertificate(
         _common_name(fields[_SUBJECT]),
+        # The first byte of a bit string says how many of its last bits are not used.
         PublicKey(bits[1:]),
         _end_s(fields[_VALIDITY]),
         body,

@@ -145,6 +145,8 @@ class EnrolmentGate:
         finally:
             await _close(writer)
             self._counted[origin] -= 1
+            # To add an empty counter drops addresses without a connection, of which
+            # there may come to be very many.
             self._counted += Counter()
 
     async def _hand_on(

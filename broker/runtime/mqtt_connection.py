@@ -281,6 +281,7 @@ class MqttConnection:
         if not self._settings.subscriptions:
             self._on_connected(self._accepted)
             return
+        # A coordinator's filter for gossip matches its own topic as well.
         options = SubscribeOptions(qos=1, noLocal=True)
         client.subscribe([(name, options) for name in self._settings.subscriptions])
 

@@ -294,6 +294,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         with tempfile.TemporaryDirectory(
             prefix=f".{folder.name}-", dir=folder.parent
         ) as scratch:
+            # The folder of before is moved in here as well, and goes with it at the
+            # end.
             fresh, former = Path(scratch) / "fresh", Path(scratch) / "former"
             fresh.mkdir()
             for name, content in bundle.files.items():

@@ -104,6 +104,8 @@ def check_bundle(bundle: Bundle, rng: np.random.Generator) -> GradientErrors:
             "gradient is no finite number; the model overflows, so scale its weights "
             "or what it is fed"
         )
+    # The first draw may have met a kink; the others begin at parameters of their own,
+    # and all of them have to agree.
     sound = [errors for errors in others if errors.worst <= TOLERANCE]
     if len(sound) < len(others):
         raise OperationError(f"the gradients are wrong: {first}")
@@ -134,6 +136,7 @@ class _Checker:
         """The errors on one batch."""
         batch = self._batch(theta, rng)
         norm, clipped, singles = self._clipping(batch, self._runtime)
+        # Not written as `>`, to which a NaN would answer False.
         if not np.maximum(norm, clipped) <= TOLERANCE:
             exact = self._clipping(batch, self._float64)
             if _relative(singles, exact[2]) <= ROUNDING:

@@ -76,6 +76,8 @@ def needs(graph: bytes, batches: Sequence[int]) -> dict[int, MemoryEstimate]:
     few, many = held.levels
     found = {}
     for batch in batches:
+        # Each value has a fixed size and one for each example, so that two batch sizes
+        # give every other one by a line.
         share = (batch - _FEW) / (_MANY - _FEW)
         peak = round(float(np.max(few + share * (many - few))))
         found[batch] = MemoryEstimate(held.constants, held.arrays, peak, held.nodes)

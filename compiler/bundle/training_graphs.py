@@ -101,6 +101,7 @@ def _scales(
     if clipping == AUTOMATIC:
         longest = build.add(norm, build.scalar(AUTOMATIC_OFFSET))
     else:
+        # Under a clip of 0 and a norm of 0 this would be 0 over 0.
         longest = build.op("Max", (norm, bound, build.scalar(NORM_MIN)), (None,))
     return build.op("Div", (bound, longest), (None,))
 
@@ -176,6 +177,8 @@ def _backward(
     tape.cotangents[scores] = slope
     first: dict[str, NetworkNode] = {}
     for node in reversed(tape.network.nodes):
+        # Backwards, so that the last entry of a value is the first node that reads it:
+        # behind that one nothing more comes back to it.
         first |= dict.fromkeys(node.inputs, node)
     found: dict[str, tuple[GradientFactors, BuilderTensor]] = {}
     for node in reversed(tape.network.nodes):

@@ -89,6 +89,7 @@ class GraphBuilder:
 
     def constant(self, array: NDArray[np.generic]) -> BuilderTensor:
         """A constant tensor, kept once however often it is asked for."""
+        # Reshaped, since numpy makes one axis of a scalar that it lays out.
         array = np.ascontiguousarray(array).reshape(array.shape)
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:

@@ -52,6 +52,7 @@ def _outside(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _read(name: str, found: dict[str, str], folder: Path, bytes_max: int) -> bytes:
     location = found.get("location", "")
+    # A model may come from anybody, and must not name a file elsewhere.
     if location in ("", ".", "..") or {*"/\\\0"}.intersection(location):
         raise DecodeError(
             f"model: {name!r} is kept in {location[:100]!r}, which is no file beside it"

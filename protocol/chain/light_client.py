@@ -302,7 +302,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
             version_digest(self.model),
         )
         key = task_key(self.task)
-        # Whatever stands under this key is the spec, so that the key alone is compared.
+        # Any value that this key has is the spec, so that the key alone is compared.
         _check_entry(self.task_proof, self.header, key, self.task_proof.value)
         proof = self.rollback
         if proof is not None:

@@ -136,7 +136,7 @@ def take(folder: Path, ledger: bytes, home: Path) -> ClaimLocation:
       StorageError: If the disk refuses.
     """
     known, ours = read_claim(folder), DataSetClaim(ledger.hex(), str(home.absolute()))
-    # The second condition: the claim is ours, written before the home moved.
+    # The second condition: the claim is this ledger's, from before its home moved.
     if known is None or known == replace(ours, home=known.home) != ours:
         return write_claim(folder, ours, home / "state")
     if known.ledger != ours.ledger:

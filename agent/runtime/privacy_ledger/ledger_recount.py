@@ -146,8 +146,8 @@ def recount(
             count = carry_labels(AgentHome(origin or Path(claim.home)), home)
             book.added += [f"{count} batches of drawn labels"] if count else []
             why = f"its data set was moved to {home.path.absolute()}"
-            # After ours is written: a power cut in between leaves what was paid in both
-            # ledgers, and never in neither.
+            # Once this journal is written: a power cut in between leaves what was paid
+            # in both ledgers, and never in neither.
             theirs.append(SPENT.pack(BudgetSpent(6, why[:200])))
     ours = dataset_claim.DataSetClaim(
         book.ledger.owner.hex(), str(home.path.absolute())

@@ -47,7 +47,7 @@ def maximum(tape: Tape, node: NetworkNode) -> None:
     build, cotangent, x = tape.build, tape.cotangent(node), tape.input(node, 0)
     shape = _window(tape, node)
     outputs = [tape.shape(node)] * 2
-    # The node that `forward` wrote: equal ones stand in the graph once, and its second
+    # The node that `forward` wrote: equal ones are in the graph once, and its second
     # output says where the largest values were.
     _, winners = build.ops(
         "MaxPool",
