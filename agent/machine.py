@@ -116,7 +116,8 @@ def step(
         _happen(step, event)
     except ForkError as error:
         step.state = evolve(step.state, fault=str(error))
-        step.note(f"{error}: more coordinators lie than may; tell their operators")
+        lie = f"{error}: more coordinators lie than may; tell their operators"
+        step.note(lie, warns=True)
     except ValidatorSetGap as error:
         fault = f"{error}: have an operator admit the board again, and enrol it anew"
         step.state = evolve(step.state, fault=fault)

@@ -1,8 +1,7 @@
 """Checks of a graph beyond its form: known operators, in order, with bounded cost.
 
-- Operators and their attributes stand on the list of `engine.operator_allowlist`;
-numbers that
-  make something large have named bounds.
+- Operators and their attributes are on the list of `engine.operator_allowlist`;
+  numbers that make something large have named bounds.
 - Each value has one maker, and nodes stand after what they read.
 - Whole numbers are divided by positive constants: the processor traps otherwise.
 - How large a value becomes follows from constants and from the shapes of the inputs,

@@ -10,6 +10,7 @@ Letters: `w` windows, the records that one raw sample can stand in.
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError
@@ -155,6 +156,10 @@ class ReleasePrice(Structure, frozen=True):
     sampling_micro: Annotated[int, uint(MICRO)]
     steps: Uint
     units: Annotated[int, uint(least=1)]
+
+
+RATE_ORDER = attrgetter("mechanism", "units", "sigma_micro", "sampling_micro", "steps")
+"""Order of prices in an entry: by all fields, so that a set's own order never shows."""
 
 
 class ProvenReleases(Structure, frozen=True, dict=True):
@@ -330,6 +335,4 @@ def rates_of(charges: Iterable[Charge]) -> tuple[ReleasePrice, ...]:
     }
     if len(rates) > RATES_MAX:
         return ()
-    return tuple(
-        sorted(rates, key=lambda rate: (rate.mechanism, rate.units, rate.sigma_micro))
-    )
+    return tuple(sorted(rates, key=RATE_ORDER))

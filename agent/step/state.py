@@ -296,7 +296,7 @@ class AgentState:
       answer_at_s: Before that it is not answered.
       shown: What the board last showed of itself.
       show_at_s: When it may show something else.
-      wake_at_s: When the next `Ticked` is due; infinity for never.
+      wake_at_s: When the next `WakeTimeReached` is due; infinity for never.
     """
 
     trusted: TrustedState

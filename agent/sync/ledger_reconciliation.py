@@ -14,6 +14,7 @@ may lie, as long as one wait for a lease. After that whoever grants a lease stat
 
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.privacy.ledger_entries import (
+    RATE_ORDER,
     RATES_MAX,
     ProvenReleases,
     ReleasePrice,
@@ -129,7 +130,7 @@ def _one_more(
         schedule = (policy.sampling_micro, policy.steps)
         each = stated_charge(policy)
         rates.add(ReleasePrice(policy.mechanism, policy.sigma_micro, *schedule, each))
-    ordered = sorted(rates, key=lambda rate: (rate.mechanism, rate.units))
+    ordered = sorted(rates, key=RATE_ORDER)
     kept = tuple(ordered) if len(ordered) <= RATES_MAX else ()
     found = evolve(found, rates=kept)
     slot = found.chain, found.task, Version(found.below)

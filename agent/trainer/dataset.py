@@ -243,7 +243,7 @@ def _read(
         said.about(str(error))
     except Exception as error:  # noqa: BLE001 - no content of a file may stop a board; its text could show values
         said.about(f"{path.name}: cannot be read ({type(error).__name__})")
-        return []
+    # Pieces before a fault stay: a later record must not take earlier ones away.
     return parts
 
 

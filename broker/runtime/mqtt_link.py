@@ -3,9 +3,8 @@
 - One thread talks to paho; every other one hands it work through a queue.
 - Each connection has a fresh paho client, so paho never repeats anything by itself. A
   publish without its `Delivered` before the next `LinkDisconnected` is void, and
-  whoever has it on disk publishes it again: nothing queues without bound, and a message
-    that
-  the broker refuses cannot come back for ever.
+  whoever has it on disk publishes it again: nothing queues without bound, and a
+  message that the broker refuses cannot come back for ever.
 - The server's Maximum Packet Size is enforced here, since paho does not look at it.
 - Only `acknowledge` tells the broker that a message is safe: after the durable write.
 - Reconnecting is ours: full jitter, and slow to forget (`broker.backoff`).

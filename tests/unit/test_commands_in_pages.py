@@ -121,8 +121,8 @@ def parse_error(
 
 
 def check_faults(options: argparse.Namespace) -> None:
-    """Reads the fault timeline, which the parser takes as a text."""
-    if fault := getattr(options, "fault", ""):
+    """Reads the fault timeline, which the parser takes as texts."""
+    if fault := "; ".join(getattr(options, "fault", ())):
         timeline(fault, options.coordinators)
         broker_faults(fault, options.brokers)
         board_faults(fault, options.devices or 10)

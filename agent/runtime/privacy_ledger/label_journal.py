@@ -80,7 +80,8 @@ def carry_labels(source: AgentHome, home: AgentHome) -> int:
         ours, known = _opened(home)
         with ours:
             # A move that a power cut broke off may be repeated.
-            new = [payload for payload in payloads if payload not in set(known)]
+            moved = set(known)
+            new = [payload for payload in payloads if payload not in moved]
             ours.append_many(new)
     return len(new)
 

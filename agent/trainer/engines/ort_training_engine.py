@@ -33,7 +33,7 @@ def is_available() -> bool:
 
 
 class OrtTrainingTrainer:
-    """A bundle trained by ONNX Runtime's gradient; see `local_training.Trainer`."""
+    """A bundle trained by ONNX Runtime's gradient; see `training_inputs.Trainer`."""
 
     def __init__(self, bundle: OpenedBundle, threads: int) -> None:
         """Differentiates.

@@ -1,6 +1,6 @@
 """Data sets: what is read, and that a wrong record is named and stops nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,8 @@ from starling.protocol.model.training_bundle import (
     Preprocessing,
     TensorSpec,
 )
+from starling.records.known_rows import KnownPiece
+from starling.records.runtime.known_files import known_pieces
 
 MANIFEST = BundleManifest(
     "m",
@@ -205,6 +207,26 @@ def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
 
     assert len(data.x) == 0
     assert data.complaints.first == ["a.npz: cannot be read (ValueError)"]
+
+
+def test_what_stands_before_an_unforeseen_fault_of_a_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npz(tmp_path, "a.npz", [[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    whole = read_dataset(tmp_path, MANIFEST)
+
+    def broken(
+        path: Path, manifest: BundleManifest, label: str, room: int
+    ) -> Iterator[KnownPiece]:
+        yield from known_pieces(path, manifest, label, room)
+        raise RuntimeError("of a library")
+
+    monkeypatch.setattr("starling.agent.trainer.dataset.known_pieces", broken)
+    data = read_dataset(tmp_path, MANIFEST)
+
+    assert len(whole.x) == 2
+    assert data.x.tolist() == whole.x.tolist()
+    assert data.complaints.first == ["a.npz: cannot be read (RuntimeError)"]
 
 
 def test_complaints_are_counted_in_full_and_named_in_part(tmp_path: Path) -> None:
