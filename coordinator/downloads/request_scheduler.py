@@ -255,6 +255,7 @@ def _ask(step: CoordinatorStep, due: list[bytes]) -> None:
     for key in sorted(due):
         one = wanted[key]
         if one.pull is not None and not one.pull.open:
+            # It waits for its turn among those that come in pieces.
             again_at_s = step.now_s + piece_download.STALL_S
             wanted[key] = replace(one, again_at_s=again_at_s)
             continue
