@@ -78,7 +78,7 @@ def recompute(
 
     Raises:
       AggregationError: If the job names no update.
-      Closed: Naming all members whose vectors do not open.
+      UnopenableVectors: Naming all members whose vectors do not open.
       ProtocolError: If a vector is malformed; it was checked at admission.
     """
 

@@ -16,6 +16,7 @@ from starling.coordinator.chain.state import operator_records
 from starling.coordinator.commit import block_commit
 from starling.coordinator.commit.transaction_submission import advance, submit
 from starling.coordinator.downloads import piece_download, request_scheduler
+from starling.coordinator.membership.transaction_charges import source_of, teller
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import ExamineBundle
 from starling.coordinator.step.events import BundleExamined
@@ -85,7 +86,7 @@ def task_announced(step: CoordinatorStep, who: DeviceId, envelope: Envelope) -> 
         return False
     if result.code:
         raise ProtocolError(result.detail, Reason(result.code))
-    _take(step, WaitingTask(envelope, who))
+    _take(step, WaitingTask(envelope, source_of(who, step.broker)))
     return True
 
 
@@ -160,7 +161,7 @@ def _request(step: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
     keys = request_scheduler.blob_keys([bundle])
     if known.waiting:
         # Who tells of a task has its bundle.
-        told = (DeviceId(one.source) for one in known.waiting if one.source)
+        told = (teller(one.source) for one in known.waiting if one.source)
         request_scheduler.request_blob(step, keys, first=next(told, None))
     for who, parked in sorted(step.state.parked.items()):
         if bundle in bundles_of(parked):

@@ -86,10 +86,7 @@ def task_closed(step: CoordinatorStep, number: TaskId) -> None:
     if task is None or ended is None:
         return
     step.report(f"task {number} {task.spec.name!r} was {ended.text}")
-    leases = task.leases
-    while (found := leases.next_waiting()) is not None:
-        leases = leases.stop_waiting(found[0])
-    step.put_task(evolve(task, leases=leases))
+    step.put_task(evolve(task, leases=task.leases.without_waiting()))
 
 
 def _check_quarantine(step: CoordinatorStep, known: BoardReputation) -> None:

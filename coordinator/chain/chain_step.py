@@ -147,7 +147,7 @@ class ChainState:
       shared_round: Of this height, up to which quorums of prevotes were passed on.
       share_at_s: Then a later one is passed on though nobody disagrees.
       told_late: Whether somebody was shown what decided the last height.
-      wake_at_s: When the runtime is to send `Ticked`.
+      wake_at_s: When the runtime is to send `ChainTicked`.
     """
 
     tip: ChainHead
@@ -225,7 +225,7 @@ class JournalVote:
     """Append and sync before anything that follows is published.
 
     Attributes:
-      payload: A packed `wire.JournalEntry`.
+      payload: A packed `JournalEntry`.
       height: Height that it belongs to; it may go when that block is durable.
     """
 
@@ -281,7 +281,7 @@ class StoreFork:
     """The chain forked: keep the proof over restarts, before it is published.
 
     Attributes:
-      payload: A packed `wire.Fork`; it replaces an earlier one.
+      payload: A packed `gossip_messages.ForkProof`; it replaces an earlier one.
     """
 
     payload: bytes

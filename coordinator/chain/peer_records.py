@@ -24,7 +24,7 @@ class RepeatRecord:
 
     Attributes:
       height: Of what was repeated.
-      times: How often, at most `repeats.TIMES_MAX`.
+      times: How often, at most `repeat_backoff.TIMES_MAX`.
       at_s: When last.
     """
 

@@ -119,6 +119,10 @@ class LeaseTable:
             waiting_place=self.waiting_place.without(device),
         )
 
+    def without_waiting(self) -> "LeaseTable":
+        """Forgets all check-ins, whether a place is free or not."""
+        return evolve(self, waiting=PersistentMap(), waiting_place=PersistentMap())
+
     def next_waiting(self) -> tuple[DeviceId, CheckIn] | None:
         """The board whose turn it is, if a place is free."""
         if self.free == 0:

@@ -20,6 +20,11 @@ def source_of(who: DeviceId, broker: int) -> bytes:
     return who + broker.to_bytes(2) if broker else who
 
 
+def teller(source: bytes) -> DeviceId:
+    """Coordinator that an account of `source_of` belongs to."""
+    return DeviceId(source[:DEVICE_ID_BYTES])
+
+
 def refused(step: CoordinatorStep, waited: Mempool, identity: Digest) -> None:
     """The chain refused a transaction: who told of it pays, if it waited on its word.
 
@@ -37,7 +42,7 @@ def refused(step: CoordinatorStep, waited: Mempool, identity: Digest) -> None:
 
 def charge(step: CoordinatorStep, source: bytes) -> None:
     """Charges a source, as of `source_of`, for a transaction that enters no block."""
-    who = DeviceId(source[:DEVICE_ID_BYTES])
+    who = teller(source)
     broker = int.from_bytes(source[DEVICE_ID_BYTES:])
     peer = step.state.peers.get(who)
     # A peer that is forgotten has no account.

@@ -54,7 +54,7 @@ class DeferredAnswer:
     Attributes:
       device: Who asks.
       at_s: When it did.
-      matter: What for; see `Session.asked`.
+      matter: What for; see `BoardSession.asked`.
       said: How.
     """
 

@@ -1,7 +1,7 @@
 """State of a coordinator: frozen, and cheap to derive the next one from.
 
 Nothing here must survive a restart: what must is in the chain, in the uploads that were
-stored before their receipts left, and in the vote journal. `runtime.assembly.restore`
+stored before their receipts left, and in the vote journal. `restored_state.restore`
 makes the first state from those.
 """
 
@@ -267,7 +267,8 @@ class WaitingTask:
 
     Attributes:
       envelope: The transaction.
-      source: Which other coordinator told us; empty if an operator of ours did.
+      source: Account of the coordinator that told of it, as of
+        `transaction_charges.source_of`; empty if an operator of ours did.
     """
 
     envelope: Envelope
@@ -332,7 +333,7 @@ class CoordinatorState:
       left: What others are to answer, in the order in which it came; see
         `coordinator.membership.responder_selection`.
       left_at_s: When to look whether they lived on; infinity if `left` is empty.
-      wake_at_s: When to send `Ticked`.
+      wake_at_s: When to send `ClockTicked`.
       bundles: Of tasks that may enter a block, by digest, oldest first.
     """
 

@@ -15,7 +15,7 @@ def status_checks(document: dict[str, Any], between_s: float) -> Iterator[Health
     """Checks that need nothing but the status.
 
     Args:
-      document: As `status_file.read_status` gives it.
+      document: As `status_reader.read_status` gives it.
       between_s: The least time between two updates, in s.
     """
     yield _condition(document)

@@ -53,7 +53,7 @@ def pack_body(transactions: Sequence[bytes]) -> bytes:
 
 
 def decision(row: BlockRow) -> bytes:
-    """The packed `wire.Decision` of a row, made without unpacking it."""
+    """The packed `DecidedBlock` of a row, made without unpacking it."""
     # An array of block and certificate, of which the block is an array of header and
     # body.
     return _PAIR + _PAIR + row.header + row.body + row.certificate

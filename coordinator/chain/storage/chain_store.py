@@ -250,7 +250,7 @@ class ChainStore(Protocol):
         """A set that certified or certifies a height, by its hash."""
 
     def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
-        """Blocks from a height on as packed `wire.Decision`s.
+        """Blocks from a height on as packed `DecidedBlock`s.
 
         Args:
           first: Height of the first one.

@@ -3,7 +3,7 @@
 A power cut between charge and spool costs a board its update for that base version, and
 it may make no other one. Where that happens to so many boards that half a buffer never
 comes together, the task would stand still for good; so their forfeits count as being
-there with nothing, see `versions.cut_patient`.
+there with nothing, see `version_cut.cut_patient`.
 """
 
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay

@@ -24,7 +24,7 @@ from starling.protocol.wire.envelope import ENVELOPE
 
 
 class AuditableChain(Protocol):
-    """A stored chain, with its rows as they are; see `storage.Store`."""
+    """A stored chain, with its rows as they are; see `chain_store.ChainStore`."""
 
     genesis: Genesis
 

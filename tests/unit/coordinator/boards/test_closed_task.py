@@ -83,6 +83,7 @@ def test_board_that_waits_gets_no_lease_of_a_closed_task(
     assert len(world.state.tasks[TASK].leases.waiting) > 0
 
     close(world)
+    assert len(world.state.tasks[TASK].leases.waiting) == 0
     world.tick(1000.0)
 
     assert len(world.state.tasks[TASK].leases.waiting) == 0
