@@ -110,12 +110,12 @@ def newcomers_answered(home: CoordinatorHome, broker: BrokerHome) -> Iterator[No
     settings, store = broker.require_settings(), EnrolmentStore(broker.path)
     store.prepare()
     with lock(store.lock_file):
-        handler = _newcomers(home, broker, settings, store)
-        handler.start()
+        threads = _newcomers(home, broker, settings, store)
+        threads.start()
         try:
             yield
         finally:
-            handler.stop()
+            threads.stop()
 
 
 def _answer_alone(
@@ -130,14 +130,14 @@ def _answer_alone(
         try:
             store.prepare()
             with lock(store.lock_file), ExitStack() as stack:
-                handlers: dict[str, Callable[[], RegistrarThreads]] = {
+                unstarted: dict[str, Callable[[], RegistrarThreads]] = {
                     "renewals": partial(_renewals, home, broker, settings)
                 }
                 if settings.enrol_port:
-                    handlers["newcomers"] = partial(
+                    unstarted["newcomers"] = partial(
                         _newcomers, home, broker, settings, store
                     )
-                _open(handlers, stack, ending)
+                _open(unstarted, stack, ending)
                 ending.wait()
         except FederationError as error:
             # Another coordinator answers, or files cannot be written or read.
@@ -148,37 +148,37 @@ def _answer_alone(
 
 
 def _open(
-    handlers: dict[str, Callable[[], "RegistrarThreads"]],
+    unstarted: dict[str, Callable[[], "RegistrarThreads"]],
     stack: ExitStack,
     ending: threading.Event,
 ) -> None:
-    """Has each handler answer until `stack` ends; what is wrong with one is its own.
+    """Starts all, which answer until `stack` ends; what is wrong with one is its own.
 
     Args:
-      handlers: What makes each, by name; emptied of those that answer.
+      unstarted: What makes each, by name; emptied of those that answer.
       stack: Stops them.
       ending: Ends the wait for those that cannot answer yet.
     """
     told = RepeatedWarnings()
-    while handlers and not ending.is_set():
-        for name, made in list(handlers.items()):
+    while unstarted and not ending.is_set():
+        for name, made in list(unstarted.items()):
             try:
-                handler = made()
-                handler.start()
+                threads = made()
+                threads.start()
             except FederationError as error:
                 if told.is_new(f"{name}: {error}", time.monotonic()):
                     log.warning("%s are not answered from here: %s", name, error)
             else:
-                stack.callback(handler.stop)
-                del handlers[name]
-        if handlers:
+                stack.callback(threads.stop)
+                del unstarted[name]
+        if unstarted:
             ending.wait(RETRY_S)
 
 
 def _renewals(
     home: CoordinatorHome, broker: BrokerHome, settings: BrokerSettings
 ) -> "RegistrarThreads":
-    """The handler for certificates.
+    """Link and threads for certificates.
 
     Raises:
       FederationError: If it cannot answer now.
@@ -206,7 +206,7 @@ def _newcomers(
     settings: BrokerSettings,
     store: EnrolmentStore,
 ) -> "RegistrarThreads":
-    """The handler for newcomers.
+    """Link and threads for newcomers.
 
     Raises:
       FederationError: If it cannot answer now.
