@@ -17,9 +17,9 @@ from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
-RARE = 31415.926
-"""Stands in the data, and nowhere else."""
-TRACES = (b"31415", b"31,415", b"3.14159", b"3.1416e")
+RARE = 31415926.0
+"""Stands in the data, and nowhere else; five digits alone may be a process id."""
+TRACES = (b"31415926", b"31,415,926", b"3.14159", b"3.1416e")
 PACKED = tuple(np.array(RARE, kind).tobytes() for kind in ("<f4", "<f8"))
 ODD = {
     "cell": f"1,2,3,4,5,6,7,8,0\n1,2,3,4,5,6,7,{RARE}x,0\n",
