@@ -38,6 +38,7 @@ from starling.coordinator.models import (
     model_versions,
     version_scores,
 )
+from starling.coordinator.step.admitted_updates import AdmittedUpdate, admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropEvidence,
@@ -71,11 +72,9 @@ from starling.coordinator.step.events import (
 )
 from starling.coordinator.step.pending_proposal import ProgressTimes
 from starling.coordinator.step.state import (
-    AdmittedUpdate,
     CoordinatorSettings,
     CoordinatorState,
     TaskState,
-    admitted_key,
 )
 from starling.coordinator.wire.rate_limit import rates, spend
 from starling.protocol.chain.light_client import ValidatorSetTransition

@@ -81,5 +81,6 @@ class PersistentMap(Generic[_V]):
     def _with(
         self, number: int, bucket: dict[bytes, _V], size: int
     ) -> "PersistentMap[_V]":
-        before, after = self.buckets[:number], self.buckets[number + 1 :]
-        return PersistentMap((*before, bucket, *after), size)
+        buckets = list(self.buckets)
+        buckets[number] = bucket
+        return PersistentMap(tuple(buckets), size)

@@ -20,9 +20,10 @@ from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.membership import directory
 from starling.coordinator.models.model_versions import resume
+from starling.coordinator.step.admitted_updates import AdmittedUpdate, admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendContentKey, StoreUpload
-from starling.coordinator.step.state import OWN, AdmittedUpdate, admitted_key
+from starling.coordinator.step.state import OWN
 from starling.coordinator.update.admission_checks import open_update
 from starling.coordinator.update.norm_bound import check_norm, norm_bound
 from starling.coordinator.wire.frames import ContentKeyAnswer, UploadAnswer

@@ -12,8 +12,9 @@ from starling.coordinator.chain.state import (
 from starling.coordinator.chain.training import reputations, task_end
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
+from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
-from starling.coordinator.step.state import TaskState, admitted_key
+from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
@@ -207,7 +208,8 @@ def _herd_most(policy: AggregationPolicy) -> int:
 def _backlog(step: CoordinatorStep, task: TaskState) -> int:
     """Updates that wait for a version: on the chain, and admitted here before that."""
     progress = task_records.progress(step.state.ledger.tree, task.number)
-    return len(step.state.held) + (progress.pending if progress is not None else 0)
+    held = step.state.held.of_task(task.number)
+    return held + (progress.pending if progress is not None else 0)
 
 
 def delivered(step: CoordinatorStep, device: DeviceId, task: TaskState) -> None:

@@ -28,6 +28,7 @@ from starling.coordinator.models import (
     model_versions,
     version_scores,
 )
+from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropUpload,
@@ -36,7 +37,6 @@ from starling.coordinator.step.effects import (
     RecordRefusal,
     RemoveInboxFile,
 )
-from starling.coordinator.step.state import admitted_key
 from starling.protocol.chain.light_client import HANDOVERS_MAX, ValidatorSetTransition
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason

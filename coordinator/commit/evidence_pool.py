@@ -8,9 +8,9 @@ before each conviction.
 
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.state import board_records, transaction_codec
+from starling.coordinator.step.admitted_updates import AdmittedUpdate
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import KeepEvidence, LookUpUpdate
-from starling.coordinator.step.state import AdmittedUpdate
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, Digest

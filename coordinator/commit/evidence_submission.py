@@ -7,10 +7,10 @@ that the board committed to. The chain refuses what proves nothing new.
 from starling.coordinator.chain.state import board_records, transaction_codec
 from starling.coordinator.commit import evidence_pool
 from starling.coordinator.commit.transaction_submission import submit
+from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import LookUpUpdate
 from starling.coordinator.step.events import UpdateLookedUp
-from starling.coordinator.step.state import admitted_key
 from starling.protocol.chain.evidence import EVIDENCE, Evidence, duplicate_updates
 from starling.protocol.chain.evidence import missealed as evidence_of_box
 from starling.protocol.dataclass_replace import evolve

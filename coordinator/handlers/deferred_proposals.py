@@ -15,9 +15,9 @@ from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state import board_records, transaction_codec
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.pending_proposal import DeferredProposal
-from starling.coordinator.step.state import admitted_key
 from starling.protocol.chain.blocks import BLOCK, Proposal, VoteType
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, Digest

@@ -2,10 +2,10 @@
 
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.membership import responder_selection
+from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredReceipt
 from starling.coordinator.step.effects import PublishFinality
-from starling.coordinator.step.state import admitted_key
 from starling.coordinator.update.admission_checks import AdmittedUpload
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.wire.envelope import MessageKind

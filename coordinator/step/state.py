@@ -18,6 +18,7 @@ from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
 from starling.coordinator.leases.client_selection import Selection
 from starling.coordinator.leases.lease_table import LeaseTable
+from starling.coordinator.step.admitted_updates import AdmittedUpdates
 from starling.coordinator.step.board_session import BoardSession
 from starling.coordinator.step.deferred_replies import DeferredReply
 from starling.coordinator.step.pending_proposal import DeferredProposal, ProgressTimes
@@ -141,25 +142,6 @@ class TaskState:
     give_up_at_s: float = math.inf
     patience_s: float = SOUGHT_PATIENCE_S
     is_over: bool = False
-
-
-@dataclass(frozen=True)
-class AdmittedUpdate:
-    """An update that was admitted and is not in the chain yet.
-
-    Attributes:
-      transaction: Its id.
-      base: Its base version.
-      task: Its task.
-      at_s: When we admitted it.
-      update: The signed update.
-    """
-
-    transaction: Digest
-    base: Version
-    task: TaskId
-    at_s: float
-    update: Envelope
 
 
 @dataclass(frozen=True)
@@ -301,7 +283,7 @@ class CoordinatorState:
       counter: Counter of the next envelope that we sign; above all earlier ones.
       tasks: By number.
       sessions: By board.
-      held: By `admitted_key`.
+      held: Updates that were admitted and are not in the chain yet.
       inbox: File name by id of the transaction that came from it.
       charge_max: The largest total privacy charge of any board on the chain.
       connected: Whether the broker has us.
@@ -341,7 +323,7 @@ class CoordinatorState:
     counter: int
     tasks: Mapping[TaskId, TaskState] = field(default_factory=dict)
     sessions: PersistentMap[BoardSession] = field(default_factory=PersistentMap)
-    held: PersistentMap[AdmittedUpdate] = field(default_factory=PersistentMap)
+    held: AdmittedUpdates = field(default_factory=AdmittedUpdates)
     inbox: Mapping[Digest, str] = field(default_factory=dict)
     charge_max: int = 0
     connected: bool = False
@@ -371,8 +353,3 @@ class CoordinatorState:
     tasks_held: tuple[tuple[float, Envelope], ...] = ()
     wake_at_s: float = 0.0
     bundles: Mapping[Digest, BundleState] = field(default_factory=dict)
-
-
-def admitted_key(device: DeviceId, task: int, base: int) -> bytes:
-    """Key of an admitted update, by board and base version."""
-    return device + task.to_bytes(4) + base.to_bytes(8)

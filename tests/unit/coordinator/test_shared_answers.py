@@ -135,7 +135,7 @@ def test_lease_of_another_coordinator_is_good_everywhere(
     council.down.clear()
     council.send(boards[0], boards[0].upload(lease))
 
-    assert [member.state.held.size for member in council.members] == [1] * COUNT
+    assert [len(member.state.held) for member in council.members] == [1] * COUNT
 
 
 def test_update_is_acknowledged_by_one_and_if_sent_again_by_all(
