@@ -15,6 +15,7 @@ from starling.coordinator.machine import RestoredState
 from starling.coordinator.models.model_versions import BLOBS_OFFERED_MAX
 from starling.coordinator.step.effects import Effect, EvaluateVersion
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
+from starling.protocol.chain.evidence import base_place
 from starling.protocol.chain.light_client import HANDOVERS_MAX
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.ids import TaskId, Version
@@ -102,14 +103,25 @@ def restore(
 
 
 def _unpunished(store: ChainStore, tree: StateTree) -> list[tuple[Envelope, Envelope]]:
-    """Contradicting updates of boards that are not convicted, one pair of each."""
+    """Contradicting updates that may still be convicted, one pair of each board."""
     found: dict[bytes, tuple[Envelope, Envelope]] = {}
     for known, other in store.evidence():
         first = update_of(store, known)
-        punished = board_records.fault(tree, other.sender) is not None
-        if first is not None and not punished and _reached(tree, other):
-            found.setdefault(other.sender, (first, other))
+        if first is None or _is_punished(tree, other) or not _reached(tree, other):
+            continue
+        found.setdefault(board_records.owner(tree, other.sender), (first, other))
     return list(found.values())
+
+
+def _is_punished(tree: StateTree, update: Envelope) -> bool:
+    """True if the update's board is convicted for its base, or excluded for good."""
+    known = board_records.fault(tree, update.sender)
+    if known is None:
+        return False
+    body = transaction_codec.contribution(update.body)
+    # A board that was jailed for one base answers for the next one, too.
+    is_excluded = len(known.places) >= board_records.CONVICTIONS_MAX
+    return is_excluded or base_place(body.task, body.version) in known.places
 
 
 def _reached(tree: StateTree, update: Envelope) -> bool:

@@ -310,7 +310,12 @@ def _missealed(
 
 def _of_update(update: Envelope, owner: Owner) -> Conviction:
     _, task, base = _place_of_update(update, owner)
-    return Conviction(update.sender, None, _digest((task, base)), (task, base))
+    return Conviction(update.sender, None, base_place(task, base), (task, base))
+
+
+def base_place(task: TaskId, base: Version) -> Digest:
+    """Place of a board's conviction for two updates of one base version."""
+    return _digest((task, base))
 
 
 def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[bytes, TaskId, Version]:

@@ -1,12 +1,19 @@
 """Boards with two updates for one version, convicted by four coordinators."""
 
+from dataclasses import replace
+
 import pytest
 
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.state.board_records import ConvictionRecord
+from starling.coordinator.chain.storage.chain_store import StoredUpload
+from starling.coordinator.loop.restored_state import restore
 from starling.protocol.chain.evidence import Offence
+from starling.protocol.ids import Version
+from starling.protocol.wire.message_bodies import LEASE
 from tests.unit.coordinator.fixtures.four_coordinators import (
+    CHAIN_ID,
     COUNT,
     FleetBoard,
     FourCoordinators,
@@ -83,6 +90,30 @@ def test_coordinator_that_restarts_accuses_again(
     council.run(5.0)
 
     assert all(faults(council, boards[0]))
+
+
+def test_coordinator_that_restarts_accuses_a_convicted_board_of_its_next_base(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    for _ in range(2):
+        council.send(boards[0], boards[0].upload(lease))
+        council.run(2.0)
+    assert all(faults(council, boards[0]))
+    of_next = replace(LEASE.unpack(lease.body), version=Version(1))
+    next_lease = replace(lease, body=LEASE.pack(of_next))
+    first, second = (boards[0].upload(next_lease) for _ in range(2))
+    member = council.members[3]
+    known = first.update.identity(CHAIN_ID)
+    with member.store.transaction():
+        member.store.put_upload(StoredUpload(known, first.update, first.blob, 0))
+        member.store.put_evidence(known, second.update)
+
+    restored = restore(member.settings, member.store, (), 1 << 40, council.now_s)
+
+    # Not of the base that it is convicted for, whose evidence is still stored.
+    assert len(member.store.evidence()) == 2
+    assert restored.evidence == [(first.update, second.update)]
 
 
 def test_coordinator_that_restarts_drops_evidence_that_is_too_old(
