@@ -37,6 +37,8 @@ def acl_text(
     Raises:
       ConfigError: If a name is not 1 to 64 of a-z, 0-9 and '-'.
     """
+    # As patterns, so that a board that is enrolled later needs no line, and the broker
+    # no reload.
     writes = (topics.device_state, topics.up, topics.say)
     lines = ["# Boards: %u is the user name, which is the device id."]
     lines += [f"pattern write {topic(_SELF)}" for topic in writes]
@@ -45,11 +47,15 @@ def acl_text(
     lines += [f"pattern write {topics.renewal(_SELF)}"]
     lines += [f"pattern read {topics.renewed(_SELF)}"]
     lines += ["", f"user {REGISTRAR}"]
+    # The registrar alone answers renewals: a board that could would hand out
+    # certificates that others then look at.
     lines += [f"topic read {topics.renewal('+')}", f"topic write {topics.renewed('+')}"]
+    # Sorted, so that the file changes only where a right does.
     for name in sorted(set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
     for name in sorted(set(peers) - set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}"]
+        # It publishes at its own broker; ours need not trust it with more than reading.
         lines += [f"topic read {item}" for item in topics.peer_filters(name)]
     for name in sorted(set(expelled)):
         denied = [f"topic deny {each}" for each in _denied(topics, name)]

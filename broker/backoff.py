@@ -78,6 +78,8 @@ def after_loss(
       The state to keep, and seconds to wait, in (0, `policy.most_s`]. After a takeover
       at least half of the most, since two clients would drop each other for ever.
     """
+    # Not at the connect itself: a broker that accepts and drops at once would be asked
+    # again without a pause.
     if lived_s is not None and lived_s >= policy.stable_s:
         state = Backoff()
     short = resumed and lived_s is not None and lived_s < SHORT_LIVED_S

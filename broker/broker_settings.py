@@ -57,6 +57,8 @@ def ascii_host(text: str) -> str:
     except ValueError:
         pass
     else:
+        # A link-local address needs the interface of the machine that uses it, which a
+        # certificate cannot hold.
         if "%" in str(address):
             raise ConfigError(
                 f"{text} has a zone, which differs from machine to machine; name "
@@ -75,6 +77,7 @@ def ascii_host(text: str) -> str:
 
 def certified_names(settings: BrokerSettings) -> tuple[str, ...]:
     """Names and addresses that the broker's certificate holds, each once."""
+    # Nobody connects to a wildcard, so that no certificate names one.
     bound = () if settings.bind in EVERYWHERE else (settings.bind,)
     return tuple(dict.fromkeys((*LOCAL_HOSTS, *bound, *settings.hosts)))
 

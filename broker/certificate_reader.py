@@ -90,6 +90,8 @@ def from_pem(pem: str) -> bytes:
     if not (begin and end):
         raise DecodeError("no PEM certificate")
     try:
+        # Line breaks go first, since strict decoding refuses them with all else that is
+        # no base64.
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(f"not a certificate: {error}") from error
@@ -129,12 +131,15 @@ def _parts(der: bytes) -> tuple[bytes, bytes, list[bytes]]:
     if tag != _SEQUENCE or rest:
         raise ValueError("no sequence, or something behind it")
     _, inner, behind = _element(certificate)
+    # The bytes as they came: a signature is over the issuer's own encoding.
     body = certificate[: len(certificate) - len(behind)]
+    # Exact to the last byte, so that nothing unsigned can ride behind the signature.
     if not behind.startswith(_SIGNED) or len(behind) != len(_SIGNED) + SIGNATURE_BYTES:
         raise ValueError("no Ed25519 signature where it belongs")
     fields = []
     while inner:
         tag, _, rest = _element(inner)
+        # The version is optional, and all places are counted without it.
         if tag != _VERSION:
             fields.append(inner[: len(inner) - len(rest)])
         inner = rest
@@ -163,6 +168,7 @@ def _common_name(subject: bytes) -> str:
     _, names, _ = _element(subject)
     tag, name, others = _element(names)
     _, pair, more = _element(name)
+    # One name alone: a second one could be what another reader takes for the user.
     if tag != _SET or others or more or not pair.startswith(_COMMON_NAME):
         raise ValueError("its subject is not one common name")
     tag, text, _ = _element(pair[len(_COMMON_NAME) :])
@@ -186,6 +192,7 @@ def _element(content: bytes) -> tuple[int, bytes, bytes]:
     if length >= 0x80:
         start += length & 0x7F
         length = int.from_bytes(content[2:start], "big")
+    # Lengths come from a stranger, and slices of Python would be short without a word.
     if start + length > len(content):
         raise ValueError("cut off")
     return tag, content[start : start + length], content[start + length :]

@@ -179,6 +179,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
     if before is None and arguments.fleet is None:
         raise ConfigError("--fleet NAME is needed the first time", key="fleet")
     known = before or BrokerSettings(arguments.fleet)
+    # The name stands in every topic, and in what boards have enrolled with.
     if arguments.fleet not in (None, known.fleet) and not arguments.rename:
         raise ConfigError(
             f"this broker serves {known.fleet!r}, and boards and coordinators of that "
@@ -192,6 +193,8 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         bind=arguments.bind or known.bind,
         port=arguments.port or known.port,
         hosts=hosts,
+        # `--coordinator` adds and never takes away: who is not named again would lose
+        # its rights; `expel` is for that.
         coordinators=tuple(sorted({*known.coordinators, *arguments.coordinator})),
         peers=known.peers,
         expelled=tuple(sorted({*known.expelled} - {*arguments.coordinator})),
@@ -227,6 +230,7 @@ def _print_warnings(undone: tuple[str, ...]) -> None:
 
 def _expel(home: BrokerHome, arguments: argparse.Namespace) -> int:
     changed = home.expel(arguments.name)
+    # After the file is on disk, which is what the signal makes Mosquitto read.
     reloaded = home.reload_running()
     if arguments.json:
         _print_json({"name": arguments.name, "changed": changed, "reloaded": reloaded})
@@ -291,6 +295,8 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
             if settings.enrol_port:
                 where += f", for newcomers port {settings.enrol_port}"
             sys.stderr.write(f"{where}\n")
+            # Only once both listeners accept: units that wait for the broker connect at
+            # once.
             notifier.ready(where)
 
             certificates = CertificateMonitor(home.certificates, home.require_settings)
@@ -307,6 +313,8 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
 
             status = process.wait(alive)
             notifier.stopping()
+    # By itself it ends on a fault, and systemd starts the service again on a failure
+    # alone.
     if not stopped:
         raise OperationError(f"Mosquitto ended by itself with status {status}")
     return EXIT_DONE

@@ -95,6 +95,8 @@ def from_rows(rows: Sequence[HealthRow]) -> list[HealthCheck]:
 
 
 def _cut(line: str, bytes_max: int) -> str:
+    # A row ends in an operator's terminal, and a board could write escape sequences
+    # into it.
     plain = "".join(letter if letter.isprintable() else " " for letter in line)
     return plain.encode()[:bytes_max].decode(errors="ignore")
 

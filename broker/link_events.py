@@ -241,6 +241,7 @@ def packet_bytes(message: MqttMessage) -> int:
     """Upper bound of the message's size as an MQTT 5 PUBLISH packet, in bytes."""
     properties = 1 + (0 if message.expiry_s is None else _EXPIRY_BYTES)
     if message.traceparent:
+        # Both are ASCII, so characters are bytes.
         names = len(TRACEPARENT) + len(message.traceparent)
         properties += _USER_PROPERTY_BYTES + names
     topic = 2 + len(message.topic.encode())

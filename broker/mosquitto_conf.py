@@ -162,6 +162,8 @@ def enrolment_text(
     """
     files = listener.files
     lines = [
+        # Newcomers have no certificate yet. What each may do is bounded by its own
+        # client id in the access file, and by the token's secret.
         "allow_anonymous true",
         f"password_file {listener.users}",
         f"cafile {files.authority}",

@@ -127,12 +127,15 @@ def obstacles(
         for each in everywhere
         if each.port == port
     ]
+    # Without it Mosquitto has a single access file: ours would shut the other
+    # listeners' clients out, or theirs would open ours.
     if _has_own_access(everywhere):
         ours = LISTENER_KEYS | ACCESS_KEYS
     else:
         ours = LISTENER_KEYS
         found += [_shared(each) for each in everywhere if _is_shared(each, port)]
     for each in after:
+        # A line that begins a listener or a bridge ends the reach of ours.
         if each.key in _BEGINS:
             break
         if each.key in ours:
@@ -147,6 +150,7 @@ def obstacles(
 def _has_own_access(lines: Sequence[Directive]) -> bool:
     """True if each listener has access rules of its own."""
     said = [each.value for each in lines if each.key == "per_listener_settings"]
+    # The last one counts, as Mosquitto reads from top to bottom.
     return said[-1:] == ["true"]
 
 

@@ -52,6 +52,7 @@ def read_publish(command: int, rest: bytes | bytearray) -> PublishPacket:
     Raises:
       ValueError: If it is cut, at QoS 2, or its topic is no text.
     """
+    # We subscribe at QoS 1, so that a message at QoS 2 breaks MQTT 5.0 section 3.8.4.
     if command & _QOS_BITS not in (0, _QOS_1):
         raise ValueError("a message at QoS 2")
     topic_ends = _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES])
@@ -83,10 +84,13 @@ def _variable_length(rest: bytes | bytearray, at: int) -> tuple[int, int]:
 
 def _traceparent(properties: bytes | bytearray) -> str:
     """A user property's value; who hides it in another's says no more than with it."""
+    # Searched for and not parsed: a stranger may fill a packet with properties, and
+    # this stays one pass.
     at = properties.find(_PARENT_KEY)
     if at < 0:
         return ""
     start = at + len(_PARENT_KEY) + _LENGTH_BYTES
     size = int.from_bytes(properties[start - _LENGTH_BYTES : start])
+    # One character more than ours has, so that a longer one is seen to be none.
     value = properties[start : start + min(size, TRACEPARENT_CHARS + 1)]
     return bytes(value).decode("ascii", "replace")

@@ -159,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["inspect"]:
         return bundle_inspection.main(arguments[1:])
     options = parser().parse_args(arguments)
+    # Before the model is read, which takes long: a wrong number is told at once.
     settings = _settings(options)
     bundle = compile_model(
         options.model,
@@ -180,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lost := weights_lost(settings.class_weights, options.clipping):
         _say(f"warning: {lost}")
     errors = None
+    # Before the bundle is written, so that a wrong gradient leaves nothing behind.
     if options.check:
         _say("checking against finite differences and single examples")
         errors = check_bundle(bundle, np.random.default_rng(_SEED))

@@ -82,6 +82,8 @@ class AtomicStorage(Storage):
         if len(content) > DOCUMENT_BYTES_MAX:
             raise LimitError(f"{self._path}: document of {len(content)} bytes")
         with storage_errors(self._path):
+            # Synced before either rename: a file must not take the name before its
+            # bytes are on the disk.
             temporary = write_temporary(self._path, content)
             if self._path.exists():
                 # A power cut between the two renames leaves the backup alone, which the
@@ -125,6 +127,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _document(tables: Tables) -> bytes:
+    # One encoding for equal tables, or the comparison on reading would fail.
     body = json.dumps(tables, sort_keys=True, separators=(",", ":"))
     digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
     return f'{{"digest":"{digest}","tables":{body}}}\n'.encode()
@@ -135,6 +138,8 @@ def _tables(content: bytes) -> Tables | None:
     try:
         document = json.loads(content)
         tables: Tables = document["tables"]
+        # Written anew and compared: so the digest, the order and every byte are checked
+        # in one step.
         sound = _document(tables) == content
     except (ValueError, TypeError, LookupError, RecursionError):
         return None

@@ -71,6 +71,7 @@ def write_all(descriptor: int, content: bytes) -> None:
     """Writes every byte to an open file; plain `os.write` may stop short."""
     view = memoryview(content)
     while view:
+        # A view is cut without copying what is left.
         view = view[os.write(descriptor, view) :]
 
 
@@ -132,6 +133,8 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
     """
     with storage_errors(path):
         temporary = write_temporary(path, content, mode)
+        # After the sync of the content and before that of the folder: in any other
+        # order a power cut may leave an empty file under the name.
         os.replace(temporary, path)  # noqa: PTH105 - the tests cut the power at os calls
         sync_folder(path.parent)
 
@@ -199,6 +202,7 @@ def read_if_present(path: Path, bytes_max: int) -> bytes | None:
     try:
         return read_limited(path, bytes_max)
     except StorageError as error:
+        # No look beforehand: the file may go between the two.
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
@@ -254,6 +258,8 @@ def require_writable(folder: Path) -> None:
 @contextmanager
 def private_files() -> Iterator[None]:
     """Makes files in the block private to their owner, whichever library makes them."""
+    # SQLite and others make files beside the one that they are given, with modes of
+    # their own.
     before = os.umask(_GROUP_OR_OTHERS)
     try:
         yield
@@ -280,6 +286,8 @@ def make_private(folder: Path, leave: Collection[str] = ()) -> list[Path]:
     with storage_errors(folder):
         for place, folders, files in os.walk(folder):
             here = Path(place)
+            # The subfolder itself is closed all the same; what is inside is then out of
+            # reach.
             is_left = here.parent == folder and here.name in leave
             kept = [] if is_left else [here / name for name in sorted(files)]
             if is_left:
@@ -310,6 +318,7 @@ def destroy(path: Path) -> None:
         size = path.stat().st_size
         descriptor = os.open(path, os.O_WRONLY)
         try:
+            # Random bytes, which no file system compresses or stores as a hole.
             write_all(descriptor, os.urandom(size))
             os.fsync(descriptor)
         finally:
@@ -328,6 +337,8 @@ def make_folder(folder: Path) -> None:
     """
     with storage_errors(folder):
         missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+        # From the top down. Only the folder itself is private: those above may be
+        # shared.
         for each in reversed(missing):
             mode = PRIVATE_FOLDER_MODE if each == folder else _ANY_MODE
             each.mkdir(mode, exist_ok=True)
@@ -346,6 +357,7 @@ def free_bytes(path: Path) -> int:
     """
     with storage_errors(path):
         status = os.statvfs(path)
+    # Not `f_bfree`, which counts what is kept back for root.
     return status.f_bavail * status.f_frsize
 
 

@@ -68,6 +68,8 @@ class Journal:
         with storage_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
             try:
+                # Before the head is written: two processes that begin one journal would
+                # each write their own salt.
                 _lock(descriptor, path)
                 _begin(descriptor, path)
                 return cls._read(path, descriptor, strict)
@@ -92,6 +94,7 @@ class Journal:
         salt = content[len(MAGIC) : HEAD_BYTES]
         journal = cls(path, descriptor, salt, found.sound_bytes)
         if found.torn_bytes:
+            # Or its rest would lie behind the next entry, and read as damage.
             os.ftruncate(descriptor, found.sound_bytes)
             os.fsync(descriptor)
             log.warning(
@@ -127,6 +130,8 @@ class Journal:
             return
         if self._failed:
             raise StorageError(f"{self._path}: an earlier sync failed; restart")
+        # Framed in memory, so that one write and one sync make all payloads durable
+        # together.
         framed = frame(payloads, self._end, self._salt)
         if self._end + len(framed) > JOURNAL_BYTES_MAX:
             raise LimitError(f"{self._path}: journal of {JOURNAL_BYTES_MAX} bytes full")
@@ -139,6 +144,7 @@ class Journal:
             # Pages of a failed sync may be dropped and a second sync then "succeeds"
             # (PostgreSQL's fsync finding of 2018), so nothing follows a failure.
             self._failed = True
+            # Data and length are enough; times need not be on the disk.
             os.fdatasync(self._descriptor)
             self._failed = False
         self._end += len(framed)
@@ -149,6 +155,7 @@ class Journal:
         Raises:
           StorageError: If the disk refuses; the old entries are then still there.
         """
+        # Another salt, so that no frame of the former file can pass for one of this.
         salt = os.urandom(SALT_BYTES)
         content = bytearray(head(salt))
         for payload in payloads:
@@ -168,6 +175,8 @@ class Journal:
             self._descriptor, self._salt = descriptor, salt
             self._end = len(content)
             self._failed = True
+            # Until the rename is durable, a power cut may bring the old file back,
+            # without what is appended from here on.
             sync_folder(self._path.parent)
             self._failed = False
 

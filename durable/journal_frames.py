@@ -92,6 +92,8 @@ def unfinished_head(content: bytes) -> bool:
     if len(content) > HEAD_BYTES:
         return False
     partial = len(content) < HEAD_BYTES and MAGIC.startswith(content[: len(MAGIC)])
+    # Some file systems leave zeros where a file was made longer and its bytes never
+    # came.
     return partial or not any(content)
 
 
@@ -109,6 +111,7 @@ def frame(payloads: Sequence[bytes], position: int, salt: bytes) -> bytes:
     if len(payloads) == 1:
         body, mark = payloads[0], 0
     else:
+        # One checksum for all: none of a batch counts unless every one is there.
         body = b"".join(_LENGTH.pack(len(item)) + item for item in payloads)
         mark = _BATCH
     if len(body) > PAYLOAD_BYTES_MAX:
@@ -139,6 +142,8 @@ def scan(content: bytes) -> JournalScan:
         payloads.extend(_payloads(content, position, end))
         position = end
     torn = len(content) - position
+    # The mark at a frame's end is never 0, so that a last byte of 0 says that the end
+    # never came.
     nulled = torn > 0 and not content[-1] and not _is_cut(content, position, salt)
     return JournalScan(tuple(payloads), position, torn, nulled)
 
@@ -159,6 +164,8 @@ def salvage(content: bytes) -> JournalSalvage:
     while position < len(content):
         end = _frame_end(content, position, salt)
         if end is None:
+            # Byte by byte, as a damaged length says nothing of where the next frame
+            # begins.
             position += 1
             continue
         if position > begin:
@@ -196,6 +203,7 @@ def _frame_end(content: bytes, position: int, salt: bytes) -> int | None:
         return None
     start = position + _FRAME.size
     end = start + (length & ~_BATCH)
+    # The cheap test first: it also fails where the file ends too early.
     if content[end : end + 1] != _MARK:
         return None
     _, check, checksum = _FRAME.unpack_from(content, position)
@@ -219,6 +227,8 @@ def _payloads(content: bytes, position: int, end: int) -> list[bytes]:
 
 
 def _require_torn(content: bytes, position: int, salt: bytes) -> None:
+    # What follows in order was synced after this frame was: then it had been
+    # acknowledged.
     for later in range(position + 1, len(content) - FRAME_BYTES_MIN + 1):
         if _frame_end(content, later, salt) is not None:
             why = f"damaged at offset {position}: sound entries follow at {later}"

@@ -48,7 +48,10 @@ def lock(path: Path) -> FileLock:
     with storage_errors(path):
         descriptor = _open_lock(path)
         try:
+            # On the open file and not by a file's presence, which a crash would leave
+            # behind.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Only once the lock is held; before, it is another's process id.
             os.ftruncate(descriptor, 0)
             write_all(descriptor, b"%d\n" % os.getpid())
         except BlockingIOError as error:

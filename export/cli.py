@@ -156,6 +156,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row_line(row: Any, *, is_best: bool) -> str:  # noqa: ANN401 - its module is imported late
     when = "-"
+    # A virtual fleet's chain has no date: its moments are shown as seconds of its run.
     if row.time_ms is not None and row.time_ms < _VIRTUAL_MS_MAX:
         when = f"{row.time_ms / 1000:.0f} s"
     elif row.time_ms is not None:
@@ -247,6 +248,8 @@ def _in_int8(
     manifest = model.opened.manifest
     examples = tried(model, options.data, options.target)
     _say_unusable(examples)
+    # Both files are measured alike, by stock ONNX Runtime, so that they differ by int8
+    # alone.
     small = quantised(content, manifest, examples)
     before = measured_file(content, manifest, examples).document()
     after = measured_file(small, manifest, examples).document()
@@ -320,6 +323,7 @@ def _card(options: argparse.Namespace) -> int:
 
     with _opened(options) as source:
         model = _proven(options, source)
+        # Within the context: it walks through the chain's blocks.
         contributors = source.contributors(model.claim.row)
     _say_proven(model)
     trial = None

@@ -184,6 +184,7 @@ def _privacy(model: ProvenModel) -> list[str]:
         if paid is None
         else f"by this version no board had paid more than {paid:.2f}"
     )
+    # Where labels are drawn there is no Gaussian noise, and so no delta.
     if not promised.noise_multiplier:
         return [
             f"{promised.mechanism} hides {promised.unit} ({promised.adjacency}) with "
@@ -220,6 +221,7 @@ def _contributors(model: ProvenModel, counts: Mapping[str, int]) -> list[str]:
         "|---|---|",
         *[f"| {name} | {count} |" for name, count in ranked[:_BOARDS_SHOWN_MAX]],
     ]
+    # A fleet may have thousands of boards; a card is read by people.
     more = len(ranked) - _BOARDS_SHOWN_MAX
     return lines if more <= 0 else [*lines, f"| {more:,} others | |"]
 
@@ -252,6 +254,8 @@ def _proof(model: ProvenModel) -> list[str]:
 def _escaped(text: str) -> str:
     """Text of others that cannot leave its cell or line."""
     line = "".join(c if c.isprintable() else " " for c in text)
+    # Names come from others' bundles and genesis files: they must not make links or end
+    # a table.
     for mark in "\\`*_[]<>|#":
         line = line.replace(mark, f"\\{mark}")
     return line

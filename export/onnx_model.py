@@ -94,6 +94,8 @@ class _Draft:
         if len(trained) == 1:
             return {_THETA: trained[0]}
         users = [node for node in self.graph.nodes if _THETA in node.inputs]
+        # The only form that the compiler writes; any other is kept as it is, with theta
+        # as one constant.
         if len(users) != 1 or users[0].operator != "Split" or len(users[0].inputs) != 2:
             return None
         sizes = self._integers(users[0].inputs[1])
@@ -106,6 +108,8 @@ class _Draft:
         assert self.ports is not None
         reserved = {item.name for item in _trained(self.parameters)} | {_THETA}
         reserved |= {port.name for port in self.ports.inputs} | {self.ports.output}
+        # An inner value of the bundle's graph may have the very name of a port or
+        # weight.
         values = [tensor.name for tensor in self.graph.tensors]
         values += [name for node in self.graph.nodes for name in node.outputs if name]
         inputs = self.ports.inputs
@@ -145,11 +149,14 @@ class _Draft:
             if sizes == part.shape:
                 self.names[node.outputs[0]] = part.name
                 return
+            # A 0 in a Reshape copies the size of its input, which is flat in the bundle
+            # and has the parameter's shape here.
             if sizes is not None and 0 not in sizes:
                 inputs = (part.name, *node.inputs[1:])
                 self.nodes.append(replace(node, inputs=inputs))
                 return
         for name in node.inputs:
+            # Once for each: several nodes may read the same parameter.
             if name in parts and name not in flat:
                 flat.add(name)
                 self._flatten(name, parts[name])
@@ -199,6 +206,8 @@ class _Draft:
                 for node in self.nodes
             ],
         ]
+        # Sizes of Split and Reshape that are left over would stand in the file as
+        # constants that nobody reads.
         read = {value for node in nodes for value in node.inputs}
         constants = [
             replace(tensor, name=self.names.get(tensor.name, tensor.name))
@@ -248,6 +257,8 @@ class _Draft:
 
 def _trained(parameters: Sequence[ModelParameter]) -> list[ModelParameter]:
     found = [item for item in parameters if item.offset is not None]
+    # By offset: the file's initializers, one behind the other, must hash to the digest
+    # on the chain.
     return sorted(found, key=lambda item: item.offset or 0)
 
 

@@ -147,13 +147,18 @@ def proven(claim: Claim, trusted: TrustedState) -> ProvenModel:
     version = _believed(
         claim.version, trusted, version_key(row.task, row.version), "version"
     )
+    # The chain holds one digest of all that a version consists of.
     if version != version_digest(claim.digests):
         raise ProofError(f"version {row.version}: its digests are not the chain's")
+    # From the state and not from the home: the bundle and the promise of privacy hang
+    # on it.
     spec = TASK.unpack(_believed(claim.task, trusted, task_key(row.task), "task"))
     if H(claim.theta) != claim.digests.inference:
         raise ProofError(f"version {row.version}: its parameters are not the chain's")
     if bundle_digest(claim.bundle) != spec.bundle:
         raise ProofError(f"task {row.task}: its bundle is not the chain's")
+    # Only then: a bundle is opened, and its graphs checked, once it is known to be the
+    # task's.
     opened = open_packed(claim.bundle)
     theta = np.frombuffer(claim.theta, "<f4").astype(np.float32)
     if len(theta) != opened.manifest.dimension:
@@ -163,6 +168,7 @@ def proven(claim: Claim, trusted: TrustedState) -> ProvenModel:
     after = trusted.follow(claim.version.handovers)
     shown = claim.version.header.validators
     sets = [found for found in (after.validators, after.before) if found is not None]
+    # A header at which the set changes is still certified by the set before.
     validators = next(found for found in sets if found.digest() == shown)
     return ProvenModel(
         claim, spec, opened, theta, validators, FaultModel(trusted.fault_model)
@@ -238,6 +244,7 @@ def metadata(
         "block": header.block_id().hex(),
         "signers": list(model.signers),
         "quorum": f"{model.quorum} of {len(model.validators.members)}",
+        # The proof goes with the file, so that who gets it needs the genesis alone.
         "receipt": base64.b64encode(RECEIPT.pack(claim.version)).decode(),
         "privacy": privacy_document(model),
         "held_out": {"accuracy": claim.row.accuracy, "loss": claim.row.loss},

@@ -100,6 +100,8 @@ class DataOptions:
 
     def ignores(self, column: str) -> bool:
         """Tells if a column is left out of the inputs."""
+        # Whose a record is must not be an input: a model would learn the boards by
+        # heart.
         apart = {*self.ignore, self.board_column, self.group}
         return column in apart or self.rule(column).ignore
 
@@ -173,6 +175,7 @@ def bounds_of(value: object) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError("bounds are two numbers, the least and the greatest")
     least, most = (float(entry) for entry in value)
+    # Also refuses NaN, with which each comparison is false.
     if not -1e9 <= least < most <= 1e9:
         raise ValueError("bounds are two rising numbers, up to 1e9 from zero")
     return least, most

@@ -46,6 +46,7 @@ class DataError(ConfigError):
         self.row = row
         self.place = row or at
         self.column = column
+        # Reports of a board name a place, and never what stands there.
         self.unquoted = ": ".join(filter(None, (file, place, detail)))
 
 

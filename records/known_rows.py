@@ -87,6 +87,7 @@ class KnownTable:
 
     def records(self, pieces: Iterable[TablePiece], file: str) -> Iterator[KnownPiece]:
         """Rows of a file as records."""
+        # By values and not by cells: one column may become thousands of one-hot values.
         each = PIECE_BYTES // (4 * (self.schema.values + 1))
         each = max(1, min(PIECE_RECORDS, each))
         for piece in pieces:
@@ -108,6 +109,7 @@ class KnownTable:
             piece.numbers[rows],
             {name: cells[rows] for name, cells in piece.texts.items()},
         )
+        # A piece of faults alone still tells them, and takes their places.
         if not len(cut.lines):
             x = np.zeros((0, self.schema.values), np.float32)
             y = np.zeros((0, len(self.schema.targets)), np.float32)
@@ -119,6 +121,7 @@ class KnownTable:
         x = inputs(table, self.schema, odd)
         y = targets(table, self.schema, self.classes, odd)
         good = np.ones(len(table), np.bool_)
+        # Left out here, where `table_records` refuses the whole table.
         good[list(odd.first)] = False
         told = sorted([*faults, *odd.first.values()], key=lambda fault: fault.row)
         return KnownPiece(x[good], y[good], cut.lines[good], tuple(told))
@@ -234,6 +237,8 @@ def npz_records(
             if math.prod(arrays[name].shape) != math.prod(port.shape):
                 detail = f"{name} has records of another shape than the model's"
                 raise DataError(detail, file=file)
+        # Records that have both are used before the rest is complained of: a longer y
+        # does not take them away.
         count = min(x.count, y.count)
         for array in (x, y):
             array.gather(count if places_max is None else min(count, places_max))

@@ -56,6 +56,7 @@ def with_scales(
         for place, column in _numbered(table):
             bounds = _bounds(rules, column, measured)
             if bounds is None and pooled and column:
+                # Training rows alone: held-out ones must not shape what they test.
                 bounds = _measured(records.x[training, place])
             scales.append(_to_unit(bounds))
         preprocessing = Preprocessing(
@@ -192,6 +193,7 @@ def scaled_inputs(x: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
     if scale.size > 1:
         shape = (1, scale.size, *(1,) * (x.ndim - 2))
         scale, offset = scale.reshape(shape), offset.reshape(shape)
+    # A copy, which is then scaled in place: no further array of that size.
     made = x.astype(np.float32)
     made *= scale
     made += offset

@@ -117,6 +117,8 @@ class AgentEffectExecutor:
             case f.SpoolUpload(entry, content):
                 store.spool(entry, content)
             case f.RenewLease(entry, lease):
+                # The core learns the new digest and size by an event: its chunks are of
+                # another content.
                 self._ports.put(e.LeaseRenewed(store.renew(entry, lease)))
             case f.MarkAccepted(entry):
                 store.mark_accepted(entry)
@@ -149,4 +151,5 @@ class AgentEffectExecutor:
             # Put, and not stepped: all effects of a step come before the next event.
             self._ports.put(e.ChunkDelivered(entry.update, index, taken=False))
         else:
+            # The broker's PUBACK names the packet only, and not what was in it.
             self.in_flight[number] = (entry.update, index)

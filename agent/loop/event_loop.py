@@ -90,6 +90,7 @@ class AgentLoop:
         """
         for item in items:
             self._take(item)
+        # After the items: what came in may have moved the moment.
         if self._ports.now_s() >= self.state.wake_at_s:
             self._step(e.WakeTimeReached())
 
@@ -99,10 +100,13 @@ class AgentLoop:
 
     def say_goodbye(self) -> None:
         """Tells everybody that it ends, so that nobody takes it for a loss."""
+        # Without a connection the broker publishes the last will by itself.
         if self.state.connected:
             self._hands.publish(self._farewell(DevicePhase.DISCONNECTED))
 
     def _farewell(self, parting: DevicePhase) -> MqttMessage:
+        # The core signs it, as it signs every status: a will that anybody could write
+        # would let a stranger declare a board lost.
         self.state, said = machine.farewell(self.settings, self.state, parting)
         return MqttMessage(said.topic, said.payload, said.retain)
 
@@ -130,6 +134,8 @@ class AgentLoop:
         except DecodeError as error:
             self._ports.monitor.note(str(error), warns=True)
         else:
+            # A leaf that this release does not know is acknowledged and left alone, so
+            # that later releases can add some.
             maker = _MESSAGES.get((branch, leaf))
             payload = (
                 self._plain(message.payload) if leaf == "model" else message.payload
@@ -155,6 +161,8 @@ class AgentLoop:
             if not is_wanted or delta.base not in self.state.blobs:
                 return b""
             store = self._ports.store
+            # What comes out is compared with the wanted digest once all pieces are
+            # there: a wrong difference costs a download, and nothing else.
             piece = store.blob_piece(delta.base, delta.start, CHUNK_BYTES)
             chunk = CHUNK.pack(delta.chunk(piece))
         except ProtocolError as error:
@@ -164,7 +172,10 @@ class AgentLoop:
         return chunk
 
     def _delivered(self, publish_id: int, reason_code: int) -> None:
+        # Codes below are successes of several kinds, such as 0x10, no matching
+        # subscribers.
         code = reason_code if reason_code >= REFUSED_FROM else 0
+        # Only changes: each chunk is answered, and nearly all alike.
         if code != self.state.answers.broker_code:
             self._step(e.BrokerAnswered(code))
         chunk = self._hands.in_flight.pop(publish_id, None)
@@ -178,6 +189,7 @@ class AgentLoop:
         self.state, effects = machine.step(
             self.settings, self.state, event, self._ports.now_s()
         )
+        # Before the effects: a log that ends in a fault then shows what was being done.
         self._ports.monitor.stepped(event, effects)
         self._hands.carry_out(effects)
         if spans is not None:

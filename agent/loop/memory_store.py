@@ -63,6 +63,8 @@ class MemoryAgentStore:
         Returns:
           Settings and state of the core, and its first effects.
         """
+        # The high bits of each envelope's counter: a number that is used twice is a
+        # replay for every coordinator.
         self.boot += 1
         settings = replace(settings, boot=self.boot)
         trusted, manifest = self.progress or (pinned, b"")

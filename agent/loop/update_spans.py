@@ -67,6 +67,7 @@ class AgentSpans:
     def context(self, entry: f.SpoolEntry) -> str:
         """`traceparent` of a chunk that is about to be published."""
         leaving = self._departure(entry)
+        # Chunks are sent again after a loss; the span is from the first of them on.
         leaving.began_ns = leaving.began_ns or self._tracer.now_ns()
         return traceparent(entry.update, leaving.span)
 
@@ -127,6 +128,8 @@ class AgentSpans:
 
     def _proven(self, entry: f.SpoolEntry) -> None:
         update, leaving = entry.update, self._departure(entry)
+        # Only of this update's trace: the context comes with a message, which anybody
+        # at the broker may have put there.
         parent = parent_span(self._heard, update)
         if parent is None and self._heard:
             self._ignored += 1

@@ -199,6 +199,8 @@ def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
             key="data.path",
         )
     for name in ("keys", "state", "spool", "labels"):
+        # A trainer may read all of the data folder, which must not bring it keys, nor
+        # updates that wait.
         if data.is_relative_to((home.path / name).resolve()):
             raise ConfigError(
                 f"is in {name}/; data need a folder of their own",
@@ -246,6 +248,7 @@ def _settings(
         Topics(admission.genesis.fleet),
         followed.number,
         boot,
+        # The core draws nothing itself, so that a step depends on its inputs alone.
         os.urandom(16),
         config.data.pledge,
         config.data.windows,

@@ -69,6 +69,8 @@ def metrics_file(home: AgentHome, config: AgentConfig) -> Path | None:
     why = ""
     if path.suffix != SUFFIX:
         why = f"must end in {SUFFIX}; the collector reads no other file"
+    # Links are followed: a path that only looks to be elsewhere changes the data all
+    # the same.
     elif path.resolve().is_relative_to(home.data(config).resolve()):
         why = "is in the folder of the data; metrics need another one"
     if why:
@@ -114,5 +116,6 @@ def _samples(document: Mapping[str, Any], now_s: float) -> Iterator[Sample]:
     yield "agent_received_bytes_total", none, document["bytes_down"]
     yield "agent_privacy_epsilon", none, document["privacy"]["epsilon"]
     yield "agent_privacy_epsilon_limit", none, document["privacy"]["epsilon_cap"]
+    # Seconds are the base unit of time in Prometheus.
     left_s = None if days is None else days * _DAY_S
     yield "agent_certificate_remaining_seconds", none, left_s

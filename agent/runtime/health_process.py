@@ -48,6 +48,8 @@ class HealthProcess:
         """Runs the checks, unless they are running."""
         if self._process is not None and self._process.poll() is None:
             return
+        # Without the user's site folder and the working folder, from which a stranger's
+        # module could be imported.
         words = ("-s", "-P", "-m", "starling", "agent", "check", "--without-data")
         command = (sys.executable, *words, "--json", "--home", str(self._home))
         try:

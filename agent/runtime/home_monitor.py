@@ -55,6 +55,8 @@ class HomeMonitor:
             found.append(e.SpaceMeasured(free_bytes))
         if machine_info.fingerprint(self._data) != self._seen:
             LOG.info("the data set's files changed")
+            # Before anything is trained on them: the new files may be a data set that
+            # another ledger counts.
             dataset_claim.take(self._data, state.ledger.owner, self._home.path)
             self._seen = machine_info.fingerprint(self._data)
             found.append(e.DataChanged())

@@ -34,6 +34,8 @@ from starling.protocol.wire.envelope import Envelope
 
 LOG = logging.getLogger("agent")
 _Found = TypeVar("_Found")
+# A full disk mends itself once somebody makes room; what else a disk refuses, such as
+# EIO or EROFS, waiting does not mend.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -133,6 +135,8 @@ class HomeStore:
 
     def spool(self, entry: SpoolEntry, content: bytes) -> None:
         """See `AgentStore`."""
+        # The upload first: without it the charge is lost, whereas the moment only paces
+        # the next one.
         self.until_done(partial(self.uploads.write, entry, content))
         self.until_done(partial(self.index.note_released, time.time()))
         LOG.info("version %d trained; %d bytes spooled", entry.base, entry.size)

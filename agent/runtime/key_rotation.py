@@ -46,6 +46,8 @@ def prepare(home: AgentHome, out: Path) -> None:
     file = _next(home)
     if not file.exists():
         write_atomic(file, os.urandom(SEED_BYTES))
+    # Read back from disk: the transaction must name the key that a power cut would
+    # leave.
     present, following = home.signing_key(), _read(file)
     chain_id = admission.genesis.chain_id()
     # Each key is left once, so that its first counter is never used again.
@@ -66,6 +68,8 @@ def finish(home: AgentHome) -> None:
     seed = _read(file).seed
     # First the id, which the next key could not give back.
     write_atomic(home.identity_file, home.identity())
+    # Whoever has the former seed could sign as this board until the chain takes the
+    # change.
     with erasing(home.seed_file):
         write_atomic(home.seed_file, seed)
     with erasing(file), storage_errors(file):

@@ -24,6 +24,7 @@ def profile(wanted: str) -> Profile:
     Raises:
       ConfigError: If there is no profile of that name.
     """
+    # Those that a container or a unit leaves us, not those of the machine.
     cores = len(os.sched_getaffinity(0))
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     return choose(catalog(), wanted, _compatible(), cores, memory_mb)
@@ -72,6 +73,8 @@ def _size_and_time(entry: os.DirEntry[str]) -> tuple[int, int]:
         found = entry.stat()
     except OSError:
         return (-1, 0)
+    # Not by content: a data set may be gigabytes on a slow card, and is looked at every
+    # so often.
     return (found.st_size, found.st_mtime_ns)
 
 

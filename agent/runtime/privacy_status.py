@@ -19,6 +19,7 @@ def privacy_facts(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
         left = ledger.releases_left(
             state.chain, settings.task, offer.spec.privacy, settings.windows
         )
+    # No finite epsilon holds for what left without noise, or where all counts as spent.
     epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / MICRO
     if epsilon is not None and _draws_labels(state):
         # Their account is another one; this is what releases of records paid.
@@ -73,6 +74,7 @@ def _unit(state: AgentState) -> str | None:
     mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)
+    # Something leaves without noise: no unit is protected.
     if NONE in mechanisms:
         return None
     mechanisms.discard(LABEL_RESPONSE)

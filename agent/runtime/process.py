@@ -40,6 +40,8 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     for key in home.ignored_settings():
         log.warning("%s is of a later release; ignored: %s", home.config_file, key)
     home.require_folders()
+    # Locked before keys and counters are read: two agents of one home would sign with
+    # the same counters.
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         while True:
             inbox: queue.SimpleQueue[QueuedItem] = queue.SimpleQueue()
@@ -51,6 +53,8 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
             parts.store.close()
             if following is None:
                 return 0
+            # It goes on in this process: an exit would look like a fault, or like an
+            # end that was asked for.
             following.write(home.task_file)
 
 

@@ -95,6 +95,8 @@ class AgentProcessLoop:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
+        # Before the link starts, so that what the core writes first is durable before
+        # anybody is heard.
         self._loop.begin(self._parts.effects)
         link = self._parts.link
         # The will goes to the broker with the connection's first packet.
@@ -108,6 +110,7 @@ class AgentProcessLoop:
                 if changes_over(self._parts.settings, self._loop.state):
                     break
         finally:
+            # A trainer that outlives the agent would hold memory and answer nobody.
             self._trainer.close()
             self._health.stop()
         following = None
@@ -148,6 +151,8 @@ class AgentProcessLoop:
         )
         wait_s = max(0.0, min(moments) - time.monotonic())
         with contextlib.suppress(queue.Empty):
+            # One item at a time: timers and the watchdog are looked at between any two
+            # of them.
             self._take(self._inbox.get(wait_s > 0, wait_s or None))
         self._keep_time(time.monotonic())
         self._settle()

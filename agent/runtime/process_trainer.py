@@ -175,6 +175,8 @@ class ProcessTrainer:
 
     def reported(self, spoke: TrainerReported) -> None:
         """Handles a report of the subprocess."""
+        # The thread of a trainer that was stopped may have put a report into the queue
+        # before.
         if not self._process.is_current(spoke) or self._job is None:
             return
         kind, bundle = self._job
@@ -191,6 +193,8 @@ class ProcessTrainer:
             self._process.answered()
             self._release_s = time.monotonic() + self._setup.keep_s
             self._deadline_s = _NEVER_S
+        # Before the kinds of reports: a failure in these two costs no update, and is
+        # told to the owner alone.
         if kind is TrainerJobKind.COUNT:
             self._counted(report)
         elif kind is TrainerJobKind.PERSONALISE:

@@ -199,6 +199,7 @@ def _rest(
 
     Until then no training starts; after it the next one begins with a lease.
     """
+    # The core's time is monotonic; people read a clock.
     wait_s = rest_until_s(settings, state) - now_s
     why = {
         ReadinessCondition.PACED.value: _pace(settings, state),
@@ -223,6 +224,7 @@ def _fetch(fetch: BlobDownload | None) -> dict[str, int] | None:
     if fetch is None:
         return None
     whole = fetch.assembly
+    # The last chunk may be shorter.
     come = (len(whole.pieces) - len(whole.missing)) * CHUNK_BYTES
     return {"bytes": whole.size, "got": min(whole.size, come)}
 
@@ -230,6 +232,8 @@ def _fetch(fetch: BlobDownload | None) -> dict[str, int] | None:
 def _upload(item: PendingUpload, sending: OngoingUpload | None) -> dict[str, Any]:
     size, sent = item.entry.size, 0
     if sending is not None and sending.update == item.entry.update:
+        # What the broker has not acknowledged does not count: a lost connection sends
+        # it again.
         sent = (sending.next - len(sending.in_flight)) * CHUNK_BYTES
     return {
         "update": item.entry.update.hex(),
@@ -246,6 +250,7 @@ def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
     refusal = state.answers.refusal
     if refusal is None:
         return None
+    # A coordinator of a later release may have more reasons.
     known = refusal.reason in REFUSALS
     return {
         "reason": reason_name(refusal.reason),
@@ -281,6 +286,7 @@ class StatusPublisher:
         """
         self._home = home
         self._folder = folder
+        # An owner wants to know of it after a restart, too, and nothing else keeps it.
         self._before = _last_update(home.status_file)
 
     @property

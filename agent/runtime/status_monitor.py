@@ -99,15 +99,21 @@ class StatusMonitor:
             raise TransportError(event.reason)
         retry = f"; next attempt in {event.retry_in_s:.1f} s"
         self.broker_said = f"broker away: {self.place.broker}: {event.reason}"
+        # A board without a battery for its clock starts in the past; TLS then calls
+        # sound certificates invalid.
         if not machine_info.clock_is_plausible():
             self.broker_said += "; the clock was never set, so no certificate is valid"
         self.dirty = True
+        # Without the time to the next attempt, which differs in each: one cause warns
+        # once an hour, however often it is tried.
         is_new = self._told.is_new(self.broker_said, time.monotonic())
         LOG.log(WARNING if is_new else DEBUG, "%s%s", self.broker_said, retry)
 
     def stepped(self, event: Event, effects: tuple[Effect, ...]) -> None:
         """See `AgentMonitor`."""
         LOG.debug("%s -> %s", type(event).__name__, effects)
+        # An event without effects changes little that people see, and each write wears
+        # the card.
         self.dirty = self.dirty or bool(effects)
 
     def note(self, text: str, *, warns: bool) -> None:

@@ -56,11 +56,13 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
       ConfigError: If there is no such home or its configuration is wrong.
       StorageError: If the disk refuses to be read.
     """
+    # Refuses what is no home before its parts are looked for.
     home.config()
     document, age_s = _newest(home, shared)
     found = look(home)
     runs = found.liveness is not Liveness.GONE
     beats = document.get("heartbeat_s") is not None
+    # Only with a heartbeat: the home's own file is left alone while nothing changes.
     is_late = beats and age_s is not None and age_s > HUNG_S
     document |= {
         "running": runs,
@@ -105,6 +107,7 @@ def read_shared(shared: Path = RUNTIME_FILE) -> dict[str, Any]:
         raise ConfigError(
             "no agent runs as a service here; give --home DIR", file=str(shared)
         )
+    # The lock lies in the home, which the group may not look into.
     runs = (PROC / str(document.get("pid"))).exists()
     is_halted = runs and halted(document["pid"])
     hung = runs and (age_s > HUNG_S or is_halted)
@@ -137,6 +140,8 @@ def _newest(home: AgentHome, shared: Path) -> tuple[dict[str, Any], float | None
     document, age_s = _document(home.status_file)
     with suppress(FederationError):
         other, other_s = _document(shared)
+        # The runtime folder is one for the machine, and may be of the agent of another
+        # home.
         is_ours = other.get("home") == str(home.path.resolve())
         if is_ours and other_s is not None and (age_s is None or other_s <= age_s):
             return other, other_s

@@ -113,6 +113,8 @@ class TrainerProcess:
         # A model is tried where no data set was read before: memory that it left behind
         # must not decide over the model, nor the model over it.
         counts = int(job.kind == TrainerJobKind.COUNT)
+        # With device and inode: a disk that was mounted since lies under the same path,
+        # and a confined process still has the folder below it.
         view = (*_view(job), (job.bundle_path, counts, 0))
         ended = self._process is None or self._process.poll() is not None
         self._busy = True
@@ -151,6 +153,7 @@ class TrainerProcess:
 
     def _start(self) -> None:
         self.release()
+        # Reports of the one before are not current from here on.
         self._number += 1
         folder = self._log.with_suffix(".folder")
         with _disk_errors(folder):
@@ -158,6 +161,8 @@ class TrainerProcess:
         with _disk_errors(self._log):
             log = self._log.open("wb")
         with log, contextlib.ExitStack() as undo:
+            # A file that is there keeps its mode when it is written anew, and the log
+            # may quote the owner's paths.
             os.fchmod(log.fileno(), PRIVATE_MODE)
             descriptor = record_marker.make()
             undo.callback(os.close, descriptor)
@@ -218,6 +223,7 @@ class TrainerProcess:
                     break
                 self._confinement = report.confinement
                 self._post(TrainerReported(number, report))
+        # After the last report: its end is told last, whatever the scheduler does.
         code = process.wait()
         detail = f"the trainer ended: {cause_of_end(code)}; {self._last_words()}"
         crash = TrainerReport(TrainerReportKind.FAILED_TRAINING, detail)

@@ -159,6 +159,7 @@ def _look_at_array(array: NpzArray, name: str, file: str, bad: dict[int, str]) -
     """Notes what is wrong with records of one array."""
     if array.dtype.kind not in _NUMBERS:
         raise DataError(f"{name} holds no numbers", file=file)
+    # In pieces, since an array may be larger than the memory.
     each = max(1, _PIECE_BYTES // max(1, array.bytes))
     array.gather(array.count)
     for start in range(0, array.count, each):
@@ -173,6 +174,7 @@ def _look_at_array(array: NpzArray, name: str, file: str, bad: dict[int, str]) -
 def main() -> int:
     """Prints the survey as one JSON document."""
     folder, label, memory_mb = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    # Before any file is opened: a small file may claim an array of any size.
     limit_memory(memory_mb)
     enter([folder])
     sys.stdout.write(json.dumps(asdict(survey(folder, label))) + "\n")

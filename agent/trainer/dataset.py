@@ -193,6 +193,7 @@ def read_dataset(
         parts += _read(path, manifest, label, said, room)
     if room.passed:
         text = f"{room.passed}: beyond {most} records; raise training.memory_mb"
+        # In front: it stands for more records than any other complaint.
         said.first.insert(0, text[:COMPLAINT_CHARS_MAX])
         del said.first[COMPLAINTS_MAX:]
     parts = parts or [_none(manifest)]
@@ -232,6 +233,8 @@ def _read(
                 # Names of columns are no row: this line is neither these nor a record.
                 if fault.row == 1 and path.suffix.lower() in TEXT_TABLES:
                     said.unclear = [*said.unclear, path.name][:COMPLAINTS_MAX]
+            # What overflows is found below; a warning would only say that some record
+            # does.
             with np.errstate(all="ignore"):
                 parts.append(_usable(path, held, manifest, said))
             if len(held) < len(piece):
@@ -256,6 +259,7 @@ def _usable(
     checks = [("x is no finite number of its kind", good_x)]
     checks += [("y is no finite number of its kind", good_y)]
     checks += [("x is not in the model's table", _in_tables(x, manifest))]
+    # A class that the model lacks would index outside of its outputs.
     if manifest.loss == "cross-entropy":
         classes = math.prod(manifest.output.shape)
         flat = _flat(y)
@@ -281,6 +285,8 @@ def _converted(raw: NDArray[Any], port: TensorSpec) -> tuple[NDArray[Any], Rows]
         return np.zeros((len(raw), *port.shape), port.dtype), np.zeros(len(raw), bool)
     flat = _flat(raw)
     good = np.isfinite(flat).all(axis=1)
+    # The cast is undefined for a float beyond 2^63, wraps a uint64 around, and cuts a
+    # fraction off.
     if port.dtype == "int64" and raw.dtype.kind in "uf":
         good &= (np.abs(flat) < _INT64_END).all(axis=1)
         good &= (flat == np.rint(flat)).all(axis=1)

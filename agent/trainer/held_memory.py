@@ -24,6 +24,7 @@ class HeldMemory:
         if not count:
             return
         try:
+            # RLIMIT_DATA counts private writable mappings, touched or not.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             self._kept.append(mmap.mmap(-1, count, flags))
         except OSError as error:

@@ -31,6 +31,8 @@ def theta_of(job: TrainerJob, trainer: Trainer, order: TrainingOrder) -> Real:
       EngineError: If they are not as many as the bundle's.
       StorageError: If they cannot be read.
     """
+    # The size is the order's, as the chain has it: a longer file is no model of this
+    # task.
     content = read_limited(Path(job.theta_path), 4 * order.dimension)
     theta = np.frombuffer(content, "<f4").astype(np.float32)
     if theta.size != trainer.manifest.dimension:
@@ -49,6 +51,8 @@ def data_of(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
         most = data_bytes_max(job.limits)
         return read_dataset(Path(job.data_path), manifest, job.label, most), ""
     except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
+        # An update that fails to come would tell of the data; noise alone tells
+        # nothing.
         return no_records(manifest), f"{NO_DATA}{described(error)}"
 
 

@@ -87,4 +87,5 @@ class JobPipe:
         packed = REPORT.pack(report)
         view = memoryview(struct.pack("<I", len(packed)) + packed)
         while view:
+            # The pipe is unbuffered, and may take less than all.
             view = view[self._sink.write(view) :]

@@ -89,6 +89,7 @@ def answer_labels(
     labels = data.y.reshape(len(data.y)).tolist()
     records = list(zip(record_digests(data.x), labels, strict=True))
     found = ledger.respond(records, terms, draw)
+    # In the ledger's order: the file's order could follow the labels.
     answered = replace(data, x=data.x[_numbers(found.order)], y=_y(data.y, found))
     classes = classes_of(manifest)
     batches = batches_of(terms.inputs, classes, terms.epsilon_micro, found.drawn)
@@ -119,6 +120,7 @@ def answers_for(
         job.labels_micro,
         job.label_losses,
     )
+    # Read anew for each job, as the agent appends to it in between.
     ledger = read_label_ledger(Path(job.labels_path))
     return answer_labels(data, manifest, ledger, terms, os.urandom)
 

@@ -66,6 +66,7 @@ def _with_own(
         return theta
     if content is None or len(content) % _VALUE_BYTES:
         return theta
+    # A training that diverged must not spoil all that follow.
     own = np.frombuffer(content, "<f4").astype(np.float32)
     return merged(theta, own if np.isfinite(own).all() else None, places)
 

@@ -35,5 +35,6 @@ class RecordMarker:
 
     def __call__(self, record: int | None) -> None:
         """Notes the number of the record that comes now; None for none."""
+        # New memory is zeros, which has to mean no record: hence the 1.
         at = _NOTHING if record is None else record + 1
         _FORM.pack_into(self._memory, 0, at)

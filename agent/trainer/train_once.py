@@ -206,6 +206,7 @@ def _trained_privately(
     prepare(trainer, trainer.theta, order)
     theta, rng = trainer.theta.copy(), np.random.default_rng()
     for _ in range(trial.releases):
+        # Records one by one, as wherever the bundle's own graph is not trusted to clip.
         work = TrainingInputs(theta, data.x, data.y, order, 1)
         payload = train(trainer, work, secrets.token_bytes, rng)
         total = CODECS[order.codec].decode(payload, theta.size) / Q24

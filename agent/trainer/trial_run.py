@@ -14,6 +14,7 @@ def try_out(trainer: Trainer, *, trusted: bool) -> None:
     manifest = trainer.manifest
     x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
     y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
+    # Zeros: nothing that a model does here can depend on the owner's data.
     gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
     if trusted:
         gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
@@ -31,5 +32,7 @@ def try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
     if order.privacy.mechanism not in (RECORD_GAUSSIAN, RECORD_DPSGD):
         trainer.gradient_sum(theta, x, y)
     elif job.trusted:
+        # As many as the trusted path computes at once: memory that is short shows
+        # before anything is paid.
         together = min(count, MICRO_BATCH_MAX)
         trainer.private_gradient_sum(theta, x[:together], y[:together], 1.0)

@@ -102,6 +102,7 @@ def main(train_on: Train = train) -> int:
 
 def _die_with_parent() -> None:
     parent = os.getppid()
+    # An agent that is killed cannot end its trainer, which would go on with the data.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A parent that died before the call sends no signal any more.
     if os.getppid() != parent:
@@ -169,6 +170,8 @@ class TrainerWorker:
             self._personalise(job, trainer)
             return
         try:
+            # Their names only: of what is in them nothing may decide whether a task is
+            # taken.
             data_files(Path(job.data_path))
         except ConfigError as error:
             self._pipe.report(TrainerReportKind.FAILED_DATA, detail=str(error))
@@ -188,6 +191,8 @@ class TrainerWorker:
             if limits.memory_mb:
                 dimension = trainer.manifest.dimension
                 drawn = DRAWN_BYTES * min(dimension, TOGETHER)
+                # What the update itself will take, so that a model that leaves too
+                # little is refused before it is paid for.
                 self._held.set_aside(WORK_BYTES * dimension + drawn)
             try_out(trainer, trusted=bool(job.trusted))
         except (FederationError, MemoryError) as error:
@@ -227,6 +232,8 @@ class TrainerWorker:
             if order.privacy.mechanism in UNNOISED:
                 self._fail(detail)
                 return
+            # The charge is on disk: the same mechanism goes over no record, and nobody
+            # outside can tell.
             nothing = replace(job, data_path="")
             self._carry_out(nothing, order, trainer, theta, f"{detail}; noise alone")
 
@@ -246,6 +253,8 @@ class TrainerWorker:
         work = self._inputs(job, order, theta, data)
         kept: list[Real] = []
         keep = kept.append if job.head_path else None
+        # For the order of batches, which is no secret; noise comes from the system's
+        # source.
         rng = np.random.default_rng()
         payload = self._train_on(trainer, work, os.urandom, rng, keep, notes.append)
         detail = "; ".join((*notes, usage()))

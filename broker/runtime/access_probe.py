@@ -81,6 +81,8 @@ def _access(
         yield HealthCheck(name, Verdict.WARN, "nobody listens to boards", start)
     else:
         yield HealthCheck(name, Verdict.OK, "somebody listens to boards")
+    # An empty message to a board that does not exist: if the broker lets it through,
+    # nobody is harmed.
     link.publish(MqttMessage(topics.up(f"not-{user}"), b""))
     others = await_event(events, Delivered).reason_code
     name = "mqtt.acl-denied-other"

@@ -174,6 +174,8 @@ class BrokerCertificates:
             # Also where nothing is to be issued: a key of another pair is to be told.
             self.authority()
         issued, undone = [], []
+        # With the key here all is renewed at half its life; without it only the near
+        # end is told, or every start would warn for a year.
         for name, need in self._needs(settings, at_half=is_here).items():
             if is_here:
                 self._issue(name, settings)
@@ -229,6 +231,7 @@ class BrokerCertificates:
         }
         found = {"waiting": waiting, "ignored": dict(record.ignored)}
         content = json.dumps(found, indent=1) + "\n"
+        # Written by the registrar and read by `broker check`: never half a file.
         write_atomic(self._renewals_file, content.encode())
 
     @property
@@ -256,6 +259,8 @@ class BrokerCertificates:
     def _hosts_changed(self, hosts: tuple[str, ...]) -> CertificateNeed | None:
         certified = certified_hosts(self.server)
         missing = [name for name in hosts if name not in certified]
+        # Told apart from names that are too many: without a name clients cannot
+        # connect.
         if missing:
             return CertificateNeed(f"{self.server} does not name {', '.join(missing)}")
         if certified != hosts:
@@ -296,6 +301,7 @@ class CertificateMonitor:
         now_s = time.monotonic()
         if now_s < self._look_at_s:
             return None
+        # Before the attempt, so that a failure is not tried again every second.
         self._look_at_s = now_s + LOOK_EVERY_S
         try:
             return self._certificates.prepare(self._settings())

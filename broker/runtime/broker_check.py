@@ -108,6 +108,8 @@ def _expiry(name: str, certificate: Path) -> HealthCheck:
 def _conversation(home: BrokerHome) -> Iterator[HealthCheck]:
     """Connects with a board's rights and tries what it may and may not do."""
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+    # As a client with a board's rights: what a file says is not yet what the broker
+    # does.
     link = MqttLink(home.own_client(CHECKER), events.put, random.SystemRandom().random)
     topics = Topics(home.require_settings().fleet)
     link.start()

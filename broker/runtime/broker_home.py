@@ -142,6 +142,8 @@ class BrokerHome:
         )
         access += self._local("local.access")
         listener = self.listener(settings)
+        # Before anything is written: a folder is not half made where Mosquitto is
+        # missing.
         version = mosquitto_version(find_mosquitto())
         text = listener_text(listener, version)
         text += self._local("local.conf")
@@ -152,6 +154,8 @@ class BrokerHome:
         if settings.enrol_port:
             assert listener.files is not None
             self.enrolment.prepare(settings, listener.files, version, listener.run_as)
+        # Last: a crash before leaves the former settings, and the next start makes the
+        # files from these again.
         self._put_settings(settings)
         return undone
 
@@ -220,6 +224,8 @@ class BrokerHome:
           Whether one is running, and can be told.
         """
         try:
+            # Whoever gets the lock knows that no `broker run` holds it; so no process
+            # id in the file is trusted that may be another program's by then.
             lock(self.lock_file).release()
         except ConfigError:
             owner = read_limited(self.lock_file, _PID_BYTES_MAX).strip()
@@ -257,6 +263,8 @@ class BrokerHome:
             port=settings.port,
             client_id=user,
             tls=self.certificates.client(user),
+            # A session that is kept would queue messages at the broker between two
+            # connections.
             session_expiry_s=0,
         )
 

@@ -63,6 +63,8 @@ class CertificateAuthority:
           ConfigError: If there is a key that `open` would refuse.
           StorageError: If the disk refuses.
         """
+        # A key that is there is kept: certificates that it signed stay good under its
+        # new certificate.
         if not is_there(key_path):
             seed = os.urandom(SEED_BYTES)
             write_atomic(key_path, private_key_pem(seed), PRIVATE_MODE)
@@ -70,6 +72,7 @@ class CertificateAuthority:
         subject = _name(name)
         certificate = (
             _builder(subject, subject, key.public_key(), AUTHORITY_DAYS)
+            # No authority below it: a stolen client certificate cannot sign others.
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .sign(key, None)
@@ -88,6 +91,8 @@ class CertificateAuthority:
         """
         key = _read_key(key_path)
         certificate = load_certificate(certificate_path)
+        # Certificates that it signs would be refused by every client, which pins the
+        # other key.
         if certificate.public_key() != key.public_key():
             raise ConfigError("belongs to another key", file=str(certificate_path))
         return cls(key, certificate)
@@ -125,6 +130,8 @@ class CertificateAuthority:
           days: From now.
         """
         key = _public_key(public_key)
+        # Clients look for the host here; the common name is for people (RFC 6125,
+        # section 6.4.4).
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
         builder = self._leaf(hosts[0], key, days, ExtendedKeyUsageOID.SERVER_AUTH)
         return _pem(builder.add_extension(names, critical=False).sign(self._key, None))

@@ -72,12 +72,14 @@ class RenewedCertificate:
         """
         if monotonic_s < self._ask_at_s:
             return None
+        # Also if nothing was due: files are not read in every turn of the link.
         self._ask_at_s = monotonic_s + ASK_EVERY_S
         try:
             held = self._held()
             left = (read_certificate(held.certificate).end_s - now_s) / DAY_S
             if left > HALF_LIFE_DAYS:
                 return None
+            # Read for the request alone, so that the secret is not held for months.
             key = read_tls_key(self._files.key)
         except FederationError as error:
             log.warning("the certificate is not renewed: %s", error)
@@ -112,6 +114,8 @@ class RenewedCertificate:
         """Keeps a certificate that does what ours does, and for longer."""
         held = self._held()
         before, after = read_certificate(held.certificate), read_certificate(der)
+        # Whoever may write to the topic could send a certificate; the pinned
+        # authority's signature is what counts.
         after.require_issuer(read_certificate(held.authority))
         if (after.user, after.public_key) != (before.user, before.public_key):
             raise ProtocolError(f"it is of {after.user!r}, or for another key")

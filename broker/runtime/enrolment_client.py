@@ -144,6 +144,8 @@ class EnrolmentClient:
             raise OperationError("the registrar does not come to a decision")
         token = self._token
         claim = make_claim(token.secret, token.authority, self._hello, challenge)
+        # The outcome is proven over the newest challenge: an answer to an older one
+        # does not pass.
         self._proven = transcript(token.authority, self._hello, challenge)
         self.code = short_code(self._proven)
         self.topic = self._topics.enrolment_claim(self._client)
@@ -177,6 +179,7 @@ def enrol(
       OperationError: If it is refused, or nobody decided in time.
       TransportError: If the broker cannot be reached in time.
     """
+    # Nobody can guess the client id, which is the only right that a newcomer has.
     name = secrets.token_hex(16)
     talk = EnrolmentClient(token, kind, document, name, os.urandom(NONCE_BYTES))
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
@@ -207,6 +210,7 @@ def _converse(
     tell: Callable[[str], None],
 ) -> bytes:
     now_s = time.monotonic()
+    # Monotonic, since the wall clock of a board may jump once it has a network.
     until_s, send_at_s, away = now_s + wait_s, now_s + RESEND_S, "no answer"
     told = RepeatedWarnings()
     while now_s < until_s:
@@ -226,6 +230,8 @@ def _converse(
                     pass
             if talk.waiting != waiting:
                 tell(talk.waiting)
+            # A challenge has come: the claim goes out at once, and not at the next
+            # repetition.
             if talk.code != code:
                 show_code(talk.code)
                 send_at_s = 0.0

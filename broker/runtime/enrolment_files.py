@@ -83,6 +83,8 @@ class EnrolmentFiles:
             users,
             run_as,
         )
+        # Both or neither: a power cut between the two leaves a pair that does not
+        # match, and it is drawn again.
         if not (self._password.exists() and users.exists()):
             password = secrets.token_urlsafe(24)
             write_atomic(self._password, password.encode(), PRIVATE_MODE)
@@ -112,6 +114,7 @@ class EnrolmentFiles:
         content = read_if_present(path, _PORT_BYTES_MAX)
         if content is not None and content.strip().isdigit():
             return int(content)
+        # Kept in a file, as the registrar finds the listener by it after a restart.
         port = free_port()
         write_atomic(path, b"%d\n" % port, _PUBLIC_MODE)
         return port
@@ -205,6 +208,8 @@ class EnrolmentListener:
     def _start_ended(self) -> bool:
         """Starts what does not run; False if all of it does."""
         had_ended = False
+        # The listener before its gate: a gate without one would take connections that
+        # end at once.
         if self._process is not None and self._process.pid is None:
             self._process.start()
             had_ended = True
@@ -222,6 +227,7 @@ class EnrolmentListener:
         """Ends it."""
         try:
             if self._gate is not None:
+                # The gate first, so that nobody comes in while the listener ends.
                 self._gate.stop()
         finally:
             if self._process is not None:

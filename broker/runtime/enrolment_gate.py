@@ -117,6 +117,7 @@ class EnrolmentGate:
             loop.close()
 
     async def _serve(self, opened: socket.socket) -> None:
+        # The limit bounds what one connection holds in memory.
         server = await asyncio.start_server(self._take, sock=opened, limit=_CHUNK_BYTES)
         await self._ending.wait()
         server.close()
@@ -131,6 +132,7 @@ class EnrolmentGate:
         peer = writer.get_extra_info("peername")
         origin = _origin(peer[0]) if peer else ""
         limits = self._limits
+        # Below Mosquitto's own limit, so that the registrar always finds a place.
         full = self._counted.total() >= limits.total
         if full or self._counted[origin] >= limits.each:
             writer.close()
@@ -160,6 +162,8 @@ class EnrolmentGate:
             asyncio.create_task(_copy(inner_reader, writer)),
         ]
         try:
+            # MQTT has no half-closed connections: once one side is gone, so is the
+            # other.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
@@ -174,6 +178,7 @@ class EnrolmentGate:
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while content := await reader.read(_CHUNK_BYTES):
         writer.write(content)
+        # A slow reader slows its writer down, and no bytes pile up here.
         await writer.drain()
 
 

@@ -199,6 +199,7 @@ class MosquittoProcess:
         self._is_to_end = False
         self._reap()
         program = find_mosquitto()
+        # Another program that listens there would pass for ours in the wait below.
         if self._accepts():
             raise OperationError(
                 f"another program listens at {self._host} port {self.port}: end it, or "
@@ -243,6 +244,7 @@ class MosquittoProcess:
     def _ends(self) -> bool:
         """Asks the broker to end, more than once; False if it does not."""
         assert self._child is not None
+        # See `_WATCHER`: one SIGTERM may be lost.
         for _ in range(_ASKS):
             self._child.terminate()
             try:
@@ -315,6 +317,7 @@ class MosquittoProcess:
         while time.monotonic() < deadline_s:
             if self._child.poll() is not None:
                 break
+            # Until it handles SIGHUP, the first reload would end the broker.
             if self._accepts() and _handles_reload(self._child.pid):
                 return
             time.sleep(_POLL_S)
@@ -336,6 +339,8 @@ class MosquittoProcess:
 
     def _reap(self) -> None:
         if self._child is not None:
+            # The watcher last: until the child is gone, it is what ends it if we are
+            # killed.
             self._child.wait()
         if self._watcher is not None:
             self._watcher.communicate(b"done\n")

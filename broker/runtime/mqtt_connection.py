@@ -123,6 +123,7 @@ class MqttConnection:
             settings.host,
             settings.port,
             keepalive=settings.keepalive_s,
+            # The broker keeps what came for us while we were away.
             clean_start=False,
             properties=_connect_properties(settings),
         )
@@ -157,6 +158,7 @@ class MqttConnection:
     @property
     def alive(self) -> bool:
         """True while there is a socket, and nothing odd came over it."""
+        # paho drops its socket when the connection ends by itself.
         return not self._is_over and self._client.socket() is not None
 
     def fileno(self) -> int:
@@ -196,6 +198,7 @@ class MqttConnection:
             self._read()
         if self.alive and self.want_write():
             self._client.loop_write()
+        # The peer hung up: what it said before is read, then we leave too.
         if self.alive and self._client.unwritable:
             self._read()
             if self.alive:
@@ -219,6 +222,7 @@ class MqttConnection:
             retain=message.retain,
             properties=_message_properties(message, PacketTypes.PUBLISH),
         )
+        # paho counts packet ids anew in each connection, and only to 65,535.
         self._publish_ids[info.mid] = publish_id
 
     def acknowledge(self, packet: int) -> None:
@@ -294,6 +298,7 @@ class MqttConnection:
         _properties: Properties | None,
     ) -> None:
         self._packets_read += 1
+        # Connected without a subscription, a board would wait for ever.
         refused = [code for code in codes if code.is_failure]
         if refused:
             client.disconnect()
@@ -329,6 +334,7 @@ class MqttConnection:
         code: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        # paho calls this for every end; only a packet of the broker's says why.
         if flags.is_disconnect_packet_from_server:
             self.taken_over = code.value == SESSION_TAKEN_OVER
             self.reason = f"ended by the broker: {code}"

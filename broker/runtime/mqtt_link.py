@@ -99,6 +99,7 @@ class MqttLink:
         self._serial = 0
         self._stop_at_s: float | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
+        # `_wake` is called by others' threads, which must never wait for ours.
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._woken = False
@@ -129,6 +130,7 @@ class MqttLink:
           timeout_s: How long to wait for the broker's acknowledgements.
         """
         with self._guard:
+            # Set under the guard that `publish` holds: nothing is taken in afterwards.
             self._stop_at_s = time.monotonic() + timeout_s
         self._wake()
         if self._thread.ident is None:
@@ -158,6 +160,8 @@ class MqttLink:
                 most = min(most, limits.packet_bytes_max)
             if size > most:
                 raise LimitError(f"{message.topic}: packet of {size} bytes, {most} max")
+            # Without a connection nothing is queued: whoever has it on disk publishes
+            # it at the next.
             if limits is None or self._stop_at_s is not None:
                 raise TransportError("not connected to the broker")
             if len(self._in_flight) >= limits.window:
@@ -262,6 +266,8 @@ class MqttLink:
             connection.close()
             with self._guard:
                 self._limits = None
+                # Both together, before anybody hears of the end: a publish is either
+                # void or in the next connection.
                 self._in_flight.clear()
                 self._publishes.clear()
         return connection, connection.reason, connection.lived_s()
@@ -280,6 +286,8 @@ class MqttLink:
                 if want != wanted:
                     selector.modify(descriptor, want)
                     wanted = want
+                # Decrypted bytes show at no descriptor, so that waiting for it could
+                # last for ever.
                 ready = selector.select(0.0 if connection.pending() else WAKE_S)
                 events = {key.fd: mask for key, mask in ready}
                 if self._wake_reader.fileno() in events:
@@ -300,6 +308,7 @@ class MqttLink:
     def _carry_out(self, connection: MqttConnection) -> None:
         while self._tokens and connection.alive:
             token = self._tokens.popleft()
+            # Packet ids of an earlier connection may name other messages in this one.
             if token.connection == connection.serial and token.packet:
                 connection.acknowledge(token.packet)
         while self._publishes and connection.alive:
@@ -329,6 +338,7 @@ class MqttLink:
             return True
         if stop_at_s is None:
             return False
+        # What was published before the stop gets its answer, as long as there is time.
         if self._in_flight and time.monotonic() < stop_at_s and self._limits:
             return False
         connection.disconnect()
@@ -340,6 +350,8 @@ class MqttLink:
                 pass
         except BlockingIOError:
             pass
+        # Cleared after reading and before the queues are looked at, so that no wake-up
+        # is lost.
         self._woken = False
 
     def _connected(self, event: LinkConnected) -> None:
@@ -354,6 +366,7 @@ class MqttLink:
             if event.publish_id == _RENEWAL_ID:
                 return
         elif self._certificate and event.topic == self._certificate.topics.answer:
+            # The link acknowledges for itself: nobody else hears of this message.
             self._tokens.append(event.token)
             if self._certificate.receive(event.payload, time.time()):
                 self._is_renewed = True

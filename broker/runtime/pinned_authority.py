@@ -71,6 +71,8 @@ def fetch_authority(host: str, port: int, expected: bytes) -> str:
         raise TransportError(f"{place}: {'; '.join(texts)}") from error
     for certificate in shown:
         found = hashlib.sha256(certificate).digest()
+        # The chain holds the server's own certificate, too; only the authority's is
+        # looked for.
         if hmac.compare_digest(found, expected):
             return ssl.DER_cert_to_PEM_cert(certificate)
     raise OperationError(

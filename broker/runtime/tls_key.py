@@ -47,6 +47,8 @@ def read_tls_key(path: Path) -> SigningKey:
         content = base64.b64decode(b"".join(lines[3:-3]), validate=True)
     except ValueError as error:
         raise ConfigError("not a PEM key", file=str(path)) from error
+    # Both lengths: without the prefix nothing is removed, and 48 bytes are then no
+    # seed.
     seed = content.removeprefix(_PKCS8_PREFIX)
     if len(content) != len(_PKCS8_PREFIX) + SEED_BYTES or len(seed) != SEED_BYTES:
         raise ConfigError("not an Ed25519 key", file=str(path))

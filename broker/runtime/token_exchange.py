@@ -76,6 +76,8 @@ def admission_by_token(
         admission = admission_from_json(content)
     except ProtocolError as error:
         raise OperationError(f"the admission is malformed: {error}") from error
+    # The board pins what the admission names from here on, and the token vouched for
+    # the other.
     if admission.ca_pem.strip() != pem.strip():
         raise OperationError("the admission names another authority than the token")
     return admission, content
@@ -106,6 +108,8 @@ def answer_by_token(
       OperationError: If it is refused, nobody decided, or the broker is another.
       TransportError: If the broker cannot be reached.
     """
+    # Two connections: the first believes nothing and learns the authority, the second
+    # is checked against it.
     pem = fetch_authority(token.host, token.port, token.authority)
     with tempfile.TemporaryDirectory(prefix="starling-") as folder:
         authority = Path(folder) / "authority.pem"

@@ -241,6 +241,8 @@ class Lookup:
 
     @property
     def _materialised(self) -> bool:
+        # A table of few rows is smaller than the pairs of places that `_combined`
+        # compares.
         return self.height <= self.parts.row[0]
 
     def _places(self, build: GraphBuilder) -> BuilderTensor:
@@ -255,6 +257,7 @@ class Lookup:
         places = self._places(build)
         column = build.reshape(places, (None, length, 1))
         equal = _equal(build, column, build.reshape(places, (None, 1, length)))
+        # Below the diagonal stand earlier places of the same example.
         below = build.constant(np.tri(length, k=-1, dtype=np.float32))
         earlier = build.reduce("ReduceMax", build.mul(equal, below), [2], keep=True)
         first = build.binary("Sub", build.scalar(1.0), earlier)
@@ -313,6 +316,8 @@ def merge(build: GraphBuilder, uses: list[GradientFactors]) -> GradientFactors:
     ]
     widths = {(left.row[1], right.row[1]) for left, right in pairs}
     if len(pairs) < len(uses) or len(widths) > 1:
+        # The norm of a sum is not the sum of norms: each example's uses have to meet
+        # before they are measured, or the clip would not bound their sum.
         return RepeatedUse(tuple(uses))
     # A sum of outer products is one product with the uses as its inner axis, as
     # positions are.

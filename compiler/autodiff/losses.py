@@ -84,6 +84,7 @@ def _cross_entropy(
     numbers = build.constant(np.arange(classes, dtype=np.int64))
     equal = build.op("Equal", (column, numbers), z.shape)
     wanted = build.op("Cast", (equal,), z.shape, to=1)
+    # Not the logarithm of a softmax, which is minus infinity where a share rounds to 0.
     powers = build.unary("LogSoftmax", z, axis=1)
     # A label outside the classes stops the run here rather than training on nothing.
     picked = build.op("GatherElements", (powers, column), (None, 1), axis=1)
@@ -131,6 +132,7 @@ def _binary(
 ) -> tuple[BuilderTensor, BuilderTensor]:
     """mean(softplus(z) - z y) over the values of one example."""
     share = build.scalar(1.0 / z.row_size)
+    # In scores and not in probabilities, whose logarithm overflows at 0 and 1.
     each = build.binary("Sub", build.unary("Softplus", z), build.mul(z, y))
     total = build.reduce("ReduceSum", build.flat(each), [1])
     slope = build.binary("Sub", build.unary("Sigmoid", z), y)
@@ -165,6 +167,7 @@ def _label(shape: Shape) -> TensorSpec:
             "argmax; where each place has a class, say --loss bce with a target for "
             "each output"
         )
+    # A softmax of one score is 1 whatever the score is.
     if shape[1] == 1:
         raise CompileError(
             "cross-entropy of one score is always 0; say --loss bce, or give the model "

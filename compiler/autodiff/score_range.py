@@ -125,6 +125,7 @@ def score_ranges(network: Network) -> Mapping[str, ScoreRange]:
     found = {
         name: _of_constant(value)
         for name, value in network.constants.items()
+        # A weight that is left out of training is judged as one that is trained.
         if name not in network.frozen
     }
     made = {name: node for node in network.nodes for name in node.outputs}
@@ -133,6 +134,8 @@ def score_ranges(network: Network) -> Mapping[str, ScoreRange]:
         bounds = _bounds(network, node, inputs, made)
         if bounds.free:
             continue
+        # All outputs lie within them: parts of a Split, the values and (unused) places
+        # of a TopK.
         for name in node.outputs:
             found[name] = bounds
     return found
@@ -183,6 +186,8 @@ def _is_no_less_than_zero(
         return power is not None and bool(((power % 2 == 0) | (power % 1 != 0)).all())
     if node.kind == "ThresholdedRelu":
         return float(node.attributes.get("alpha", 1.0)) >= 0.0
+    # Interval arithmetic takes the two factors for independent, and would find a
+    # negative square.
     square = node.kind == "Mul" and node.inputs[0] == node.inputs[1]
     return square and inputs[0].free
 

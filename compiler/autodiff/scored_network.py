@@ -66,6 +66,7 @@ def scored_network(network: Network, loss: Loss) -> ScoredNetwork:
     made = {name: node for node in network.nodes for name in node.outputs}
     ranges = score_ranges(network)
     moves, node = _behind_moves(ranges, made, network.output)
+    # log(softmax(z)) is the LogSoftmax that a loss absorbs, written as two nodes.
     if node is not None and node.kind == "Log" and "Softmax" in loss.absorbs:
         inner = made.get(node.inputs[0])
         node = inner if inner is not None and inner.kind == "Softmax" else node
@@ -75,6 +76,8 @@ def scored_network(network: Network, loss: Loss) -> ScoredNetwork:
         return ScoredNetwork(network, network.output)
     end, source = found
     assert node is not None
+    # A softmax of a softmax trains badly and says nothing: the scores behind the one
+    # that is absorbed are looked at as well.
     cause = ranges.get(source, FREE).node
     if cause is not None and cause.kind in _PROBABILITIES & {*loss.absorbs, node.kind}:
         _check(loss, made, ranges, source)
@@ -121,6 +124,7 @@ def _guards(
         len(computed) == 1
         and source.node is not None
         and source.node.kind in _PROBABILITIES
+        # Further in, the clip is part of the model and limits what it can learn.
         and 0.0 <= source.low <= kept.low <= _GUARD
         and 1.0 - _GUARD <= kept.high <= source.high <= 1.0
     )
@@ -132,6 +136,8 @@ def _absorbed(
     """The scores before the loss's own function, moved as its values are."""
     if node is None or node.kind not in loss.absorbs:
         return None
+    # A softmax over a part of the outputs makes several distributions, and no single
+    # label.
     if node.kind != "Sigmoid" and not _all_classes(network, node):
         return None
     name, added = node.inputs[0], []

@@ -44,6 +44,7 @@ def held(network: Network) -> Network:
         shapes[name] = shapes[node.outputs[0]]
         nodes.append(NetworkNode(HELD, name, difference, (name,), {}))
         nodes.append(replace(node, kind="Add", inputs=(x, name)))
+    # Each find puts two nodes in the place of one.
     if len(nodes) == len(network.nodes):
         return network
     wanted = {network.output}
@@ -79,6 +80,7 @@ def silent_steps(network: Network) -> tuple[str, ...]:
         chosen = chosen and not active.intersection(node.inputs[1:])
         if (loud and reached and steps(node)) or number or chosen:
             found.append((node.outputs[0], node.label))
+    # A step within a held difference is meant to have no slope.
     quiet = _through_held(network)
     return tuple([label for name, label in found if name not in quiet])
 
@@ -114,6 +116,8 @@ def _parts(
     for terms in _sums(node, made):
         plus = [name for name, sign in terms if sign > 0]
         minus = [name for name, sign in terms if sign < 0]
+        # Terms of other shapes are broadcast: then the sum is no x with a step beside
+        # it.
         shapes = {network.shapes.get(name) for name in (*plus, *minus, *node.outputs)}
         if (len(plus), len(minus), len(shapes)) != (2, 1, 1):
             continue

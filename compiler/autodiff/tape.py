@@ -76,6 +76,8 @@ class Tape:
         is linear in their cotangents.
         """
         name = node.outputs[index]
+        # What a static value gets are factors; rules need them as rows of examples
+        # here.
         if name in self.credits:
             shape = (None, *self.values[name].row)
             use = merge(self.build, self.credits[name])
@@ -96,6 +98,7 @@ class Tape:
         name = node.inputs[position]
         if not self.values[name].batched:
             self.credit(node, position, Rows(cotangent))
+        # A value that several nodes read gets the sum of what comes back from each.
         elif name in self.cotangents:
             self.cotangents[name] = self.build.add(self.cotangents[name], cotangent)
         else:
@@ -143,6 +146,8 @@ def unbroadcast(
     axes = [
         axis
         for axis in range(1, rank)
+        # Axis 0 is left out: over examples nothing is ever summed here, or parts of
+        # examples could not be clipped one by one.
         if padded[axis] == 1 and cotangent.shape[axis] != 1
     ]
     reduced = build.reduce("ReduceSum", cotangent, axes, keep=True)

@@ -58,6 +58,7 @@ def read(path: Path) -> Mapping[str, bytes]:
     except OSError as error:
         detail = error.strerror or "cannot be read"
         raise ConfigError(detail, file=str(error.filename or path)) from error
+    # Packing checks names, sizes and digests, as of a bundle from one file.
     pack_bundle(files)
     return files
 

@@ -214,7 +214,10 @@ def _compiled(
         graphs, factors = _graphs(network, criterion, options.clipping)
     files = with_shared_constants(graphs)
     files[THETA] = _theta(network)
+    # The private graph is the largest: it holds the forward pass, the way back and the
+    # norms. The difference of the two is what one more example takes.
     one, two = needs(files[PRIVATE_GRADIENT], (1, 2)).values()
+    # Before anything runs: the trial would meet the limit as a killed process.
     check_memory(one.process)
     manifest = BundleManifest(
         name=options.name or network.name,
@@ -267,6 +270,7 @@ def started_from(bundle: Bundle, theta: NDArray[np.float32]) -> Bundle:
             f"{theta.size} values; the model trains {dimension}, all of them finite",
             key="--start",
         )
+    # The manifest names files by digest, so that other parameters make another bundle.
     files = {**bundle.files, THETA: vector_file(theta.astype(np.float32))}
     digests = {**bundle.manifest.digests, THETA: H(files[THETA])}
     manifest = replace(bundle.manifest, digests=digests)
@@ -286,6 +290,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
       ConfigError: If the folder holds anything else, or cannot be written.
     """
     try:
+        # A mistyped --out must not cost a folder of somebody's files.
         if folder.exists() and not {p.name for p in folder.iterdir()} <= {
             *bundle.files
         }:

@@ -82,6 +82,7 @@ def memory(files: Mapping[str, bytes]) -> dict[str, dict[int, int]]:
     Boards compute a batch of large examples in parts.
     """
     manifest = manifest_from_json(files[MANIFEST])
+    # The same division as a board makes, so that the table says what boards will need.
     runs = {batch: part_size(batch, manifest.example_bytes) for batch in BATCHES}
     found = {}
     for name in (GRADIENT, PRIVATE_GRADIENT):

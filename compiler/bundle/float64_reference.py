@@ -82,6 +82,7 @@ class LogSoftmax(OpRun):
 
     def _run(self, x: Values, axis: int | None = None) -> tuple[Values]:
         along = -1 if axis is None else axis
+        # Powers of scores beyond 709 are infinite in float64.
         lead = x - x.max(axis=along, keepdims=True)
         return (lead - np.log(np.exp(lead).sum(axis=along, keepdims=True)),)
 
@@ -104,6 +105,7 @@ class ScatterElements(OpRun):
         places: list[NDArray[np.int64]] = list(np.indices(indices.shape, sparse=True))
         places[axis] = indices % data.shape[axis]
         if reduction == "add":
+            # Plain indexed addition would count equal places once.
             np.add.at(found, tuple(places), updates)
         else:
             found[tuple(places)] = updates

@@ -156,6 +156,8 @@ class _Checker:
             ]
         ).astype(np.float64)
         norms = np.linalg.norm(singles, axis=1)
+        # At the median some examples are clipped and some are not, so that both cases
+        # are tried.
         clip = np.array(np.median(norms), np.float32)
         feeds = {**batch, "clip": clip}
         clipped, measured = run(PRIVATE_GRADIENT, feeds, ["gradient", "norm"])
@@ -193,6 +195,7 @@ class _Checker:
         try:
             self._sessions[GRADIENT].run(batch)
         except EngineError as error:
+            # Random numbers are no places of a table that the model looks up by itself.
             batch = {**batch, "x": bits}
             try:
                 self._sessions[GRADIENT].run(batch)
@@ -219,6 +222,8 @@ class _Checker:
         """The worst error over several directions, and how many met a kink."""
         worst, kinks = 0.0, 0
         found = gradient.astype(np.float64)
+        # A random direction sees about this much of the gradient: its length over
+        # sqrt(d).
         scale = max(float(np.linalg.norm(found)) / np.sqrt(len(found)), 1e-6)
         start = self._sum(batch, 0.0, np.zeros(len(found)))
         exact: NDArray[np.float64] | None = None

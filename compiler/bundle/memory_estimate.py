@@ -135,6 +135,7 @@ def _elsewhere(graph: onnx.GraphProto) -> set[str]:
     for node in reversed(graph.node):
         joins = node.op_type in ("Concat", *_SHARING)
         if joins and node.output[0] in found:
+            # What is only joined into the gradient is written where it belongs at once.
             found.update(node.input)
     return found
 
@@ -169,6 +170,7 @@ def _levels(
         for row, each in enumerate(sizes):
             fresh = sum([each.get(name, 0) for name in made])
             gone = [each.get(name, 0) for name in ended]
+            # Of equal size is enough: the runtime reuses a buffer, whatever its shape.
             taken = free and fresh in gone
             levels[row].append(float(now[row] + fresh * (not taken)))
             now[row] += fresh - sum(gone)

@@ -31,6 +31,7 @@ def draw(
     flat = x.reshape(examples, -1)
     for table in manifest.tables:
         tokens = rng.integers(0, table.rows, (examples, table.size))
+        # A standard normal number is no row of a table, and would stop the run.
         flat[:, table.start : table.start + table.size] = tokens
     y = _targets(manifest.target, manifest.output, examples, rng)
     return {"theta": theta, "x": x, "y": y}

@@ -41,6 +41,7 @@ def with_shared_constants(graphs: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _move(tensor: onnx.TensorProto, held: bytearray, places: dict[bytes, int]) -> None:
     raw = tensor.raw_data
+    # By content: the same weight has another name in each graph.
     if raw not in places:
         held.extend(bytes(-len(held) % _ALIGNMENT))
         places[raw] = len(held)

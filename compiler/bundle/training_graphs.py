@@ -37,6 +37,7 @@ def infer_graph(network: Network) -> bytes:
 
 def evaluate_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> loss (n,), output."""
+    # Losses start from scores, while the output stays what the model gives.
     end = scored_network(network, loss)
     tape = _forward(end.network, training=False)
     values, _ = _loss(tape, loss, end.scores)
@@ -76,6 +77,8 @@ def private_graph(
     build = tape.build
     values, uses, squares = _backward(tape, loss, end.scores, _squared)
     clip = build.input("clip", (), "float32")
+    # One norm over all parameters: a clip for each tensor would have another
+    # sensitivity.
     squared = build.op("Sum", squares, (None,))
     norm = build.unary("Sqrt", squared)
     scales = _scales(build, norm, clip, network.dimension, clipping)
@@ -97,6 +100,8 @@ def _scales(
     clipping: str,
 ) -> BuilderTensor:
     """(n,): `protocol.privacy.clipping_functions.clip_scale` of each norm."""
+    # Float32 rounds norms and sums; the margin keeps what leaves the board within the
+    # clip that the noise is drawn for.
     bound = build.mul(clip, build.scalar(1.0 - clip_margin(dimension)))
     if clipping == AUTOMATIC:
         longest = build.add(norm, build.scalar(AUTOMATIC_OFFSET))
@@ -118,6 +123,7 @@ def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
     tape = Tape(build, network, training, summed, values, _active(network))
     for node in network.nodes:
         write(tape, node)
+    # Then every example has the same loss, and there is nothing to learn from data.
     if not tape.values[network.output].batched:
         raise CompileError(
             "the output does not depend on the input; choose another with --output"
@@ -183,6 +189,7 @@ def _backward(
     found: dict[str, tuple[GradientFactors, BuilderTensor]] = {}
     for node in reversed(tape.network.nodes):
         reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
+        # What no parameter stands before needs no way back.
         if reached and tape.active.intersection(node.outputs):
             write_back(tape, node)
             _check_has_gradient(tape, node)

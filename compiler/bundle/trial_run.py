@@ -62,6 +62,7 @@ def tried(
     feeds = {**batch, "clip": np.array(1, np.float32)}
     fillings = [np.full_like(batch["x"], value) for value in _FILLINGS]
     try:
+        # For one run the runtime's rewriting takes longer than it saves.
         session = open_session(graphs[PRIVATE_GRADIENT], optimised=False)
         if not any(_runs(session, {**feeds, "x": x}) for x in (feeds["x"], *fillings)):
             session.run(feeds)

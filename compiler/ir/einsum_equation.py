@@ -31,11 +31,13 @@ def spelt(equation: str, ranks: Sequence[int]) -> tuple[list[str], str] | None:
         return None
     rest = "".join(fresh[:most])
     terms = [
+        # As broadcasting does, axes of "..." line up from the last.
         term.replace(_REST, rest[most - count :])
         for term, count in zip(terms, missing, strict=True)
     ]
     if not arrow:
         joined = "".join(terms)
+        # NumPy's implicit result: each letter that stands once, in alphabetical order.
         once = [c for c in sorted({*joined}) if joined.count(c) == 1 and c not in rest]
         result = rest + "".join(once)
     result = result.replace(_REST, rest)

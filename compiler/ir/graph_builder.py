@@ -132,6 +132,7 @@ class GraphBuilder:
     ) -> tuple[BuilderTensor, ...]:
         """Calls an operator with several outputs; see `op`."""
         names = tuple(["" if item is None else item.name for item in inputs])
+        # By text, since attributes may be lists, which have no hash.
         key = (kind, names, len(shapes), repr(sorted(attributes.items())))
         if key not in self._known:
             stem = kind.lower()
@@ -181,6 +182,8 @@ class GraphBuilder:
     def reshape(self, tensor: BuilderTensor, shape: Shape) -> BuilderTensor:
         """The same values in another shape; the batch axis stays where it is."""
         kind, source = self._sources.get(tensor.name, ("", tensor))
+        # A reshape of a reshape needs the first value alone, and the node between falls
+        # out.
         if kind == "Reshape":
             tensor = source
         if shape == tensor.shape:
@@ -244,7 +247,10 @@ class GraphBuilder:
         size = rows.row_size
         if size <= 2 * SUM_BLOCK:
             return self.reduce("ReduceSum", rows, [1])
+        # Blocks of one width need a single reshape and no copy of the values.
         width = next(w for w in range(2 * SUM_BLOCK, 0, -1) if size % w == 0)
+        # Narrow blocks would add the partial sums up in many more levels, so a rest is
+        # cut off.
         if width < SUM_BLOCK // 2:
             whole = size // SUM_BLOCK * SUM_BLOCK
             parts = [self.slice(rows, 1, 0, whole), self.slice(rows, 1, whole, size)]
@@ -277,6 +283,8 @@ class GraphBuilder:
             return tensor
         sizes = [1 if size is None else size for size in shape]
         target = self.integers(*sizes)
+        # The number of rows is known at a run alone, so that it is read from x in the
+        # graph.
         if shape[0] is None:
             whole = self._counted
             if whole is None:

@@ -62,6 +62,7 @@ def serialised(
     model = helper.make_model(
         graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="starling"
     )
+    # A bundle is named by the digest of its bytes.
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

@@ -82,6 +82,7 @@ def never(value: NDArray[np.float32]) -> str:
 
     What is no number is left to be refused: it is a weight that diverged.
     """
+    # Taken for a constant, a diverged weight would go on through the graph unnoticed.
     if np.isnan(value).any():
         return ""
     largest = np.abs(value)
@@ -107,6 +108,8 @@ def by_name(name: str, value: Array, *, named: bool) -> str:
       value: Its values.
       named: Whether the exporter keeps the names that a model has for its tensors.
     """
+    # Exporters write eps, scales and exponents so; a layer's own single number is told
+    # apart by the survey.
     if value.ndim == 0 or value.size == 1:
         if _GENERATED.fullmatch(name) or name.startswith("const_fold"):
             return "a number of the exporter's"
@@ -134,6 +137,7 @@ def by_value(
     """
     if value.size < 2 or not np.isfinite(value).all():
         return ""
+    # Fresh gains and biases are all equal, so equal values alone are no sign.
     if alike(value):
         return "averages" if constant_values.averaging(value) else ""
     if constant_values.two_sided(value) or (factor and constant_values.chooses(value)):
@@ -153,6 +157,8 @@ def _positions(value: Array, rows: NDArray[np.float64]) -> bool:
     Rows of zeros stand for padding or a class token.
     """
     del value
+    # cos^2 + sin^2 of each angle is 1, so that the squares of a row sum to half its
+    # width.
     rows = rows[rows.any(axis=1)]
     half = rows.shape[1] / 2
     if len(rows) < 2 or rows.shape[1] < 4 or np.abs(rows).max() > 1 + _CLOSE:
@@ -180,6 +186,8 @@ def _sparse(value: Array, rows: NDArray[np.float64]) -> bool:
 
 def _averages(value: Array, rows: NDArray[np.float64]) -> bool:
     """Not negative, each row, column or filter adds up to one, and not an identity."""
+    # Weights are drawn with both signs; a single value in each row chooses, and
+    # averages nothing.
     if rows.min() < 0.0 or np.count_nonzero(rows) <= len(rows):
         return False
     filters = value.reshape(len(value), -1).astype(np.float64)
@@ -203,6 +211,8 @@ def _cosines(value: Array, rows: NDArray[np.float64]) -> bool:
     if value.ndim != 2 or min(value.shape) < 4 or max(value.shape) > _BASIS_MAX:
         return False
     for side in (rows, rows.T):
+        # Orthogonal weights are common as a fresh start; the constant row is what
+        # tells.
         product = side @ side.T
         lengths = np.sqrt(np.outer(np.diag(product), np.diag(product)))
         off = np.abs(product - np.diag(np.diag(product)))
@@ -306,9 +316,12 @@ def around_input(
         if node.kind in _MOVERS and (source in raw or source in shifted):
             (raw if source in raw else shifted).update(node.outputs)
             continue
+        # `c - x` shifts the input as `x - c` does.
         if node.kind == "Sub" and source in behind:
             source, operand = operand, source
         if behind.get(operand) and len(node.inputs) == 2:
+            # A spread may be computed from several tensors; the largest has the shape
+            # of an example.
             value = max([tensors[n] for n in behind[operand]], key=lambda v: v.size)
             lone = value.size == 1 and value.ndim > 0 and node.kind in ARITHMETIC
             began = source in raw | front and (node.kind in first or lone)
@@ -320,6 +333,8 @@ def around_input(
                 found.update(behind[operand])
                 shifted.update(node.outputs)
                 continue
+        # Arithmetic with single numbers (x / 255) goes on in front of the shift; with a
+        # wider tensor the model has begun.
         fixed = not wide.intersection(node.inputs)
         if fixed and not shifted.intersection(node.inputs):
             computed = any(name in raw | front for name in node.inputs)

@@ -66,6 +66,7 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     Rows of zeros stand for padding or a class token, and are passed over; so is what
     rounding left of a zero (the sine of half a turn).
     """
+    # sin(pi) in float32 is 1e-7 and no 0, and would break the recurrence.
     least = _ROUNDING * np.abs(lines).max(initial=0.0)
     lines = np.where(np.abs(lines) <= least, 0.0, lines)
     blank = (lines == 0.0).all(axis=1)
@@ -76,11 +77,14 @@ def _recurrent(lines: _Reals, *, ramps: bool) -> bool:
     size = np.abs(lines).max(axis=0)
     steady = np.ptp(lines[~blank], axis=0) <= _CLOSE * size
     squares = (middle * middle).sum(axis=0)
+    # Least squares for c = 2 cos(step): the one unknown that a wave leaves.
     factor = (middle * sums).sum(axis=0) / np.where(squares > 0.0, squares, 1.0)
     off = np.abs(sums - factor * middle).max(axis=0, initial=0.0)
+    # A column that never changes obeys any recurrence, and so says nothing.
     telling = ~steady & (squares > 0.0)
     equations = (len(middle) - 1) * int(telling.sum())
     for close, needed in _precisions(lines):
+        # c = 2 is a straight line: a ramp and no wave.
         curved = ramps or bool((np.abs(factor - 2.0) > close)[telling].any())
         holds = not (off > close * np.maximum(size, 1e-30)).any()
         if holds and curved and equations >= needed:
@@ -115,6 +119,8 @@ def polynomials(value: Array) -> bool:
     if places > _PLACES_MAX or np.linalg.matrix_rank(tall) < degrees:
         return False
     grid = np.linspace(-1.0, 1.0, places)
+    # Any basis of polynomials spans what Legendre's does, so that what is left over is
+    # 0.
     basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(grid, degrees - 1))
     off = np.abs(tall - basis @ (basis.T @ tall)).max(axis=0)
     return bool((off <= _CLOSE * np.abs(tall).max(axis=0)).all())
@@ -135,6 +141,7 @@ def rotations(tensors: Mapping[str, Array]) -> frozenset[str]:
             groups.setdefault(value.shape, []).append((name, square))
     found = set[str]()
     for group in groups.values():
+        # The first and last value part most pairs; only the rest is compared in full.
         ends = np.stack([square[[0, -1]] for _, square in group])
         for index, (name, square) in enumerate(group):
             gaps = np.abs(ends[index] + ends[index + 1 :] - 1.0).max(axis=1)
@@ -153,6 +160,8 @@ def window(value: Array) -> bool:
     return any(
         bool(np.allclose(part, part[::-1], rtol=0.0, atol=_CLOSE * line.max()))
         and bool((np.diff(part[: (len(part) + 1) // 2]) >= -_CLOSE * line.max()).all())
+        # Periodic windows lack the last value, so that they are symmetric without the
+        # first.
         for part in (line, line[1:])
     )
 
@@ -196,6 +205,7 @@ def wavelets(value: Array) -> bool:
     """Orthogonal filters of one channel, one of them constant or the only low pass."""
     if value.ndim < 3 or value.shape[1] != 1:
         return False
+    # The same wavelet is repeated for each channel.
     rows = np.unique(value.reshape(len(value), -1).astype(np.float64), axis=0)
     if not 2 <= len(rows) <= rows.shape[1]:
         return False

@@ -47,6 +47,7 @@ def parted(proto: onnx.ModelProto) -> onnx.ModelProto:
     nodes = []
     for node in graph.node:
         merged = node.op_type == "Identity" and node.input[0] in tensors
+        # An output has to be made by a node.
         merged = merged and node.output[0] not in outputs
         if merged and not _same_module(graph, node):
             _add(graph, tensors, tensors[node.input[0]], node.output[0])
@@ -103,6 +104,8 @@ def _part_statistics(
     for position in _STATISTICS:
         name = node.input[position]
         if name in tensors:
+            # A fresh mean equals a fresh bias and was merged with it; trained as one,
+            # the bias would move the statistics.
             node.input[position] = f"{name}/statistics"
             if node.input[position] not in tensors:
                 _add(graph, tensors, tensors[name], node.input[position])
@@ -207,6 +210,7 @@ def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
     Args:
       proto: Of checked form, which is not changed.
     """
+    # Names of inputs and outputs stay: an export of the trained model needs them.
     names = [item.name for item in proto.graph.initializer]
     names += [name for node in proto.graph.node for name in node.output]
     kept = {item.name for item in proto.graph.output}
@@ -232,6 +236,7 @@ def _holdable(name: str) -> bool:
 
 def _shorter(name: str) -> str:
     kept = "".join([c if c.isprintable() else "_" for c in name[:_KEPT_CHARS]])
+    # By digest and not by number, so that a name does not depend on the others.
     return f"{kept}~{H(name.encode()).hex()[:_DIGEST_CHARS]}"
 
 
@@ -280,6 +285,8 @@ def parted_by_module(
     added = []
     for name, readers in _shared(graph, tensors).items():
         parents = told.parents(name)
+        # Equal by being fresh, two gains are two; equal after training, they may be
+        # one.
         fresh = alike(numpy_helper.to_array(tensors[name]))
         if len(parents) != 1 or not (fresh or every):
             continue
@@ -287,6 +294,8 @@ def parted_by_module(
             own = _own(parents[0], path, missing)
             if own is None:
                 continue
+            # Each missing parameter is put back once, even if several merged tensors
+            # could be it.
             missing.remove(own)
             _add(graph, tensors, tensors[name], own)
             added.append(own)
@@ -317,6 +326,8 @@ def _own(parameter: str, path: str, missing: Sequence[str]) -> str | None:
     inside = [name for name in missing if name.startswith(f"{path}.")]
     leaf = parameter.rpartition(".")[2]
     namesakes = [name for name in inside if name.rpartition(".")[2] == leaf]
+    # A module may hold several parameters; the one of the same last name stands for its
+    # like.
     chosen = namesakes if len(namesakes) == 1 else inside
     return chosen[0] if len(chosen) == 1 else None
 

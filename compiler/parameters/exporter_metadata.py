@@ -82,6 +82,7 @@ def origin(proto: onnx.ModelProto) -> ExporterMetadata | None:
                 kinds.setdefault(info.name, entry.value)
             elif entry.key == _FOLDED:
                 sources[info.name] = tuple(_names(entry.value))
+    # Without a parameter the signature says nothing of weights.
     if PARAMETER not in kinds.values():
         return None
     return ExporterMetadata(kinds, sources)
@@ -97,6 +98,8 @@ def module(node: onnx.NodeProto) -> str | None:
 def _names(text: str) -> list[str]:
     try:
         found = ast.literal_eval(text) if text else []
+    # Text of a stranger's file: literal_eval runs no code, but deep nesting exhausts
+    # it.
     except (MemoryError, RecursionError, SyntaxError, ValueError):
         return []
     return [part for part in found if isinstance(part, str)]

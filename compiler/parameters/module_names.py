@@ -53,6 +53,8 @@ def module_names(
     found: dict[str, str] = {}
     for node in nodes:
         place = _PATH.fullmatch(node.name)
+        # A node of another kind under a layer's path was written by the exporter, and
+        # its tensors may be anything.
         if place is None or place["kind"] != node.kind:
             continue
         for position, end in _PARTS.get(node.kind, {}).items():
@@ -60,6 +62,7 @@ def module_names(
             if name in weights and _NUMBERED.fullmatch(name) and name not in found:
                 layer = (place["index"] or "0") if end.endswith("_l") else ""
                 found[name] = f"{place['path'].replace('/', '.')}.{end}{layer}"
+    # Two weights of one path leave open which is which, so neither gets the name.
     counts = Counter(found.values())
     return {
         name: alias

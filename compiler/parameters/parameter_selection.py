@@ -102,6 +102,8 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     proto, others = single(with_names(proto))
     notes = [f"the model is in {', '.join(others)}; boards train it in float32"]
     notes = notes if others else []
+    # Before weights are looked for: a token that is written once for each example
+    # becomes one row, and is trained as one.
     batch = fixed_batch(proto)
     if batch is not None:
         proto = freed(proto, batch)
@@ -116,6 +118,7 @@ def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
         )
     proto, stored = real_numbers(joined(plain_casts(proto)))
     proto = with_one_bias(with_matrices(proto))
+    # Weights alone are tied: equal constants are common.
     first = _surveyed(proto, told, stored)
     apart = _fresh(proto, set(first.weights) - given)
     proto, lines = tied(proto, first.weights, told, asked.tie, apart)
@@ -176,6 +179,8 @@ def matching(
     """
     known = {name: (name, (aliases or {}).get(name, name)) for name in weights}
     for pattern in patterns:
+        # A pattern of no effect is a typing error that would train, or freeze, the
+        # wrong weights.
         if not any(fnmatch.filter(names, pattern) for names in known.values()):
             shown = ", ".join([names[1] for names in known.values()])[:300]
             raise ConfigError(
@@ -278,6 +283,8 @@ def check(choice: WeightSelection) -> None:
     graph = choice.proto.graph
     made = Counter([name for node in graph.node for name in node.output])
     made.update([item.name for item in graph.initializer])
+    # Names that rewrites put in ("x/shape") may be the model's own; a graph must have
+    # each once.
     twice = [name for name, count in made.items() if count > 1]
     if twice:
         raise CompileError(f"the name {twice[0]!r} is taken; rename it in the model")

@@ -113,6 +113,8 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
     """
     direct = _places(sheet.nodes, every=told is not None)
     if sheet.named:
+        # Exponents and choices hold numbers of the exporter's in most files; a module's
+        # own name is what tells a parameter.
         owned = _places([n for n in sheet.nodes if n.kind in _OWNED], every=True)
         direct |= {name for name in owned if not constant_tensors.generated(name)}
     behind = _behind(sheet, direct)
@@ -128,6 +130,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
     ]
     names = [name for name in floats if name in direct or name in behind]
     reasons = {name: _ELSEWHERE for name in floats if name not in names}
+    # Later reasons win: they are more telling than the place alone.
     reasons |= _reasons(sheet, told, floats)
     weights = tuple([name for name in names if name not in reasons])
     if sheet.scaled and not any(_learned(name, sheet) for name in weights):
@@ -185,6 +188,7 @@ def _behind(sheet: SurveyedModel, places: set[str]) -> set[str]:
         if known or static.issuperset({*node.inputs} - {""}):
             static.update(node.outputs)
     found: set[str] = set()
+    # From the layers back, so that one pass is enough: nodes stand in order.
     for node in reversed(sheet.nodes):
         wanted = {name for name in node.outputs if name in places or name in found}
         known = node.kind in REWRITTEN or (node.kind in RULES and not steps(node))
@@ -284,6 +288,7 @@ class _Judge:
         if by_name or learned or name in self._recurrent:
             return by_name
         bias = value.ndim == 1 and name in self._biases
+        # Numbers in a row may be a bias that was started so.
         return constant_tensors.by_value(
             value, layer=bias or name in self._layers, factor=name in self._factors
         )

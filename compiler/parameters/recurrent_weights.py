@@ -30,6 +30,7 @@ def with_one_bias(proto: onnx.ModelProto) -> onnx.ModelProto:
       proto: A checked model, which is not changed.
     """
     layers = [node for node in proto.graph.node if _has_one(node)]
+    # In PyTorch's files a second bias of zeros is a fresh parameter.
     if proto.producer_name != _EXPORTER or not layers:
         return proto
     found = onnx.ModelProto()
@@ -58,6 +59,7 @@ def _halved(graph: onnx.GraphProto, tensor: onnx.TensorProto) -> onnx.NodeProto 
     """Keeps the first half if the rest is zero; the node that puts zeros behind it."""
     values = numpy_helper.to_array(tensor)
     size = values.shape[1] // 2
+    # Then the model does have two.
     if values[:, size:].any():
         return None
     tensor.CopyFrom(numpy_helper.from_array(values[:, :size].copy(), tensor.name))

@@ -94,6 +94,7 @@ def untrained_parameter_lines(
 
 def _doubled(name: str, told: ExporterMetadata, value: Array) -> bool:
     """True if the values of one parameter were joined with themselves."""
+    # A tensor of the program itself is as its author wrote it.
     if name in told.kinds or len(told.parents(name)) != 1:
         return False
     numbers = value[value != 0.0]
@@ -273,6 +274,7 @@ def _thinned(value: Array) -> bool:
     """True if a share of a matrix is zero, and the rest is not all equal."""
     if value.ndim < 2 or constant_values.few_values(value):
         return False
+    # A fresh diagonal or identity is zero elsewhere, too, but of equal values.
     others = value[value != 0.0]
     zeros = value.size - others.size
     return zeros >= _ZEROS_MIN * value.size and not constant_tensors.alike(others)

@@ -55,6 +55,7 @@ def reductions(
 
 def _reduction(value: Array, weight: Array) -> tuple[str, tuple[int, ...]] | None:
     wanted, given = value.reshape(-1).astype(np.float64), weight.astype(np.float64)
+    # Zeros are the norm of anything that is zero.
     if not (np.isfinite(wanted).all() and np.isfinite(given).all() and wanted.any()):
         return None
     for axes in _axes(weight.shape, value.size):

@@ -90,6 +90,8 @@ def tied(
     if told is None:
         made += tuple(_reduced(tensors, default_opset(proto)))
     for tie in made:
+        # Nothing is made of what is itself made: nodes would then have to stand in the
+        # order of their chain.
         if tie.name not in found and tie.source not in found:
             found[tie.name] = tie
     lines = tuple(
@@ -143,6 +145,7 @@ def _reshaped(name: str, source: str, shape: Sequence[int]) -> TiedWeight:
 
 def _is_distinctive(value: Array) -> bool:
     """True if equal values cannot be an accident of initialisation."""
+    # Fresh gains of 1 and biases of 0 agree with each other by chance.
     return value.size >= _SIZE_MIN and not alike(value)
 
 
@@ -177,6 +180,8 @@ def _turned(tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
         earlier = [seen.get((value.size, key)) for key in keys]
         source = next((item for item in earlier if item is not None), None)
         made = source and _like(name, source, tensors)
+        # Layers that were copied from one another are equal, and yet are several
+        # weights.
         if made and made.nodes[0].op_type != "Identity":
             yield made
             continue
@@ -211,6 +216,7 @@ def _computed(
             sources = [names[place] for place in near]
         for source in sources:
             kind = "" if source in {name, *made} else _function(tensors[source], value)
+            # Of -w and w the file does not say which one the model has.
             if kind and (told is not None or kind != "Neg"):
                 inputs = [source] * (2 if kind == "Mul" else 1)
                 yield TiedWeight(name, source, (_node(kind, inputs, name),))
@@ -372,6 +378,7 @@ def _without(
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(tensors)
     graph.initializer.extend([tensor for tie in ties for tensor in tie.tensors])
+    # What makes a tensor stands before all that reads it.
     graph.node.extend([*nodes, *proto.graph.node])
     kept = [item for item in graph.input if item.name not in found]
     del graph.input[:]

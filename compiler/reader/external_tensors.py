@@ -59,10 +59,12 @@ def _read(name: str, found: dict[str, str], folder: Path, bytes_max: int) -> byt
         )
     path = folder / location
     try:
+        # A link in the folder may lead to a secret, which would end up in the bundle.
         whole = path.is_file() and not path.is_symlink()
         there = path.stat().st_size
         start = _count(found.get("offset", "0"))
         size = _count(found.get("length", str(there - start)))
+        # Offsets come from the file; a short read would shift weights without a word.
         if not whole or min(start, size) < 0 or start + size > there:
             raise DecodeError(f"model: {location[:100]!r} does not hold {name!r}")
         if size > bytes_max:

@@ -57,16 +57,23 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
     proto = _parse(_bytes(model))
     if isinstance(model, Path):
         proto = with_external_tensors(proto, model.parent, MODEL_BYTES_MAX)
+    # Functions may hide anything that the checks below refuse, so they are written out
+    # first.
     proto = unrolled(inlined(_with_shapes(proto), NODES_MAX))
     _check_form(proto, branches=True)
+    # A branch that is taken may hold sequences.
     proto = unpooled(without_sequences(decided(proto)))
     _check_form(proto)
+    # Shortened first, since hoisting remembers names.
     proto = hoisted(shortened(proto))
     names = written(proto)
+    # Weights of few bits are real numbers before lowering looks at element types.
     proto = lowered(dequantised(proto))
     version = opset(proto)
     try:
         onnx.checker.check_model(proto)
+        # Below set 13 a Softmax flattens its input, and Squeeze and Split take
+        # attributes: one form is enough for the rules.
         if version < _CONVERT_BELOW:
             proto = version_converter.convert_version(proto, _CONVERT_BELOW)
     # The converter raises bare RuntimeErrors.
@@ -96,6 +103,7 @@ def opset(proto: onnx.ModelProto) -> int:
 
 
 def _parse(data: bytes) -> onnx.ModelProto:
+    # Before parsing, which takes several times the bytes in memory.
     if len(data) > MODEL_BYTES_MAX:
         raise LimitError(f"model: {len(data)} bytes, {MODEL_BYTES_MAX} allowed")
     proto = onnx.ModelProto()
@@ -110,6 +118,8 @@ def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with room for the shapes of its ends, which some leave out."""
     for value in (*proto.graph.input, *proto.graph.output):
         if value.type.HasField("tensor_type"):
+            # The checker refuses an input without the field; an empty one is refused
+            # later with a word on what helps.
             value.type.tensor_type.shape.SetInParent()
     return proto
 

@@ -77,12 +77,16 @@ def _read(choice: WeightSelection) -> Network:
     entry = inputs(proto)[0]
     wanted = {item.name for item in proto.graph.output}
     nodes = live([node_of(item) for item in proto.graph.node], wanted)
+    # Once before shapes are inferred, so that one message names all that is unknown;
+    # once behind, for arithmetic that did not fold.
     _check_rules(nodes, opset(proto), _KNOWN | _PLAIN)
     check(choice)
     found = infer(proto, entry, weights)
     check_sizes(nodes, found)
     check_operands(nodes, _extents(found, choice.tensors))
     constants = {
+        # Frozen weights are constants of the graphs, but no values that folding may use
+        # up: `infer` keeps all weights.
         **{k: v for k, v in choice.tensors.items() if k not in choice.chosen},
         **found.constants,
     }
@@ -203,6 +207,8 @@ def _without_constants(
     for node in nodes:
         first = node.outputs[0]
         if first in found.repeated:
+            # The rewriter writes the constant for one example and repeats it to the
+            # batch.
             kept.append(NetworkNode("Expand", node.name, (), (first,), {}))
         elif first not in found.constants and first not in found.sizes:
             kept.append(node)
@@ -228,6 +234,8 @@ def _sized(node: NetworkNode, found: InferredShapes) -> NetworkNode:
     Raises:
       CompileError: Naming the node.
     """
+    # Each example's loss would depend on how many others are in the batch, and so would
+    # its gradient, which clipping takes for its own.
     if found.sizes.keys() & {*node.inputs} and node.kind not in _TAKING_APART:
         raise CompileError(
             f"{node.label}: computes with the size of the batch; leave it out, or "

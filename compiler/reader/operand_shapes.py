@@ -28,6 +28,7 @@ def check_operands(nodes: Sequence[NetworkNode], extents: Mapping[str, Extent]) 
     for node in nodes:
         rule = _RULES.get(node.kind)
         sizes = [_sizes(extents, name) for name in node.inputs]
+        # What is unknown is left to the trial run.
         if rule is None or not sizes or sizes[0] is None:
             continue
         for position, shapes in rule(node, sizes).items():

@@ -72,11 +72,15 @@ def settle(
     folded: dict[str, Array] = {}
     _hint_types(graph)
     shapes = _inferred(proto)
+    # New constants give new shapes, and these give new constants; a file may chain them
+    # to make the compiler loop, hence the bound.
     for _ in range(ROUNDS_MAX):
         fresh = _sweep(proto, shapes, known)
         if not fresh and not _hint(proto, shapes):
             break
         folded |= fresh
+        # A value must not have both a node and an initialiser under its name, or
+        # inference refuses the model.
         left = [node for node in graph.node if node.output[0] not in fresh]
         del graph.node[:]
         graph.node.extend(left)
@@ -168,6 +172,8 @@ def _evaluated(
     else:
         return {}
     if node.op_type in _GROWING:
+        # A file of a few bytes may ask these for any size: they run only where
+        # inference has told it.
         target = shapes.get(node.output[0])
         if target is None or math.prod(target) > VALUES_MAX:
             return {}
@@ -186,6 +192,7 @@ def _most(node: onnx.NodeProto, inputs: Mapping[str, Array]) -> int:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         rows = max(table.shape[axis], 1) if -table.ndim <= axis < table.ndim else 1
         return places.size * table.size // rows
+    # Of these an output is no larger than what is read, which is counted already.
     if len(sizes) < 2 or node.op_type in _ADDING:
         return 0
     try:
@@ -204,6 +211,8 @@ def _run(
         [node],
         "one",
         [
+            # Outputs are left without a type: the evaluator finds it, and inference may
+            # be wrong.
             info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             for name, value in inputs.items()
         ],
@@ -257,6 +266,7 @@ def _range(bounds: Sequence[onnx.TensorProto]) -> float:
     start, stop, step = [
         float(numpy_helper.to_array(item).reshape(-1)[0]) for item in bounds
     ]
+    # NaN bounds give NaN, which `not length <= MAX` refuses.
     return (stop - start) / step if step else math.inf
 
 
@@ -286,6 +296,8 @@ def _with_data(proto: onnx.ModelProto) -> onnx.ModelProto | None:
 
 def _inferred(proto: onnx.ModelProto) -> dict[str, Sizes]:
     try:
+        # Data propagation fails on models that are sound; only if plain inference
+        # objects too is the model at fault.
         inferred = _with_data(proto) or infer_shapes(proto, strict_mode=True)
     # A message that quotes what is not UTF-8 raises a ValueError of its own.
     except (InferenceError, ValueError) as error:

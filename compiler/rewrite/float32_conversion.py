@@ -76,6 +76,8 @@ def single(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 def _widen_inputs(graph: onnx.GraphProto) -> None:
     """Makes small whole numbers larger ones where the model casts them first."""
     for info in graph.input:
+        # Only if a Cast is the sole reader: any other operator may mean the narrow
+        # type, and wrap.
         small = info.type.tensor_type.elem_type in _SMALL
         readers = {node.op_type for node in graph.node if info.name in node.input}
         if small and readers == {"Cast"}:
@@ -92,4 +94,6 @@ def _narrow(array: Array) -> Array:
     wide = array.astype(np.float64)
     most = float(np.finfo(np.float32).max)
     finite = np.isfinite(wide)
+    # Infinite masks stay infinite; only finite numbers beyond float32 would turn into
+    # infinity by the cast.
     return np.where(finite, np.clip(wide, -most, most), wide).astype(np.float32)

@@ -34,6 +34,7 @@ def with_names(proto: onnx.ModelProto) -> onnx.ModelProto:
     taken = {output for node in found.graph.node for output in node.output}
     for node in found.graph.node:
         outputs = list(node.output)
+        # Outputs left out at the end need no name: nothing follows them.
         while outputs and not outputs[-1]:
             outputs.pop()
         last = outputs[-1] if outputs else node.name
@@ -68,6 +69,8 @@ def live(nodes: Sequence[NetworkNode], wanted: Collection[str]) -> list[NetworkN
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
             if node.kind in _SHAPED:
+                # Cut before its inputs count as wanted, or the arithmetic of shapes
+                # would stay alive.
                 node = replace(node, inputs=node.inputs[: _SHAPED[node.kind]])
             kept.append(node)
             wanted.update([name for name in node.inputs if name])

@@ -57,6 +57,7 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
     del found.graph.node[:]
     writer = Writer(found.graph, _kinds(proto), default_opset(proto))
     renamed: dict[str, str] = {}
+    # What leads to labels alone goes first: it is often text, which would be refused.
     for node in _leading(proto):
         if node.op_type == "ZipMap":
             renamed[node.output[0]] = node.input[0]
@@ -74,6 +75,7 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
     _set_outputs(found, renamed)
     wanted = {output.name for output in found.graph.output}
     found.graph.node.extend(_live(_softmaxed(writer.nodes, ones), wanted))
+    # Last, as the layers' names are those that lowering gives them.
     _fix_fronts(found)
     return found
 
@@ -97,6 +99,7 @@ def _fix_fronts(proto: onnx.ModelProto) -> None:
     graph = proto.graph
     names = {item.name for item in graph.initializer}
     matrices = {name for name in names if _ESTIMATORS.fullmatch(name)}
+    # The names mean this in skl2onnx's files alone.
     if proto.producer_name != _PRODUCER or not matrices:
         return
     layers = [node for node in graph.node if matrices.intersection(node.input)]
@@ -196,6 +199,8 @@ def _one_score(numbers: Numbers) -> Numbers | None:
     if intercepts.size != 2:
         return None
     table = np.array(numbers["coefficients"], np.float32).reshape(2, -1)
+    # skl2onnx writes a logistic regression of two classes with both signs of the one
+    # score.
     if (table[0] != -table[1]).any() or intercepts[0] != -intercepts[1]:
         return None
     return {"coefficients": table[1], "intercepts": intercepts[1:]}

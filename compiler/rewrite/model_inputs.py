@@ -101,6 +101,7 @@ def _check(entry: onnx.ValueInfoProto) -> None:
 
 
 def _check_batches(entries: Sequence[onnx.ValueInfoProto]) -> None:
+    # Of an axis that is free protobuf says 0.
     held = [
         entry.type.tensor_type.shape.dim[0].dim_value or "any number of"
         for entry in entries
@@ -133,6 +134,7 @@ def _taken(
     nodes = [
         helper.make_node("Slice", [_ROW, *bounds], [f"{name}/flat"]),
         helper.make_node("Reshape", [f"{name}/flat", f"{name}/shape"], [f"{name}/row"]),
+        # The row is float32, which is exact for whole numbers up to 2^24.
         helper.make_node("Cast", [f"{name}/row"], [name], to=kind),
     ]
     for node in nodes:
@@ -187,8 +189,11 @@ def _places(
     proto: onnx.ModelProto, entry: onnx.ValueInfoProto, wanted: str, height: int
 ) -> list[int]:
     """Values of one example that arrive at a tensor unchanged."""
+    # The same rows in every run: tables stand in the manifest, whose digest names the
+    # bundle.
     probes = _probes(math.prod(row(entry)), height)
     found = _tried(proto, entry, wanted, probes)
+    # A model that clips or masks its tokens needs no refusal of rows beyond the table.
     beyond = _tried(proto, entry, wanted, probes + height)
     if found is None or beyond is None:
         return []
@@ -197,6 +202,7 @@ def _places(
         known.setdefault(column.tobytes(), []).append(place)
     minded = (beyond < height).all(axis=0)
     matches = [known.get(column.tobytes(), []) for column in found.T[~minded]]
+    # A column that two places share by chance names neither.
     return [places[0] for places in matches if len(places) == 1]
 
 

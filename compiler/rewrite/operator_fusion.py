@@ -26,6 +26,8 @@ def fuse(network: Network) -> Network:
     places: dict[str, int] = {}
     for node in network.nodes:
         place = _place(places, node)
+        # Another reader needs the convolution before it is pooled, which the fused node
+        # does not give.
         if place is not None and readers[nodes[place].outputs[0]] == 1:
             fused = _pooled(network, nodes[place], node)
             if fused is not None:
@@ -85,6 +87,8 @@ def _pooled(
         and pool.attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
         and len([name for name in pool.outputs if name]) == 1
     )
+    # Windows that overlap, or reach beyond the values, are no tiles: the fused rule
+    # gives each value to one window at most.
     if not plain or pooled != tiled:
         return None
     return NetworkNode(
@@ -108,6 +112,7 @@ def _place(places: Mapping[str, int], reader: NetworkNode) -> int | None:
 
 def _readers(network: Network) -> Mapping[str, int]:
     counts = Counter([name for node in network.nodes for name in node.inputs])
+    # The output is read from outside, even if no node reads it.
     counts[network.output] += 1
     return counts
 

@@ -107,6 +107,8 @@ def infer(
       CompileError: If shapes contradict each other, or depend on the batch in another
         way than above.
     """
+    # Two primes that hardly any axis has: a size that happens to equal a batch would
+    # pass for it.
     (first, values), (second, others) = [
         settle(_with_batch(proto, entry, size), kept) for size in _BATCHES
     ]
@@ -187,6 +189,8 @@ def _extent(label: str, first: Sizes, second: Sizes) -> Extent:
         )
     axis = differ[0]
     times, rest = divmod(first[axis], _BATCHES[0])
+    # Padding and masks of examples give n + 1 or fewer than n, which no layout can
+    # hold.
     if rest or second[axis] != times * _BATCHES[1]:
         raise CompileError(
             f"{label}: an axis is not a multiple of the batch, as where examples are "
@@ -211,6 +215,8 @@ def _once(value: Array, extent: Extent) -> Repeated | None:
         if _same(value, one):
             return Repeated(one, 0)
         times = extent.sizes[axis]
+        # Where the batch stands within its axis is not written in the file, so that
+        # each way to split the axis is tried.
         for before in [part for part in range(1, times + 1) if times % part == 0]:
             ahead, behind = value.shape[:axis], value.shape[axis + 1 :]
             inside = (before, _BATCHES[0], times // before)
@@ -231,6 +237,7 @@ def _counted(value: Array, extent: Extent, axis: int) -> Repeated | None:
     shape = [1] * whole.ndim
     shape[axis] = whole.shape[axis]
     numbers = np.arange(whole.shape[axis]).reshape(shape)
+    # Two examples fit any step; all of them have to.
     if not np.array_equal(first + numbers * (second - first), whole):
         return None
     return Repeated(first, 0, second - first)

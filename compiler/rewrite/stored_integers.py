@@ -128,11 +128,13 @@ class _Stored:
         if tensor is None:
             return False
         values = numpy_helper.to_array(tensor).astype(np.float64)
+        # Rounded to float32 the model would compute something else.
         if np.abs(values).max() > _EXACT:
             return False
         wanted, seen = [name], {name}
         while wanted:
             current = wanted.pop()
+            # An output of the model would change its type.
             if current in self._ends or current not in self._readers:
                 return False
             for node in self._readers[current]:
@@ -157,6 +159,8 @@ class _Stored:
         if kind not in _KINDS:
             return False
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        # A cast between integers may wrap; then it is part of the computation, and
+        # stays.
         return bool(np.array_equal(values.astype(dtype).astype(np.float64), values))
 
     def retype(self, name: str) -> str:
@@ -226,6 +230,8 @@ class _Stored:
             tensor = self._tensor(name)
             maker = self._makers.get(name)
             if tensor is not None:
+                # A float that enters is a scale that may be trained; folded in, it
+                # would be lost.
                 if tensor.data_type in (TensorProto.FLOAT, TensorProto.STRING):
                     return None
                 tensors[name] = tensor

@@ -66,6 +66,7 @@ def _write(
     axes = _axes(graph, f"{output}/axes", left_out)
     product = f"{output}/matrix"
     graph.node.append(helper.make_node("MatMul", inputs, [product], node.name))
+    # An exporter's notes on the module stay with the node that holds its weight.
     graph.node[-1].metadata_props.extend(node.metadata_props)
     graph.node.append(
         helper.make_node("Squeeze", [product, axes], [output], f"{output}/vector")

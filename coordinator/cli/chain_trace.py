@@ -67,10 +67,12 @@ def trace(
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
     home = home_of(arguments)
+    # Without examples norms, agreement and copies are weighed all the same.
     files = {Measure.HARM: _held_out(home, arguments.data)}
     if arguments.inputs is not None:
         files[Measure.BLAME] = arguments.inputs
     named = _boards(arguments.without)
+    # The boards' names are read before: a walk through the chain may take minutes.
     source = LineageSource(home, arguments.task, progress)
     try:
         last = source.head if arguments.version is None else arguments.version
@@ -121,6 +123,7 @@ def _losses(
 
 def _loss(evaluator: Evaluator, source: LineageSource, bundle: bytes) -> Loss:
     def loss(theta: Real) -> float:
+        # The form in which boards are given a model, and in which the worker reads it.
         packed = theta.astype("<f4").tobytes()
         return evaluator.evaluate(source.spec.bundle, bundle, packed)[1]
 

@@ -131,6 +131,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     )
     line, name = token.to_line(), letters(token.identity)
     verb = "coordinator init" if options.coordinator else "agent enrol"
+    # To standard error: standard output holds the token alone, for scripts.
     if not options.json:
         sys.stderr.write(
             f"token {name}, for {options.uses}, until {_moment(record.expires_s)}; "
@@ -158,6 +159,7 @@ def _tokens(home: CoordinatorHome, _options: argparse.Namespace) -> Shown:
 
 def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     store, name = _store(home), options.token
+    # First, so that nobody comes in with it while those that wait are rejected.
     store.remove_token(name)
     waiting = [
         claim
@@ -185,6 +187,7 @@ def _enrol(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 
 
 def _store(home: CoordinatorHome) -> EnrolmentStore:
+    # Tokens lie beside the broker, whose registrar answers newcomers.
     return EnrolmentStore(own_broker(home.config().broker).path)
 
 

@@ -39,9 +39,11 @@ def main(argv: list[str]) -> int:
     """
     options = parser().parse_args(argv)
     store = SqliteStore.read(home_of(options) / "state" / CHAIN_FILE)
+    # A running coordinator may write between two reads.
     with store.one_moment():
         tip = store.tip()
     store.close()
+    # A quarantine ends by the chain's time, the same for everybody who reads it.
     now_ms = tip.header.time_ms if tip.header is not None else 0
     prefix = REPUTATIONS.prefix
     found = [

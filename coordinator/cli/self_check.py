@@ -48,6 +48,7 @@ def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
     Raises:
       ConfigError: If there is no coordinator's folder.
     """
+    # A folder that is none is a wrong argument, and no failed check.
     home.config()
     rows = [
         _private(home.keys / name) for name in _SECRETS if (home.keys / name).exists()
@@ -125,6 +126,7 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
             _expiry("tls.expiry", first, again, now_s),
             _expiry("tls.authority-expiry", last, "found the fleet anew", now_s),
         ]
+    # At each peer's broker we have a certificate of that broker's own authority.
     for folder in sorted(path for path in home.peers.glob("*") if path.is_dir()):
         fix = (
             "it is renewed over the link: see what starling broker check says there; "
@@ -187,6 +189,7 @@ def _expiry(name: str, path: Path, fix: str, now_s: float) -> HealthCheck:
 
 def _alive(document: dict[str, Any]) -> HealthCheck:
     name, pid = "process.alive", document["pid"]
+    # A number that another process has by now passes here; `status.fresh` tells then.
     if lives(pid):
         return HealthCheck(name, Verdict.OK, f"process {pid}")
     found = f"process {pid} is gone; it said: {document['state']}"

@@ -36,6 +36,7 @@ def status_shown(
     if document is None:
         raise OperationError("no status yet: the coordinator has not run here")
     try:
+        # A process that is killed writes no last status.
         if document["state"] != "stopped" and not lives(document["pid"]):
             document["state"] = f"not running, was: {document['state']}"
         document |= more
@@ -186,6 +187,7 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
         # Written by an earlier release.
         return []
     decides = f"{consensus['quorum']} of {consensus['validators']} decide"
+    # Said each time: in such a chain a single coordinator that lies can fork it.
     if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
         decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
     rows: list[tuple[str, Any]] = [("consensus", decides)]
@@ -234,6 +236,8 @@ def _halt_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     missing = consensus.get("missing", [])
     heard = consensus["validators"] - len(missing)
+    # Below a quorum no height is decided, in whatever round (Tendermint waits, and does
+    # not fork).
     if heard < consensus["quorum"]:
         who = ", ".join(f"{one['name']} for {one['silent_s']:.0f} s" for one in missing)
         text = f"heard from {heard} of {consensus['validators']}; missing {who}"

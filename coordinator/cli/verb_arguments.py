@@ -55,6 +55,7 @@ def home_in(options: argparse.Namespace) -> CoordinatorHome:
     Raises:
       ConfigError: If neither they nor the environment name one.
     """
+    # Absolute: it is handed to processes and units that work in other folders.
     return CoordinatorHome(home_of(options).absolute())
 
 

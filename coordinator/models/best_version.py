@@ -75,6 +75,8 @@ class LossRankings:
 
     def by_loss(self, bundle: Digest) -> bool:
         """True if the best version of the bundle's task is that of the lowest loss."""
+        # Once for each bundle: to unpack it takes a while, and rankings are asked for
+        # often.
         if bundle not in self._known:
             content = self._blob(bundle)
             if content is None:
@@ -85,5 +87,6 @@ class LossRankings:
 
 
 def _rank(row: Scored, *, by_loss: bool) -> tuple[float, float, int]:
+    # Below any accuracy; where none counts all are alike, and the loss decides.
     unknown = row.accuracy is None or by_loss
     return -1.0 if unknown else row.accuracy or 0.0, -(row.loss or 0.0), row.version

@@ -42,9 +42,11 @@ def evaluated(step: CoordinatorStep, event: VersionEvaluated) -> Evaluation | No
         found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
     step.report(f"task {event.task}: version {event.version} has {found}")
     ledger = step.state.ledger
+    # The chain takes statements of validators alone.
     if ledger.validator.index is None:
         return None
     own = step.settings.ledger.key.public
+    # After a restart the same version may be evaluated again.
     known = evaluations.LOSSES.get(ledger.tree, event.task, event.version)
     if known is not None:
         stated = any(each.validator == own for each in known.stated)
@@ -74,6 +76,7 @@ def task_resumed(step: CoordinatorStep, resumed: TaskResumed) -> None:
     task = step.state.tasks.get(resumed.task)
     if task is not None:
         step.report(f"task {task.number} goes on: an operator resumed it")
+        # Boards that asked during the pause still wait in the queue.
         lease_grants.grant_free(step, task)
 
 

@@ -24,6 +24,7 @@ def announce(step: CoordinatorStep, task: TaskState) -> None:
         return
     matter = model_key(task.number, task.head)
     shown = finality_proofs.manifest(step.state.ledger, task, step.state.handovers)
+    # Some of us and not all: each would send the same, and one who does is enough.
     if shown is not None and responder_selection.is_among_first(step, matter):
         topic = step.settings.topics.manifest(task.number)
         step.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))

@@ -49,4 +49,5 @@ def sought(
         "quorum of the validators decided",
         warns=True,
     )
+    # Nobody has to be asked for its digests; only blobs may be missing.
     return replace(task, sought=version, found=rolled.model, missing=frozenset())

@@ -28,6 +28,8 @@ def ask(step: CoordinatorStep, task: TaskState, version: Version) -> None:
       version: The one that is final now.
     """
     root = step.settings.root
+    # The task pins its root sets by digest, so that no scorer can choose data that suit
+    # it.
     if root is None or root not in task.spec.scores.roots:
         return
     job = task.job
@@ -71,4 +73,5 @@ def board_quarantined(step: CoordinatorStep, found: BoardQuarantined) -> None:
     name = device_name(found.board)
     step.report(f"board {name} is quarantined {text}", warns=True)
     for task in list(step.state.tasks.values()):
+        # A lease that it holds would keep another board from its place until it ends.
         lease_grants.release(step, found.board, task)

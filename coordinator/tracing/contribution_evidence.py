@@ -120,16 +120,20 @@ def evidence_of(
       One for each update, in the order of the chain, and the version's directions;
       nothing of a version of fewer than `UPDATES_MIN`.
     """
+    # Of two, each is as far from their median as the other.
     if len(step.updates) < UPDATES_MIN:
         return (), None
     rows = np.stack([from_grid(each.vector) / each.pledge for each in step.updates])
+    # A zero update has no direction: it counts as agreeing with nothing.
     norms = np.maximum(np.linalg.norm(rows, axis=1), _TINY)
     units = rows / norms[:, None]
     middle = np.median(units, axis=0)
     columns = {
+        # In logarithms a tenth is as far off as ten times as much.
         Measure.NORM: np.log(norms),
         Measure.AGREEMENT: units @ middle / max(float(np.linalg.norm(middle)), _TINY),
     }
+    # As the server weighs it: staleness and pledge make it count less or more.
     shares = np.array([each.weight_q15 * each.pledge for each in step.updates], float)
     shares *= policy.learning_rate_q16 / Q16 / max(float(shares.sum()), 1.0)
     theta = from_grid(step.before.theta).astype(np.float64)
@@ -154,6 +158,8 @@ def evidence_of(
 
 def _readings(column: Real) -> list[Reading]:
     middle = float(np.median(column))
+    # The median absolute deviation, which a minority of attackers cannot widen as it
+    # likes.
     spread = 1.4826 * float(np.median(np.abs(column - middle)))
     return [Reading(float(value), float(value) - middle, spread) for value in column]
 
@@ -173,6 +179,8 @@ def _near_copies(
         boards, units = former.boards + boards, np.vstack([former.units, units])
         first = len(former.boards)
     distances = 1.0 - now.units @ units.T
+    # Relative to what is usual: updates of one task may all be nearly parallel, or
+    # nearly at right angles.
     usual = float(
         np.median(
             [

@@ -75,7 +75,10 @@ def replay(
     aggregator = aggregator_of(spec.aggregation, spec.privacy, spec.codec)
     state = start
     for one in lineage:
+        # One version's vectors at a time: those of a whole lineage may not fit into
+        # memory.
         members, updates = _updates(one, open_vector, without)
+        # Not even momentum moves where no update is left: the version before stands.
         after = aggregator.apply(state, updates, one.version) if updates else state
         exact = version_digest(pack_model(after).digests()) == one.digest
         yield ReplayedVersion(one.version, state, members, updates, after, exact)

@@ -125,6 +125,7 @@ def _board(
     deviations: Mapping[Measure, Sequence[float]],
     copied: tuple[int, tuple[DeviceId, ...]],
 ) -> BoardEvidence:
+    # The sum of few readings is far from normal; one odd update names nobody easily.
     wider = 1 + FEW / len(given)
     own = {measure: column[place] for measure, column in deviations.items()}
     limits = {measure: wider * LIMITS[measure].most for measure in own}
@@ -157,9 +158,12 @@ def _deviations(
     sums = []
     for given in boards:
         readings = [one.readings[measure] for one in given]
+        # Independent readings: variances add up.
         spread = np.sqrt(sum(each.spread**2 for each in readings))
         sums.append(sum(each.off for each in readings) / max(spread, _TINY))
     column = np.array(sums)
+    # Medians, as attackers among the boards would widen a standard deviation until they
+    # are within it.
     middle = float(np.median(column))
     usual = 1.4826 * float(np.median(np.abs(column - middle)))
     return [float(each) for each in (column - middle) / max(usual, 1.0)]
@@ -195,6 +199,7 @@ def _explained(
         }
         if not left:
             break
+        # The id breaks ties, so that everybody who traces names the same.
         found.add(max(left, key=lambda b: (len(left[b]), left[b].total(), b)))
     rest = [board for board in near.keys() - found if many(board, near[board])]
     if len(rest) == 1 and len(found) > 1:

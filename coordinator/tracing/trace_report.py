@@ -85,6 +85,7 @@ def _board(one: BoardEvidence, trace: VersionTrace) -> dict[str, Any]:
         "losses_without": alone and _losses(alone),
     }
     if one.suspected:
+        # Of suspects only: a long lineage has thousands of readings.
         own = [each for each in trace.evidence if each.board == one.board]
         shown["contributions"] = [_contribution(each) for each in own]
     return shown

@@ -123,6 +123,8 @@ def traced(
     former: Directions | None = None
     policy, vectors = lineage.spec.aggregation, lineage.open_vector
     for step in replay(lineage.spec, lineage.start, lineage.versions, vectors):
+        # Before anything is said of it: evidence from other vectors would accuse the
+        # wrong boards.
         check_exact(step)
         found, former = evidence_of(step, policy, losses, former)
         evidence.extend(found)

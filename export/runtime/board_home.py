@@ -64,6 +64,8 @@ class BoardModels:
             raise ConfigError("its chain has another genesis", file=str(home))
         self._fleet = admission.genesis.fleet
         self._known: dict[int, _Shown] = {}
+        # The version in use and the newest one, which differ while the board still
+        # fetches.
         places = (self._home.models / PROOF_FILE, self._home.state / "progress")
         for file in places:
             progress = read_progress(file, admission.pinned)
@@ -124,6 +126,7 @@ class BoardModels:
         manifest, bundle = model.opened.manifest, model.spec.bundle
         if model.spec.personal.epochs:
             own = personal_model(self._home.personal(bundle), model.theta)
+            # Without a file of its own values it hands the very array back.
             if own is model.theta:
                 raise OperationError("the board has not trained a model of its own yet")
             return with_own(model, own)

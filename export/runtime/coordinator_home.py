@@ -36,6 +36,7 @@ class CoordinatorModels:
         """
         self._store = SqliteStore.read(CoordinatorHome(home).state / CHAIN_FILE)
         ours = genesis or CoordinatorHome(home).genesis()
+        # A genesis that the caller trusts, and a home that somebody else may have sent.
         if ours.chain_id() != self._store.genesis.chain_id():
             self._store.close()
             raise ConfigError("its chain has another genesis", file=str(home))
@@ -54,6 +55,8 @@ class CoordinatorModels:
             digests = self._digests(task, row.version, spec)
             kept = (
                 digests is not None
+                # Parameters alone are not enough: what the state no more knows can be
+                # proven by a kept receipt only.
                 and (row.version == best or self._is_known(task, row.version))
                 and self._store.has_blob(digests.inference)
             )
@@ -120,6 +123,8 @@ class CoordinatorModels:
                 bundle,
                 theta,
             )
+        # From the genesis on, as anybody would check it: our own store is not believed
+        # either.
         return proven_claim(claim, pin(self._genesis))
 
     def contributors(self, row: VersionRow) -> dict[str, int]:
@@ -134,6 +139,7 @@ class CoordinatorModels:
                     envelope = ENVELOPE.unpack(packed)
                     if envelope.kind == MessageKind.UPDATE:
                         made = CONTRIBUTION.unpack(envelope.body)
+                        # An update of base v can be in version v + 1 at the earliest.
                         if made.task == row.task and made.version < row.version:
                             owner = board_records.owner(store, envelope.sender)
                             counted[device_name(owner)] += 1

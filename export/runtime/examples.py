@@ -68,6 +68,8 @@ def tried(model: ProvenModel, data: Path, target: str) -> TriedModel:
     if not len(found.x):
         why = facts.complaints[0] if facts.complaints else "it is empty"
         raise ConfigError(f"has no usable record: {why}", file=str(data))
+    # The bundle's own evaluate graph, so that the loss is the one that the boards
+    # trained by.
     trainer = open_trainer(model.claim.bundle)
     parts = [
         trainer.evaluate(model.theta, found.x[rows], found.y[rows])

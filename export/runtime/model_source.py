@@ -73,6 +73,7 @@ def open_source(
     if report is not None:
         home = _home_of(report)
     assert home is not None
+    # Told apart by a file that only such a home has.
     if (home / AGENT_FILE).is_file():
         return BoardModels(home, pinned)
     if (home / "state" / CHAIN_FILE).is_file():
@@ -128,6 +129,7 @@ def _best(
         raise OperationError(
             "no version was evaluated on held-out data here; say --version latest"
         )
+    # Another version than the one that was asked for is named, and not taken.
     if not best.kept:
         most = best_version(kept, by_loss=by_loss)
         instead = "" if most is None else f"; the best that is kept is {most.version}"

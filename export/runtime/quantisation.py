@@ -73,6 +73,7 @@ def quantised(model: bytes, manifest: BundleManifest, examples: TriedModel) -> b
         except Exception as error:
             line = str(error).strip().partition("\n")[0][:200]
             raise EngineError(f"int8: {line or type(error).__name__}") from error
+    # The tools write metadata of their own; the proof has to stay.
     before = onnx.load_model_from_string(model)
     del found.metadata_props[:]
     found.metadata_props.extend(before.metadata_props)
@@ -118,6 +119,7 @@ def outputs_of(
       EngineError: If ONNX Runtime refuses it.
     """
     options = onnxruntime.SessionOptions()
+    # It writes to standard error by itself, where what goes wrong is said once, by us.
     options.log_severity_level = _SEVERITY_FATAL
     ports = source_of(manifest)
     try:

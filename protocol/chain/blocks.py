@@ -49,6 +49,8 @@ TIME_MS_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999: what shows times can show no later one."""
 TRANSACTIONS_PER_BLOCK_MAX = 1000
 BLOCK_BYTES_MAX = 4 * 1024 * 1024
+# A tag for each kind of signed bytes, so that no signature of one kind passes for
+# another.
 _VOTE_TAG = b"starling/vote/1"
 _PROPOSAL_TAG = b"starling/proposal/1"
 
@@ -121,6 +123,8 @@ class Block(Structure, frozen=True, dict=True):
 
     def tx_root(self) -> Digest:
         """The Merkle root that the header must carry."""
+        # Kept: a block is checked, stored and proven from, and each would hash all of
+        # it again.
         return self._tx_root
 
     @cached_property
@@ -208,6 +212,8 @@ class Certificate(Structure, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuses another number of signatures or extras than of voters."""
+        # Zipped with the voters when they are checked: one signature too few would
+        # leave a voter unchecked.
         count = self.voters.bit_count()
         if not count == len(self.signatures) == len(self.extras):
             raise DecodeError("certificate's voters and signatures differ in number")
@@ -235,6 +241,7 @@ def check_certificate(
     """
     voters = certificate.members()
     count = len(validators.members)
+    # The cheap checks first: anybody may send a certificate.
     if len(voters) < (needed := quorum(count, fault_model)):
         raise ProofError(f"{len(voters)} votes, {needed} of {count} needed")
     # They rise, so that the last one answers for all.

@@ -137,7 +137,10 @@ class BoardStatement(Structure, frozen=True):
         Raises:
           ProofError, SignatureError, DecodeError: If it does not prove the record.
         """
+        # The certificate first: what is under a header that is not certified proves
+        # nothing.
         after = trusted.accept(self.header, self.certificate)
+        # A sound proof of another board's record must not pass for this one's.
         wanted = board_key(board_id), head_key(task)
         if (self.record.key, self.progress.key) != wanted:
             raise ProofError("the proofs are of another board or task")
@@ -155,4 +158,5 @@ def answers_needed(trusted: TrustedState) -> int:
     """Coordinators of whom one at least is honest, f + 1 of them."""
     if trusted.fault_model == FaultModel.CRASH:
         return 1
+    # f of n = 3 f + 1 may lie, or hide the newest record.
     return (len(trusted.validators.members) - 1) // 3 + 1

@@ -117,6 +117,7 @@ def request_from_json(text: bytes | str) -> EnrolmentRequest:
         _hex(document, "tls_public_key", KEY_BYTES),
         _hex(document, "signature", SIGNATURE_BYTES),
     )
+    # The name is for people, and could show another board than the key admits.
     if document["device"] != device_name(request.device):
         raise DecodeError("device: is not the id of public_key")
     request.check()
@@ -228,6 +229,7 @@ def _hex(document: Mapping[str, object], key: str, count: int) -> bytes:
         value = bytes.fromhex(text)
     except ValueError as error:
         raise DecodeError(f"{key}: not hexadecimal") from error
+    # One spelling alone, so that equal documents are equal as bytes.
     if len(value) != count or value.hex() != text:
         raise DecodeError(f"{key}: expected {count} bytes in lower-case hexadecimal")
     return value
@@ -256,6 +258,7 @@ def _trusted(document: Mapping[str, object], genesis: Genesis) -> TrustedState |
         trusted = TRUSTED.unpack(_base64(document, "trusted", TRUSTED.bytes_max))
     except (DecodeError, LimitError) as error:
         raise type(error)(f"trusted: {error}", error.reason) from error
+    # The board would pin one chain and follow another.
     if trusted.chain_id != genesis.chain_id():
         raise DecodeError("trusted: of another chain than the genesis")
     return trusted

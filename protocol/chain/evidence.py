@@ -245,11 +245,14 @@ def convict(
 def _votes(evidence: Evidence, chain_id: ChainId, validators: Validators) -> Conviction:
     first, second = VOTE.unpack(evidence.first), VOTE.unpack(evidence.second)
     _same(_place_of_vote(first), _place_of_vote(second))
+    # Deviation D2: a prevote also names the round that it relies on, and a precommit's
+    # `extra` is only its time.
     relied = first.vote_type == VoteType.PREVOTE and first.extra != second.extra
     if first.block_id == second.block_id and not relied:
         raise ProofError("both votes are for the same block")
     public = _member(validators(first.height), first.voter)
     for vote in (first, second):
+        # After all that costs less: evidence comes from anybody.
         verify(public, vote.signed_bytes(chain_id), vote.signature)
     return Conviction(public, first.height, _digest(_place_of_vote(first)))
 
@@ -280,6 +283,7 @@ def _place_of_proposal(proposal: Proposal) -> tuple[int, ...]:
 def _updates(evidence: Evidence, chain_id: ChainId, owner: Owner) -> Conviction:
     first, second = ENVELOPE.unpack(evidence.first), ENVELOPE.unpack(evidence.second)
     _same(_place_of_update(first, owner), _place_of_update(second, owner))
+    # By content: a second signature of the same update is no second update.
     if first.identity(chain_id) == second.identity(chain_id):
         raise ProofError("both envelopes hold the same update")
     for envelope in (first, second):
@@ -296,14 +300,18 @@ def _missealed(
     body = CONTRIBUTION.unpack(update.body)
     if sealed_digest(shown.ephemeral, shown.boxes, shown.ciphertext) != body.blob:
         raise ProofError("the boxes are not those of the update's blob")
+    # Or an accuser could bring a key of its own, which no box holds.
     if commitment_to(shown.content_key, shown.plaintext) != body.commitment:
         raise ProofError("the content key is not the one committed to")
     members = validators(shown.height).members
+    # A board need not seal to anybody else, so that a wrong box for a stranger is no
+    # offence.
     if all(member.sealing != shown.recipient for member in members):
         raise ProofError("the box is for no validator")
     boxes = (shown.ephemeral, shown.boxes)
     if not is_missealed(shown.recipient, shown.content_key, *boxes):
         raise ProofError("the box is as it should be")
+    # An update that its sender did not sign accuses nobody.
     update.check(chain_id)
     return accused
 

@@ -66,6 +66,7 @@ def read_document(form: str, codec: Codec[_T], content: bytes) -> _T:
         value = codec.unpack(base64.b64decode(packed, validate=True))
     except binascii.Error as error:
         raise DecodeError(f"{form}: not base64") from error
+    # base64 has several spellings of the same bytes, and these are compared by parties.
     if document(form, codec, value) != content:
         raise DecodeError(f"{form}: not in canonical form")
     return value
@@ -133,6 +134,8 @@ def check_roster(roster: FoundingRoster, own: FoundingEntry) -> None:
       SignatureError: If an entry was changed.
       ProofError: If our own is missing or another one.
     """
+    # As a whole: a founder that changes our sealing key alone could read what boards
+    # seal to us.
     if own not in roster.entries:
         raise ProofError("the roster does not hold our own entry as we sent it")
     for entry in roster.entries:
@@ -180,6 +183,8 @@ def check_record(record: FoundingRecord, roster: FoundingRoster) -> None:
     if record.chain != roster.genesis.chain_id():
         raise ProofError("the record is of another genesis than the roster")
     given = [consent.party for consent in record.consents]
+    # In order and once each, so that the code is the same for all and no party is
+    # missing.
     if given != [entry.public for entry in roster.entries]:
         raise ProofError("the record does not hold one consent of each party")
     for consent in record.consents:

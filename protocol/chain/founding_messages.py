@@ -138,6 +138,8 @@ class FoundingRoster(Structure, frozen=True):
     def __post_init__(self) -> None:
         """Refuses a genesis that is not these parties', and what no fleet can be."""
         made, entries = self.genesis, self.entries
+        # Made again from the entries: a genesis cannot hold a validator or operator
+        # that is no party.
         if made != _genesis_of(entries, made):
             raise DecodeError("the genesis is not made of the entries")
         if any(entry.fleet != made.fleet for entry in entries):

@@ -121,9 +121,13 @@ class Genesis(Structure, frozen=True):
         check_fleet_name(self.fleet)
         if self.version != FORMAT_VERSION:
             raise DecodeError(f"genesis version {self.version} is not supported")
+        # With 2 or 3 validators more than two thirds is all of them, so that one that
+        # is away stops the chain; from 4 on nobody needs the weaker model.
         crash = self.fault_model == FaultModel.CRASH
         if crash and len(self.validators.members) not in (2, 3):
             raise DecodeError("the crash-only model is for 2 or 3 validators")
+        # Nothing makes credits later, so that the genesis must not hand out more than
+        # there are.
         given = len(self.operators) * self.economy.operator_grant
         given += len(self.validators.members) * self.economy.validator_deposit
         if given > self.economy.supply:

@@ -74,6 +74,8 @@ class GovernanceProposal(Structure, frozen=True):
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """Bytes that an approval signs."""
+        # The number is signed as well: an approval cannot be used for the same content
+        # again.
         terms = [self.number, self.until, self.until_ms]
         fields = [int(self.kind), *terms, self.content]
         return b"".join((_TAG, chain_id, encode(fields)))
@@ -96,6 +98,8 @@ class GovernanceProposal(Structure, frozen=True):
         """
         signed = self.signed_bytes(chain_id)
         for approval in self.approvals:
+            # Refused and not skipped, so that a motion has one form for each set of
+            # approvals.
             if validators.index_of(approval.validator) is None:
                 raise ProtocolError("approved by no validator", Reason.NOT_AUTHORISED)
             verify(approval.validator, signed, approval.signature)

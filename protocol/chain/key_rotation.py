@@ -71,6 +71,7 @@ def rotate(
       chain_id: The chain.
       counter: As for every envelope of `present`.
     """
+    # The signature is over other bytes than these; zeros only hold its place.
     bare = Rotate(device, following.public, bytes(SIGNATURE_BYTES))
     signature = following.sign(bare.signed_bytes(chain_id, present.public))
     body = ROTATE.pack(replace(bare, signature=signature))

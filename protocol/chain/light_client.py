@@ -147,6 +147,8 @@ class TrustedState(Structure, frozen=True):
         for handover in handovers:
             header, following = handover.header, handover.following
             if header.height > trusted.height:
+                # A handover of another chain is no gap of ours; `accept` refuses it by
+                # name.
                 ours = header.chain_id == self.chain_id
                 if ours and header.validators != trusted.validators.digest():
                     raise ValidatorSetGap(trusted.height, header.height)
@@ -160,6 +162,7 @@ class TrustedState(Structure, frozen=True):
         sign another past.
         """
         before = self.before
+        # Above the last change the set before decides nothing.
         if before is None or header.height > self.changed:
             return self.accept(header, certificate)
         if header.chain_id != self.chain_id:
@@ -197,6 +200,8 @@ class TrustedState(Structure, frozen=True):
             return self
         rival = last is not None and header.height == last.header.height
         handed_over = rival and header.height == self.changed
+        # Validators that were removed may sign anything afterwards: only the present
+        # set is believed.
         certifiers = self.validators
         # The header at which the set changed was still certified by the set before.
         if handed_over and self.before is not None:
@@ -213,6 +218,7 @@ class TrustedState(Structure, frozen=True):
         after = replace(self, height=header.height, last=believed)
         if header.next_validators == header.validators:
             return after
+        # The header holds a hash alone, by which the next headers could not be checked.
         if following is None or following.digest() != header.next_validators:
             raise ProofError("header changes the validator set: show the new one")
         before, changed = self.validators, header.height
@@ -293,6 +299,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
         Raises:
           ProofError, SignatureError, DecodeError: If it does not prove the version.
         """
+        # The handovers first: the header is of the set that they lead to.
         after = trusted.follow(self.handovers)
         after = after.accept(self.header, self.certificate)
         _check_entry(

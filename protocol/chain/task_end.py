@@ -48,4 +48,5 @@ def is_over(
         if proof.key != loss_key(task):
             raise ProofError(f"the proof is not of an end of task {task}")
         known = TASK_LOSS.unpack(proof.value)
+    # With credits in its pool: one without goes on after a FUND, and so is not over.
     return bool(ended_text(policy, version, time_ms, known, pool=1))

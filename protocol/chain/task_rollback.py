@@ -52,6 +52,7 @@ def rolled_version(key: bytes, task: int) -> Version:
       ProofError: If it is no such key.
     """
     _, _, number = key.rpartition(b"/")
+    # Made again and compared, so that "07" and other tasks' keys are refused.
     if not number.isdigit() or rollback_key(task, int(number)) != key:
         raise ProofError(f"the proof is not of a rollback of task {task}")
     return Version(int(number))

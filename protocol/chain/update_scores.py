@@ -77,6 +77,8 @@ def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
     Returns:
       n values, each of them one of its column's.
     """
+    # The lower one of two middle opinions, and no mean of them, which would be
+    # nobody's.
     middle = (len(opinions) - 1) // 2
     columns = zip(*opinions, strict=True)
     return tuple(sorted(column)[middle] for column in columns)

@@ -50,6 +50,7 @@ class _Known:
     def add(self, signature: _Signature) -> None:
         self._newer.add(signature)
         if len(self._newer) >= self._each:
+            # Two generations bound the memory without a clock or an order of use.
             self._older, self._newer = self._newer, set()
 
 
@@ -132,6 +133,8 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     Raises:
       SignatureError: If it does not verify, or key or signature have a wrong length.
     """
+    # libsodium takes signature and message as one string: a shorter signature would
+    # shift the message.
     if len(public) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise SignatureError("key or signature of a wrong length")
     if _known is not None and (public, message, signature) in _known:

@@ -65,8 +65,11 @@ def check_client_proof(keys: ScramKeys, transcript: bytes, proof: bytes) -> None
     """
     if len(proof) != PROOF_BYTES:
         raise SignatureError("the proof of the secret has a wrong length")
+    # The proof gives the client's key to who knows the stored one, and nothing to
+    # others.
     client_key = _xor(proof, _mac(keys.stored_key, transcript))
     found = hashlib.sha256(client_key).digest()
+    # In constant time: how long it takes must not tell of the key.
     if not hmac.compare_digest(found, keys.stored_key):
         raise SignatureError("the secret is another one")
 

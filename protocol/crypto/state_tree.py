@@ -36,6 +36,7 @@ def _empty_nodes() -> list[Digest]:
     level = [merkle.leaf_hash(merkle.EMPTY_ROOT)] * BUCKETS
     nodes = level
     while len(level) > 1:
+        # All nodes of a level are equal where every bucket is empty.
         level = [merkle.node_hash(level[0], level[0])] * (len(level) // 2)
         nodes = level + nodes
     return [nodes[0], *nodes]
@@ -95,6 +96,8 @@ class StateProof(Structure, frozen=True, dict=True):
         below = self.path[: max(0, len(self.path) - _TOP_LEVELS)]
         above = self.path[len(below) :]
         leaf = merkle.leaf_hash(_entry(self.key, self.value))
+        # The bucket follows from the key and is not told: a proof cannot place a key
+        # elsewhere.
         bucket_root = merkle.root_from_path(leaf, self.index, self.size, below)
         return merkle.root_from_path(
             merkle.leaf_hash(bucket_root), bucket_of(self.key), BUCKETS, above
@@ -174,6 +177,8 @@ class StateTree:
         level = []
         for number in sorted(self._stale):
             bucket_root = merkle.root_of_hashes(self._leaves(number))
+            # Hashed as a leaf, so that a bucket's root cannot pass for a node above the
+            # buckets.
             nodes[BUCKETS + number] = merkle.leaf_hash(bucket_root)
             level.append(BUCKETS + number)
         self._stale.clear()
@@ -208,6 +213,7 @@ class StateTree:
         bucket = self.buckets[number]
         if key not in bucket:
             raise ProofError(f"no such key in the state: {key!r}")
+        # Leaves stand in the order of keys, whatever the order of writes.
         index = sorted(bucket).index(key)
         below = merkle.path_of_hashes(self._leaves(number), index)
         above = self._path_above(number)

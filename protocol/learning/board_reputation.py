@@ -117,10 +117,13 @@ def with_evidence(
     negative = known.negative * KEPT_OF_16 // 16 + AGAINST_TIMES * max(-evidence, 0)
     if not quarantine_s or expectation_ppm(positive, negative) >= QUARANTINE_BELOW:
         return evolve(known, positive=positive, negative=negative)
+    # Bounded, so that no number of quarantines leaves 64 bits.
     span_ms = 1000 * quarantine_s << min(known.quarantines, DOUBLINGS_MAX)
     return evolve(
         known,
         positive=0,
+        # It returns on probation: with nothing against it, a bad board would have
+        # gained by its quarantine.
         negative=RETURN_AGAINST,
         quarantines=known.quarantines + 1,
         until_ms=time_ms + span_ms,

@@ -44,6 +44,7 @@ class CodecTerms:
             blocks = -(-dimension // BLOCK)
             return SEED_BYTES + blocks * (SCALE_BYTES + BLOCK * self.bits // 8)
         if self.bits == 8:
+            # A bound: the length of a Huffman code depends on the vector.
             return dimension + dimension // _PACKED_SHARE
         return self.bits // 8 * dimension
 

@@ -162,6 +162,7 @@ def measured(
     if loss != "bce":
         return regression_metrics(flat, wanted)
     scores = _as_scores(flat, wanted, losses)
+    # Shares as targets have no classes to be counted.
     if not np.isin(wanted, (0.0, 1.0)).all():
         return regression_metrics(_probabilities(scores), wanted)
     if scores.shape[1] == 1:

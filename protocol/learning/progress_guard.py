@@ -129,6 +129,7 @@ def with_loss(known: TaskLoss | None, version: Version, micro: int) -> TaskLoss:
 
 def is_worse(policy: GuardPolicy, best_micro: int, micro: int) -> bool:
     """True if a loss exceeds the best by more than the margin and `FLOOR_MICRO`."""
+    # In integers, since every coordinator has to decide alike.
     margin = best_micro * policy.margin_micro // 10**6
     return micro > best_micro + margin + FLOOR_MICRO
 
@@ -155,6 +156,8 @@ def is_paused(policy: GuardPolicy, known: TaskLoss | None) -> bool:
     """True if the loss has not fallen for as many versions as there is patience."""
     if known is None or policy.patience == 0:
         return False
+    # A resumed task gets its whole patience again, or it would pause at its next
+    # version.
     since = max(known.best, known.since)
     return known.newest - since >= patience_with(policy, known)
 

@@ -95,6 +95,8 @@ class BoardEarnings(Structure, frozen=True):
           sigma_micro: Noise multiplier of the task, in 10^-6: the standard deviation
             of one contribution by noise, in 10^-6 of an example; 0 without noise.
         """
+        # Deviations of independent noise add up as squares; the integer root is the
+        # same everywhere.
         noise = math.isqrt((NOISE_DEVIATIONS * sigma_micro) ** 2 * self.scored)
         return max(0, self.contribution - noise)
 
@@ -108,6 +110,8 @@ class BoardEarnings(Structure, frozen=True):
         Harm that it was not made to answer for, and worth that it was paid for and has
         lost since, are made good before it is paid again.
         """
+        # Or a board that did harm would be rid of it by staying away until it is
+        # forgotten.
         debt = min(0, self.contribution - self.paid)
         return BoardEarnings(max(-WORTH_MAX, debt))
 

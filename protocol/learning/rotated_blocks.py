@@ -95,6 +95,7 @@ def quantised(
     step = np.maximum(root * (_STEP[bits] * _GAIN / BLOCK**0.5), 1.0).astype(np.int64)
     half = 1 << (bits - 1)
     levels = 2 * np.clip(turned // step[:, None], -half, half - 1) + 1
+    # Of a block of zeros both are 0; the scale is then 0 and not a division by 0.
     agreement = np.maximum((turned * levels).sum(1), 1)
     scale = energy / agreement
     # A block of which hardly anything survives would come out far longer than it was.
@@ -117,6 +118,7 @@ def _scales(
     mantissa = np.floor(np.ldexp(fraction, MANTISSA_BITS) + uniform).astype(np.int64)
     # Rounded up to 2^16 a mantissa belongs to the next exponent.
     carried = mantissa >> MANTISSA_BITS
+    # By 0 or 1: only 2^16 itself carries.
     mantissa >>= carried
     exponent = power + carried - MANTISSA_BITS
     gone = (exponent < SCALE_EXPONENT_MIN) | (scale <= 0)
@@ -131,6 +133,7 @@ def restored(blocks: RotatedBlocks) -> Integers:
     found *= blocks.mantissas.astype(np.int64)[:, None]
     power = blocks.exponents.astype(np.int64)[:, None]
     down = np.maximum(-power, 0)
+    # Half a unit before the shift: rounded half up, in integers alone.
     found += (np.int64(1) << down) >> 1
     found >>= down
     return found << np.maximum(power, 0)

@@ -59,6 +59,7 @@ def composite_ppm(
     own = (policy.resources, policy.timeliness, policy.budget)
     eval_ppm = _mean(own, said_ppm)
     weights = (policy.own_word, policy.reputation)
+    # Without weights every board is worth the same, and chances are equal.
     if not any(weights):
         return 10**6
     return _mean(weights, (eval_ppm, reputation_ppm))

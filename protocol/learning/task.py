@@ -160,6 +160,8 @@ class PrivacyPolicy(Structure, frozen=True):
             if not self.epsilon_micro or self.sigma_micro or self.delta_e12:
                 raise DecodeError("labels need an epsilon, no sigma and no delta")
             return
+        # Noise of size 0, or beside an unbounded gradient, would be charged and protect
+        # nobody.
         needed = (self.clip_q24, self.sigma_micro, self.epsilon_micro, self.delta_e12)
         if self.mechanism != 0 and 0 in needed:
             raise DecodeError("a mechanism needs clip, sigma, epsilon and delta")
@@ -277,6 +279,7 @@ class TaskSpec(Structure, frozen=True):
         """Refuses what no single field can see."""
         if list(self.pledges) != sorted(set(self.pledges)):
             raise DecodeError("pledges must rise")
+        # Each update of a buffer needs a lease of its own before the version is cut.
         if self.aggregation.buffer > self.aggregation.leases:
             raise DecodeError("fewer leases than the buffer holds: it never fills")
         by_contribution = self.rewards.rule == RewardRule.CONTRIBUTION

@@ -74,6 +74,7 @@ class GridVector:
         Raises:
           NormExceeded: If a magnitude or the exponent is out of range.
         """
+        # Not of absolute values: that of -2^63 is negative in int64.
         least, most = int(self.values.min()), int(self.values.max())
         if max(-least, most) >= 1 << VALUE_BITS:
             raise NormExceeded(f"a value reaches 2^{VALUE_BITS}")
@@ -206,6 +207,7 @@ def _block_exponent(
     largest: int, exponent: int, most: int, allowed: tuple[int, int]
 ) -> int:
     """The smallest allowed E with largest * 2^exponent <= most * 2^E."""
+    # In integers: a logarithm rounded down by a float would let a level pass 127.
     steps = max(0, (largest - 1) // most).bit_length()
     return min(max(exponent + steps, allowed[0]), allowed[1])
 

@@ -22,6 +22,8 @@ def why_no_labels(manifest: BundleManifest) -> str:
         return "label-response draws one label a record, and the bundle takes several"
     if not 2 <= math.prod(manifest.output.shape) <= CLASSES_MAX:
         return f"label-response takes 2 to {CLASSES_MAX} classes"
+    # Weights and smoothing change what the loss says of a label, and the correction
+    # undoes only the draw.
     if manifest.loss_settings != LossSettings():
         return "label-response corrects the plain loss: no class weights, no smoothing"
     return ""

@@ -97,6 +97,8 @@ def check_layout(parameters: Iterable[ModelParameter], dimension: int) -> None:
             raise DecodeError(f"{_PLACE}: {item.name!r} twice")
         names.add(item.name)
         if item.trainable:
+            # Gaps and overlaps would leave values that nobody trains, or that two
+            # tensors share.
             if item.offset != offset:
                 raise DecodeError(f"{_PLACE}: {item.name!r} leaves a gap")
             offset += item.size

@@ -133,6 +133,8 @@ class TableSchema:
     @property
     def reuse(self) -> int:
         """Examples in which one row of the table may stand; 1 without windows."""
+        # Rounded up: with a stride that does not divide the window, some rows stand in
+        # one more.
         return -(-self.window // self.stride) if self.window else 1
 
     def check_ports(self, inputs: tuple[int, ...], targets: tuple[int, ...]) -> None:

@@ -188,6 +188,8 @@ class BundleManifest:
             raise DecodeError("manifest.classes: one name per output, or none")
         if sorted(self.digests) != sorted(CONTENT_FILES):
             raise DecodeError("manifest.files: not exactly the files of a bundle")
+        # One factor for all values, or one for each entry of the first axis: others
+        # broadcast in ways that differ.
         scales = len(self.preprocessing.scale)
         if scales != len(self.preprocessing.offset):
             raise DecodeError("manifest.preprocessing: scale and offset differ")
@@ -316,6 +318,7 @@ def unpack_bundle(data: bytes) -> dict[str, bytes]:
     """
     rows = _FILES.unpack(data)
     files = dict(rows)
+    # Canonical bytes: one bundle must not have two digests.
     if [name for name, _ in rows] != sorted(files):
         raise DecodeError("bundle: names are not sorted, or one is there twice")
     _check_files(files)
@@ -380,6 +383,7 @@ def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON r
             digest = bytes.fromhex(shown)
         except ValueError as error:
             raise DecodeError(f"manifest.files: {name}: not hexadecimal") from error
+        # One spelling alone, since the manifest's own bytes are hashed.
         if len(digest) != DIGEST_BYTES or digest.hex() != written:
             raise DecodeError(f"manifest.files: {name}: not a digest")
         digests[name] = Digest(digest)

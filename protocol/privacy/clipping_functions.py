@@ -48,6 +48,7 @@ def weights_lost(weights: Sequence[float], kind: str) -> str:
             "class weights do nothing under automatic clipping, by which all records "
             "count the same; take --clipping norm"
         )
+    # A weight up to 1 shortens a gradient, which the clip leaves short.
     if max(weights) <= 1.0:
         return ""
     instead = ",".join(f"{weight / max(weights):.3g}" for weight in weights)

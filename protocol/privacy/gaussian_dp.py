@@ -96,6 +96,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
       ConfigError: If delta is out of bounds.
     """
     check_delta(delta)
+    # The search below needs a lower end that is not enough.
     if gaussian_delta(0.0, mu) <= delta:
         return 0.0
     low, high = 0.0, zcdp_epsilon(mu * mu / 2, delta) + 1.0
@@ -211,6 +212,7 @@ def noise_multiplier(budget: Budget, releases: int, windows: int = 1) -> int:
     """
     if not 1 <= releases <= RELEASES_MAX:
         raise ConfigError(f"must be in [1, {RELEASES_MAX}]", key="releases")
+    # Rounded down: the planned releases must fit even if the last unit is short.
     each = charge_max(budget) // releases
     low, high = SIGMA_MICRO_MIN - 1, SIGMA_MICRO_MAX
     if charge_from_sigma(high, windows) > each:

@@ -92,6 +92,7 @@ def laplace_grid(clip_q24: int, sigma_micro: int, dimension: int) -> NoiseGrid:
     log_ratio = ((clip_q24 << 64) // dimension).bit_length() - 1 - 64
     exponent = log_ratio - 24 - GRID_BITS
     clip_steps = clip_q24 * Fraction(2) ** (-24 - exponent)
+    # One step for each coordinate, by which rounding moves a vector in L1 at most.
     sensitivity = math.ceil(clip_steps) + dimension
     scale = -(-sigma_micro * sensitivity // MICRO)
     if scale > SCALE_MAX or exponent < EXPONENT_MIN:
@@ -166,6 +167,8 @@ def device_radius(
     Raises:
       ConfigError: If an argument is out of bounds.
     """
+    # Twice the clip: another data set of the board may give the opposite vector of full
+    # length.
     grid = noise_grid(2 * clip_q24, sigma_micro, dimension)
     noised = _gaussian_norm(grid, dimension, float(clip_q24), 1)
     return _on_wire(noised * pledge, dimension, codec)

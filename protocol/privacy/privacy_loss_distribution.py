@@ -79,6 +79,8 @@ def sampled_epsilon(
     slack = SLACK_PER_CHARGE * total / sigma**2
     if sampling_micro == MICRO:
         return gaussian_epsilon(math.sqrt(total) / sigma, delta) + slack
+    # The divergence of order 2 tells about how wide the losses spread, and so how fine
+    # a grid must be.
     deviation = math.sqrt(sampled_divergence(rate, sigma, 2.0))
     step = min(_STEP_MAX, _STEP_PER_DEVIATION * deviation)
     found = [
@@ -158,6 +160,7 @@ def _epsilon(one: _Losses, total: int, delta: float) -> float:
     # the window says where on it the sum begins.
     folded = np.bincount(np.arange(one.mass.size) % size, one.mass, size)
     summed = np.fft.irfft(np.fft.rfft(folded) ** total, size)
+    # Rounding of the transform leaves masses a little below 0.
     mass = np.maximum(np.roll(summed, -(start % size)), 0.0)
     places = np.arange(size, dtype=np.float64) + start + total * one.first
     losses: Real = places * one.step

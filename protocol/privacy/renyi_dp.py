@@ -105,6 +105,7 @@ def sampled_cost(
         raise ConfigError("must be at least 1", key="windows")
     if math.isinf(order):
         return COST_MAX
+    # A union bound, which may pass 1.
     rate = min(1.0, windows * sampling_micro / MICRO)
     sigma = sigma_micro / MICRO / windows
     each = sampled_divergence(rate, sigma, order)

@@ -30,6 +30,7 @@ def refusal(kind: object, data: bytes, error: Exception) -> ProtocolError:
         return DecodeError(f"not one msgpack value: {error}")
     names, leaf = _follow(inspect.type_info(kind), steps)
     cause = error.__cause__
+    # A structure's own refusal says more than its wrapper.
     if isinstance(cause, DecodeError | LimitError):
         return type(cause)(": ".join([*names, str(cause)]), cause.reason)
     wrong_length = " of length " in str(error)

@@ -128,6 +128,8 @@ def _check_places(checks: list[Check | None]) -> Check | None:
 
 def _check_text(most: int) -> Check:
     def check(value: str) -> None:
+        # Names end in terminals, logs and a browser: no escape sequences, line ends or
+        # marks that turn text round.
         if not value.isprintable():
             raise DecodeError("expected printable text")
         # Characters are counted already.

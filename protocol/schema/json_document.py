@@ -101,6 +101,7 @@ def choice(value: object, place: str, choices: tuple[str, ...]) -> str:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
+    # Readers differ in which of two equal keys counts.
     if len(document) != len(pairs):
         raise ValueError("a key stands twice")
     return document

@@ -220,6 +220,7 @@ def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -
         raise ConfigError("expected a text without a NUL", file=file, key=key)
     if kind is float and type(raw) is int and abs(raw) <= _EXACT_MAX:
         raw = float(raw)
+    # Not `isinstance`: in Python `true` is a number.
     if type(raw) is not kind or (kind is float and not math.isfinite(raw)):
         raise ConfigError(f"expected {_KINDS[kind]}", file=file, key=key)
     if meaning.host and raw and not _HOST.fullmatch(raw) and not _is_address(raw):
@@ -227,6 +228,7 @@ def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -
         raise ConfigError(detail, file=file, key=key)
     if meaning.choices and raw not in meaning.choices:
         raise ConfigError(f"expected {meaning.bounds()}", file=file, key=key)
+    # Written so that NaN is out of bounds.
     too_low = meaning.least is not None and not raw >= meaning.least
     too_high = meaning.most is not None and not raw <= meaning.most
     if too_low or too_high:
@@ -278,6 +280,7 @@ def _sample_lines(cls: type[Any], values: dict[str, Any], prefix: str) -> list[s
 
 def toml_value(value: Any) -> str:
     """A value as TOML writes it."""
+    # First, as `repr` would write a bool in Python's letters.
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):

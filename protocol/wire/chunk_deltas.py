@@ -98,6 +98,8 @@ def difference(older: bytes, newer: bytes) -> bytes | None:
         return None
     if not all(change in _DIFFERENCES for change in changes):
         return None
+    # Zigzag keeps small changes of either sign in the lowest plane; the others are
+    # zeros, which deflate to next to nothing.
     coded = _little(array("I", [(each << 1) ^ (each >> 63) for each in changes]))
     coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, _MEMORY)
     made = b""

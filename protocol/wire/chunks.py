@@ -43,6 +43,8 @@ class Chunk(Structure, frozen=True):
     def __post_init__(self) -> None:
         """Refuses an index or a length that the size does not allow."""
         start = self.index * CHUNK_BYTES
+        # Each piece has one place and one length, so that a receiver sets aside what
+        # was announced and no more.
         if start >= self.size or len(self.data) != min(CHUNK_BYTES, self.size - start):
             raise DecodeError("chunk's index or length does not fit the whole")
 
@@ -108,6 +110,7 @@ class ChunkAssembly:
         """
         if (chunk.digest, chunk.size) != (self.digest, self.size):
             raise DecodeError("chunk of another whole")
+        # The first one stays: a later one could swap bytes that are hashed already.
         if self.pieces[chunk.index] is not None:
             return self
         before, after = self.pieces[: chunk.index], self.pieces[chunk.index + 1 :]

@@ -157,6 +157,8 @@ class EnrolmentOutcome(Structure, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks that an admission, and nothing else, has a document."""
+        # A refusal with a document could be taken for an admission by a careless
+        # reader.
         if (self.state == EnrolmentState.ADMITTED) != bool(self.document):
             raise DecodeError("an admission, and nothing else, has a document")
 
@@ -246,4 +248,5 @@ def check_outcome(secret: bytes, proven: bytes, outcome: EnrolmentOutcome) -> No
 
 def _answered(proven: bytes, unsigned: EnrolmentOutcome) -> bytes:
     packed = OUTCOME.pack(unsigned)
+    # With the answer in it: a proven refusal cannot be turned into an admission.
     return _OUTCOME_TAG + hashlib.sha256(proven).digest() + packed

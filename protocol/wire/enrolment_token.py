@@ -67,6 +67,7 @@ def token_from_line(line: str) -> EnrolmentToken:
     Raises:
       DecodeError: If it is none; the message does not hold the line, which is secret.
     """
+    # The length first, so that no pattern is matched against a long line.
     found = _LINE.fullmatch(line.strip()) if len(line) <= TOKEN_CHARS_MAX else None
     if found is None or not 1 <= int(found["port"]) <= PORT_MAX:
         raise DecodeError(

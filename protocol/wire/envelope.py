@@ -115,6 +115,8 @@ class Envelope(Structure, frozen=True, dict=True):
     @cached_property
     def _content(self) -> bytes:
         header = encode([self.version, int(self.kind), self.sender, self.counter])
+        # The body by its hash: bodies may be long, and `identity` hashes these bytes
+        # again.
         return header + H(self.body)
 
     def identity(self, chain_id: ChainId) -> Digest:
@@ -194,6 +196,7 @@ class CounterWindow:
             moved = self.seen << min(counter - self.highest, COUNTER_WINDOW) | 1
             return CounterWindow(counter, moved & ((1 << COUNTER_WINDOW) - 1))
         behind = self.highest - counter
+        # Counters begin at 1, so that an empty window and a first message differ.
         if counter == 0 or behind >= COUNTER_WINDOW or self.seen >> behind & 1:
             raise ReplayError(f"counter {counter} was used or lies behind the window")
         return CounterWindow(self.highest, self.seen | 1 << behind)

@@ -227,6 +227,8 @@ def about_board(device: DeviceId) -> Digest:
 
 def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:
     """The refusal that tells a sender of an error, its text made fit for the wire."""
+    # An error may quote what a sender wrote, and `pack` refuses text that is not
+    # printable.
     shown = "".join(sign if sign.isprintable() else "?" for sign in str(error))
     # The bound counts bytes; a character that it cuts in two is left out.
     detail = shown.encode()[:REFUSED_DETAIL_MAX].decode(errors="ignore")

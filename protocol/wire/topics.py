@@ -142,6 +142,7 @@ class Topics:
         """
         prefix = self._prefix
         levels = topic[len(prefix) :].split("/")
+        # The only topics of four levels: all others are told apart by three.
         private = len(levels) == 4 and (levels[0], levels[2]) == ("g", _TO)
         if private:
             levels = [*levels[:2], "/".join(levels[2:])]

@@ -82,6 +82,7 @@ def parent_span(value: str, update: Digest) -> bytes | None:
     if found is None or bytes.fromhex(found[1]) != trace_id(update):
         return None
     span = bytes.fromhex(found[2])
+    # All zeros are no span id (W3C Trace Context, section 3.2).
     return span if any(span) else None
 
 

@@ -126,6 +126,7 @@ def is_missing(cell: str) -> bool:
 
 def cells_of(line: str, delimiter: str = ",") -> list[str] | None:
     """The cells of one line; None if it is not a whole line of CSV."""
+    # Most lines: a split needs no parser.
     if '"' not in line:
         return line.split(delimiter)
     try:
@@ -193,6 +194,7 @@ def _nameless(place: int, count: int) -> str:
 
 def _first_lines(start: bytes, file: str) -> tuple[str, str]:
     start = start.removeprefix(BYTE_ORDER_MARK)
+    # Before any line is decoded: a foreign file would be a thousand faults of cells.
     for magic, told in _FOREIGN:
         if start.startswith(magic):
             raise DataError(f"is no CSV file but {told}", file=file)
@@ -225,6 +227,8 @@ def _delimiter(first: str, second: str) -> str:
 
     def fitness(delimiter: str) -> tuple[bool, int]:
         count = len(cells_of(first, delimiter) or [])
+        # A decimal comma, or a sentence in a cell, parts lines into different numbers
+        # of cells.
         same = len(cells_of(second, delimiter) or []) == count or not second
         return same and count > 1, count
 

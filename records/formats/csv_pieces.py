@@ -73,6 +73,7 @@ def whole_lines(
         if is_first:
             held, is_first = held.removeprefix(BYTE_ORDER_MARK), False
         first = held.find(b"\n") + 1
+        # What begins in an overlong line ends with it: the next line is read as ever.
         if first and (is_over or first > line_bytes_max):
             held, is_over = _OVERLONG.encode() + held[first - 1 :], False
         end = held.rfind(b"\n") + 1
@@ -109,6 +110,7 @@ def open_csv(
     """
     head = read_head(piece, file, named=named)
     start = piece
+    # The first rows say what a column is; a whole piece would be parsed twice.
     if len(piece) > _LOOKED_AT_BYTES:
         start = piece[: piece.rfind(b"\n", 0, _LOOKED_AT_BYTES) + 1]
     lines = start.decode(errors="replace").split("\n")
@@ -122,6 +124,8 @@ def open_csv(
             continue
         cells = [row[place] for row in sound if not is_missing(row[place])]
         strange = sum(not is_numeric([cell]) for cell in cells)
+        # By the majority, so that one wrong cell is a fault of its row and not another
+        # kind of column.
         is_text = name in as_text or 2 * strange > len(cells)
         (texts if is_text else numbers).append(place)
     columns = TableColumns(head.names, tuple(numbers), tuple(texts), head.delimiter)
@@ -198,6 +202,7 @@ def _grid(text: Bytes, delimiter: int, width: int) -> tuple[Places, Places] | No
     """(n, w) where each cell begins, and where it ends; None unless rows are whole."""
     is_end = text == _NEWLINE
     marks = np.flatnonzero((text == delimiter) | is_end)
+    # In sum; that each row ends where it should is looked at next.
     if len(marks) != width * np.count_nonzero(is_end):
         return None
     ends = marks.reshape(-1, width)
@@ -223,6 +228,7 @@ def _json_numbers(
     left[_between(ends[:, last], ends[:, -1])] = _SPACE
     delimiter = ord(columns.delimiter)
     if delimiter != _COMMA:
+        # It would look like the delimiter, once that is replaced.
         if (left == _COMMA).any():
             return None
         left[left == delimiter] = _COMMA
@@ -273,6 +279,7 @@ def _by_cells(body: bytes, layout: CsvLayout, file: str, first: int) -> TablePie
     plain = '"' not in joined and all(
         line.count(head.delimiter) == width - 1 for line in lines
     )
+    # One split for the whole piece, where no line needs a look of its own.
     if plain and not (head.has_names and head.line in lines):
         cells = joined.split(head.delimiter) if lines else []
     else:

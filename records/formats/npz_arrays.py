@@ -41,6 +41,7 @@ class NpzArray:
         if version not in _HEADERS:
             raise ValueError(f"an array of version {version}")
         shape, is_fortran, self.dtype = _HEADERS[version](file)
+        # Objects are pickled, and to unpickle runs code of whoever wrote the file.
         if self.dtype.hasobject:
             raise ValueError(
                 "objects, which are not read: save numbers, or texts by .astype(str)"
@@ -66,6 +67,8 @@ class NpzArray:
             content = self._file.read(rows * item)
             found[:, place] = np.frombuffer(content, self.dtype, rows)
             rest = (self.count - rows) * item
+            # A member of a zip archive is a stream: what is not wanted is read all the
+            # same, in small pieces.
             while rest and (passed := len(self._file.read(min(rest, _SKIPPED_BYTES)))):
                 rest -= passed
         axes = range(len(self.shape), 0, -1)

@@ -32,6 +32,7 @@ def read_pixmap(content: bytes, file: str) -> NDArray[np.uint8]:
         raise DataError(f"has values up to {most}: convert it to 255", file=file)
     channels = 1 if head[1] == b"P5" else 3
     body = content[head.end() :]
+    # Before anything is made: the head may claim any size.
     if len(body) < width * height * channels or not width * height:
         raise DataError("is cut short: copy it anew", file=file)
     pixels = np.frombuffer(body, np.uint8, width * height * channels)

@@ -47,6 +47,7 @@ def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
         )
     if not expected:
         raise DataError("holds no sample: record it anew", file=file)
+    # The wave module gives what there is of a file that is cut short, without a word.
     found = len(frames) // (channels * width)
     if found < expected:
         raise DataError(
@@ -55,5 +56,6 @@ def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
     if width == 2:
         samples = np.frombuffer(frames, "<i2")
     else:
+        # WAV has samples of 8 bits unsigned, around 128.
         samples = (np.frombuffer(frames, np.uint8).astype(np.int16) - 128) * 256
     return samples.reshape(-1, channels).T.astype(np.int16), rate

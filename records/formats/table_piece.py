@@ -59,6 +59,7 @@ def without_faults(
     """A piece without the rows at fault; of several faults of a row, the first."""
     first: dict[int, DataError] = {}
     for fault in faults:
+        # One for each row, so that a row with several faults counts once as unusable.
         first.setdefault(fault.row, fault)
     found = tuple([first[row] for row in sorted(first)])
     kept = ~np.isin(lines, list(first))

@@ -86,6 +86,7 @@ def _media_records(folder: Path, manifest: BundleManifest) -> Iterator[KnownPiec
         found, faults = list[tuple[NDArray[Any], int, int]](), list[DataError]()
         for place, file in batch:
             label = label_of(file.label, manifest.classes)
+            # Before the file is decoded, which takes most of the time.
             if label < 0:
                 wrong = "its folder is none of the model's classes"
                 faults.append(DataError(wrong, file=file.shown, at=place))

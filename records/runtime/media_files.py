@@ -102,6 +102,7 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
     owners, rate = [], 0
     for place, file in enumerate(files):
         samples, found = sound.read_wav(file_start(file.path, None), str(file.path))
+        # The same number of samples at another rate is another length of time.
         rate = rate or found
         if found != rate:
             raise DataError(
@@ -146,6 +147,7 @@ def read_record(
     """
     count = None if shape is None else math.prod(shape)
     if path.suffix.lower() in sound.SUFFIXES:
+        # Two bytes a sample, and chunks before them.
         most = None if count is None else 2 * count + HEAD_BYTES_MAX
         content = file_start(path, None if most is None else most + 1)
         if most is not None and len(content) > most:

@@ -66,6 +66,7 @@ class ParquetTable:
                 detail = f"column {place + 1}, {shown(name)}, {wrong}: rename it"
                 raise DataError(detail, file=file)
         for group in range(parquet.metadata.num_row_groups):
+            # By what the file says of itself, before pyarrow makes room for a group.
             size = parquet.metadata.row_group(group).total_byte_size
             if size > ROW_GROUP_BYTES_MAX:
                 raise self._too_large(group, self.names, "more than 1 GiB")
@@ -186,6 +187,7 @@ class ParquetTable:
         if self._is_text(name):
             cells = self._texts(batch, name, lines, faults)
             return np.array(numbers_of(cells, lines, name, self._file, faults))
+        # Unsafe: a whole number beyond 2^53 is rounded, as a CSV's cell is.
         column = self._column(batch, name).cast(self._pyarrow.float64(), safe=False)
         found: Reals = column.to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(np.isinf(found)).tolist():

@@ -61,6 +61,8 @@ def read_picture(
             warnings.simplefilter("ignore", library.DecompressionBombWarning)
             picture = library.open(path)
         with picture:
+            # The head is enough for that: a picture that does not fit is never decoded,
+            # however many pixels it claims.
             if wanted is not None and picture.size[::-1] != tuple(wanted):
                 width, height = picture.size
                 raise DataError(

@@ -121,6 +121,7 @@ def data_options_of(
     for text in options.bounds:
         name, rule = _bounds(text)
         known = columns.get(name, ColumnRule())
+        # A flag goes before the file, for what it says alone.
         columns[name] = ColumnRule(rule, known.fill, known.categories, known.ignore)
     kinds = {None: "auto", "cross-entropy": "classes", "bce": "shares"}
     return DataOptions(

@@ -40,6 +40,7 @@ def check_source(
             return with_scales(records, asked, np.arange(len(records))), []
     except ConfigError as error:
         fault = _as_fault(error)
+        # What ends the first look may stand in the list already.
         if str(fault) not in map(str, faults):
             faults.append(fault)
     return None, faults[:FAULTS_MAX]

@@ -225,6 +225,8 @@ def read_tables(
             if faults is None:
                 raise
             faults.append(fault)
+            # Without the columns of one sound file there is nothing to hold the others
+            # against.
             if builder.columns is None or len(faults) > len(files.paths):
                 raise
     return builder.build()
@@ -311,6 +313,7 @@ def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet
     boards = _boards_of(files, np.repeat(np.arange(len(sizes)), sizes))
     if boards is None:
         return made
+    # An array that names the boards goes before the files.
     return replace(made, boards=made.boards or boards)
 
 

@@ -138,11 +138,13 @@ class TableBuilder:
         for cell in dict.fromkeys(cells):
             if cell not in spellings:
                 text = cell.strip()
+                # Each spelling is looked at once, however many rows have it.
                 spellings[cell] = (
                     -1
                     if is_missing(text)
                     else vocabulary.setdefault(text, len(vocabulary))
                 )
+        # Free text or ids, that are no categories, would fill the memory.
         if len(vocabulary) > TEXTS_MAX:
             raise DataError(
                 f"over {TEXTS_MAX:,} different texts: --ignore it, or give numbers",

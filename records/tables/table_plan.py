@@ -185,6 +185,7 @@ def _usual(table: RecordTable, name: str, asked: DataOptions) -> float | str:
     bounds = asked.rule(name).bounds
     if bounds is not None:
         return (bounds[0] + bounds[1]) / 2
+    # A median is measured, and so a statistic of the data that nobody paid for.
     if asked.scale == "declared":
         raise table.fault(
             int(missing_rows(table, name)[0]),
@@ -215,6 +216,7 @@ def _categories(table: RecordTable, name: str, asked: DataOptions) -> tuple[str,
         raise table.fault(
             0, name, f"over {CATEGORIES_MAX:,} categories: --ignore it, or group them"
         )
+    # Sorted: the code must not depend on the order of the records.
     return tuple(sorted(column.texts))
 
 
@@ -315,6 +317,7 @@ def _number_labels(
             raise table.fault(0, name, f"{len(values):,} different labels")
     elif len(values) < 2:
         raise table.fault(0, name, "holds one value alone: nothing to learn")
+    # A few records with as many values are measurements, though whole ones.
     elif len(column) < RECORDS_A_LABEL * len(values):
         few = False
     if not few:

@@ -54,6 +54,7 @@ def table_records(
                 f"no series has {plan.schema.window} rows: a shorter --window",
                 file=file,
             )
+        # The target of a window's last row: what a board knows at that moment.
         x, y = windows(x, ends, plan.schema.window), y[ends]
         boards = boards.take(ends) if boards else None
         groups = groups.take(ends) if groups else None

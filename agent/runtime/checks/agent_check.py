@@ -43,6 +43,8 @@ def check_agent(home: AgentHome, *, with_data: bool = True) -> Iterator[HealthCh
     spool_mb = config.spool.mb or profile.spool_mb
     now_s = time.time()
     parts: list[tuple[str, Callable[[], Iterator[HealthCheck]]]] = [
+        # First: with a clock that was never set no certificate is valid, and the
+        # network's rows would name a wrong cause.
         ("clock", machine_checks.clock_checks),
         ("disk", lambda: iter((machine_checks.disk_check(home.path),))),
         ("memory", lambda: _memory(home, trainer_mb)),
@@ -84,6 +86,7 @@ def _network(
     home: AgentHome, config: AgentConfig, now_s: float
 ) -> Iterator[HealthCheck]:
     admission = home.admission()
+    # `home.enrolled` says it already.
     if admission is None:
         return iter(())
     place = network_checks.BrokerPlace(

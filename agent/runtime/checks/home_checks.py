@@ -38,6 +38,8 @@ def home_checks(home: AgentHome) -> Iterator[HealthCheck]:
 
 def _owner(path: Path) -> HealthCheck:
     name, status = "home.owner", path.stat()
+    # For root every mode looks fine: what it finds of access says nothing of the
+    # agent's.
     if status.st_uid != os.geteuid():
         found = f"belongs to user {status.st_uid}, this is user {os.geteuid()}"
         owner = f"sudo -u '#{status.st_uid}' starling agent check --home {path}"
@@ -59,6 +61,7 @@ def _usable(path: Path) -> HealthCheck:
     if not os.access(path, wanted):
         fix = f"chown and chmod 700 {path}; see whether the disk is read-only"
         return fail(name, f"{path} cannot be written", fix)
+    # A command that ran as root may have left files that the agent cannot read.
     strangers = [each.name for each in path.iterdir() if not os.access(each, os.R_OK)]
     if strangers:
         found = f"{path / sorted(strangers)[0]} cannot be read"
@@ -138,6 +141,8 @@ def spool_check(home: AgentHome, most_mb: int) -> HealthCheck:
     if damaged:
         fix = "look for other faults of the disk, and remove the file"
         return warn(name, f"{found}; {damaged[0]} was set aside", fix)
+    # Half: a healthy board has few updates that wait, and training stops once it is
+    # full.
     if sum(sizes) > most_mb * _MIB // 2:
         fix = "see whether coordinators are heard; what waits is sent by itself"
         return warn(name, found, fix)

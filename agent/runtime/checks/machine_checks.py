@@ -108,6 +108,7 @@ def memory_checks(paths: MachinePaths, trainer_mb: int) -> Iterator[HealthCheck]
     """
     name, free_mb = "memory.available", _available_mb(paths.memory)
     limit = memory_limit(paths.limits)
+    # /proc/meminfo shows a container the whole machine's memory.
     if limit is not None and (free_mb is None or limit.left_mb < free_mb):
         found = f"{limit.left_mb} MiB of the container's {limit.limit_mb}"
         if not trainer_mb or limit.limit_mb >= trainer_mb:
@@ -144,6 +145,7 @@ def _limit_check(trainer_mb: int) -> HealthCheck:
     most = min(64 * _MIB, trainer_mb * _MIB)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     try:
+        # In a process of its own: a limit that was lowered cannot be raised again.
         done = child_process.run_expendable(
             [sys.executable, "-s", "-P", "-c", _ALLOCATES, str(most)],
             child_process.environment(),
@@ -228,6 +230,8 @@ def voltage_check(paths: MachinePaths) -> HealthCheck:
     name, seen = "power.voltage", False
     for folder in sorted(paths.hwmon.glob("hwmon*")):
         try:
+            # By name, since the numbers of hwmon folders depend on the order of
+            # drivers.
             if (folder / "name").read_text("utf-8").strip() != "rpi_volt":
                 continue
         except OSError:

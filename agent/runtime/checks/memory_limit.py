@@ -54,6 +54,7 @@ def memory_limit(root: Path = _ROOT) -> MemoryLimit | None:
     )
     for folder, limit_file, used_file, cached in (unified, by_controller):
         limit, used = _number(folder / limit_file), _number(folder / used_file)
+        # Version 2 says "max" where there is no limit, which is no number.
         if limit is not None and used is not None and limit < _UNLIMITED:
             free = limit - used + _counted(folder / "memory.stat", cached)
             left = min(max(0, free), limit)

@@ -54,6 +54,7 @@ def network_checks(
     """
     host, port = place.settings.host, place.settings.port
     try:
+        # By itself, so that a wrong name is told from a closed port.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         text, fix = explain_failure(error, host)
@@ -69,6 +70,8 @@ def network_checks(
         return
     yield ok("net.tcp", f"{place.settings.address} takes connections")
     with closing(way):
+        # All of them before the first is shown: the connection is closed by then, and a
+        # reader that takes its time holds none open.
         rows = list(_tls_checks(way, place, now_s))
     yield from rows
     if any(row.fix for row in rows if row.name == "tls.handshake"):
@@ -107,6 +110,7 @@ def _tls_checks(
 
 def _wait_for_an_alert(secure: ssl.SSLSocket) -> None:
     """In TLS 1.3 the server looks at our certificate after we are done."""
+    # A read is the only way to hear an alert that comes after the handshake.
     secure.settimeout(ALERT_S)
     try:
         if not secure.recv(1):

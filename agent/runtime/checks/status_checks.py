@@ -40,6 +40,8 @@ def _condition(document: dict[str, Any]) -> HealthCheck:
 
 def _identity(document: dict[str, Any]) -> HealthCheck:
     name, said = "agent.identity", str(document.get("broker_said") or "")
+    # A copied home signs with the same key and counter, and spends the same budget from
+    # a ledger of its own.
     if TAKEN_OVER in said:
         fix = (
             "stop the other one, which has a copy of this home; the two drop each other"
@@ -82,6 +84,7 @@ def _budget(privacy: dict[str, Any], between_s: float) -> HealthCheck:
     if privacy.get("without_noise"):
         fix = "set privacy.required = true if that was not meant"
         return warn(name, "trains without noise: no epsilon holds", fix)
+    # None stands for no finite epsilon, which JSON cannot say.
     if privacy.get("epsilon") is None:
         return fail(
             name, "all of it counts as spent", "see docs/agent.md on the ledger"

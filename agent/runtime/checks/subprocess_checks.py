@@ -59,6 +59,8 @@ def data_checks(folder: Path, label: str, memory_mb: int) -> Iterator[HealthChec
       memory_mb: Most private memory for that, in MiB; 0 for no limit.
     """
     name, place = "data.readable", f"{folder}"
+    # Confined like a trainer: the files are hostile bytes, and whoever runs a check may
+    # be root.
     words = ("-m", "starling.agent.trainer.data_probe", str(folder), label)
     done = _run((*words, str(memory_mb)), str(folder))
     if done is None:

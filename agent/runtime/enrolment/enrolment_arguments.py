@@ -70,6 +70,7 @@ def first_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def show_code(code: str) -> None:
     """Shows a code for people to compare."""
+    # Standard output is for the result alone, which scripts read.
     sys.stderr.write(
         f"code {code}: compare it with `starling coordinator enrol list`\n"
     )

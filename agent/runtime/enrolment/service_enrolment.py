@@ -35,6 +35,7 @@ def enrol_as(
     if not home.exists():
         with storage_errors(home):
             home.mkdir(HOME_MODE, parents=True)
+            # `mkdir` takes the umask's bits away.
             home.chmod(HOME_MODE)
             if os.geteuid() == 0:
                 shutil.chown(home, user, user)
@@ -83,6 +84,7 @@ def install_and_enrol(
     if arguments.prefix is not None:
         raise ConfigError("enrols on this machine, --prefix does not", key="--token")
     line = read_token(arguments.token).to_line()
+    # The token was read before: one that is malformed leaves no unit behind.
     status = install_verb.install(ServiceKind.AGENT, arguments, home, writable)
     words = [f"--wait={arguments.wait}"]
     if arguments.pledge is not None:

@@ -41,6 +41,8 @@ def enrol_by_token(
             f"to change over to {token.fleet!r}",
             key="--token",
         )
+    # The same request at each try: keys are drawn once, so that a broken-off enrolment
+    # goes on.
     request = read_limited(home.write_request(), DOCUMENT_BYTES_MAX)
     _, content = admission_by_token(token, EnrolmentKind.BOARD, request, wait_s, show)
     return home.take(content, home.admission_file, replace=replace)

@@ -75,6 +75,7 @@ def _parsed(content: bytes) -> DataSetClaim:
     document = json.loads(content)
     if document["format"] != _FORMAT:
         raise ValueError(document["format"])
+    # An id that is none would look like another ledger's.
     bytes.fromhex(document["ledger"])
     return DataSetClaim(str(document["ledger"]), str(document["home"]))
 
@@ -100,6 +101,7 @@ def write_claim(folder: Path, claim: DataSetClaim, state: Path) -> ClaimLocation
         write_atomic(claim_file(folder), content)
     except StorageError as error:
         cause = error.__cause__
+        # A full disk passes; only what stays unwritable is remembered elsewhere.
         if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
             raise
         return _keep_at_home(folder, claim, state / KEPT_FILE)
@@ -112,6 +114,8 @@ def _keep_at_home(folder: Path, claim: DataSetClaim, path: Path) -> ClaimLocatio
     known = read_if_present(path, _BYTES_MAX)
     with suppress(ValueError, LookupError, TypeError):
         before = json.loads(known or b"{}")
+        # A path alone would take another disk that is mounted there for the same data
+        # set.
         same = all(before[key] == kept[key] for key in ("device", "inode"))
         if same and before["ledger"] != claim.ledger:
             raise ConfigError(

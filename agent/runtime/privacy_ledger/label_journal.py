@@ -49,9 +49,13 @@ def _check(home: AgentHome, ledger: PrivacyLedger, payloads: list[bytes]) -> Non
     path = home.labels_file
     for payload in payloads:
         try:
+            # Frames have checksums: a payload that is sound and no batch is another
+            # journal's.
             BATCH.unpack(payload)
         except (DecodeError, LimitError) as error:
             raise _lost(home, f"{path}: {error}") from error
+    # A journal that lost its end only cannot be told from a shorter one; an empty one
+    # can.
     if payloads or ledger.spent:
         return
     if witness := _update(home, ledger):
@@ -74,6 +78,7 @@ def carry_labels(source: AgentHome, home: AgentHome) -> int:
     """
     if not source.labels_file.exists():
         return 0
+    # Opened, and so locked, until ours is written: no agent may draw from it meanwhile.
     theirs, payloads = _opened(source)
     with theirs:
         make_folder(home.labels_file.parent)

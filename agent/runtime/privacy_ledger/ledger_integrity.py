@@ -103,6 +103,7 @@ def _checked(
         ledger = PrivacyLedger.load(cap, payloads)
     except StorageError as error:
         raise _lost(home, f"{path}: {error}") from error
+    # One is enough: the recount looks for all of them.
     witness = next(contradictions(home, ledger, index), None)
     if witness is not None:
         raise _lost(home, f"{path}: {witness}, and no entry says that it was paid")
@@ -119,6 +120,8 @@ def _checked(
         if known is None:
             journal.append(entry)
     place = dataset_claim.take(data, ledger.owner, home.path)
+    # More windows make each past charge dearer: it must be on disk before anything is
+    # priced by them.
     ledger, widened = ledger.widen(windows)
     if widened is not None:
         journal.append(widened)

@@ -185,6 +185,7 @@ def _count(
 ) -> None:
     """Counts releases of the dearest kind, and uses up all versions up to the last."""
     charges = list(book.ledger.charges.values())
+    # Answers to labels have an account of their own.
     priced = [charge for charge in charges if charge.mechanism != LABEL_RESPONSE]
     dearest = max(priced, key=lambda charge: charge.units, default=None)
     if dearest is None:
@@ -213,9 +214,12 @@ def _count_witnesses(book: _Book, home: AgentHome, chain: ChainId | None) -> Non
     """Counts what spool, proofs and index know of and the ledger does not."""
     for path in unpaid(home, book.ledger):
         proof = read_proof(path)
+        # Without a proof nothing says what the release cost, and without a chain not
+        # where it counts.
         if proof is None or chain is None:
             _count(book, 1, str(path), base_of(path))
             continue
+        # The price stands in what the board signed itself.
         body = proof[1]
         below = Version(min(body.version, _BASE_MOST) + 1)
         kinds = 1 << body.mechanism
@@ -281,6 +285,7 @@ def _carry(
 def _carry_all(book: _Book, ledger: bytes, payloads: Iterable[bytes]) -> None:
     entries = [read_entry(payload) for payload in payloads]
     owners = [entry.ledger for entry in entries if isinstance(entry, LedgerOwner)]
+    # Else another data set's ledger, that has paid less, could be named.
     if owners != [ledger]:
         raise ConfigError("--from: is not the home whose ledger counts the data set")
     known = set(_carried(book.payloads))
@@ -307,6 +312,7 @@ def _write(path: Path, book: _Book, kept: int | None) -> Path | None:
         journal, _ = Journal.open(path, strict=True)
     except StorageError:
         aside = _set_aside(path)
+        # The damaged one is kept: it may still tell a person more than a salvage can.
         journal, _ = Journal.open(path)
         with journal:
             journal.append_many(book.payloads)

@@ -32,6 +32,8 @@ class BlobStore:
                 found = hashlib.file_digest(
                     file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)
                 )
+            # At each start: a card loses bits, and a model that is not what was proven
+            # must not be trained on.
             if found.digest() == digest:
                 kept.add(digest)
         self.keep(kept)

@@ -41,6 +41,7 @@ class FollowedTask:
         if not training.newest or not sound:
             return cls(named)
         left = frozenset(numbers[1:])
+        # The larger number is the newer task, unless that one is over.
         return cls(max({named, numbers[0]} - left, default=named), left)
 
     @classmethod

@@ -36,6 +36,7 @@ class ProofFolder:
           StorageError: If the disk refuses.
         """
         path = self._folder / f"{task}-{base}{SUFFIX}"
+        # Never half a file under a name that a recount takes for a witness.
         temporary = path.with_name(f".{path.name}.tmp")
         with storage_errors(path):
             temporary.write_bytes(proof)

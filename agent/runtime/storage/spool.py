@@ -134,6 +134,8 @@ class Spool:
         """
         path = self._path(entry)
         with storage_errors(path), path.open("rb") as file:
+            # From the end, where the content lies: a chunk is read without the rest of
+            # the file.
             start = path.stat().st_size - entry.size + index * CHUNK_BYTES
             file.seek(start)
             data = file.read(min(CHUNK_BYTES, entry.size - index * CHUNK_BYTES))
@@ -151,6 +153,7 @@ def _read(path: Path, chain: ChainId) -> SpooledUpload:
     stored = _SPOOL_FILE.unpack(read_limited(path, _FILE_BYTES_MAX))
     entry = stored.entry
     upload = UPLOAD.unpack(stored.content)
+    # All of it is checked once at the start, so that single chunks need no check later.
     expected = (H(stored.content), len(stored.content), upload.update.identity(chain))
     if (entry.digest, entry.size, entry.update) != expected:
         raise ProtocolError("does not hold the upload that it names")
@@ -192,6 +195,8 @@ class SpoolIndex:
         """
         row = self._agent.get(where("name") == "boot")
         known = int(row["count"]) if isinstance(row, dict) else 0
+        # Far more starts than a restored copy can be behind: a counter that comes again
+        # is refused as a replay.
         leap = _BOOT_LEAP if self._damaged else 1
         boot = max(known, seen) + leap
         self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
@@ -218,6 +223,8 @@ class SpoolIndex:
 
     def mark_accepted(self, entry: SpoolEntry) -> None:
         """Notes that a coordinator has given its receipt."""
+        # By the update's id, and not by its place: a receipt for another update of the
+        # same version is none for this one.
         self._uploads.upsert({"update": entry.update.hex()}, self._is(entry))
 
     def mark_gone(self, entry: SpoolEntry, outcome: str) -> None:

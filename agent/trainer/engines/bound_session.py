@@ -66,6 +66,7 @@ class BoundGradientStep:
             raise EngineError(f"theta: expected {self._dimension} float32")
         with self._lock:
             place = self._free()
+            # By identity: to compare values would cost a pass over all parameters.
             if place.theta is not theta:
                 self._bind_theta(place, theta)
             if len(x) != place.count:
@@ -81,6 +82,8 @@ class BoundGradientStep:
 
     def _free(self) -> "_Place":
         for place in self._places:
+            # CPython counts at once: an array that the caller let go is free at the
+            # next call.
             if sys.getrefcount(place.gradient) == _OWN_REFERENCES:
                 return place
         place = _Place(self._session.bind(), self._dimension)

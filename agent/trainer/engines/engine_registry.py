@@ -48,6 +48,7 @@ def open_trainer(
         raise ConfigError(f"{engine!r} is none of {', '.join(ENGINES)}", key="engine")
     if isinstance(source, Path):
         source = _packed(source)
+    # A folder goes the way of a packed bundle, so that both are checked alike.
     return ENGINES[engine](open_packed(source), threads)
 
 

@@ -88,6 +88,7 @@ class OrtTrainer:
         Raises:
           EngineError: If there are not as many targets as records.
         """
+        # At least one part, so that no record gives outputs of the right shape.
         count = max(1, len(x))
         if y is not None and len(x) != len(y):
             raise EngineError(f"{len(x)} records with {len(y)} targets")
@@ -109,6 +110,8 @@ class OrtTrainer:
         each = [rows]
         for part in others:
             found, rows = self._part(name, theta, x[part], y[part], clip)
+            # Into the first part's own place: as long as it is held here, no run writes
+            # there.
             total += found
             # Its place is taken for the next part.
             del found
@@ -139,6 +142,7 @@ class OrtTrainer:
             opened = unpack(self._graphs[name], dimension)
             self._steps[name] = None
             if opened is not None:
+                # The graph as it came gives the same numbers, with copies.
                 with suppress(EngineError, ProtocolError):
                     session = open_session(opened.graph, self._threads)
                     self._steps[name] = BoundGradientStep(session, opened, dimension)

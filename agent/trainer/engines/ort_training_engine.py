@@ -75,6 +75,8 @@ class OrtTrainingTrainer:
         norms = np.zeros(len(x), np.float32)
         for row in range(len(x)):
             gradient, _ = self.gradient_sum(theta, x[row : row + 1], y[row : row + 1])
+            # In double precision: the norm bounds the sensitivity, and float32 squares
+            # may overflow.
             exact = gradient.astype(np.float64)
             norm = math.sqrt(float(exact @ exact))
             norms[row] = norm

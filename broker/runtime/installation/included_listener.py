@@ -127,11 +127,13 @@ class IncludedListener:
           ConfigError: As `text`, or if `starling broker run` serves the folder.
           StorageError: If the disk refuses.
         """
+        # `starling broker run` on the same folder would open the same port.
         if is_there(self._home.lock_file):
             lock(self._home.lock_file).release()
         text, around = self.text(), self._surroundings()
         self._require_own(around.file)
         write_atomic(around.file, text.encode(), _MODE)
+        # Noted after the file is written; from here on `expel` reaches that Mosquitto.
         self._home.serve_from(around.value("pid_file"))
 
     def remove(self) -> bool:
@@ -196,6 +198,8 @@ class IncludedListener:
             account = pwd.getpwnam(user)
         except KeyError:
             return
+        # Rights are worked out by hand, since only root could try them out as that
+        # user.
         groups = os.getgrouplist(user, account.pw_gid)
         files = self._home.listener(self._home.require_settings()).files
         assert files is not None

@@ -36,6 +36,8 @@ class TlsStream(ssl.SSLSocket):
         try:
             return super().recv(_RECORD_BYTES, flags)
         except ssl.SSLError as error:
+            # paho closes on any error and keeps no reason; the alert is why the broker
+            # refused us.
             if "ALERT" in (error.reason or ""):
                 self.refused = error
             raise
@@ -46,6 +48,7 @@ class TlsStream(ssl.SSLSocket):
 
     def close(self) -> None:
         """Lets go of everything that was read."""
+        # Or `pending` would go on to say that bytes wait at a closed socket.
         self._ahead, self._taken = b"", 0
         super().close()
 
@@ -64,6 +67,8 @@ def client_context(files: TlsFiles | ServerTls) -> ssl.SSLContext:
     Raises:
       ValueError: Naming the file that cannot be used.
     """
+    # This protocol checks host name and chain by default; no system authorities are
+    # loaded, so that the pinned one alone counts.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = TlsStream
     context.minimum_version = ssl.TLSVersion.TLSv1_3

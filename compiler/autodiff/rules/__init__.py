@@ -214,6 +214,8 @@ def rule(kind: str) -> GradientRule:
 
 def write(tape: Tape, node: NetworkNode) -> None:
     """Writes a node."""
+    # One place for parts of examples in the batch axis, so that no rule has to know of
+    # them.
     step = rule(node.kind).forward
     if node.fold:
         folded_batch.forward(step, tape, node)

@@ -114,6 +114,7 @@ def prelu(tape: Tape, node: NetworkNode) -> None:
         slope = build.op("Where", choices, x.shape)
         tape.give(node, 0, build.mul(cotangent, slope))
     if tape.needs(node, 1):
+        # The slope's derivative is x where x is negative, and 0 elsewhere.
         below = build.binary("Min", x, build.scalar(0.0))
         tape.give_broadcast(node, 1, build.mul(cotangent, below))
 
@@ -238,6 +239,7 @@ def clip(tape: Tape, node: NetworkNode) -> None:
 
 def softmax_forward(tape: Tape, node: NetworkNode) -> None:
     """Writes either softmax, which must not run over the batch."""
+    # A softmax over the batch would make each example's row depend on all others.
     positive_axis(tape.input(node, 0), node.attributes.get("axis", -1), node)
     copy(tape, node)
 

@@ -50,6 +50,7 @@ def dropout_forward(tape: Tape, node: NetworkNode) -> None:
       CompileError: If it is switched on: boards draw no random numbers in graphs.
     """
     switch = node.inputs[2] if len(node.inputs) > 2 else ""
+    # A computed switch counts as on.
     if switch and bool(tape.network.constants.get(switch, True)):
         raise CompileError(
             f"{node.label}: dropout is on; export the model in evaluation mode",

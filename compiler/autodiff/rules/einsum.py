@@ -46,6 +46,8 @@ def forward(tape: Tape, node: NetworkNode) -> None:
         letter = product.result[:1]
         if not batched:
             break
+        # The batch has the first letter of the result, and stands first in every
+        # batched tensor.
         if not letter or (tensor.batched and term[:1] != letter):
             raise _mixes(node)
         if letter in (term[1:] if tensor.batched else term):
@@ -78,6 +80,8 @@ def _share(
             parts.append(pair)
     reached = {letter for text, _ in parts for letter in text}
     for letter, size in zip(term, target.shape, strict=True):
+        # A letter that only this tensor has was summed over: its cotangent is the same
+        # all along.
         if letter not in reached and size is not None:
             parts.append((letter, build.constant(np.ones(size, np.float32))))
     example = lead or product.result[0]
@@ -98,6 +102,7 @@ def _product(tape: Tape, node: NetworkNode) -> _Product:
             (node.name,),
         )
     terms, result = found
+    # The way back would have to sum a stretched axis, which an Einsum cannot say.
     _check_sizes(node, terms, tensors)
     fresh = [c for c in ascii_letters if c not in "".join(terms)]
     for position, term in enumerate(terms):

@@ -35,6 +35,8 @@ _Value = TypeVar("_Value")
 def forward(step: _Step, tape: Tape, node: NetworkNode) -> None:
     """Writes a node on (n k, ...) and names its outputs as (n, k, ...)."""
     inner, counted = _inner(tape, node)
+    # Constants that a rule expands to the batch must have n k rows here, and not those
+    # of x.
     with tape.build.counting(counted):
         step(inner, node)
     for name in node.outputs:
@@ -99,6 +101,7 @@ def _given(found: dict[str, _Value], node: NetworkNode) -> dict[int, _Value]:
 def _joined(tape: Tape, use: GradientFactors, parts: int) -> GradientFactors:
     """The contributions of the parts of each example as one."""
     build = tape.build
+    # Where only the sum is wanted, one row with all of it is enough.
     if tape.summed:
         size = use.total(build, None)
         return Rows(build.reshape(size, (None, size.row_size)))
@@ -111,6 +114,8 @@ def _of_examples(
     made: GradientFactors
     match use:
         case OuterProduct(left, right):
+            # Parts of an example are positions of it: their outer products are added up
+            # before a norm is taken.
             made = Positions(*[_apart(build, side, parts) for side in (left, right)])
         case Positions(left, right):
             made = Positions(*[_longer(build, side, parts) for side in (left, right)])

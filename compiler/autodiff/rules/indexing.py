@@ -70,6 +70,7 @@ def scatter_elements(tape: Tape, node: NetworkNode) -> None:
         return
     size = build.op("Shape", (updates,), (len(updates.shape),))
     zeros = build.op("ConstantOfShape", (size,), updates.shape)
+    # What was overwritten has no part in the output, so that its cotangent is 0.
     rest = build.op(
         "ScatterElements", (cotangent, places, zeros), cotangent.shape, axis=axis
     )

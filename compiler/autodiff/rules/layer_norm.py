@@ -85,6 +85,7 @@ def _standard(
     # The gain is multiplied apart, since the way back needs the values without it.
     ones = tape.build.constant(np.ones(inner, np.float32))
     statistics = (*shape, *[1] * len(inner))
+    # The third output is 1 over the spread, which the way back multiplies by.
     normal, _, spread = tape.build.ops(
         "LayerNormalization",
         (x, ones),

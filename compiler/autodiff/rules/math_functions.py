@@ -65,6 +65,7 @@ def power(tape: Tape, node: NetworkNode) -> None:
             slope = build.op("Where", (steep, zero, slope), slope.shape)
         tape.give_broadcast(node, 0, build.mul(cotangent, slope))
     if tape.needs(node, 1):
+        # Of a > 0, 0^a log(0) tends to 0, but is computed as 0 times minus infinity.
         growth = build.mul(tape.output(node), build.unary("Log", x))
         base = tape.constant(node, 0)
         if base is None or (base == 0).any():

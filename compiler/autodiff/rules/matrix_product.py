@@ -53,6 +53,8 @@ def gemm(tape: Tape, node: NetworkNode) -> None:
     if node.attributes.get("alpha", 1.0) != 1.0:
         scaled = build.mul(cotangent, build.scalar(node.attributes["alpha"]))
     a, b = tape.input(node, 0), tape.input(node, 1)
+    # Both factors are weights: their product has one row of cotangents for each
+    # example.
     if not a.batched:
         _of_weights(tape, node, scaled)
     elif tape.needs(node, 0):
@@ -90,6 +92,8 @@ def matmul(tape: Tape, node: NetworkNode) -> None:
         raise CompileError(
             f"{node.label}: a factor is a vector; let it have two axes", (node.name,)
         )
+    # The common case keeps two factors of each example's gradient, and the product is
+    # made only where its norm needs it.
     if a.batched and not b.batched and len(b.shape) == 2:
         _weight_right(tape, node)
         return

@@ -70,6 +70,7 @@ def product(tape: Tape, node: NetworkNode) -> None:
     line = build.reshape(moved, (*outer, 1, count))
     own = build.constant(np.eye(count, dtype=np.bool_))
     square = (*outer, count, count)
+    # In row i the value i is replaced by 1, so that its product is that of the others.
     others = build.op("Where", (own, build.scalar(1.0), line), square)
     slopes = build.reduce("ReduceProd", others, [len(outer) + 1])
     back = sorted(range(rank), key=order.__getitem__)

@@ -103,6 +103,7 @@ def _matrices(tape: Tape, node: NetworkNode) -> list[tuple[int, Matrix]]:
     found = []
     for axis, (old, new) in enumerate(zip(x.shape, tape.shape(node), strict=True)):
         scale = _scale(tape, node, axis)
+        # The batch axis, along which nothing may be mixed.
         if old is None or new is None:
             if scale not in (None, 1.0):
                 raise CompileError(
@@ -157,6 +158,8 @@ def _matrix(node: NetworkNode, old: int, new: int, scale: float | None) -> Matri
     )
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets)
+    # A linear map is known by what it makes of unit vectors; so the many modes of
+    # coordinates and rounding are written nowhere else.
     results = ReferenceEvaluator(model).run(None, inputs)
     assert isinstance(results, list)
     return np.asarray(results[0], np.float32)

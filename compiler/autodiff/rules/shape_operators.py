@@ -83,6 +83,7 @@ def concat(tape: Tape, node: NetworkNode) -> None:
     build, cotangent = tape.build, tape.cotangent(node)
     first = tape.input(node, 0)
     axis = positive_axis(first, node.attributes["axis"], node)
+    # The cotangent of a static value has the examples in front.
     axis += 0 if first.batched else 1
     start = 0
     for position in range(len(node.inputs)):

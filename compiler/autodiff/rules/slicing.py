@@ -108,6 +108,8 @@ def split_backward(tape: Tape, node: NetworkNode) -> None:
         else:
             whole = False
         start += size
+    # All parts have a cotangent: joined they are that of the input, with no zeros to
+    # add.
     if whole:
         tape.give(node, 0, build.concat([part for _, part in parts], axis + shift))
         return
@@ -160,6 +162,7 @@ def gather(tape: Tape, node: NetworkNode) -> None:
     assert size is not None
     row = (None, *table.row)
     axis += 0 if table.batched else 1
+    # Negative places count from the end.
     flat = [int(place) % size for place in places.reshape(-1).tolist()]
     stretched = build.reshape(cotangent, (*row[:axis], len(flat), *row[axis + 1 :]))
     tape.give(node, 0, build.unselect(stretched, axis, flat, size))
@@ -244,6 +247,8 @@ def _sliced(tape: Tape, node: NetworkNode) -> Picks:
         place = positive_axis(x, axis, node)
         size = x.shape[place]
         assert size is not None
+        # Python's slices clip bounds and count negative ones from the end, as ONNX
+        # does.
         places = list(range(size)[start:stop:step])
         if not places:
             raise CompileError(

@@ -28,6 +28,8 @@ def transpose(kept: RewrittenGraph, node: NetworkNode) -> None:
         order.index(source.batch),
         source.before,
     )
+    # The batch stays the first kept axis whatever the model does with its own: only
+    # what stands inside the batch axis moves along.
     places = [0, *[place for axis in order for place in source.places(axis)]]
     kept.keep(replace(node, attributes={"perm": places}), target)
 
@@ -41,6 +43,8 @@ def along_axis(kept: RewrittenGraph, node: NetworkNode) -> None:
     # A layer normalisation takes all axes from this one on.
     inside = node.kind == "LayerNormalization"
     inside = inside and source.batch >= axis % len(source.sizes)
+    # Whole batches behind each other still keep examples apart, so that only these two
+    # may work along the batch.
     if place is None and node.kind in _ALONG_BATCH:
         _ALONG_BATCH[node.kind](kept, node)
         return
@@ -61,6 +65,8 @@ def gather(kept: RewrittenGraph, node: NetworkNode) -> None:
         along_axis(kept, node)
         return
     axis = node.attributes.get("axis", 0)
+    # Places that follow the batch, looked up in a batched value, would let one example
+    # read another.
     if node.inputs[0] in kept.layouts or axis != 0:
         raise refuse(node)
     kept.keep(node, *_outputs(kept, node, indices.before))
@@ -72,6 +78,7 @@ def reduce(kept: RewrittenGraph, node: NetworkNode) -> None:
     axes = node.attributes.get("axes")
     given = _constant(kept, node, 1)
     axes = given.tolist() if given is not None else axes
+    # Without axes ONNX reduces over all of them, the batch too.
     if axes is None:
         raise refuse(node)
     places = [source.place(axis) for axis in axes]
@@ -97,6 +104,8 @@ def slices(kept: RewrittenGraph, node: NetworkNode) -> None:
         place = source.place(axis)
         if place is not None:
             rows.append((start, stop, place, step))
+        # Along the batch only a slice that takes every example, in order, leaves each
+        # row its own.
         elif (start, step) != (0, 1) or stop < _ENDLESS:
             raise refuse(node)
     names = [kept.constant(list(column)) for column in zip(*rows, strict=True)]
@@ -126,6 +135,8 @@ def tile(kept: RewrittenGraph, node: NetworkNode) -> None:
         return
     counts = [1] * len(source.shape)
     for axis, count in enumerate(repeats.tolist()):
+        # A count of 1 along the batch axis is all that gets here: its parts are never
+        # tiled.
         for place in source.places(axis):
             counts[place] = count
     made = replace(node, inputs=(node.inputs[0], kept.constant(counts)))
@@ -171,6 +182,8 @@ def einsum(kept: RewrittenGraph, node: NetworkNode) -> None:
     for name, term in zip(node.inputs, terms, strict=True):
         layout = kept.layouts.get(name)
         own = letter if layout is None else term[layout.batch : layout.batch + 1]
+        # The batch's letter may stand in batched operands alone, and at their batch
+        # axis: elsewhere the product sums over examples or pairs them.
         if (layout is None) == (letter in term) or own != letter:
             raise refuse(node)
         changed.append(term if layout is None else _moved(term, letter, inside))

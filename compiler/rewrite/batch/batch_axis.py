@@ -67,8 +67,12 @@ class Rewriter(RewrittenGraph):
             pass
         elif node.kind == "GatherND":
             computed(self, node)
+        # Steps have had their chance: what is left of these operators has no rule in
+        # training graphs.
         elif node.kind in REWRITTEN or self._counted(node):
             raise self._unknown(node)
+        # Before the shortcut for plain values: an input that is a number of the batch's
+        # size is no value that a training graph could feed.
         elif self.counts.keys() & {*node.inputs}:
             _TAKING_APART[node.kind](self, node)
         elif node.kind in BROADCASTING:
@@ -105,6 +109,8 @@ class Rewriter(RewrittenGraph):
 def _parts(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Any other operator, whose batch axis may hold several parts of an example."""
     names = kept.batched(node)
+    # A rule that keeps the rows of its batch axis apart keeps parts of an example apart
+    # as well; so several parts are one larger batch.
     if names and all(kept.layouts[name].batch == 0 for name in names):
         fold(kept, node)
         return
@@ -161,11 +167,14 @@ def _matmul(kept: RewrittenGraph, node: NetworkNode) -> None:
     )
     rank = len(extent.sizes)
     weight = kept.shape(node.inputs[1])
+    # A matrix on the right acts on the last axis alone, so that the batch may be any
+    # other, the rows of the product too.
     if left is not None and right is None and len(weight) == 2:
         if left.batch == len(left.sizes) - 1:
             raise refuse(node)
         kept.keep(node, layout)
         return
+    # As rows or columns of a product of two values, examples would meet.
     for side in (left, right):
         if side is not None and side.batch >= len(side.sizes) - 2:
             raise refuse(node)
@@ -190,6 +199,7 @@ def _recurrent(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Their rules take (n, time, ...) and (n, directions, ...)."""
     source = kept.layouts.get(node.inputs[0])
     time = node.attributes.get("layout", 0)
+    # With layout 0 ONNX has (time, batch, ...), with layout 1 (batch, time, ...).
     if source is None or source.batch != 1 - time:
         raise CompileError(
             f"{node.label}: the batch is not where the operator expects it; say "

@@ -45,6 +45,8 @@ class BatchLayout:
         inside = (self.before, self.sizes[self.batch] // self.before)
         return tuple(
             [
+                # Parts of size 1 get no axis, so that a plain value is kept in the
+                # model's own shape.
                 tuple([part for part in inside if part > 1])
                 if axis == self.batch
                 else (size,)
@@ -77,6 +79,8 @@ class BatchLayout:
             return None
         ahead = math.prod(self.sizes[: self.batch]) * self.before
         outside = math.prod(target.sizes[: target.batch])
+        # A reshape keeps values in order, so what stands before the batch keeps its
+        # number: the axes of the target before its batch hold a share of it.
         inside, rest = divmod(ahead, outside) if outside else (0, 1)
         if rest or not inside or target.sizes[target.batch] % inside:
             return None

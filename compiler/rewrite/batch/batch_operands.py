@@ -59,6 +59,7 @@ def widened(
         return False
     target = numpy_helper.to_array(given[node.input[1]]).reshape(-1).tolist()
     place = len(target) - rank + axis
+    # A target of 1 broadcasts to any length already.
     if place < 0 or target[place] != batch or batch == 1:
         return False
     target[place] = 1
@@ -73,6 +74,8 @@ def resized(
     given = {item.name: item for item in proto.graph.initializer}
     name = node.input[3] if len(node.input) > 3 else ""
     named = any(item.name == "axes" for item in node.attribute)
+    # Before that version each axis needs a size, the batch's too, and no constant fits
+    # every batch.
     if name not in given or named or default_opset(proto) < _AXES_SINCE:
         return False
     sizes = numpy_helper.to_array(given[name]).reshape(-1).tolist()

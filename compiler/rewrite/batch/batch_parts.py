@@ -31,6 +31,8 @@ def join(kept: RewrittenGraph, node: NetworkNode) -> None:
             raise refuse(node)
         lines.append(_line(kept, node, name))
     assert extent.batch is not None
+    # All parts stand in front of the batch: joined batches lie behind each other, each
+    # one whole.
     target = BatchLayout(extent.sizes, extent.batch, extent.sizes[extent.batch])
     attributes = {"axis": target.places(extent.batch)[0]}
     kept.keep(replace(node, inputs=tuple(lines), attributes=attributes), target)
@@ -123,6 +125,7 @@ def _place(node: NetworkNode, bound: BatchSize, count: int) -> int:
     fixed, times = int(bound.fixed.reshape(-1)[0]), int(bound.times.reshape(-1)[0])
     if fixed >= _ENDLESS:
         return count
+    # A bound that is no multiple of the batch cuts between two examples of it.
     if fixed:
         raise refuse(node)
     return min(max(times + count if times < 0 else times, 0), count)
@@ -147,6 +150,8 @@ def _taken(
     wide = replace(source, before=source.sizes[source.batch])
     place = _places(wide, source.batch)
     shape = list(kept.shape(line))
+    # The part is cut under a name of its own and reshaped: a single part has no axis of
+    # its own where it is kept.
     shape[place] = part[1] - part[0]
     bounds = [kept.constant([number]) for number in (*part, place)]
     cut = kept.call("Slice", (line, *bounds), tuple(shape))

@@ -137,6 +137,8 @@ class RewrittenGraph:
         Raises:
           CompileError: If inputs differ, so that the node would mix examples.
         """
+        # What is the same all along its axis fits any layout, and one part has none
+        # before it: neither says anything of the others.
         inside = {
             self.layouts[name].before
             for name in batched
@@ -162,8 +164,12 @@ class RewrittenGraph:
                 "as part of the input, or make it the same for all",
                 (name,),
             )
+        # Only indexing reads it, and takes it from `repeated` itself
+        # (`constant_indexing`).
         if item.step is not None:
             return
+        # One row in the file and an Expand in the graph: a constant of n rows would fix
+        # the batch.
         once = self.array(f"{name}/once", item.once)
         if not item.before:
             self._uniform[name] = once
@@ -225,12 +231,15 @@ class RewrittenGraph:
                 shape.append(size)
             elif axis == layout.batch and mine is not None:
                 shape += parts if size > 1 else (1,) * len(parts)
+            # A static operand that is longer than 1 there fits one size of the batch
+            # alone.
             elif axis == layout.batch and size != 1:
                 raise refuse(node)
             else:
                 shape += (size,) * len(parts)
         if mine is not None:
             return self.reshaped(name, (None, *shape))
+        # Without parts the axes are those of the model, and NumPy's rules line them up.
         if layout.plain or not sizes:
             return name
         return self.reshaped(name, (1, *shape))

@@ -93,6 +93,8 @@ def _numbered(
     shape = kept.shape(indices)
     steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
     limits, strides = kept.constant(sizes), kept.constant(steps)
+    # ONNX's Mod of integers takes the sign of the divisor: negative places come out as
+    # counted from the front.
     inside = kept.call("Mod", (indices, limits), shape)
     products = kept.call("Mul", (inside, strides), shape)
     last = kept.constant([len(shape) - 1])
@@ -117,6 +119,8 @@ def _gather(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     if source is None or axis % len(source.sizes) or source.batch or source.before > 1:
         raise refuse(node)
     size = source.sizes[0]
+    # Example e may reach its own rows e k to e k + k - 1 and no others, or a
+    # neighbour's record would enter its gradient.
     inside = (known.places >= 0) & (known.places < size)
     if not (np.all(known.step == size) and inside.all()):
         raise refuse(node)
@@ -162,12 +166,15 @@ def _flat(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> tuple[Place
     limits = np.array(kept.extents[node.inputs[0]].sizes[:count], np.int64)
     columns = known.places.reshape(-1, count)
     layout = kept.layouts.get(node.inputs[0])
+    # How much a place has to grow from example to example: by one whole example along
+    # the batch axis, and not at all along others.
     wanted = np.zeros(count, np.int64)
     if layout is not None and layout.batch < count:
         wanted[0] = limits[0]
         if layout.batch or layout.before > 1:
             raise refuse(node)
     step = wanted * 0 if known.step is None else known.step
+    # ONNX counts negative places from the end.
     columns = np.where(columns < 0, columns + limits, columns)
     inside = (columns >= 0) & (columns < limits)
     if not ((step == wanted).all() and inside.all()):
@@ -187,6 +194,8 @@ def _scatter_nd(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
             "expand), or write it with Where and a mask",
             (node.name,),
         )
+    # Data and updates have to fold parts alike, else a part would be written into
+    # another.
     before = kept.before(node, [name, updates])
     rest = _line(kept, node, size, known.places.shape[-1])[1]
     line = kept.reshaped(kept.relaid(name, before), (None, size, *rest))
@@ -255,6 +264,7 @@ def _scatter(
     reduction = node.attributes.get("reduction", b"none")
     if reduction == b"none":
         source = np.arange(size, dtype=np.int64)
+        # Of equal places NumPy lets the last one count; ONNX asks for none.
         source[flat] = size + np.arange(len(flat))
         both = (None, size + len(flat), *rest)
         joined = kept.call("Concat", (line, news), both, axis=1)
@@ -279,10 +289,14 @@ def _added(
     shape = kept.shape(total)
     rest = shape[2:]
     sides = (1, 1, *[side or 1 for side in rest])
+    # One row of zeros behind the new values: places that a round adds nothing to take
+    # that.
     zeros = kept.array("zeros", np.zeros(sides, np.float32))
     blank = kept.call("Expand", (zeros,), (None, 1, *rest))
     both = (None, len(flat) + 1, *rest)
     joined = kept.call("Concat", (news, blank), both, axis=1)
+    # A Gather has a gradient rule and a scatter has none here, so that a sum over equal
+    # places is as many gathers as the fullest place has values.
     for places in _rounds(node, flat, shape[1] or 0):
         taken = _taken(kept, joined, places, rest)
         total = kept.call("Add", (total, taken), shape)

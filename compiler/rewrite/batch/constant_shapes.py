@@ -27,6 +27,7 @@ def known_sizes(proto: onnx.ModelProto) -> onnx.ModelProto:
     found, trial = onnx.ModelProto(), onnx.ModelProto()
     found.CopyFrom(proto)
     trial.CopyFrom(proto)
+    # Exporters write shapes of the sample batch here, which would count as known.
     del trial.graph.value_info[:]
     floats = [i.name for i in proto.graph.initializer if i.data_type in _FLOATS]
     try:
@@ -37,6 +38,8 @@ def known_sizes(proto: onnx.ModelProto) -> onnx.ModelProto:
     moving = {entry.name for entry in inputs(proto)}
     kept = []
     for node in proto.graph.node:
+        # By the graph, not by what folding found: a Shape of an input has a value for
+        # this batch and must not become a constant.
         if moving.intersection(node.input):
             moving.update(node.output)
         value = values.get(node.output[0])
@@ -82,6 +85,7 @@ def settle_sizes(
         and name in second
         and np.array_equal(value, second[name])
     }
+    # What two batches agree on is taken for what any batch gives.
     kept = [n for n in graph.node if len(n.output) > 1 or n.output[0] not in same]
     names = [n.output[0] for n in graph.node if n not in kept]
     del graph.node[:]

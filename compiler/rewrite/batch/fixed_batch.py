@@ -46,6 +46,7 @@ def fixed_batch(proto: onnx.ModelProto) -> int | None:
     A tracer that met `len(x)` leaves the inputs free and fixes what it computes.
     """
     entries = _firsts(inputs(proto))
+    # Inputs that fix different sizes are told of where inputs are joined.
     if not entries or None not in entries:
         return entries.pop() if len(entries) == 1 else None
     ends = _firsts(proto.graph.output)
@@ -126,10 +127,14 @@ def freed(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     found = known_sizes(proto)
     ours = _shapes(found, batch)
     other = _OTHERS[batch == _OTHERS[0]]
+    # One change at a time, with shapes inferred anew: each frees what comes behind it,
+    # and axes that still look fixed there may follow by themselves.
     for _ in range(_CHANGES_MAX):
         both = _Both(batch, other, ours, _shapes(found, other))
         if _changed(found, both):
             continue
+        # Of values that do not follow the batch yet no shape counts: it may be the
+        # file's batch, and would become a constant.
         sure = [
             {
                 name: sizes
@@ -155,6 +160,7 @@ def _shapes(proto: onnx.ModelProto, batch: int) -> Mapping[str, Sizes]:
         output.type.tensor_type.ClearField("shape")
     for entry in inputs(model):
         entry.type.tensor_type.shape.dim[0].dim_value = batch
+    # Inference with data writes vectors out, so that a hostile length is refused first.
     check_lengths(model)
     try:
         graph = infer_shapes(model, data_prop=True).graph
@@ -187,6 +193,8 @@ def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
         for position, axis in _held(node, both):
             rank = len(both.ours[node.input[position]])
             at = _shorten(proto.graph, index, position, axis)
+            # These do not broadcast, unlike the operators of `_BESIDE`: the one example
+            # has to be repeated in the graph.
             if node.op_type == "Concat" or node.op_type in _RECURRENT:
                 _repeat(proto, at, position, axis, rank)
             return True
@@ -211,6 +219,8 @@ def _pass_on(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> None:
     found = {inside[name] for name in node.input if name in inside}
     for name in node.output:
         axis = both.axis(name)
+        # Only where inputs agree: else the place of the batch within the axis is not
+        # known.
         if len(found) == 1 and axis is not None and both.ours[name][axis] > both.batch:
             inside[name] = max(found)
 
@@ -305,10 +315,12 @@ def _cut(graph: onnx.GraphProto, name: str, axis: int) -> bool:
     """Keeps one example of a tensor that repeats it for its only reader."""
     tensor = next((item for item in graph.initializer if item.name == name), None)
     readers = sum([[*node.input].count(name) for node in graph.node])
+    # Another reader may need all of its rows.
     if tensor is None or readers != 1 or name in {item.name for item in graph.input}:
         return False
     values = numpy_helper.to_array(tensor)
     one = values.take([0], axis)
+    # Rows that differ are no repeated example but data; these are sliced in the graph.
     if (values != one).any():
         return False
     tensor.CopyFrom(numpy_helper.from_array(one, name))

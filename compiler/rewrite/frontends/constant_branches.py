@@ -33,6 +33,7 @@ def decided(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     found = onnx.ModelProto()
     found.CopyFrom(proto)
+    # The first one each time, since a branch that is taken may hold further ones.
     for _ in range(DECISIONS_MAX):
         nodes = list(found.graph.node)
         branches = [k for k, n in enumerate(nodes) if n.op_type == "If" and n.input]
@@ -79,6 +80,8 @@ def _condition(
     part.graph.node.extend(nodes[::-1])
     part.graph.output.add(name=branch.input[0])
     try:
+        # `constants` holds what two sizes of the batch agree on; a condition that they
+        # answer differently stays a branch.
         value = infer(part, entries[0], ()).constants.get(branch.input[0])
     # Whoever compiles it is told of the branch, which stays.
     except (CompileError, LookupError, TypeError, ValueError):
@@ -113,8 +116,12 @@ def _taken(
     inner = [item.name for item in graph.initializer]
     inner += [name for node in graph.node for name in node.output if name]
     plain = [tensor.data_location == _HERE for tensor in _tensors(graph)]
+    # protobuf gives bytes for a name that is not UTF-8, and a tensor outside of the
+    # file is not read with the branch.
     if not all(isinstance(name, str) for name in inner) or not all(plain):
         return None
+    # A branch sees the names around it, and may use the same ones as the other branch
+    # does.
     renamed = {name: f"{prefix}/{name}" for name in inner}
     tensors, nodes = [], []
     for item in graph.initializer:

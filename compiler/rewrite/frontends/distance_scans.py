@@ -55,6 +55,8 @@ def _distances(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         body.input[0].name: node.input[0],
         body.input[1].name: f"{prefix}/rows",
     }
+    # An axis for the constant rows: (n, 1, features) less (rows, features) is every
+    # example against every row.
     made = [
         helper.make_node("Constant", [], [f"{prefix}/axis"], value=_last()),
         helper.make_node("Constant", [], [f"{prefix}/middle"], value=_middle()),
@@ -72,6 +74,8 @@ def _distances(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
             return None
         made.append(plain)
     rows = renamed.get(body.output[1].name)
+    # A state that changes from step to step would make an example depend on those
+    # before it.
     if not rows or not _passes(body):
         return None
     made.append(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
@@ -88,6 +92,7 @@ def _moved(
     prefix: str,
 ) -> onnx.NodeProto | None:
     """A node of the body for all examples at once; axis 1 of the rows is the last."""
+    # Anything else may work along axes, which are others with the examples in front.
     if inner.op_type not in _PLAIN | _REDUCTIONS or len(inner.output) != 1:
         return None
     if not all(name in renamed for name in inner.input):

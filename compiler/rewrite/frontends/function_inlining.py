@@ -39,6 +39,8 @@ def inlined(proto: onnx.ModelProto, nodes_max: int) -> onnx.ModelProto:
     if len(bodies) < len(proto.functions):
         raise DecodeError("model: two functions of one name")
     sizes: dict[tuple[str, str, str], int] = {}
+    # Counted before anything is written: functions that call others twice grow as
+    # 2^depth.
     total = _size(list(proto.graph.node), bodies, sizes, 0)
     if total > nodes_max:
         raise LimitError(f"model: functions of {total} nodes, {nodes_max} allowed")
@@ -67,6 +69,7 @@ def _size(
     total = 0
     for node in nodes:
         key = (node.domain, node.op_type, node.overload)
+        # Each body is counted once, so that the count itself stays linear.
         if key in bodies and key not in sizes:
             sizes[key] = _size(bodies[key], bodies, sizes, depth + 1)
         total += sizes.get(key, 1)
@@ -106,6 +109,7 @@ def written_out(proto: onnx.ModelProto, known: Collection[str]) -> onnx.ModelPro
             f"{', '.join(defined)}: no gradient rule, and its definition by other "
             f"operators cannot be used: {line}"
         ) from error
+    # The types were for the definitions alone; shapes are found anew later.
     del made.graph.value_info[:]
     return made
 

@@ -64,6 +64,7 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     found = onnx.ModelProto()
     found.CopyFrom(proto)
+    # Rounded to 1/256 a probability may be 0, which has no logarithm.
     _leave_probabilities(found.graph)
     kinds, ranks = _known_values(proto)
     arrays = {item.name: contents(item) for item in graph.initializer}
@@ -77,6 +78,8 @@ def dequantised(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in found.graph.node:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
+        # Equal weights are written once, so that a weight that is read twice is trained
+        # as one.
         for position, name in enumerate(copy.input):
             copy.input[position] = model.renamed.get(name, name)
         if _quantised(node):
@@ -197,8 +200,12 @@ def _steps(
     factor, zero = _numbers(model, node, name, output, scale)
     share = writer.node("Div", [name, factor], f"{output}/share")
     step = writer.node("Round", [share], f"{output}/step")
+    # h + (round(h) - h) is round(h) in value; `straight_through` takes the difference
+    # for a constant, so that the slope is 1.
     rest = writer.node("Sub", [step, share], f"{output}/rest")
     whole = writer.node("Add", [share, rest], f"{output}/whole")
+    # Clipped after the zero point is added, as ONNX saturates: the bounds are those of
+    # q.
     moved = writer.node("Add", [whole, zero], f"{output}/moved")
     bounds = [
         writer.real(f"{output}/{side}", float(bound))
@@ -269,6 +276,8 @@ def _linear(
         if bias:
             if bias not in model.arrays:
                 raise refused(node, "has a computed bias")
+            # A bias of 32 bits has the product's scale and no zero point (Jacob et al.,
+            # section 2.4).
             factor = (x.factor * w.factor).astype(np.float32)
             real = model.arrays[bias].astype(np.float32) * factor
             plain = bias.removesuffix(_SUFFIX)
@@ -342,6 +351,7 @@ def _integer(kind: str) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], N
             above = np.zeros((), np.float32)
             if zero:
                 above = model.arrays[zero].astype(np.float32)
+            # Zero points of a weight belong to its output channels, which stand there.
             axis = 0 if kind == "Conv" else 1
             above = above.reshape(()) if above.size == 1 else above
             one = QuantisedScale(np.ones((), np.float32), above, (0, 0), axis)

@@ -84,11 +84,14 @@ def scale_at(
         raise refused(node, "has computed scales")
     if names[1] and names[1] not in model.arrays:
         raise refused(node, "has computed zero points")
+    # The zero point's type is the quantised type in ONNX; without one uint8 is the
+    # default.
     kind = model.kinds.get(names[1], 0) or kind or numbers.get("output_dtype", 0)
     factor = model.arrays[names[0]].astype(np.float32)
     zero = np.zeros((), np.float32)
     if names[1]:
         zero = model.arrays[names[1]].astype(np.float32)
+    # A factor of 0 is divided by, and a negative one turns the bounds round.
     if not (np.isfinite(factor).all() and (factor > 0).all()):
         raise refused(node, "has a scale that is not positive")
     limits = SMALL.get(kind or TensorProto.UINT8)
@@ -122,6 +125,7 @@ def _unblocked(
     axis = int(numbers.get("axis", 1)) % len(shape)
     if part.ndim == 0:
         return part
+    # The last block may be short, so what goes beyond the axis is cut off.
     wide = np.repeat(part, int(numbers["block_size"]), axis=axis)
     return np.take(wide, np.arange(shape[axis]), axis=axis)
 

@@ -43,6 +43,7 @@ def without_sequences(proto: onnx.ModelProto) -> onnx.ModelProto:
     found.CopyFrom(proto)
     followed = _Followed(found)
     nodes = followed.nodes()
+    # Half a rewriting would leave readers without their sequence: all or nothing.
     if followed.loose(nodes):
         return proto
     del found.graph.node[:]
@@ -128,6 +129,7 @@ class _Followed:
         """SplitToSequence: parts of an axis of known length."""
         sizes = self._shapes.get(node.input[0], [])
         axis = int(settings.get("axis", 0))
+        # A size of 0 stands for one that inference does not know, as that of the batch.
         if not -len(sizes) <= axis < len(sizes) or sizes[axis] < 1:
             return False
         total, named = sizes[axis], len(node.input) > 1 and bool(node.input[1])
@@ -135,6 +137,8 @@ class _Followed:
         if named:
             parts = self._numbers(node, 1)
             tensor = self._wholes.get(node.input[1])
+            # A scalar is the length of each part, the last one may be shorter; a vector
+            # lists them.
             if parts and tensor is not None and not tensor.dims and parts[0] > 0:
                 step = parts[0]
                 starts = range(0, total, step)
@@ -150,6 +154,7 @@ class _Followed:
             inputs.append(self._writer.whole(f"{output}/sizes", parts))
         made = helper.make_node("Split", inputs, names, output, **attributes)
         self._writer.nodes.append(made)
+        # `keepdims` counts only where no split is given, by the operator's definition.
         if not named and not settings.get("keepdims", 1):
             at = self._writer.whole(f"{output}/axis", [axis])
             names = [
@@ -196,6 +201,7 @@ class _Followed:
         if held is None:
             return False
         self._writer.whole(node.output[0], len(held))
+        # Places further on may be computed from the length, and are followed from here.
         self._wholes[node.output[0]] = self._writer.nodes[-1].attribute[0].t
         return True
 

@@ -73,6 +73,7 @@ def imputer(writer: Writer, node: onnx.NodeProto, numbers: Numbers) -> None:
         values = np.array(numbers["imputed_value_int64s"], np.int64)
         x = writer.cast(x, f"{name}/whole", TensorProto.INT64)
     filled = writer.constant(f"{name}/values", values)
+    # NaN equals nothing, itself included.
     if np.isnan(missing):
         gone = writer.node("IsNaN", [x], f"{name}/gone")
     else:
@@ -98,6 +99,8 @@ def normalizer(writer: Writer, node: onnx.NodeProto, numbers: Numbers) -> None:
     how, name = numbers.get("norm", b"MAX"), called(node)
     before = [item for item in writer.nodes if node.input[0] in item.output]
     if how == b"L1" and before and before[0].op_type == "Softmax":
+        # A loss is found at a softmax that is the last node; a division behind it would
+        # hide it.
         before[0].output[0] = node.output[0]
         return
     x = writer.cast(node.input[0], f"{name}/real")

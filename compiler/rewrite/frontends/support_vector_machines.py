@@ -26,6 +26,7 @@ Table = NDArray[np.float32]
 
 def regressor(writer: Writer, node: onnx.NodeProto, numbers: Numbers) -> None:
     """SVMRegressor: one score."""
+    # A one-class machine gives a sign, whose slope is 0 everywhere.
     if numbers.get("one_class", 0) or _transform(numbers) != b"NONE":
         raise refused(node, "gives no score that could be trained")
     count = int(numbers.get("n_supports", 0))
@@ -58,6 +59,7 @@ def classifier(writer: Writer, node: onnx.NodeProto, numbers: Numbers) -> None:
         return
     score = f"{name}/score"
     _layer(writer, node, numbers, (table, bias, vectors), score)
+    # A loss over classes needs a score for each of the two.
     both = writer.constant(f"{name}/signs", np.array([[-1.0, 1.0]], np.float32))
     writer.node("Mul", [score, both], node.output[1])
 
@@ -71,6 +73,8 @@ def _pairs(dual: Table, counts: list[int]) -> Table:
             row = np.zeros(dual.shape[1], np.float32)
             one = slice(starts[first], starts[first + 1])
             other = slice(starts[second], starts[second + 1])
+            # LIBSVM keeps, for each vector, classes - 1 factors: one against each other
+            # class, its own left out.
             row[one], row[other] = dual[second - 1, one], dual[first, other]
             rows.append(row)
     return np.stack(rows)

@@ -81,6 +81,8 @@ def classifier(writer: Writer, node: onnx.NodeProto, numbers: Numbers) -> None:
     classes = len(labels or [])
     how = bytes(numbers.get("post_transform", b"NONE"))
     used = {*numbers["class_ids"]}
+    # Such a file keeps one score for two classes; which pair it stands for follows from
+    # the weights.
     binary = classes == 2 and len(used) == 1
     values = _values(forest, numbers, "class", 1 if binary else classes)
     scores = _scores(writer, node, forest, values, "ReduceSum")
@@ -105,9 +107,11 @@ def _forest(node: onnx.NodeProto, numbers: Numbers) -> _Forest:
     modes = numbers["nodes_modes"]
     kinds = {mode for mode in modes if mode != b"LEAF"} or {b"BRANCH_LEQ"}
     tracks = any(numbers.get("nodes_missing_value_tracks_true", []))
+    # All trees take their step at once, so that one comparison has to do for all nodes.
     if len(kinds) > 1 or not kinds <= _MODES.keys() or tracks:
         raise refused(node, "compares in several ways, or where values are missing")
     own = np.arange(len(keys), dtype=np.int64)
+    # Leaves lead to themselves, so that short trees wait for the deepest one.
     yes, no = own.copy(), own.copy()
     sides = (numbers["nodes_truenodeids"], numbers["nodes_falsenodeids"])
     for index, (tree, _) in enumerate(keys):
@@ -132,6 +136,7 @@ def _depth(node: onnx.NodeProto, roots: Whole, yes: Whole, no: Whole) -> int:
     for depth in range(DEPTH_MAX + 1):
         if (yes[reached] == reached).all() and (no[reached] == reached).all():
             return depth
+        # A circle never comes to rest, and ends at the bound.
         reached = np.union1d(yes[reached], no[reached])
     raise refused(node, f"has more than {DEPTH_MAX} levels")
 
@@ -155,6 +160,7 @@ def _values(
         strict=True,
     )
     for tree, leaf, score, weight in columns:
+        # Added up, as a leaf may be listed several times for one score.
         found[forest.place[tree, leaf], score if width > 1 else 0] += weight
     return found
 
@@ -205,6 +211,7 @@ def _scores(
 
 def _start(writer: Writer, name: str, x: str, roots: Whole) -> str:
     """(n, t): the roots, for each example."""
+    # The number of rows is read from x, so that the batch stays free.
     size = writer.node("Shape", [x], f"{name}/size")
     first, last = [writer.whole(f"{name}/{k}", [k]) for k in (0, 1)]
     rows = writer.node("Slice", [size, first, last], f"{name}/rows")

@@ -71,6 +71,7 @@ class _Values:
         counted = self._from(places, "Add")
         if blank is None or counted is None or _filled(blank):
             return None
+        # An Add has no order, and exporters write either.
         for one, other in (counted.input, counted.input[::-1]):
             pool = self._pool(self._unfolded(one))
             shape = self._shapes.get(pool.input[0], []) if pool is not None else []
@@ -98,6 +99,8 @@ class _Values:
                 after, strides, kernel, rim, strict=False
             )
         ]
+        # MaxUnpool would give another size than was pooled from, as where a rest was
+        # cut off.
         if found != before:
             return None
         kept = {name: settings[name] for name in _TAKEN_OVER if name in settings}

@@ -127,12 +127,16 @@ def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     try:
         packed = read_limited(options.file, ENVELOPE.bytes_max)
         envelope = ENVELOPE.unpack(packed)
+        # The coordinator would drop what is signed for another chain, without a word to
+        # whoever hands it in here.
         envelope.check(chain_id)
     except ProtocolError as error:
         raise ConfigError(str(error), file=str(options.file)) from error
+    # Messages that never stand in a block are envelopes, too.
     if envelope.kind not in TRANSACTIONS:
         detail = f"kind {envelope.kind} is no transaction"
         raise ConfigError(detail, file=str(options.file))
+    # By a file: the coordinator listens on no port for its operator.
     command_inbox.drop_transaction(home.inbox, envelope, chain_id)
     identity, kind = envelope.identity(chain_id), MessageKind(envelope.kind)
     decision = await_decision(home, identity, options.wait)

@@ -36,6 +36,7 @@ def add_verbs(add: AddVerb) -> None:
 
 def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     home.config()
+    # An id that is ignored could leave somebody to believe that a token is revoked.
     if bool(options.id) != (options.what == REVOKE):
         raise ConfigError("give the id of a token to revoke, and only then", key="id")
     if options.what == NEW:

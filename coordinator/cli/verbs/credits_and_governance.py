@@ -205,6 +205,8 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         case ["approve", file]:
             motion = _read(Path(file))
             if motion.kind == MessageKind.ROLLBACK:
+                # An approval vouches for the arithmetic: each validator makes the
+                # version again by itself.
                 version_rollback.remake_asked(home, ROLLBACK.unpack(motion.content))
             motion = approve(home, motion)
             write_atomic(options.out or Path(file), MOTION.pack(motion), _READABLE)
@@ -215,6 +217,7 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
             del tip
             try:
                 fault_model = FaultModel(home.genesis().fault_model)
+                # Checked here too: of a motion that a block refuses nobody hears why.
                 motion.check(home.genesis().chain_id(), validators, fault_model)
             except ProtocolError as error:
                 raise OperationError(f"not to be carried yet: {error}") from error
@@ -235,6 +238,8 @@ def _require_caught_up(
     """Checks that a validator to be added has the chain."""
     if motion.kind != MessageKind.VALSET or options.force:
         return
+    # From its height on a new validator counts in each quorum: one that still learns
+    # could make all wait.
     added = VALIDATOR_CHANGE.unpack(motion.content).added
     if added is not None:
         require_caught_up(home, added, options.wait)
@@ -253,6 +258,8 @@ def drawn_up(
     now_ms = genesis.created_ms if header is None else header.time_ms
     # At the pace of an idle chain; both must be over for it to lapse.
     until_ms = now_ms + 1000 * genesis.heartbeat_s * good_for
+    # The number of motions that were carried: this one lapses with the next, so that no
+    # old approval is used twice.
     number = operator_records.motion_count(tip.tree)
     return GovernanceProposal(kind, number, height + good_for, until_ms, content)
 

@@ -96,6 +96,7 @@ def begin(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
             "for each other party, on its own machine, and a secret until then:\n"
             "  starling coordinator init --home DIR --token LINE"
         )
+        # With --json standard output is one document, which comes once all agreed.
         stream = sys.stderr if options.json else sys.stdout
         stream.write(line + "\n")
         stream.flush()
@@ -175,6 +176,7 @@ def _shown(home: CoordinatorHome, founded: FoundedChain) -> Shown:
         f"fleet {made.fleet}: {len(rows)} coordinators, {decide} decide; a block each "
         f"{made.heartbeat_s} s at least, {made.economy.supply} credits"
     ]
+    # By name, the same order everywhere, so that people can compare line by line.
     for row in sorted(rows, key=lambda each: str(each["name"])):
         how = "runs" if row["runs_it"] else "at"
         mark = "  (this one)" if row["own"] else ""

@@ -104,6 +104,7 @@ def _init(options: argparse.Namespace) -> int:
         options.broker_host,
     )
     genesis = found(home, asked)
+    # After the folder is made: invitations are kept in it.
     peer_invitations.keep_peers(home, options)
     pinned = pinned_header.keep_pinned(home, options.trusted)
     document = {

@@ -64,6 +64,8 @@ def join(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     wait_s = WAIT_S if options.wait is None else options.wait
     name = options.name or "coordinator"
     admission = join_broker(home, token, name, wait_s, _show_code)
+    # The admission names the fleet, so that the invitations of peers can be held
+    # against it.
     options.fleet = admission.genesis.fleet
     peer_invitations.keep_peers(home, options)
     pinned = home.pinned()

@@ -26,6 +26,8 @@ def _resume(options: argparse.Namespace) -> int:
     if options.height < 1:
         raise ConfigError("at least 1", key="height")
     chain_id = home.genesis().chain_id()
+    # A validator that forgot its votes might sign a second one at a height, which is
+    # slashed: below this one it is silent.
     validator, height = home.signing_key().public, options.height
     resumption = resume(home.operator_key(), chain_id, validator, height)
     write_resumption(home.state, resumption)

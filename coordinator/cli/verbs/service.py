@@ -68,6 +68,7 @@ def _install(options: argparse.Namespace) -> int:
     home = CoordinatorHome(Path(options.home or kind.home).absolute())
     # Enrolment, renewals and revocations of the broker beside it are written there.
     broker = str(ServiceKind.BROKER.home)
+    # `install` may come before `init`.
     if home.settings_file.exists():
         broker = home.config().broker.home
     writable = [Path(broker).absolute()] if broker else []

@@ -55,6 +55,7 @@ def add_verbs(add: AddVerb) -> None:
 
 
 def _rollback(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    # Before the version is made again, which may take minutes.
     if options.out is None and len(deciding(home).members) > 1:
         raise ConfigError("name the file for the other validators", key="--out")
     boards = [_board(name) for name in options.without]

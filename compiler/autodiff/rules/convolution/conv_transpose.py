@@ -50,6 +50,7 @@ def backward(tape: Tape, node: NetworkNode) -> None:
         )
         tape.give(node, 0, image)
     if tape.needs(node, 1):
+        # Input and output have changed places: the windows lie on the cotangent.
         seen = patches(build, cotangent, shape, (1,) * len(shape.size), groups)
         sides = (groups, x.row[0] // groups) if groups > 1 else x.row[:1]
         left = build.reshape(x, (None, *sides, seen.row[-1]))
@@ -74,6 +75,7 @@ def _window(tape: Tape, node: NetworkNode) -> SlidingWindow:
             "auto_pad",
             (node.name,),
         )
+    # What is padded behind follows from the sizes, with `output_padding` in it.
     before = tuple(node.attributes.get("pads", [0] * 2 * rank)[:rank])
     spans = [
         (count - 1) * step + (width - 1) * gap + 1

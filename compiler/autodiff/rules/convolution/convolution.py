@@ -36,6 +36,8 @@ def forward(tape: Tape, node: NetworkNode) -> None:
     """
     _check(tape, node)
     build, shape = tape.build, _window(tape, node)
+    # Without a gradient by the weight no patches are needed; with groups the product
+    # would be many small ones.
     if not (tape.training and tape.needs(node, 1) and _groups(node) == 1):
         inputs = tape.inputs(node)
         attributes = _attributes(node, shape)
@@ -86,6 +88,7 @@ def pooled_backward(tape: Tape, node: NetworkNode) -> None:
     tiles, largest = _tiles(tape, node, shape, pool)
     equal = build.op("Equal", (tiles, largest), tiles.shape)
     winners = build.op("Cast", (equal,), tiles.shape, to=1)
+    # Shares of a tile add up to its cotangent, so that no norm grows by a tie.
     spread = build.mul(winners, build.binary("Div", *_shared(build, flat, winners)))
     if tape.needs(node, 0):
         tape.give(node, 0, _image(tape, node, shape, _untiled(tape, node, spread)))

@@ -90,6 +90,7 @@ def _share(tape: Tape, node: NetworkNode) -> BuilderTensor:
     build, y, norm = tape.build, tape.output(node), _norm(node)
     if norm == 1:
         return tape.cotangent(node)
+    # 0 over 0 would be no number, and spoil the whole sum of a batch.
     blank = build.op("Equal", (y, build.scalar(0.0)), y.shape)
     safe = build.op("Where", (blank, build.scalar(1.0), y), y.shape)
     if norm > 2:

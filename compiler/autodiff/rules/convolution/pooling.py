@@ -87,6 +87,8 @@ def unpool_forward(tape: Tape, node: NetworkNode) -> None:
 def unpool(tape: Tape, node: NetworkNode) -> None:
     """Each value gets the cotangent of its place."""
     build, places = tape.build, tape.input(node, 1)
+    # Says that places were seen to: they have no slope, and the check for a missing
+    # gradient would refuse them.
     tape.needs(node, 1)
     flat = build.ravel(tape.cotangent(node))
     picked = build.op("Gather", (flat, places), places.shape, axis=0)
@@ -100,6 +102,8 @@ def _spread_out(
     zeros: BuilderTensor,
 ) -> BuilderTensor:
     """Values added up at places of the whole batch, laid out flat; else zeros."""
+    # Places count through the whole batch, as MaxPool gives them, so examples meet in
+    # one row and still keep apart.
     spread = build.op(
         "ScatterElements",
         (build.ravel(zeros), build.ravel(places), build.ravel(values)),
@@ -224,6 +228,7 @@ def _as_average(node: NetworkNode, shape: SlidingWindow) -> bool:
         shape.after[axis] > _declared(node, shape, axis)
         for axis in range(len(shape.size))
     )
+    # Dilation came to the operator in set 19, and what rounding up divides by differs.
     return set(shape.dilation) == {1} and not rounded
 
 

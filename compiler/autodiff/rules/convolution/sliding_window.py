@@ -87,9 +87,11 @@ def window(
             output, stride, kernel, dilation, strict=True
         )
     ]
+    # Padding in all, before and behind; negative where a rest is not reached.
     missing = [span - entry for span, entry in zip(spans, size, strict=True)]
     automatic = node.attributes.get("auto_pad", b"NOTSET")
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+        # Of an odd number SAME_LOWER puts the larger half in front.
         extra = int(automatic == b"SAME_LOWER")
         before = tuple([(max(pad, 0) + extra) // 2 for pad in missing])
     elif automatic == b"VALID":

@@ -246,6 +246,7 @@ class GruCell:
         """Update, reset, candidate, and the product that the candidate is made of."""
         build, size = self._build, self.hidden
         matrix, bias = self._recurrent, self._bias
+        # Apart from the candidate's product, which needs the reset gate first.
         outer = _linear(
             build,
             h,

@@ -50,6 +50,7 @@ def forward(tape: Tape, node: NetworkNode) -> None:
     rows = []
     for run in runs:
         given = [state[0] for state in run.outputs]
+        # ONNX gives zeros beyond an example's length, while the state stays as it was.
         if run.inside:
             given = [build.mul(y, m) for y, m in zip(given, run.inside, strict=True)]
         steps = [build.reshape(output, (None, 1, 1, hidden)) for output in given]
@@ -127,6 +128,8 @@ def _run(tape: Tape, node: NetworkNode, index: int) -> _Run:
     cell = _cell(build, node, recurrent, bias)
     inputs, inside = _split(build, added), _inside(tape, node)
     order = tuple(range(steps))
+    # Examples of several lengths need no turning: their state stands still until their
+    # own last step is reached.
     order = order if _ways(node)[index] == "forward" else order[::-1]
     states = [_initial(tape, node, index, cell)]
     for step in order:
@@ -204,7 +207,11 @@ class _Way:
             passed: tuple[BuilderTensor | None, ...] = (None,) * len(state)
             if run.inside:
                 arrived = _masked(build, run.inside[step], arrived)
+                # Beyond its length an example's state passed the step untouched, and so
+                # does its cotangent.
                 passed = _masked(build, _other(build, run.inside[step]), state)
+            # The cell asks for its gates again; equal nodes are written once, so
+            # nothing is computed twice.
             back = run.cell.backward(run.inputs[step], before[step], arrived)
             inputs[step], products[step] = back.inputs, back.products
             both = zip(back.state, passed, strict=True)
