@@ -11,6 +11,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
     await_decision,
+    key_owner,
     known_board,
 )
 from starling.coordinator.runtime.operations.submission import submit
@@ -73,15 +74,17 @@ def admit(
 
     Raises:
       ConfigError: If the home cannot admit boards.
-      OperationError: If the chain refuses it, or the broker expelled it.
+      OperationError: If the chain refuses it, the broker expelled it, or it asks with a
+        key that it gave up.
     """
     config, genesis = home.config(), home.genesis()
-    name = device_name(request.device)
+    device = _owner(home, request)
+    name = device_name(device)
     broker = own_broker(config.broker)
     host = advertised_host(config.broker, broker)
     certificate = broker.certificates.authority().issue(name, request.tls_public_key)
     admission = Admission(
-        request.device,
+        device,
         genesis,
         host,
         config.broker.port,
@@ -92,14 +95,33 @@ def admit(
     body = REGISTER.pack(Register(request.public_key))
     identity = submit(home, MessageKind.REGISTER, body)
     decision = await_decision(home, identity, wait_s)
-    before = _admitted_before(home, request.device, decision)
+    before = _admitted_before(home, device, decision)
     if not before:
-        is_revoked = decision.detail == BOARD_REVOKED
+        known = known_board(home, device)
+        is_revoked = decision.detail == BOARD_REVOKED or bool(known and known.revoked)
         decision.require(f"{name} is not admitted", _NEW_HOME if is_revoked else "")
     # After the chain's word, which says more of whom it revoked.
     broker.refuse_expelled(name, _NEW_HOME)
     place = f"{host}:{config.broker.port}"
     return AdmittedBoard(name, admission, place, decision, before)
+
+
+def _owner(home: CoordinatorHome, request: EnrolmentRequest) -> DeviceId:
+    """Board that asks: it keeps the id of its first key when it changes its key.
+
+    Raises:
+      OperationError: If it asks with a key that it gave up.
+    """
+    device = key_owner(home, request.public_key)
+    known = known_board(home, device)
+    if known is None or known.public == request.public_key:
+        return device
+    # Whoever has that key may have stolen it, and would get a certificate for the
+    # board's name at the broker.
+    raise OperationError(
+        f"{device_name(device)} is not admitted: it gave up the key of this request; "
+        "make one with its present key: starling agent enrol"
+    )
 
 
 def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starling.coordinator.chain.state import task_records
-from starling.coordinator.chain.state.board_records import BOARDS, board
+from starling.coordinator.chain.state.board_records import BOARDS, board, owner
 from starling.coordinator.chain.training import contribution_rewards, evaluations
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -28,11 +28,12 @@ from starling.protocol.errors import (
     Reason,
     StorageError,
 )
-from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.ids import DeviceId, Digest, PublicKey, device_id
 from starling.protocol.learning.progress_guard import TaskLoss
 from starling.protocol.refusals import REFUSALS
 from starling.service.arguments import waiting_s
 
+_FoundT = TypeVar("_FoundT")
 WAIT_S = 30.0
 """A block takes a heartbeat of 10 s at the longest, and a few rounds if one is away."""
 _POLL_S = 0.1
@@ -141,12 +142,27 @@ def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
     Raises:
       StorageError: If the chain cannot be read, or the record is damaged.
     """
+    return _read(home, lambda store: board(store, device), None)
+
+
+def key_owner(home: CoordinatorHome, public: PublicKey) -> DeviceId:
+    """Board that a key belongs to in the stored chain, also by a rotation.
+
+    Raises:
+      StorageError: If the chain cannot be read, or the record is damaged.
+    """
+    return _read(home, lambda store: owner(store, public), device_id(public))
+
+
+def _read(
+    home: CoordinatorHome, look: Callable[[SqliteStore], _FoundT], unknown: _FoundT
+) -> _FoundT:
     path = home.state / CHAIN_FILE
     if not is_there(path):
-        return None
+        return unknown
     with closing(SqliteStore.read(path)) as store:
         try:
-            return board(store, device)
+            return look(store)
         except ProtocolError as error:
             raise StorageError(f"{path}: a board: {error}; {REMEDY}") from error
 

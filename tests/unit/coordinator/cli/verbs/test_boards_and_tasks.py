@@ -1,22 +1,31 @@
 """`admit`, `revoke` and `publish` as an operator uses them."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.synthetic_chain import of_nobody, write
 from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.chain.state.board_records import BOARDS, KEY_OWNERS
 from starling.coordinator.runtime.enrolment.newcomers import NEWCOMERS
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations import task_publication
+from starling.coordinator.runtime.operations import board_admission, task_publication
 from starling.coordinator.runtime.setup.genesis_setup import (
     GenesisOptions,
     found,
     identify,
 )
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.chain.enrolment import admission_from_json, request_enrolment
+from starling.protocol.chain.light_client import pin
+from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -24,7 +33,7 @@ from starling.protocol.errors import (
     ConfigError,
     OperationError,
 )
-from starling.protocol.ids import device_id, device_name
+from starling.protocol.ids import DeviceId, device_id, device_name
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 
 
@@ -85,6 +94,48 @@ def test_admission_tells_boards_where_the_broker_is_and_so_does_the_command(
 
     assert json.loads(out.read_text())["broker_host"] == told
     assert f"connects to {told}:8883" in capsys.readouterr().out
+
+
+def rotated(home: CoordinatorHome, first: SigningKey, present: SigningKey) -> None:
+    """A stored chain in which a board has changed its key."""
+    record = BoardRecord(present.public, DeviceId(bytes(16)), 1, 0, 0, 0, 1)
+    rows = [
+        (BOARDS.key(first.identity), BOARDS.codec.pack(record)),
+        (KEY_OWNERS.key(present.public), bytes(first.identity)),
+    ]
+    write(home.state / CHAIN_FILE, of_nobody(1), 3).close()
+    with closing(sqlite3.connect(home.state / CHAIN_FILE)) as connection:
+        connection.executemany("INSERT INTO state VALUES (?, ?)", rows)
+        connection.commit()
+
+
+def test_board_that_rotated_enrols_again_by_its_present_key_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The stored blocks are of another chain; only the records of the board count here.
+    monkeypatch.setattr(board_admission, "checkpoint", lambda _, genesis: pin(genesis))
+    home = fleet(tmp_path, BrokerSettings("meadow", hosts=("b.example.org",)))
+    board = AgentHome(tmp_path / "board")
+    board.begin({})
+    before = board.write_request().read_bytes()
+    first, present = board.signing_key(), SigningKey(b"\x07" * 32)
+    rotated(home, first, present)
+    asked, out = tmp_path / "asked.json", tmp_path / "admission.json"
+    words = ("admit", asked, "--out", out, "--home", home.path)
+
+    asked.write_bytes(before)
+    assert coordinator(*words) == EXIT_FAILED
+    assert "it gave up the key of this request" in capsys.readouterr().err
+    assert not out.exists()
+    assert list(home.inbox.iterdir()) == []
+
+    asked.write_text(
+        request_enrolment(present, board.tls_public_file.read_bytes()).to_json()
+    )
+    assert coordinator(*words) == EXIT_DONE
+    found = admission_from_json(out.read_text())
+    assert found.device == first.identity
+    board.take(out.read_bytes(), out, replace=False)
 
 
 def test_admission_that_leads_each_board_to_itself_is_refused(
