@@ -93,6 +93,7 @@ def admit(
     identity = submit(home, MessageKind.REGISTER, body)
     decision = await_decision(home, identity, wait_s)
     before = _admitted_before(home, request.device, decision)
+    # A board that is admitted already gets its papers again.
     if not before:
         is_revoked = decision.detail == BOARD_REVOKED
         decision.require(f"{name} is not admitted", _NEW_HOME if is_revoked else "")
@@ -128,6 +129,8 @@ def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:
         raise OperationError(f"not revoked: the chain knows no board {name}")
     if decision.reason != Reason.ALREADY_KNOWN:
         decision.require(f"{name} is not revoked")
+    # Not while nothing is decided: the chain may yet refuse, and an expulsion is for
+    # good.
     if decision.height is not None or decision.reason is not None:
         _expel(home, name)
     return decision
@@ -151,6 +154,7 @@ def advertised_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str
         return settings.board_host
     asked = broker.require_settings()
     host = board_host(asked) or settings.host
+    # On a board the name of this machine for itself is the board.
     if is_loopback(host) and not is_loopback(asked.bind) and host not in asked.hosts:
         raise ConfigError(
             f"a board elsewhere cannot reach {host}; name the broker as boards know "
