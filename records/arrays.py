@@ -110,6 +110,7 @@ def _targets(
 ) -> tuple[str, NDArray[Any], tuple[str, ...]]:
     """Loss, targets and label map."""
     if y.dtype.kind in _TEXTS:
+        # Sorted, so that the same labels give the same label map, whatever comes first.
         names, codes = np.unique(y, return_inverse=True)
         if y.ndim > 1 or len(names) < 2 or asked.kind in _AS_NUMBERS:
             raise DataError("y holds texts that are no labels", file=file)

@@ -72,4 +72,5 @@ def main(argv: list[str]) -> int:
     sys.stdout.write(
         json.dumps(found, indent=1) + "\n" if options.json else text(found)
     )
+    # The faults are of the data, which to try again does not mend.
     return EXIT_CONFIG if faults else EXIT_DONE

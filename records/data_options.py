@@ -173,6 +173,7 @@ def bounds_of(value: object) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError("bounds are two numbers, the least and the greatest")
     least, most = (float(entry) for entry in value)
+    # One comparison refuses NaN and infinities, too.
     if not -1e9 <= least < most <= 1e9:
         raise ValueError("bounds are two rising numbers, up to 1e9 from zero")
     return least, most

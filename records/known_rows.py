@@ -95,6 +95,8 @@ class KnownTable:
                 rows = slice(start, start + each)
                 # Each fault goes with the rows before it, so that places rise.
                 end = len(wrong)
+                # A fault belongs to the piece in whose lines it stands; what is left
+                # goes with the last.
                 if rows.stop < count:
                     end = bisect(wrong, int(piece.lines[rows.stop - 1]))
                 yield self._coded(piece, rows, piece.faults[told:end], file)
@@ -147,6 +149,8 @@ def known_table(
         )
         raise DataError(f"lacks {what}", file=file)
     if not _by_name(schema):
+        # Of a bundle without columns: all but the target are inputs, in the file's
+        # order.
         schema = _numbers_only(names, manifest, label or names[-1], file)
     if schema.window:
         raise DataError("windows of a series are read from .npz files", file=file)
@@ -234,6 +238,8 @@ def npz_records(
             if math.prod(arrays[name].shape) != math.prod(port.shape):
                 detail = f"{name} has records of another shape than the model's"
                 raise DataError(detail, file=file)
+        # What both have is read; that they differ is said at the end, and changes no
+        # record.
         count = min(x.count, y.count)
         for array in (x, y):
             array.gather(count if places_max is None else min(count, places_max))

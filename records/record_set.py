@@ -81,6 +81,7 @@ class RecordSet:
     def outputs(self) -> int:
         """Values that a model must give: classes, or targets."""
         if self.loss == LABELS:
+            # Two at least: a softmax over one class learns nothing.
             return max(2, len(self.classes), int(self.y.max(initial=0)) + 1)
         return int(self.y.shape[1])
 

@@ -151,6 +151,7 @@ def _to_unit(bounds: Bounds | None) -> tuple[float, float]:
     if bounds is None:
         return 1.0, 0.0
     least, most = bounds
+    # Bounds may lie so close together that the quotient is beyond float32.
     scale = min(2.0 / (most - least), _SCALE_MAX)
     # Few digits, so that the numbers can be read and declared.
     scale = float(f"{scale:.6g}")

@@ -126,6 +126,7 @@ def is_missing(cell: str) -> bool:
 
 def cells_of(line: str, delimiter: str = ",") -> list[str] | None:
     """The cells of one line; None if it is not a whole line of CSV."""
+    # Nearly all lines, and several times as fast as the csv module.
     if '"' not in line:
         return line.split(delimiter)
     try:
@@ -193,6 +194,7 @@ def _nameless(place: int, count: int) -> str:
 
 def _first_lines(start: bytes, file: str) -> tuple[str, str]:
     start = start.removeprefix(BYTE_ORDER_MARK)
+    # By what it begins with, since names of files lie.
     for magic, told in _FOREIGN:
         if start.startswith(magic):
             raise DataError(f"is no CSV file but {told}", file=file)
@@ -226,6 +228,8 @@ def _delimiter(first: str, second: str) -> str:
     def fitness(delimiter: str) -> tuple[bool, int]:
         count = len(cells_of(first, delimiter) or [])
         same = len(cells_of(second, delimiter) or []) == count or not second
+        # Of two that fit, the one of more cells: a comma may stand in a text, or in a
+        # number.
         return same and count > 1, count
 
     return max(DELIMITERS, key=fitness)

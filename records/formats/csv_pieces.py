@@ -73,6 +73,7 @@ def whole_lines(
         if is_first:
             held, is_first = held.removeprefix(BYTE_ORDER_MARK), False
         first = held.find(b"\n") + 1
+        # Its line feed stays, so that the numbers of later lines are right.
         if first and (is_over or first > line_bytes_max):
             held, is_over = _OVERLONG.encode() + held[first - 1 :], False
         end = held.rfind(b"\n") + 1
@@ -122,6 +123,8 @@ def open_csv(
             continue
         cells = [row[place] for row in sound if not is_missing(row[place])]
         strange = sum(not is_numeric([cell]) for cell in cells)
+        # By most: one odd cell among numbers is a fault to be named, and makes no texts
+        # of them.
         is_text = name in as_text or 2 * strange > len(cells)
         (texts if is_text else numbers).append(place)
     columns = TableColumns(head.names, tuple(numbers), tuple(texts), head.delimiter)
@@ -198,6 +201,7 @@ def _grid(text: Bytes, delimiter: int, width: int) -> tuple[Places, Places] | No
     """(n, w) where each cell begins, and where it ends; None unless rows are whole."""
     is_end = text == _NEWLINE
     marks = np.flatnonzero((text == delimiter) | is_end)
+    # Right in sum is not enough: each row's last mark is looked at below.
     if len(marks) != width * np.count_nonzero(is_end):
         return None
     ends = marks.reshape(-1, width)
@@ -222,6 +226,7 @@ def _json_numbers(
         left[_between(starts[:, place], ends[:, place] + 1)] = _SPACE
     left[_between(ends[:, last], ends[:, -1])] = _SPACE
     delimiter = ord(columns.delimiter)
+    # JSON knows the comma alone, and one in a cell would part it.
     if delimiter != _COMMA:
         if (left == _COMMA).any():
             return None
@@ -243,6 +248,7 @@ def _json_numbers(
 def _texts_between(text: Bytes, starts: Places, ends: Places) -> list[str]:
     """The cells of one column."""
     found = text[_between(starts, ends + 1)]
+    # No cell holds one, whatever the delimiter: all texts come apart in one call.
     found[np.cumsum(ends + 1 - starts) - 1] = _NEWLINE
     return found[:-1].tobytes().decode().split("\n")
 

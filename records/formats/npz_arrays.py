@@ -41,6 +41,7 @@ class NpzArray:
         if version not in _HEADERS:
             raise ValueError(f"an array of version {version}")
         shape, is_fortran, self.dtype = _HEADERS[version](file)
+        # Objects are pickles: to read one is to run what its writer put there.
         if self.dtype.hasobject:
             raise ValueError(
                 "objects, which are not read: save numbers, or texts by .astype(str)"
@@ -50,6 +51,7 @@ class NpzArray:
         self.count, self.shape = shape[0], shape[1:]
         self.bytes = math.prod(self.shape) * self.dtype.itemsize
         self._file = file
+        # With one value a record both orders are the same.
         self._is_apart = is_fortran and math.prod(self.shape) > 1
         self._gathered: NDArray[Any] | None = None
 

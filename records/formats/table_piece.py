@@ -97,6 +97,7 @@ def _number_of(cell: str) -> tuple[float, str]:
     except ValueError:
         if is_missing(cell):
             return math.nan, ""
+        # Last, since only who is at fault pays for finding out why.
         comma = comma_in_number(cell)
         if comma:
             return math.nan, comma

@@ -80,6 +80,7 @@ def _media_records(folder: Path, manifest: BundleManifest) -> Iterator[KnownPiec
             file=folder.name,
         )
     shape = manifest.input.shape
+    # A pixel is a byte here; samples of sound take two.
     each = max(1, min(PIECE_RECORDS, PIECE_BYTES // max(1, math.prod(shape))))
     files = enumerate(file for file in found_in(folder) if not file.board)
     while batch := list(islice(files, each)):

@@ -46,6 +46,8 @@ class MediaFile:
 def found_in(root: Path) -> Iterator[MediaFile]:
     """Pictures and WAV files, one or two folders deep, in order of name."""
     known = (*pictures.SUFFIXES, *sound.SUFFIXES)
+    # Links to folders are not followed: none leads out of the data, or round in a
+    # circle.
     for folder, below, names in os.walk(root):
         parts = Path(folder).relative_to(root).parts
         # Nothing deeper is looked at, however much there is.
@@ -69,6 +71,8 @@ def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
     x: NDArray[np.float32] | None = None
     for place, file in enumerate(files):
         pixels = pictures.read_picture(file.path, str(file.path))
+        # Room for all of them at once, by the first: a list of arrays would need it
+        # twice.
         if x is None:
             x = np.empty((len(files), *pixels.shape), np.float32)
         if pixels.shape != x.shape[1:]:
@@ -125,6 +129,8 @@ def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
     # Windows of one file are never both learned and tested.
     names = tuple([str(file.path.relative_to(root)) for file in files])
     groups = Division(owner.astype(np.int32), names)
+    # So many windows hold one sample: what is private is the sample, and it counts in
+    # each.
     reuse = -(-asked.window // asked.step)
     return replace(made, groups=groups, reuse=reuse)
 
@@ -147,6 +153,7 @@ def read_record(
     count = None if shape is None else math.prod(shape)
     if path.suffix.lower() in sound.SUFFIXES:
         most = None if count is None else 2 * count + HEAD_BYTES_MAX
+        # One byte more shows that there is more, without reading it.
         content = file_start(path, None if most is None else most + 1)
         if most is not None and len(content) > most:
             raise DataError(f"over {count:,} samples: cut it", file=shown)

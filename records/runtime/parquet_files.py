@@ -65,6 +65,8 @@ class ParquetTable:
                 wrong = "stands twice among the names" if name else "has no name"
                 detail = f"column {place + 1}, {shown(name)}, {wrong}: rename it"
                 raise DataError(detail, file=file)
+        # From the footer, before a page is read: a group is what pyarrow may hold at
+        # once.
         for group in range(parquet.metadata.num_row_groups):
             size = parquet.metadata.row_group(group).total_byte_size
             if size > ROW_GROUP_BYTES_MAX:
@@ -109,6 +111,7 @@ class ParquetTable:
 
     def _batches(self, group: int, wanted: list[str]) -> Iterator[Any]:
         """Rows of a group, some at a time."""
+        # By values and not by rows: a table may have thousands of columns.
         rows = max(1, min(1 << 16, _PIECE_VALUES // len(self.names)))
         found: Iterator[Any] = self._parquet.iter_batches(
             rows, row_groups=[group], columns=wanted, use_threads=False
@@ -155,6 +158,8 @@ class ParquetTable:
         """
         types = self._pyarrow.types
         kind = self._schema.field(name).type
+        # A way to store texts, and no other kind of column: pandas writes categories
+        # so.
         if types.is_dictionary(kind):
             kind = kind.value_type
         if types.is_nested(kind):
@@ -186,6 +191,7 @@ class ParquetTable:
         if self._is_text(name):
             cells = self._texts(batch, name, lines, faults)
             return np.array(numbers_of(cells, lines, name, self._file, faults))
+        # Unsafe, since whole numbers beyond 2^53 are rounded as they are in a CSV file.
         column = self._column(batch, name).cast(self._pyarrow.float64(), safe=False)
         found: Reals = column.to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(np.isinf(found)).tolist():

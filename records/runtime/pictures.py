@@ -87,6 +87,7 @@ def _mode_of(picture: Any, shown: str) -> str:  # noqa: ANN401 - Pillow's own
     Raises:
       DataError: If that would lose what is in them.
     """
+    # Pillow cuts such pixels off at 255 without a word.
     if picture.mode in _DEEP or picture.mode.startswith(_DEEP_STARTS):
         detail = (
             "pixels of more than 8 bits, which would be cut off: scale them to 0 to "

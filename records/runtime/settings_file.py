@@ -121,6 +121,7 @@ def data_options_of(
     for text in options.bounds:
         name, rule = _bounds(text)
         known = columns.get(name, ColumnRule())
+        # A flag is nearer than the file: it replaces the bounds, and nothing else.
         columns[name] = ColumnRule(rule, known.fill, known.categories, known.ignore)
     kinds = {None: "auto", "cross-entropy": "classes", "bce": "shares"}
     return DataOptions(
@@ -141,6 +142,7 @@ def data_options_of(
 
 
 def _bounds(text: str) -> tuple[str, tuple[float, float]]:
+    # From the right: a column's name may have the sign in it.
     name, _, numbers = text.rpartition("=")
     try:
         found = bounds_of(numbers.split(":"))

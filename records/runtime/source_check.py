@@ -36,6 +36,8 @@ def check_source(
         if files.suffix in TABLES:
             _look_into(files, asked, faults)
         if not faults:
+            # Only if the first look found nothing: what it says would be the same fault
+            # once more.
             records = read_source(path, asked)
             return with_scales(records, asked, np.arange(len(records))), []
     except ConfigError as error:

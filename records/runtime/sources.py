@@ -225,6 +225,7 @@ def read_tables(
             if faults is None:
                 raise
             faults.append(fault)
+            # Without one sound file there is no table to look into.
             if builder.columns is None or len(faults) > len(files.paths):
                 raise
     return builder.build()
@@ -257,6 +258,7 @@ def open_table(
             yield columns, table.pieces(columns)
         return
     lines = whole_lines(file_blocks(path, BLOCK_BYTES), line_bytes_max)
+    # The first piece decides how all columns are read, and is read with the rest.
     first = next(lines, b"")
     layout = open_csv(
         first, file, as_text=asked.as_text, unread=asked.unread, named=asked.named

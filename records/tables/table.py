@@ -135,6 +135,8 @@ class TableBuilder:
     def _take_texts(self, name: str, cells: list[str], file: str) -> None:
         spellings = self._spellings.setdefault(name, {})
         vocabulary = self._vocabularies.setdefault(name, {})
+        # Each spelling once: texts repeat, and to strip and compare them takes the
+        # time.
         for cell in dict.fromkeys(cells):
             if cell not in spellings:
                 text = cell.strip()
@@ -143,6 +145,7 @@ class TableBuilder:
                     if is_missing(text)
                     else vocabulary.setdefault(text, len(vocabulary))
                 )
+        # Names and free text: a one-hot code of them would fill the memory.
         if len(vocabulary) > TEXTS_MAX:
             raise DataError(
                 f"over {TEXTS_MAX:,} different texts: --ignore it, or give numbers",

@@ -64,6 +64,8 @@ def plan_table(
     _check_names(table, targets, asked)
     if not targets:
         raise DataError("leaves no column to learn from", file=table.file_names[0])
+    # Before the inputs, and never gathered: without a target nothing else has a
+    # meaning.
     loss, classes = _target_kind(table, targets, asked)
     inputs, dropped = [], []
     for name in table.names:
@@ -185,6 +187,7 @@ def _usual(table: RecordTable, name: str, asked: DataOptions) -> float | str:
     bounds = asked.rule(name).bounds
     if bounds is not None:
         return (bounds[0] + bounds[1]) / 2
+    # A median over all boards is a statistic that none of them paid for.
     if asked.scale == "declared":
         raise table.fault(
             int(missing_rows(table, name)[0]),
@@ -315,6 +318,7 @@ def _number_labels(
             raise table.fault(0, name, f"{len(values):,} different labels")
     elif len(values) < 2:
         raise table.fault(0, name, "holds one value alone: nothing to learn")
+    # Few rows of many whole numbers are counts or years rather than labels.
     elif len(column) < RECORDS_A_LABEL * len(values):
         few = False
     if not few:

@@ -227,6 +227,7 @@ def targets(
         _note_strange(table, names[0], codes, faults, classes)
         return codes
     values = np.array([float(text) for text in classes])
+    # The label map of numbers rises, and was made of this very column.
     return np.searchsorted(values, table.numbers[names[0]]).astype(np.int64)
 
 
