@@ -196,6 +196,7 @@ def _export(options: argparse.Namespace) -> int:
     from starling.durable.files import write_atomic
     from starling.export.runtime.model_source import onnx_of
 
+    # Before the home is opened: to prove a version takes a while.
     if options.quantize and options.data is None:
         raise ConfigError(
             "int8 ranges are calibrated, and compared, on examples: give --data",
@@ -209,6 +210,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.quantize:
         content, compared = _in_int8(options, model, content)
         document |= compared
+    # Only what is complete: a file that is there is a model that was proven.
     write_atomic(options.out, content, _READABLE)
     document["bytes"] = len(content)
     if options.json:
@@ -320,6 +322,7 @@ def _card(options: argparse.Namespace) -> int:
 
     with _opened(options) as source:
         model = _proven(options, source)
+        # Read while the source is open.
         contributors = source.contributors(model.claim.row)
     _say_proven(model)
     trial = None

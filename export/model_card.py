@@ -252,6 +252,7 @@ def _proof(model: ProvenModel) -> list[str]:
 def _escaped(text: str) -> str:
     """Text of others that cannot leave its cell or line."""
     line = "".join(c if c.isprintable() else " " for c in text)
+    # The backslash first: the ones that are added must not be doubled.
     for mark in "\\`*_[]<>|#":
         line = line.replace(mark, f"\\{mark}")
     return line

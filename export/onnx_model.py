@@ -66,6 +66,7 @@ def ordinary_model(
         bytes_field(_METADATA_FIELD, text_field(1, key) + text_field(2, value))
         for key, value in metadata.items()
     ]
+    # Behind what the writer made: fields of a message may stand in any order.
     return b"".join((model, text_field(_PRODUCER_FIELD, PRODUCER), *entries))
 
 
@@ -142,9 +143,11 @@ class _Draft:
         if node.operator == "Reshape" and node.inputs[0] in parts:
             part = parts[node.inputs[0]]
             sizes = self._integers(node.inputs[1])
+            # The initializer has that shape already: the Reshape is left out.
             if sizes == part.shape:
                 self.names[node.outputs[0]] = part.name
                 return
+            # A 0 would be the size of the input's axis, which is another one by now.
             if sizes is not None and 0 not in sizes:
                 inputs = (part.name, *node.inputs[1:])
                 self.nodes.append(replace(node, inputs=inputs))

@@ -149,9 +149,12 @@ def proven(claim: Claim, trusted: TrustedState) -> ProvenModel:
     )
     if version != version_digest(claim.digests):
         raise ProofError(f"version {row.version}: its digests are not the chain's")
+    # From the proven state and not from the home, which names neither model nor privacy
+    # of its own.
     spec = TASK.unpack(_believed(claim.task, trusted, task_key(row.task), "task"))
     if H(claim.theta) != claim.digests.inference:
         raise ProofError(f"version {row.version}: its parameters are not the chain's")
+    # Before it is opened: bytes of a stranger are compared, not read.
     if bundle_digest(claim.bundle) != spec.bundle:
         raise ProofError(f"task {row.task}: its bundle is not the chain's")
     opened = open_packed(claim.bundle)
@@ -163,6 +166,7 @@ def proven(claim: Claim, trusted: TrustedState) -> ProvenModel:
     after = trusted.follow(claim.version.handovers)
     shown = claim.version.header.validators
     sets = [found for found in (after.validators, after.before) if found is not None]
+    # A header at the very height of a change is certified by the set before it.
     validators = next(found for found in sets if found.digest() == shown)
     return ProvenModel(
         claim, spec, opened, theta, validators, FaultModel(trusted.fault_model)

@@ -64,6 +64,8 @@ class BoardModels:
             raise ConfigError("its chain has another genesis", file=str(home))
         self._fleet = admission.genesis.fleet
         self._known: dict[int, _Shown] = {}
+        # The version in use, and the newest that the board was shown: it may lack the
+        # bytes of that one.
         places = (self._home.models / PROOF_FILE, self._home.state / "progress")
         for file in places:
             progress = read_progress(file, admission.pinned)
@@ -123,6 +125,8 @@ class BoardModels:
         """
         manifest, bundle = model.opened.manifest, model.spec.bundle
         if model.spec.personal.epochs:
+            # Falls back to the theta that it is given, which is how it shows that there
+            # is none.
             own = personal_model(self._home.personal(bundle), model.theta)
             if own is model.theta:
                 raise OperationError("the board has not trained a model of its own yet")
@@ -192,6 +196,8 @@ def _shown(progress: StoredTrust, file: Path) -> _Shown:
         raise StorageError(f"{file}: damaged: {error}") from error
     known = progress.trusted
     certifies = known.validators
+    # The header names its set: what the board believes last may be the one that
+    # follows.
     if known.before and known.before.digest() == manifest.header.validators:
         certifies = known.before
     trusted = TrustedState(known.chain_id, known.fault_model, 0, certifies)

@@ -54,6 +54,8 @@ class CoordinatorModels:
             digests = self._digests(task, row.version, spec)
             kept = (
                 digests is not None
+                # The state forgets old versions: without an entry or a kept proof
+                # nothing proves it.
                 and (row.version == best or self._is_known(task, row.version))
                 and self._store.has_blob(digests.inference)
             )
@@ -103,6 +105,7 @@ class CoordinatorModels:
         bundle = self._store.blob(spec.bundle)
         if bundle is None:
             raise OperationError(f"the bundle of task {task} has not come here yet")
+        # Both proofs under one header, though a coordinator may write meanwhile.
         with self._store.one_moment():
             shown = receipt_reader.version(self._store, task, version)
             if shown is None:
@@ -134,7 +137,11 @@ class CoordinatorModels:
                     envelope = ENVELOPE.unpack(packed)
                     if envelope.kind == MessageKind.UPDATE:
                         made = CONTRIBUTION.unpack(envelope.body)
+                        # By base version: a contribution from this version on can only
+                        # be in a later one.
                         if made.task == row.task and made.version < row.version:
+                            # A board may have changed its key: its updates are counted
+                            # as one board's.
                             owner = board_records.owner(store, envelope.sender)
                             counted[device_name(owner)] += 1
         return dict(counted)

@@ -44,6 +44,7 @@ class TriedModel:
         """As JSON takes it."""
         return {
             **self.metrics.document(),
+            # In float64, as a coordinator sums it: both say the same of one version.
             "loss": float(self.losses.mean(dtype=np.float64)),
             "unusable": self.unusable,
         }
@@ -68,6 +69,7 @@ def tried(model: ProvenModel, data: Path, target: str) -> TriedModel:
     if not len(found.x):
         why = facts.complaints[0] if facts.complaints else "it is empty"
         raise ConfigError(f"has no usable record: {why}", file=str(data))
+    # By the engine that boards use, so that what is measured is what they get.
     trainer = open_trainer(model.claim.bundle)
     parts = [
         trainer.evaluate(model.theta, found.x[rows], found.y[rows])

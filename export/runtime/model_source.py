@@ -73,6 +73,7 @@ def open_source(
     if report is not None:
         home = _home_of(report)
     assert home is not None
+    # By the settings file, which every board's home has from its first command on.
     if (home / AGENT_FILE).is_file():
         return BoardModels(home, pinned)
     if (home / "state" / CHAIN_FILE).is_file():
@@ -98,6 +99,7 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
     if not kept:
         raise OperationError(f"no version of task {task} is kept whole here")
     if version is None:
+        # Of those that are kept, since nobody asked for the best of all.
         return best_version(kept, by_loss=by_loss) or kept[-1]
     if version == LATEST:
         return kept[-1]

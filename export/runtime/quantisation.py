@@ -52,6 +52,7 @@ def quantised(model: bytes, manifest: BundleManifest, examples: TriedModel) -> b
         ) from error
     ports = source_of(manifest)
     feeds = [inputs_of(ports, examples.x[rows]) for rows in batches(CALIBRATION_MAX)]
+    # The tools take and leave files, and nothing but files.
     with tempfile.TemporaryDirectory() as scratch:
         source, ready, target = [
             Path(scratch) / f"{name}.onnx" for name in ("source", "ready", "target")
@@ -74,6 +75,7 @@ def quantised(model: bytes, manifest: BundleManifest, examples: TriedModel) -> b
             line = str(error).strip().partition("\n")[0][:200]
             raise EngineError(f"int8: {line or type(error).__name__}") from error
     before = onnx.load_model_from_string(model)
+    # They add and drop entries on the way: the proof goes over as it was.
     del found.metadata_props[:]
     found.metadata_props.extend(before.metadata_props)
     made: bytes = found.SerializeToString()
