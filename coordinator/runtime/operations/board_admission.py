@@ -154,7 +154,6 @@ def advertised_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str
         return settings.board_host
     asked = broker.require_settings()
     host = board_host(asked) or settings.host
-    # On a board the name of this machine for itself is the board.
     if is_loopback(host) and not is_loopback(asked.bind) and host not in asked.hosts:
         raise ConfigError(
             f"a board elsewhere cannot reach {host}; name the broker as boards know "

@@ -258,7 +258,8 @@ class StatusFile:
         self, policies: frozenset[PrivacyPolicy], charge: int, delta: float
     ) -> float:
         key = (charge, delta, policies)
-        # An epsilon takes a while to compute, and most versions have the same charge.
+        # An epsilon takes a while to compute, and each status asks for that of every
+        # version.
         if key not in self._epsilons:
             self._epsilons[key] = epsilon_shown(charge, policies, delta)
         return self._epsilons[key]
