@@ -81,6 +81,7 @@ def number(value: float) -> str:
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
+    # A flat line is drawn in the middle: there is no range to divide by.
     if low == high:
         return low - 0.5, high + 0.5
     return low, high

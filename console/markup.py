@@ -102,6 +102,7 @@ def link(path: str, *children: Child, **query: str | int) -> Html:
 
 def address(path: str, **query: str | int) -> str:
     """A page's path with its query."""
+    # What is left at its default is left out: a page has one address.
     kept = {key: value for key, value in query.items() if value not in ("", 0)}
     return f"{path}?{urlencode(kept)}" if kept else path
 

@@ -155,6 +155,7 @@ class StatusFacts:
     @property
     def block_age_s(self) -> float:
         """Time since the last block, as of now."""
+        # What was written is as old as the file.
         return float(self.document["stall"]["block_age_s"]) + self.age_s
 
     @property

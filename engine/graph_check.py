@@ -83,6 +83,7 @@ def check_graph(graph: Graph) -> None:
     for node in graph.nodes:
         _check_node(node)
     _check_names(graph)
+    # Last: it looks up every operator and every value by its name.
     taint_analysis.check_sizes(graph)
 
 
@@ -103,6 +104,7 @@ def _check_node(node: GraphNode) -> None:
         _check_attribute(f"{node.operator}.{name}", name, value)
     if node.operator == "Einsum":
         _check_equation(node)
+    # A `Split` says twice how many parts it makes.
     if node.attributes.get("num_outputs", len(node.outputs)) != len(node.outputs):
         raise DecodeError(f"graph: {node.operator} with {len(node.outputs)} outputs")
 
@@ -150,6 +152,7 @@ def _check_names(graph: Graph) -> None:
         _make(tensor.name, made)
     edges = 0
     for node in graph.nodes:
+        # The bound on nodes is none on edges: a `Concat` may read thousands of values.
         edges += len(node.inputs) + len(node.outputs)
         if edges > EDGES_MAX:
             raise LimitError(f"graph: more than {EDGES_MAX} inputs and outputs")

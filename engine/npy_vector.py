@@ -46,6 +46,7 @@ def read_vector(content: bytes, place: str) -> NDArray[np.float32]:
         raise LimitError(f"{place}: {len(content)} bytes, {most} allowed")
     start = len(_MAGIC) + _LENGTH_BYTES
     head = start + int.from_bytes(content[len(_MAGIC) : start], "little")
+    # From the length, and the header has to agree: what it claims sets nothing aside.
     count = (len(content) - head) // _WIDTH
     if count < 1 or content[:head] != _header(count):
         raise DecodeError(f"{place}: expected an .npy file of (d,) float32")

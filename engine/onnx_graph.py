@@ -65,6 +65,8 @@ class ConstantTensor:
     def is_positive(self) -> bool:
         """True if all entries of an integer tensor are above zero."""
         assert self.type.whole
+        # As an array, since constants may be long: `integers` makes a Python number of
+        # each entry.
         kind = "<i4" if self.type is ElementType.INT32 else "<i8"
         return bool((np.frombuffer(self.raw, kind) > 0).all())
 

@@ -98,6 +98,7 @@ _ENTRY: Form = {
 EXTERNAL = 1
 """`TensorProto.DataLocation` of a tensor whose bytes stand in a file."""
 EXTERNAL_KEYS = ("location", "offset", "length")
+# More than any offset has; a text of many digits takes long to read.
 _DIGITS_MAX = 10
 _VALUE: Form = {
     1: ProtobufField("name", FieldKind.TEXT),
@@ -150,6 +151,8 @@ def read_graph(
             for each in _parts(graph, "initializer", TENSORS_MAX)
         ]
     )
+    # Tensors may share a place in the file beside the model, so that its length bounds
+    # nothing.
     held = sum([len(tensor.raw) for tensor in tensors])
     if held > GRAPH_BYTES_MAX:
         raise LimitError(f"graph: {held} bytes of tensors, {GRAPH_BYTES_MAX} allowed")
@@ -180,6 +183,7 @@ def _parts(graph: ProtobufMessage, name: str, most: int) -> list[memoryview]:
 
 def _opset(reader: ProtobufReader, model: ProtobufMessage) -> int:
     entries = model.all("opset_import", memoryview)
+    # A second entry would bring operators of another domain.
     if len(entries) != 1:
         raise DecodeError("graph: expected one operator set")
     entry = reader.message(entries[0], _OPSET, "operator set")
@@ -234,6 +238,7 @@ def _attribute(reader: ProtobufReader, content: memoryview) -> tuple[str, Attrib
     name, kind = found.one("name", str), found.one("type", int)
     held = set(found.values) - {"name", "type"}
     wanted = _ATTRIBUTE_FIELDS.get(kind)
+    # An empty list of INTS has no field at all.
     if wanted is None or not held <= {wanted}:
         raise DecodeError(f"graph: attribute {name[:80]!r} of type {kind} is refused")
     if kind == ATTRIBUTE_FLOAT:
@@ -276,6 +281,8 @@ def _external(
     alone = not tensor.has("raw_data") and tensor.has("data_location")
     if not alone or tensor.one("data_location", int) != EXTERNAL:
         raise DecodeError("graph: a tensor says twice, or not at all, where it is")
+    # These keys in this order: each tensor has one form, and a name leads to no other
+    # file.
     if keys != EXTERNAL_KEYS or entries[0].one("value", str) != CONSTANTS:
         raise DecodeError(f"graph: a tensor in another file than {CONSTANTS}")
     start, length = [_decimal(entry.one("value", str)) for entry in entries[1:]]

@@ -92,6 +92,7 @@ def _graph(
     try:
         graph = checked_graph(files[name], files[CONSTANTS], nodes)
     except ProtocolError as error:
+        # Its class stays: the reason of a refusal follows from it.
         raise type(error)(f"{name}: {error}") from error
     inputs = {port.name: port for port in graph.inputs}
     outputs = [port.name for port in graph.outputs]
@@ -121,6 +122,7 @@ def _check_input(
 ) -> None:
     """Compares an input with the manifest; None is the batch, whose size has a name."""
     kind, shape = expected
+    # That the batch's size is open counts, and not what it is called.
     sizes = [None if isinstance(size, str) else size for size in port.shape or ()]
     if port.shape is None or port.type is not kind or tuple(sizes) != shape:
         raise DecodeError(f"{file}: input {port.name} is not the manifest's")

@@ -33,6 +33,8 @@ class FieldKind(Enum):
     """Kind of a protobuf field."""
 
     INT64 = _VARINT
+    # Members of an Enum with equal values would be one: kinds that share a wire type
+    # have numbers of their own.
     INT32 = -1
     FLOAT = _FIXED32
     BYTES = _BYTES
@@ -176,6 +178,7 @@ def _value(
     kind = field.kind
     if field.wire == _VARINT:
         number, position = _varint(data, position)
+        # A negative one travels as 64 bits, and so is refused, too.
         if kind is FieldKind.INT32 and number > _INT32_MAX:
             raise DecodeError(f"graph: {place}.{field.name} is out of range")
         return (number - (1 << 64) if number >> 63 else number), position
@@ -202,6 +205,7 @@ def _text(content: memoryview, place: str, name: str) -> str:
         text = str(content, "utf-8")
     except UnicodeDecodeError as error:
         raise DecodeError(f"graph: {place}.{name} is not UTF-8") from error
+    # Names stand in messages and logs: no escapes of a terminal, no ends of lines.
     if not text.isprintable():
         raise DecodeError(f"graph: {place}.{name} is not printable")
     return text
@@ -219,6 +223,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < _LONGER:
+            # A last byte of zero adds nothing: the same number has a shorter form.
             if (byte == 0 and shift) or value >> 64:
                 break
             return value, position

@@ -118,6 +118,7 @@ def _check_division(
     value = read[0] if read else None
     if value is None or value.type is ElementType.FLOAT32:
         return
+    # A whole number divided by zero may end the process, where real ones give infinity.
     if node.operator in _REAL_ONLY:
         raise DecodeError(f"graph: {node.operator} of whole numbers is refused")
     if node.operator in _DIVIDING and not divisors.takes(node.inputs[1]):
@@ -132,6 +133,8 @@ def _check_elements(node: GraphNode, read: list[TracedValue | None]) -> None:
         return
     position = min(OPERATORS[node.operator].sizes)
     sizing = read[position] if position < len(read) else None
+    # Data was refused before; what shapes decide is bounded by the process that runs
+    # it.
     if sizing is None or (
         sizing.source is ValueSource.CONSTANT and sizing.sizes is None
     ):
@@ -153,6 +156,7 @@ def _check_plain(node: GraphNode, known: list[int]) -> None:
 
 
 def _made(node: GraphNode, read: list[TracedValue | None], index: int) -> TracedValue:
+    # Taint never falls, except by `Shape`.
     source = max(
         [value.source for value in read if value], default=ValueSource.CONSTANT
     )

@@ -39,6 +39,7 @@ def choose(
             raise ConfigError(f"no board profile {wanted!r}; known: {known}")
         return profiles[wanted]
     strings = set(compatible.split("\0"))
+    # The catalog lets no two profiles claim one string.
     for profile in profiles.values():
         if strings & set(profile.compatible):
             return profile
@@ -52,6 +53,8 @@ def fitted(generic: Profile, cores: int, memory_mb: int) -> Profile:
     no less than the smallest models need.
     """
     threads = max(1, min(_THREADS_MAX, cores - 1))
+    # The profile's own figure is the ceiling: a large machine is not the trainer's
+    # alone.
     share_mb = min(generic.trainer_memory_mb, memory_mb // _MEMORY_SHARE)
     trainer_memory_mb = max(_TRAINER_MB_MIN, share_mb)
     small = memory_mb < _SMALL_MB

@@ -86,6 +86,7 @@ def stages(count: int, versions: int) -> tuple[HalvingStage, ...]:
     if versions < VERSIONS_LEAST:
         detail = f"{versions} is below {VERSIONS_LEAST}, which tell nothing of a rate"
         raise ConfigError(detail, key="--until-version")
+    # Rounded first: the logarithm of a power of eta is off in its last digits.
     number = max(1, math.ceil(round(math.log(count, ETA), 9)))
     made = []
     for stage in range(number):
@@ -99,6 +100,7 @@ def best_of(
     losses: Mapping[TuningCandidate, float], count: int
 ) -> list[TuningCandidate]:
     """The candidates of the lowest losses, best first; those without one come last."""
+    # A NaN compares with nothing, and would leave the order to chance.
     return sorted(losses, key=lambda each: (not_finite(losses[each]), losses[each]))[
         :count
     ]

@@ -34,6 +34,8 @@ def environment() -> dict[str, str]:
         # The engine has its own threads; the arrays need none.
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        # glibc gives threads arenas of their own, and what lies free in each of them
+        # counts against RLIMIT_DATA.
         "MALLOC_ARENA_MAX": "2",
         # Read when ONNX Runtime is imported.
         "ORT_DISABLE_TELEMETRY": "1",
@@ -64,6 +66,8 @@ def run_expendable(
         text=True,
         errors="replace",
     ) as child:
+        # The kernel's killer takes the highest score first (proc(5)); to raise it needs
+        # no rights.
         with suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
         try:
@@ -81,7 +85,9 @@ def empty_folder(path: Path) -> Path:
     Raises:
       OSError: As the system says.
     """
+    # What a link leads to belongs to somebody else: the link alone is removed.
     if path.is_dir() and not path.is_symlink():
+        # Its own mode keeps even its owner from removing what is in it.
         path.chmod(0o700)
         shutil.rmtree(path)
     else:

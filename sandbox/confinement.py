@@ -16,6 +16,7 @@ FILES_MAX = 64
 FILE_BYTES_MAX = 1 << 20
 """How long a file may grow that was open before: the log."""
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+# By it `dlopen` finds a library that is loaded late.
 _LOADER = "/etc/ld.so.cache"
 _CODE_FOLDERS = ("site-packages", "dist-packages", "lib-dynload")
 
@@ -59,6 +60,7 @@ def enter(readable: Iterable[Path]) -> Confinement:
     # Landlock binds the thread that asks for it, and those that it starts.
     is_alone = len(list(Path("/proc/self/task").iterdir())) == 1
     hide_memory()
+    # Without it the kernel lets root alone put on either restriction below.
     renounce_privileges()
     for limit, most in (
         (resource.RLIMIT_NOFILE, FILES_MAX),
@@ -74,8 +76,10 @@ def enter(readable: Iterable[Path]) -> Confinement:
 def _lower(limit: int, most: int) -> None:
     """Sets a limit of this process for good; one that is lower already stays."""
     _, hard = resource.getrlimit(limit)
+    # In Python infinity is -1, which `min` would take for the lowest limit.
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
+    # The hard limit, too: a soft one could be raised again from inside.
     resource.setrlimit(limit, (most, most))
 
 

@@ -33,6 +33,7 @@ def abi() -> int:
     try:
         return call(_CREATE_RULESET, 0, 0, _ASK_VERSION)
     except OSError as error:
+        # Not built in; not switched on at boot; refused by the filter of a container.
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
             return 0
         raise
@@ -65,6 +66,7 @@ def restrict(readable: Iterable[Path]) -> int:
 
 
 def _ruleset(version: int) -> int:
+    # Rights and fields that are newer than the kernel would be refused as a whole.
     files = sum(rights for since, rights in _FILE_RIGHTS if version >= since)
     fields = [files]
     if version >= _NET_ABI:
@@ -82,7 +84,9 @@ def _allow_reading(ruleset: int, path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     try:
+        # For a plain file the kernel refuses the rights of a folder (EINVAL).
         rights = _READ_FILE | (_READ_DIR if path.is_dir() else 0)
+        # The kernel's struct is packed: 12 bytes.
         rule = struct.pack("=Qi", rights, descriptor)
         buffer = ctypes.create_string_buffer(rule, len(rule))
         call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.addressof(buffer), 0)

@@ -76,6 +76,7 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     "munmap": (11, 215, None),
     # Threads of this process, and its end.
     "arch_prctl": (158, None, None),
+    # `fork` is a clone that does not ask for a thread.
     "clone": (56, 220, BitMask(0, _CLONE_NEW, _CLONE_THREAD)),
     "exit": (60, 93, None),
     "exit_group": (231, 94, None),
@@ -108,6 +109,7 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     "getrusage": (98, 165, None),
     "gettid": (186, 178, None),
     "getuid": (102, 174, None),
+    # With new limits in its third argument it would set them.
     "prlimit64": (302, 261, NullPointer(2)),
     "sysinfo": (99, 179, None),
     "times": (100, 153, None),
@@ -203,6 +205,8 @@ def _block(rule: Rule, pid: int) -> Iterator[Step]:
         case OneOf(argument, values):
             yield (_LOAD, 0, 0, _low(argument))
             for place, value in enumerate(values):
+                # Over the comparisons that are left, and the refusal. The low word is
+                # enough: the kernel takes these arguments as 32 bits, too.
                 yield (_EQUAL, len(values) - place, 0, value)
             yield (_RETURN, 0, 0, _REFUSE)
         case OwnProcess():
@@ -210,6 +214,8 @@ def _block(rule: Rule, pid: int) -> Iterator[Step]:
             return
         case BitMask(argument, refused, wanted):
             yield (_LOAD, 0, 0, _low(argument))
+            # The jump asks for any common bit, so that wanted bits are asked for one by
+            # one.
             yield (_ANY_BIT, 0, 1, refused)
             yield (_RETURN, 0, 0, _REFUSE)
             for bit in (1 << place for place in range(32)):
@@ -248,6 +254,7 @@ def restrict() -> bool:
     steps = program(machine, os.getpid())
     code = b"".join(struct.pack("=HBBI", *step) for step in steps)
     buffer = ctypes.create_string_buffer(code, len(code))
+    # `struct sock_fprog`, with the padding of this machine.
     whole = struct.pack("@HP", len(steps), ctypes.addressof(buffer))
     header = ctypes.create_string_buffer(whole, len(whole))
     number = _SECCOMP[MACHINES[machine]]
@@ -257,6 +264,8 @@ def restrict() -> bool:
         if error.errno in (errno.ENOSYS, errno.EINVAL):
             return False
         raise
+    # For all threads at once, the answer may be the one that could not follow:
+    # seccomp(2).
     if stuck:
         raise OSError(errno.EBUSY, f"thread {stuck} has a filter of its own")
     return True

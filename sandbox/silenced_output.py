@@ -18,6 +18,8 @@ def hush() -> None:
 
     To be called before the process is confined.
     """
+    # Native libraries write to descriptor 2 itself, so that it is what has to be
+    # replaced.
     log = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

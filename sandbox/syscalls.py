@@ -42,6 +42,8 @@ def hide_memory() -> None:
     call it again.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The limit alone would not do: it does not hold where cores go into a pipe
+    # (core(5)).
     control(_PR_SET_DUMPABLE, 0)
 
 

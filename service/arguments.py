@@ -65,6 +65,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
+            # Refused below, in the same words as a number out of bounds.
             number = least - 1
         if not least <= number <= most:
             raise argparse.ArgumentTypeError(

@@ -42,6 +42,7 @@ _TAKEN = {
     ServiceKind.COORDINATOR: ("coordinator.toml", "status.json"),
     ServiceKind.BROKER: ("broker.json", "mosquitto.conf", "access", "mosquitto.log"),
 }
+# Shorter ones stand in any file by chance, and no bundle would ever be written.
 _SECRET_BYTES_MIN = 16
 _PEM_LINE_MIN = 24
 _PACKAGES = ("starling-fl", "numpy", "onnxruntime", "paho-mqtt", "msgspec", "pynacl")
@@ -75,6 +76,8 @@ def collect(home: Path, out: Path) -> list[str]:
       StorageError: If the disk refuses.
     """
     members = dict(_members(home, kind_of(home)))
+    # All members are in memory by now: nothing that changes meanwhile slips past the
+    # search.
     secrets = [each for path in secret_files(home) for each in _forms(path)]
     for name, content in members.items():
         if any(secret in content for secret in secrets):
@@ -107,6 +110,7 @@ def _forms(path: Path) -> Iterator[bytes]:
     """A secret as it stands there, and as it could be written elsewhere."""
     with storage_errors(path):
         content = path.read_bytes()
+    # Certificates lie among the keys, and are public.
     if b"-----BEGIN CERTIFICATE" in content:
         return
     for line in content.splitlines():

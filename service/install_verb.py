@@ -78,6 +78,7 @@ def install(
         arguments.program or own_program(),
         place,
         arguments.user,
+        # What lies in its home it may write anyway.
         tuple(path for path in writable if not path.is_relative_to(place)),
     )
     text = unit_text(unit)
@@ -125,6 +126,7 @@ def _put(file: Path, text: str, ours: str) -> None:
 
 def _reload_system(users_file: Path) -> None:
     commands = [["systemd-sysusers", str(users_file)]]
+    # As sd_booted(3): while an image is built, systemd is installed and does not run.
     if _RUNNING.exists():
         commands.append(["systemctl", "daemon-reload"])
     for command in commands:

@@ -26,6 +26,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") if host.startswith("[") and host.endswith("]") else host
+    # Without brackets nobody can tell where an IPv6 address ends and its port begins.
     wrong = (colon and not host) or (":" in host and not text.startswith("["))
     digits = port.isascii() and port.isdigit() and len(port) <= len(str(PORT_MAX))
     if wrong or not digits or int(port) > PORT_MAX:

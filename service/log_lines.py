@@ -95,6 +95,7 @@ def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
         status = os.fstat(descriptor)
     except OSError:
         return False
+    # The variable is inherited, too, by who has its standard error elsewhere.
     return stream == f"{status.st_dev}:{status.st_ino}"
 
 

@@ -36,6 +36,7 @@ class ServiceNotifier:
           watchdog_s: Silence after which the manager ends the service; 0 for never.
         """
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # As sd_watchdog_enabled(3) recommends: one late notice is no end.
         self._every_s = watchdog_s / 2
         watched = bool(address) and watchdog_s > 0
         self.due_s = 0.0 if watched else float("inf")

@@ -21,6 +21,8 @@ class RepeatedWarnings:
         before_s = self._told_s.get(text)
         if before_s is not None and now_s < before_s + EVERY_S:
             return False
+        # Put in anew, it is the last one: the first one of a dict is then the one told
+        # longest ago.
         self._told_s.pop(text, None)
         self._told_s[text] = now_s
         if len(self._told_s) > KEPT_MAX:

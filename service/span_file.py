@@ -94,6 +94,7 @@ class SpanFile:
     def write(self, spans: Sequence[Span]) -> None:
         """Appends a line; a disk that refuses it loses the spans."""
         try:
+            # Asked of the file: it may hold what an earlier run wrote.
             if os.fstat(self._file).st_size >= FILE_BYTES_MAX:
                 self._path.replace(self._path.with_suffix(".1.jsonl"))
                 os.close(self._file)
@@ -138,6 +139,7 @@ def _span(span: Span) -> dict[str, Any]:
         "endTimeUnixNano": str(span.ended_ns),
         "attributes": _attributes(span.facts),
     }
+    # Defaults are left out in protobuf's JSON; a root span has no parent.
     return {key: value for key, value in made.items() if value not in ("", [])}
 
 

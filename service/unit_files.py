@@ -20,6 +20,7 @@ UNIT_FOLDERS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared
 """Folders that a unit with ProtectHome= and PrivateTmp= does not see."""
 USER = "starling"
+# No blanks and quotes, at which systemd splits, and no %, which begins a specifier.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._+:@-]*")
 _PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
@@ -125,5 +126,6 @@ def _state_lines(unit: ServiceUnit) -> list[str]:
         lines += [f"StateDirectory={unit.home.name}", "StateDirectoryMode=0750"]
     else:
         lines.append(f"ReadWritePaths={unit.home}")
+    # The dash: a folder that is not there keeps the service from nothing else.
     lines += [f"ReadWritePaths=-{folder}" for folder in unit.writable]
     return lines

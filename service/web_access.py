@@ -53,6 +53,7 @@ class WebAccess:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:
+            # Without a password OpenSSL would ask for one at the terminal, and wait.
             context.load_cert_chain(self.certificate, self.key, password="")
         except (OSError, ValueError) as error:
             said = error.reason if isinstance(error, ssl.SSLError) else str(error)

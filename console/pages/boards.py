@@ -86,10 +86,12 @@ def boards(
       newcomers: Who came with a token and wait for an operator.
     """
     rows = [row for row in _rows(frame, chain) if _is_chosen(row, asked)]
+    # Sorting is stable: equal rows stay in order of id, from page to page.
     rows.sort(key=lambda row: row.id)
     if asked.sort != "id" or asked.descending:
         rows.sort(key=lambda row: _key(row, asked.sort), reverse=asked.descending)
     last = max(1, -(-len(rows) // ROWS_A_PAGE))
+    # Rows may be gone since the link was made.
     number = min(asked.page, last)
     shown = rows[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
     count = f"{len(rows):,} boards" if len(rows) != 1 else "1 board"

@@ -170,6 +170,7 @@ def price_page(
     form = act(
         operator,
         "/act/publish",
+        # The settings go along, since nothing of a draft is kept here.
         element("textarea", whole(asked.text), name="task", hidden=True),
         element("button", f"Publish {price.name}"),
         **hidden,

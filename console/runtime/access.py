@@ -91,6 +91,8 @@ class Gate:
     def _check(self, request: Request) -> None:
         headers, scope = request.headers, request.scope
         target = len(scope["raw_path"]) + len(scope["query_string"])
+        # First: a page of somebody else, led here by its name, learns nothing else (DNS
+        # rebinding).
         if not self._rules.takes_host(headers.get("host", "")):
             raise RefusedRequest(
                 421, "Open the console by its address, or as localhost, not by a name."
@@ -122,6 +124,7 @@ class Gate:
         scope[SESSION], scope[FORM] = session, {}
         if request.method == "POST":
             scope[FORM] = await _form(request, session)
+            # Behind the check of the form: no other page can sign an operator out.
             out = scope["path"] == SIGN_OUT
             return self._sign_in.sign_out(headers) if out else self._app
         if session is None and not self._sign_in.may_read(headers):

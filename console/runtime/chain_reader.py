@@ -56,6 +56,8 @@ class ChainReader:
         try:
             with store.one_moment():
                 height = store.height()
+                # Everything shown follows from the blocks: while there is no new one,
+                # nothing else is.
                 if height != self._height:
                     self._facts = _facts(store, height)
                     self._height = height
@@ -123,6 +125,7 @@ def _block(store: SqliteStore, height: int) -> BlockFacts | None:
     if known is None:
         return None
     header, certificate = known.header, known.certificate
+    # Of that height: who decided then, and not who decides today.
     members = validator_records.validators(store, store.genesis, height).members
     names = {member.public: member.name for member in members}
 

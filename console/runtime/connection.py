@@ -54,6 +54,7 @@ class StagedTransport(asyncio.Transport):
             self._transport.close()
             return
         self._end = self._loop.call_later(LINGER_S, self._transport.close)
+        # Not over TLS, where the client learns of the end when it is closed.
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._transport.resume_reading()

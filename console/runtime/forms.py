@@ -63,9 +63,11 @@ def _check_head(headers: Headers, bytes_max: int) -> None:
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
         raise RefusedRequest(411, "The form says its length.")
+    # By its digits first: `int` of a long text takes its time.
     if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
         raise RefusedRequest(413, f"The form has more than {bytes_max} bytes.")
     if headers.get("content-type", _KIND).partition(";")[0].strip().lower() != _KIND:
         raise RefusedRequest(415, f"A form is {_KIND}.")
+    # Browsers say by themselves whose page sends a form.
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise RefusedRequest(403, "Send the form from the console's own page.")

@@ -51,6 +51,7 @@ class LiveStreams:
         """
         yield f"retry: {RETRY_MS}\n\n".encode()
         while not self._ended:
+            # Taken before the wait: a word that comes between two waits is not missed.
             waited_for, seen = self._changed, self._number
             try:
                 await asyncio.wait_for(waited_for.wait(), QUIET_S)

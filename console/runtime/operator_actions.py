@@ -136,6 +136,7 @@ class OperatorActions:
         if isinstance(admitted, Response):
             return admitted
         self._admissions[admitted.name] = admitted.admission.to_json()
+        # In memory alone: whoever lost one is admitted again, and gets the same rights.
         while len(self._admissions) > ADMISSIONS_MAX:
             self._admissions.pop(next(iter(self._admissions)))
         text = f"{admitted.text()}; it connects to {admitted.broker}"
@@ -200,6 +201,8 @@ class OperatorActions:
 
         def publish() -> str:
             drafted = self._drafted(asked)
+            # What is signed is what was priced: files may have changed since the page
+            # was shown.
             if H(TASK.pack(drafted.made.spec)).hex() != digest:
                 raise ConfigError(
                     "bundle or settings are not those whose price was shown", key="task"
@@ -291,6 +294,7 @@ class OperatorActions:
         return TaskForm(
             self._bundles(),
             form.get("bundle", ""),
+            # Browsers send a text area's lines so, whatever they were.
             form.get("task", "").replace("\r\n", "\n"),
             form.get("force") == "1",
         )
@@ -316,10 +320,12 @@ class OperatorActions:
             return _failed(request, str(error), page)
 
     async def _alone(self, work: Callable[[], _Result]) -> _Result:
+        # Each may wait for a block: the next in line is told at once instead.
         if self._waiting >= WAITING_MAX:
             raise HTTPException(503)
         self._waiting += 1
         try:
+            # One at a time: each may wait for a block, and holds a thread meanwhile.
             async with self._lock:
                 return await asyncio.to_thread(work)
         finally:

@@ -99,6 +99,7 @@ def access_rules(
     file = settings.access.token_file
     token = b"" if file is None else read_token(file)
     bound = listener.getsockname()[0]
+    # By what the socket is bound to: a name may lead anywhere.
     rules = AccessRules(is_loopback(bound), _names(settings.host), token, tls)
     if not rules.loopback and not token:
         log.warning(
@@ -155,11 +156,14 @@ async def _serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Anybody could write another's address there, by which wrong tokens are
+        # counted.
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
+    # Loaded first: a load at the start of serving would forget our TLS context.
     config.load()
     config.ssl = tls
     # It warns of every malformed request, which is a stranger's to send.

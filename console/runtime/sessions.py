@@ -94,8 +94,10 @@ class Sessions:
             secrets.token_urlsafe(_SECRET_BYTES),
             min(now_s + SESSION_S, token.until_s),
         )
+        # Only who has a token gets here: the oldest goes, and nobody is kept out.
         while len(self._open) >= SESSIONS_MAX:
             self._open.pop(next(iter(self._open)), None)
+        # By hash, so that neither a dump nor the time of a look-up tells a cookie.
         self._open[_key(cookie)] = made
         return cookie, made
 
@@ -108,6 +110,8 @@ class Sessions:
         found = self._open.get(_key(cookie)) if cookie else None
         if found is None:
             return None
+        # Asked of the file each time: a token that is revoked ends its sessions at
+        # once.
         if self._clock() >= found.until_s or found.token not in self.tokens():
             self.end(cookie)
             return None

@@ -106,6 +106,8 @@ class SignIn:
         given = form.get("token", "").strip()
         if self._rules.token and self._rules.is_token(given.encode()):
             return self._signed_in(request, _READER, self._rules.cookie())
+        # An operator's token sent in the clear is one that others have: it is not even
+        # tried.
         if not self._rules.operators:
             self._note(address)
             return self._form(403, "That is not the token.")
@@ -113,6 +115,7 @@ class SignIn:
             raise RefusedRequest(503, "Too many sign in at once; try again.")
         self._waiting += 1
         try:
+            # Argon2id takes 64 MiB each time: one at a time, whatever strangers send.
             async with self._hashing:
                 return await self._operator(request, given)
         finally:
@@ -158,6 +161,7 @@ class SignIn:
 
     def _note(self, address: str) -> None:
         self.failures += 1
+        # Put in anew, so that the address that tried last is forgotten last.
         wrong = self._wrong.pop(address, deque(maxlen=FAILURES_MAX))
         wrong.append(self._clock())
         self._wrong[address] = wrong

@@ -49,6 +49,8 @@ class StatusReader:
             found = self._path.stat()
         except OSError:
             return False
+        # The inode, too: each write is a new file, and two may fall into one tick of
+        # the clock.
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         if stamp == self._stamp:
             return False
@@ -73,6 +75,8 @@ class StatusReader:
         known = self._facts
         if known is None:
             return None
+        # By the file's own time: what a hung coordinator last wrote of its age does not
+        # grow.
         age_s = max(0.0, self._clock() - self._written_s)
         return StatusFacts(known.document, age_s, known.tasks, known.boards)
 
@@ -85,6 +89,8 @@ class StatusReader:
             (each for each in self._samples if each[0] >= last_s - RATE_WINDOW_S),
             self._samples[-1],
         )
+        # A coordinator that began anew counts from what it had written last, or from
+        # nothing.
         if last_s <= first_s or last < first:
             return None
         return 60 * (last - first) / (last_s - first_s)

@@ -94,6 +94,7 @@ class ConsoleApp:
         routes += self._actions.routes()
         handlers = {HTTPException: _failed, FederationError: _broken}
         app = Starlette(routes=routes, exception_handlers=handlers)
+        # A redirect would name the host of the request in its answer.
         app.router.redirect_slashes = False
         sessions = Sessions(tokens_file(home), time.time)
         self._sign_in = SignIn(rules, sessions)
@@ -106,6 +107,7 @@ class ConsoleApp:
     async def watch(self) -> None:
         """Looks at the status again and again, until it is cancelled."""
         while True:
+            # In a thread: a status of thousands of boards takes a while to read.
             if await asyncio.to_thread(self._status.look):
                 self.streams.notify()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -174,6 +176,7 @@ class ConsoleApp:
         known = await self._read_chain()
         height = request.path_params["height"]
         newest = known.blocks[0].height if known.blocks else 0
+        # Before the file is opened: a stranger's number costs nothing.
         if not 1 <= height <= newest:
             raise HTTPException(404)
         async with self._lock:

@@ -139,6 +139,8 @@ class Registrar:
         """
         claim = CLAIM.unpack(payload)
         token = _token(tokens, claim.hello)
+        # The proof first: whoever lacks the secret learns nothing about the document or
+        # about us.
         proven = check_claim(token.keys, self.authority, claim)
         if claim.challenge.registrar != self.public:
             raise SignatureError("the claim is for another registrar")
@@ -152,9 +154,13 @@ class Registrar:
           ReplayError: If it is; another challenge is the answer.
         """
         nonce = claim.challenge.nonce
+        # The challenge carries its time and our code over it: nothing is kept for
+        # whoever says hello.
         made_s = int.from_bytes(nonce[:_TIME_BYTES])
         if not 0 <= now_s - made_s <= CHALLENGE_S:
             raise ReplayError("the challenge is too old")
+        # The client's name is in it, so that nobody uses a challenge that another
+        # connection got.
         if not hmac.compare_digest(nonce, self._nonce(client, claim.hello, made_s)):
             raise ReplayError("the challenge is not for this claim")
 

@@ -46,6 +46,8 @@ def end_policy(section: EndSection) -> EndPolicy:
             detail = f"{section.until[:40]!r} is no time such as 2027-03-31 18:00"
             raise ConfigError(detail, key="end.until") from error
         if until.tzinfo is None:
+            # Never the zone of the operator's machine: the same file gives the same
+            # task everywhere.
             until = until.replace(tzinfo=UTC)
         until_ms = max(0, round(until.timestamp() * 1000))
     return EndPolicy(

@@ -133,6 +133,7 @@ def check_descent(section: OptimiserSection, *, stepless: bool, noised: bool) ->
     Raises:
       ConfigError: Naming the key.
     """
+    # Compared as integers: a setting that rounds to the default changes nothing.
     if (stepless or noised) and descent_policy(section) != PLAIN:
         why = "boards take no steps in mode gradient"
         if not stepless:

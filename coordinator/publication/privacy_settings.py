@@ -88,11 +88,14 @@ def privacy_policy(section: PrivacySection) -> PrivacyPolicy:
     number = MECHANISMS[section.mechanism]
     if number == NONE:
         return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
+    # No clip, sigma or delta: what is drawn is a class, once, before any training.
     if number == LABEL_RESPONSE:
+        # Down, since it says how much is spent: never more than the operator wrote.
         epsilon_micro = math.floor(section.epsilon * MICRO)
         return PrivacyPolicy(number, 0, 0, epsilon_micro, 0, section.releases)
     budget = Budget(section.epsilon, section.delta)
     samples = number == RECORD_DPSGD
+    # Where every record is in every step, nothing is gained by sampling.
     sampling_micro = round(section.sampling * MICRO) if samples else MICRO
     steps = section.steps if samples else 1
     sigma_micro = calibrate(number, budget, section.releases, sampling_micro, steps)
@@ -104,6 +107,7 @@ def privacy_policy(section: PrivacySection) -> PrivacyPolicy:
         mechanism=number,
         clip_q24=round(section.clip * Q24),
         sigma_micro=sigma_micro,
+        # Up: here it is a cap, below which sigma was calibrated.
         epsilon_micro=math.ceil(section.epsilon * MICRO),
         delta_e12=round(section.delta * E12),
         releases=section.releases,

@@ -150,6 +150,8 @@ def _epsilon_as_planned(privacy: PrivacyPolicy) -> float | None:
     delta = privacy.delta_e12 / E12
     if privacy.mechanism != RECORD_DPSGD or delta < DELTA_LEAST:
         return None
+    # A ledger must hold whatever is released; this schedule is known, and its loss adds
+    # up tighter.
     total = privacy.steps * privacy.releases
     return sampled_epsilon(privacy.sigma_micro, privacy.sampling_micro, total, delta)
 
@@ -158,6 +160,8 @@ def _noise_to_signal(privacy: PrivacyPolicy, dimension: int, pledge: int) -> flo
     """The noise's norm over the norm of an update of which nothing cancels."""
     noise = privacy.sigma_micro / MICRO * math.sqrt(dimension)
     if privacy.mechanism == RECORD_DPSGD:
+        # Noises of independent steps add up as their root, signals of one direction as
+        # they are.
         drawn = pledge * privacy.sampling_micro / MICRO
         return noise / (math.sqrt(privacy.steps) * drawn)
     if privacy.mechanism == DEVICE_LAPLACE:

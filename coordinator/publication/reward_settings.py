@@ -76,6 +76,7 @@ def reward_policy(
     rule = REWARD_RULES.get(section.rule)
     if rule is None:
         pays = pool or section.use_price
+        # Nothing is paid: what is not paid need not be measured.
         rule = RewardRule.CONTRIBUTION if measured and pays else RewardRule.EQUAL
     if rule is RewardRule.CONTRIBUTION and not measured:
         detail = 'contribution is a score: set scores.rule to "projection"'

@@ -76,6 +76,8 @@ def score_policy(section: ScoresSection, *, noised: bool) -> ScorePolicy:
     if rule is ScoreRule.ACCURACY and noised:
         detail = "one noised update has no accuracy: take projection"
         raise ConfigError(detail, key="scores.rule")
+    # A set, then sorted: the same files give the same task, in whatever order they are
+    # named.
     roots = {_digest(word) for word in section.roots.split()}
     if not 1 <= len(roots) <= ROOTS_MAX:
         detail = (

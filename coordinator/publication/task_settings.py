@@ -348,6 +348,7 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
         return max(1, round(settings.norm_max * Q24))
     privacy = privacy_policy(settings.privacy)
     if privacy.mechanism not in UNNOISED:
+        # The noise of an update in examples grows with the pledge: the largest decides.
         most = _pledges(settings)[-1]
         training = _training(settings.training)
         codec = codec_number(settings.codec)
@@ -357,6 +358,8 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
             detail = "noise leaves the wire's range; lower it or pledge_most"
             raise ConfigError(detail, key="privacy.clip")
         return radius
+    # Without noise: the norm of a vector with every coordinate at the end of the
+    # codec's range.
     return math.isqrt(dimension << 2 * MAGNITUDE_BITS) + 1
 
 

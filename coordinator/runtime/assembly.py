@@ -171,6 +171,7 @@ def _settings(
         gate=AdmissionContext(genesis.chain_id(), home.sealing_key()),
         topics=Topics(genesis.fleet),
         selection=SELECTIONS[config.leases.selection],
+        # Unknown to boards, so that none can tell when its turn comes.
         selection_seed=os.urandom(32),
         lease_s=config.leases.duration_s,
         chunks_per_s=config.transfer.chunks_per_s,
@@ -210,6 +211,7 @@ def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
     if not path.exists():
         return SqliteStore.create(path, genesis)
     store = SqliteStore.open(path)
+    # Another chain's file under this home: its blocks would be signed for with our key.
     if store.genesis != genesis:
         raise ConfigError("starts from another genesis", file=str(path))
     return store

@@ -86,6 +86,8 @@ class CommandInbox:
           StorageError: If the disk refuses.
         """
         self.due_s = self._now_s() + LOOK_EVERY_S
+        # Blobs before transactions: a transaction may only be looked at once what it
+        # names is on its way to the store.
         dropped = look(self._folder)
         for name in dropped.blobs:
             if name in self._seen:
@@ -98,6 +100,8 @@ class CommandInbox:
                 # Until it is durable the file is all that there is of it.
                 self._seen.add(name)
                 keep(content, partial(self._stored, name))
+        # What was removed may be dropped again, and the memory stays as long as the
+        # folder.
         self._seen &= {*dropped.transactions, *dropped.blobs}
         fresh = [name for name in dropped.transactions if name not in self._seen]
         self._seen.update(fresh)
@@ -125,6 +129,8 @@ def look(inbox: Path) -> InboxContent:
 def read_transaction(inbox: Path, name: str) -> bytes:
     """The bytes of a dropped file; none if it is too long for a transaction."""
     try:
+        # An empty one is refused like any other that cannot be read, so that who
+        # dropped it hears of it.
         return read_limited(inbox / name, ENVELOPE_BYTES_MAX)
     except LimitError:
         return b""
@@ -168,6 +174,7 @@ def settle(inbox: Path, settled: RemoveInboxFile) -> None:
         place = inbox / f"{Path(settled.name).stem}{ANSWER_SUFFIX}"
         replace_unsynced(place, settled.answer)
         _forget_old(inbox, ANSWER_SUFFIX)
+    # Last: after a power cut before, the transaction is refused or answered once more.
     remove(inbox, settled.name)
 
 
@@ -183,6 +190,8 @@ def take_refusal(inbox: Path, identity: Digest) -> NotedRefusal | None:
         document = json.loads(content)
         return NotedRefusal(Reason[document["reason"]], str(document["detail"]))
     except (ValueError, LookupError, TypeError):
+        # Not synced when it was written, a power cut may have torn it; that it was
+        # refused stands.
         return NotedRefusal(Reason.MALFORMED, "refused; see the coordinator's log")
 
 

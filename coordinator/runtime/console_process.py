@@ -96,6 +96,7 @@ class ConsoleProcess:
             assert self._child is not None
             status = self._child.wait()
             _close(self._child)
+            # With the same settings it would refuse again.
             if self._stopping.is_set() or status == EXIT_CONFIG:
                 return
             log.warning("the console ended with %d; again in %g s", status, pause_s)
@@ -152,6 +153,7 @@ def console_beside(
 def _environment() -> dict[str, str]:
     """Environment with this very source tree, without the service manager's way."""
     paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
+    # To the service manager the coordinator alone speaks for the service.
     kept = {key: value for key, value in os.environ.items() if key not in _SERVICE_KEYS}
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

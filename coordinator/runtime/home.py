@@ -220,15 +220,19 @@ class CoordinatorHome:
         if not content.strip().isdigit():
             raise StorageError(f"{file}: damaged; write a number above all used ones")
         number = int(content) + 1
+        # Durable before it is used: a number that came twice would be a replay, or an
+        # equivocation.
         write_atomic(file, b"%d\n" % number)
         return number
 
     def _seed(self, name: str) -> bytes:
         file = self.keys / name
+        # Told apart from a folder that was never set up: `init` would make other keys.
         if not file.exists() and (self.keys / RETIRED_FILE).exists():
             raise ConfigError("destroyed: this coordinator was retired", file=str(file))
         if not file.exists():
             raise ConfigError("missing; run: starling coordinator init", file=str(file))
+        # At each read: a restored backup often comes back readable by all.
         require_private(file)
         seed = read_configured(file, SEED_BYTES) or b""
         if len(seed) != SEED_BYTES:

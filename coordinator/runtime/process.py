@@ -54,12 +54,15 @@ def _run(
     restarts, status = True, 0
     while restarts:
         renew_certificate(home, surroundings.clock.now_ms() / 1000)
+        # Anew from the files: a snapshot that was adopted is a start like any other.
         runner = ProcessLoop(home, surroundings)
         _stop_at_signals(runner)
+        # The keys are in memory by now.
         hide_memory()
         try:
             if beside is not None:
                 stack.enter_context(beside)
+                # Once for the process: it outlives a start from a snapshot.
                 beside = None
             status = runner.run()
         finally:

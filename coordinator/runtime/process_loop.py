@@ -73,6 +73,7 @@ class ProcessLoop:
         Raises:
           StorageError: If the disk refuses; what was published before is durable.
         """
+        # First: what the journal and the store tell decides what is said on the link.
         self._loop.begin(self._link)
         self._link.start()
         self._elsewhere.start()
@@ -86,8 +87,10 @@ class ProcessLoop:
         except StorageError as error:
             self._write_status(str(error))
             raise
+        # A start from a snapshot is no end of the service.
         if not self.restarts:
             self._notifier.stopping()
+        # Others need not wait for the silence to tell them.
         self._loop.say_goodbye()
         self._write_status("stopped")
         log.info("stopped at height %d", self._loop.state.ledger.height)
@@ -99,6 +102,8 @@ class ProcessLoop:
 
     def close(self) -> None:
         """Gives everything back."""
+        # The links first, so that nothing more comes in; journal and store last, when
+        # nobody is left to use them.
         self._link.stop(STOP_TIMEOUT_S)
         self._elsewhere.stop(STOP_TIMEOUT_S)
         self._parts.workers.stop()
@@ -140,6 +145,7 @@ class ProcessLoop:
         try:
             return self._elsewhere.take(letter, topics, self._myself)
         except DecodeError as error:
+            # Charged to nobody: the topic names its sender, and it could not be read.
             malformed = RecordRefusal(None, Reason.MALFORMED, str(error))
             self._loop.tally.refuse(malformed)
             return None

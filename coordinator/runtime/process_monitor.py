@@ -66,6 +66,7 @@ class ProcessMonitor:
 
     def disconnected(self, event: LinkDisconnected) -> None:
         """See `LoopMonitor`."""
+        # No further attempt comes though nobody ended it: the link itself failed.
         if event.retry_in_s is None and not self.stopping:
             raise TransportError(event.reason)
         self._outside.disconnected(event.reason)
@@ -114,6 +115,7 @@ class ProcessMonitor:
         for line in self._overload.lines(counts(state, loop.tally), now_s):
             log.warning("%s", line)
         used_s = time.thread_time() - used_s
+        # Of the time from now on writing takes no more than its share.
         wait_s = max(STATUS_EVERY_S, used_s / STATUS_SHARE)
         self.status_at_s = self._clock.now_s() + wait_s
 

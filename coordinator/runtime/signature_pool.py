@@ -48,6 +48,8 @@ class SignaturePool:
     def __enter__(self) -> "SignaturePool":
         """Starts the processes, unless there is no core for one."""
         if self._processes > 0:
+            # Not fork: an open SQLite connection must not be carried into a child, nor
+            # a lock that another thread holds.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._processes, mp_context=context)
         return self
@@ -68,7 +70,11 @@ class SignaturePool:
             deque()
         )
         for part in iter(lambda: _some(rows), []):
+            # The set as executed so far: where validators change on the way, what it
+            # does not vouch for is checked while it is executed.
             handed.append((part, self._hand_over(part, current())))
+            # Two parts for each process: one in work, one waiting, and memory for no
+            # more.
             if len(handed) > 2 * self._processes:
                 yield from _vouched(*handed.popleft())
         for part, task in handed:

@@ -79,6 +79,8 @@ class JobWorkers:
         self._root = root
         self._on_event = on_event
         self._on_failure = on_failure
+        # A thread for each kind: to make the next version, for which all wait, never
+        # stands behind a measurement of the last one.
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
         self._examination = ThreadPoolExecutor(1, "examination")
@@ -124,8 +126,10 @@ class JobWorkers:
             return VersionEvaluated(asked.task, asked.version, accuracy, loss)
 
         with self._waiting_lock:
+            # In a queue of our own: the pool's gives nothing back that is too much.
             self._waiting.append((len(inference), work))
             size = sum(each for each, _ in self._waiting)
+            # The oldest go: the newest version says most about how the task goes.
             while size > WAITING_BYTES_MAX and len(self._waiting) > 1:
                 size -= self._waiting.popleft()[0]
         self._evaluation.submit(self._evaluate_next).add_done_callback(self._ended)
@@ -143,6 +147,7 @@ class JobWorkers:
                 return ScoringFailed(asked.task, asked.version, str(error))
             return VersionScored(asked.task, asked.version, values)
 
+        # Beyond its length the oldest falls out; its turn then finds nothing, below.
         self._unscored.append(work)
         self._scoring.submit(self._score_next).add_done_callback(self._ended)
 

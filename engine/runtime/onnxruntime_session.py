@@ -115,6 +115,7 @@ class GraphSession:
           EngineError: If the runtime refuses its inputs, or fails.
         """
         with _engine_errors(self._name):
+            # Of the inputs, x always has the batch as its first axis.
             rows = next(iter(np.shape(feeds["x"])), 0) if "x" in feeds else 0
             results: list[NDArray[Any]] = self._session.run(
                 outputs, dict(feeds), self._plans.options(rows)

@@ -113,6 +113,7 @@ def board_attacks(text: str, boards: int) -> tuple[BoardAttack, ...]:
         lambda entry: is_about_boards(entry) and not is_board_fault(entry),
         lambda entry: _attack(entry, boards),
     )
+    # Two attacks at once have no order in which they would be done.
     for one, other in combinations(found, 2):
         if _meet(one, other):
             raise ConfigError(

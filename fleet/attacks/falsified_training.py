@@ -71,6 +71,8 @@ def falsified(
         return train(trainer, on, draw, rng, keep, tell)
 
     def clean(on: TrainingInputs) -> Real:
+        # Without noise and clip: an attacker need not keep what protects its own
+        # records.
         open_order = evolve(on.order, privacy=_OPEN)
         return _mean(honest(evolve(on, order=open_order)), open_order)
 
@@ -81,6 +83,7 @@ def falsified(
         classes = trainer.manifest.output.shape[-1]
         return honest(evolve(work, y=flipped_labels(work.y, classes)))
     if kind is AttackKind.RIDE_FREE and order.privacy.mechanism not in UNNOISED:
+        # Of no records comes noise alone, which looks like everybody's.
         return honest(evolve(work, x=work.x[:0], y=work.y[:0]))
     if kind is AttackKind.FLIP_SIGNS:
         update = flipped_signs(_mean(honest(work), order), attack.amount)
@@ -141,6 +144,7 @@ def _reach(order: TrainingOrder, own: Real) -> float:
         order.privacy, order.training, order.dimension, order.pledge, order.codec
     )
     growth = CODEC_TERMS[order.codec].spread_milli / 1000
+    # The bound is on the decoded vector, which rounding has made longer by then.
     return MARGIN * radius / growth / Q24 / order.pledge
 
 
@@ -150,6 +154,7 @@ def _mean(payload: bytes, order: TrainingOrder) -> Real:
 
 
 def _encoded(update: Real, order: TrainingOrder, draw: Draw) -> bytes:
+    # Into the codec's range, in which all that an honest board sends is.
     held = np.clip(update * order.pledge, -_MOST, _MOST)
     vector = GridVector(to_grid(held), -SCALE_BITS)
     return CODECS[order.codec].encode(vector, draw)

@@ -180,6 +180,7 @@ def limits_of(profile: Profile) -> tuple[int, float]:
 
 def within(plan: ContainerPlan, processors: int) -> ContainerPlan:
     """The same plan on a machine with so many processors; docker refuses more."""
+    # A container has the share of all its boards.
     return replace(plan, cpus=min(plan.cpus, processors / plan.boards))
 
 

@@ -179,6 +179,7 @@ class ChaosPlan:
         """Actions for the time when a fault begins or ends, in their order."""
         fault = moment.fault
         if isinstance(fault, BrokerFault):
+            # `restart` also starts one that is down.
             deed = ContainerVerb.KILL if fault.kills else ContainerVerb.RESTART
             return (ContainerAction(deed, BROKER),)
         if isinstance(fault, BoardFault):

@@ -44,6 +44,7 @@ class ContainerRow:
     @property
     def trouble(self) -> str:
         """Fault in docker's words; empty if nothing is wrong."""
+        # The one service that is to end.
         if self.service == "setup" and self.status.startswith(_DONE):
             return ""
         if self.state != "running":

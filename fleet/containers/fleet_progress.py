@@ -69,6 +69,7 @@ def learns(before: FleetProgress, now: FleetProgress, devices: int) -> bool:
       now: The same fleet later.
       devices: That there are to be.
     """
+    # A fleet that goes on has versions already: only new ones tell that it learns.
     begun = before.version or 0
     newer = (now.version or 0) - begun
     return now.boards >= devices and newer >= LEARNED_VERSIONS

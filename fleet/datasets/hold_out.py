@@ -67,6 +67,7 @@ def _whole_groups(
 ) -> tuple[Indices, Indices]:
     wanted = max(1, int(len(groups.codes) * SHARE))
     sizes, tested, held = np.bincount(groups.codes), list[int](), 0
+    # One group is always left to learn from.
     for group in rng.permutation(len(sizes))[:-1]:
         if tested and held + sizes[group] // 2 > wanted:
             continue
@@ -87,6 +88,7 @@ def _by_time(records: RecordSet, rng: np.random.Generator) -> tuple[Indices, Ind
     for board in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == board)
         last = len(rows) - max(1, int(len(rows) * SHARE))
+        # So many windows before the first tested one share a row with it.
         learned.append(rows[: max(0, last - records.reuse + 1)])
         tested.append(rows[last:])
     return rng.permutation(np.concatenate(learned)), np.concatenate(tested)

@@ -37,6 +37,7 @@ def read_idx(content: bytes, file: str) -> NDArray[np.uint8]:
     if len(raw) < start:
         raise ConfigError("cut short in its header", file=file)
     shape = struct.unpack(f">{rank}I", raw[4:start])
+    # Before anything is shaped: what a header announces sets nothing aside.
     if len(raw) - start != math.prod(shape):
         raise ConfigError(
             f"holds {len(raw) - start} values where {shape} were announced", file=file

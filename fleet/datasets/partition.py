@@ -140,6 +140,7 @@ def strata(targets: Targets) -> Labels:
     if targets.ndim == 1:
         return targets
     first = targets[:, 0]
+    # Tenths stand for labels, so that the same partitions make boards differ here, too.
     edges = np.quantile(first, np.linspace(0, 1, _TENTHS + 1)[1:-1])
     return np.searchsorted(edges, first).astype(np.int64)
 
@@ -158,6 +159,7 @@ def natural(
     dealt = list(range(len(sizes)))
     if boards < len(sizes):
         loads = np.zeros(boards, np.int64)
+        # The longest first keeps loads even (Graham 1969, LPT).
         for group in np.argsort(-sizes, kind="stable"):
             board = int(loads.argmin())
             dealt[group] = board

@@ -78,6 +78,7 @@ class FaultyGossip:
     def publish(self, message: MqttMessage) -> int:
         """Sends a message, or keeps it back and says that it was sent."""
         standing = self._standing()
+        # What boards are told is honest: the faults are between coordinators.
         if self._speaker(message.topic) is None:
             return self._bus.publish(message)
         if standing.equivocates:
@@ -88,6 +89,7 @@ class FaultyGossip:
             return self._bus.publish(message)
         self._send_late(standing.delay_s, message)
         publish_id = next(self._ids)
+        # The loop waits for the broker's word, and would send again.
         self._on_event(Delivered(publish_id, 0))
         return publish_id
 

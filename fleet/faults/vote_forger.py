@@ -31,6 +31,8 @@ class VoteForger:
         vote = vote_in(payload)
         if vote is None or not self._cast(vote):
             return None
+        # Against a block nil, and against nil a block that nobody made: any other value
+        # is an equivocation.
         other = None if vote.block_id is not None else BlockHash(self.chain_id)
         second = replace(vote, block_id=other)
         signature = self.key.sign(second.signed_bytes(self.chain_id))
@@ -42,6 +44,8 @@ class VoteForger:
         return vote is not None and self._cast(vote)
 
     def _cast(self, vote: Vote) -> bool:
+        # Ed25519 signatures are deterministic (RFC 8032): an own vote signs to the same
+        # bytes.
         return self.key.sign(vote.signed_bytes(self.chain_id)) == vote.signature
 
 
@@ -57,5 +61,6 @@ def vote_in(payload: bytes) -> Vote | None:
 
 def falsified(model: PackedModel) -> PackedModel:
     """The model with its first number changed by one."""
+    # The least that there is: the digest is another, and nothing else tells.
     changed = bytes([model.theta[0] ^ 1]) + model.theta[1:]
     return replace(model, theta=changed)

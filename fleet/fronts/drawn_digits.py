@@ -103,6 +103,7 @@ def sampled(
       (n, a, b) float32.
     """
     count, side = pictures.shape[:2]
+    # Below the last pixel, so that its neighbour to the right and below exists.
     y, x = [np.clip(place, 0, side - 1.001).astype(np.float32) for place in (y, x)]
     row, column = np.floor(y), np.floor(x)
     below, right = y - row, x - column

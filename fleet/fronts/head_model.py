@@ -112,6 +112,7 @@ class _Entrance:
         right = self.layers.weight("frame.columns", rows.T)
         tall = self.layers.node("MatMul", [left, picture])
         self.end = self.layers.node("MatMul", [tall, right])
+        # The front's own values are numbered alike.
         renamed = {
             node.output[0]: f"frame.{node.output[0]}" for node in self.layers.nodes
         }

@@ -24,6 +24,7 @@ def orientation_filters() -> NDArray[np.float64]:
     bell = np.exp(-(x * x + y * y) / 2)
     angles = 2 * np.pi * np.arange(DIRECTIONS)[:, None, None] / DIRECTIONS
     filters = -(np.cos(angles) * x + np.sin(angles) * y) * bell
+    # Even ground gives nothing, whatever its brightness.
     filters -= filters.mean((1, 2), keepdims=True)
     filters /= np.abs(filters).sum((1, 2), keepdims=True)
     return np.asarray(filters[:, None], np.float64)

@@ -53,6 +53,8 @@ def whitening_of(
     values, vectors = values[::-1][:keep], vectors[:, ::-1][:, :keep]
     largest = vectors[np.abs(vectors).argmax(0), np.arange(keep)]
     vectors = vectors * np.sign(largest)
+    # Small variances are mostly chance: unbounded, their directions would carry the
+    # noise.
     floor = ridge * np.trace(covariance) / len(covariance)
     return Whitening(mean, vectors * (np.maximum(values, 0.0) + floor) ** -power)
 

@@ -22,6 +22,8 @@ def sides(points: Sequence[CoordinatorPoint]) -> tuple[tuple[int, ...], ...]:
         reached = set(side)
         while reached:
             at = up[reached.pop()]
+            # Both ways: one that is heard and hears nobody makes no quorum with
+            # anybody.
             fresh = {n for n in at.hears if n in left and at.number in up[n].hears}
             reached |= fresh - side
             side |= fresh

@@ -160,6 +160,7 @@ def _validators(facts: StatusFacts) -> tuple[CoordinatorPoint, ...]:
         key=lambda row: str(row["name"]),
     )
     numbers = {str(row["name"]): place for place, row in enumerate(peers, 2)}
+    # A status does not say its own validator's name: it is the signer that is no peer.
     own = next((name for name in consensus["signed_by"] if name not in numbers), "")
     convicted = tuple(
         (validator_name(numbers.get(name, 1)), str(what))

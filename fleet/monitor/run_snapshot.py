@@ -364,6 +364,7 @@ def sparkline(values: list[float], width: int) -> str:
         return ""
     step = max(1.0, len(values) / width)
     count = min(width, len(values))
+    # Counted from the end: the newest value always shows.
     shown = [values[len(values) - 1 - int(i * step)] for i in range(count)][::-1]
     low, high = min(shown), max(shown)
     top = len(SPARK_LEVELS) - 1

@@ -81,6 +81,8 @@ class BudgetWatch:
         if progress != self._progress:
             self._progress, self._since_s = progress, time_s
         left, half = self.boards - spent, -(-self.buffer // 2)
+        # What is under way may still make a version: the last updates are paid for and
+        # sent.
         if left <= 0 or time_s - self._since_s <= QUIET_S:
             return left <= 0
         return left - barred() < half

@@ -123,6 +123,7 @@ def compare(
             wrong.append(f"{name}: {error}")
             continue
         missing = [chain for chain in chains if chain.height < final.header.height]
+        # One that is behind contradicts nothing, and proves nothing.
         short |= {chain.name for chain in missing}
         others = [chain.name for chain in chains if not _holds(chain, final, trusted)]
         verified += not others
@@ -179,6 +180,7 @@ def forks(chains: Sequence[ChainLookup]) -> tuple[int, ...]:
     low, high = 0, min((chain.height for chain in chains), default=0)
     if not high or _agree(chains, high):
         return ()
+    # Agreement goes down the chain, so that halving finds the first difference.
     while high - low > 1:
         middle = (low + high) // 2
         if _agree(chains, middle):

@@ -71,6 +71,7 @@ def material_of(
         raise ConfigError("no board has any", key="data")
     for number, pool in enumerate(data.pools):
         _raw(pool, "data" if data.dealt else f"board {number}")
+    # Before the plan, which is called by the model's name.
     bundle = _compiled(model, data, loss)
     plan = plan_of(_plain_name(model, bundle.manifest))
     rng = np.random.default_rng((plan.seed, 2))

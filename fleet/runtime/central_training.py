@@ -61,6 +61,8 @@ def trained_on_all(material: TrainingMaterial) -> tuple[Metrics | None, int]:
     """
     trainer = open_trainer(material.bundle)
     manifest = trainer.manifest
+    # What boards train on, and not all there is: what they keep aside is not learned
+    # here either.
     training = as_fed(_joined(material.boards), manifest)
     held_out = as_fed(material.data.held_out, manifest)
     rng = np.random.default_rng(material.plan.seed)
@@ -74,6 +76,7 @@ def trained_on_all(material: TrainingMaterial) -> tuple[Metrics | None, int]:
             loss = score(trainer, theta, held_out)[1]
             if loss < least:
                 best, least, epochs = theta, loss, epoch
+            # The best epoch is kept, so that a late rise costs time alone.
             elif epoch - epochs >= PATIENCE:
                 break
         return metrics_of(trainer, best, held_out), epochs

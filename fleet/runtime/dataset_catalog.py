@@ -109,8 +109,11 @@ def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataS
             "holds one record: one is learned from, and one tested on", file=str(path)
         )
     learned, tested = held_out_rows(records, rng)
+    # Measured on the rows that are learned from: held-out ones must not shape the
+    # inputs.
     records = with_scales(records, asked, learned)
     records = replace(records, notes=(*records.notes, *_one_class(records, learned)))
+    # Without boards each group is one: its records stay together there, too.
     owners = records.boards or records.groups
     whole = Examples(records.x, records.y)
     return FleetDataSet(
@@ -162,6 +165,7 @@ def read_mnist(folders: list[Path]) -> tuple[Examples, Examples]:
       ConfigError: Naming the missing files and every folder that was looked in, or a
         damaged file.
     """
+    # The fullest one: its message names what is missing, and not all four files.
     best = min(folders, key=lambda folder: len(_missing(folder)))
     missing = _missing(best)
     if missing:

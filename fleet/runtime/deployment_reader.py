@@ -91,6 +91,7 @@ class DeploymentReader:
         if shown is None:
             return None
         task = shown.number
+        # Once: the terms of a task never change.
         if task not in self._terms and (self._home.state / CHAIN_FILE).is_file():
             store = SqliteStore.read(self._home.state / CHAIN_FILE)
             try:

@@ -158,6 +158,7 @@ class ExperimentRun:
         with suppress(ValueError):
             kept = json.loads(content)
         stated = kept.get("plan") if isinstance(kept, dict) else None
+        # Through JSON, which makes lists of tuples: both sides as they were written.
         if stated != json.loads(json.dumps(plan)):
             raise ConfigError(
                 "is of another experiment; take another folder, or remove it",

@@ -123,6 +123,7 @@ class KeptChain:
         rows = kept.store.rows(self._store.height() + 1) if self._holds else []
         for checked in check_rows(kept.store.genesis, rows, begin=self._tip):
             stored = kept.store.block(self._store.height() + 1)
+            # A fleet may have liars: no home is left that `chain verify` refuses.
             if not isinstance(checked, CheckedBlock) or stored is None:
                 self._holds = False
                 return

@@ -171,6 +171,7 @@ class MetricLog:
             return
         try:
             self._write(self._receiver, heading, snapshot, is_last=is_last)
+        # A file of ours, and the operator's disk: neither is the tool's weather.
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - of any tool, of which a run is independent
@@ -190,6 +191,7 @@ class MetricLog:
             self._has_begun = True
         begun_s = self._clock() - snapshot.time_s
         evaluated = [p.version for p in snapshot.versions if p.loss is not None]
+        # In order: a step that was logged before its loss is known cannot be changed.
         until = snapshot.version if is_last else max(evaluated, default=-1)
         for point in snapshot.versions:
             if self._written < point.version <= until:

@@ -85,6 +85,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     started_s = time.monotonic()
     material = prepare(plan)
     plan = material.plan
+    # Before the folder is emptied: what is refused must cost no earlier fleet.
     refuse_virtual_faults(plan)
     with occupied(home) as homes:
         return _run(plan, material, homes, screen, started_s)
@@ -111,6 +112,8 @@ def _run(
     watch = StatusPoller(homes, plan.devices, plan.coordinators, private=private)
     with ProcessSupervisor(homes.register) as supervisor:
         begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
+        # Boards first: coordinators note and evaluate what is under way, and nothing is
+        # added.
         supervisor.stop_services(TIER_BOARDS)
         _wait_for_evaluation(watch, last)
         _wait_for_tips(watch, last)
@@ -122,6 +125,7 @@ def _run(
             events=last.events,
             pauses=last.pauses,
         )
+    # Once nobody writes: what is checked is what is left.
     verified = _verify_all(homes, plan.coordinators)
     receipts = compare_receipts(homes, plan.devices, plan.coordinators)
     screen.say(f"receipts: {receipts.text}")

@@ -41,6 +41,7 @@ def write_report(folder: Path, document: Mapping[str, Any]) -> list[Path]:
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     write_atomic(written[0], text.encode(), _READABLE)
     written.append(folder / METRICS_FILE)
+    # NaN is no JSON: other readers than Python's refuse the whole file.
     rows = [json.dumps(row, allow_nan=False) + "\n" for row in document["versions"]]
     write_atomic(written[1], "".join(rows).encode(), _READABLE)
     for name, draw in PLOTS.items():

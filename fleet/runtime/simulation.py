@@ -215,6 +215,7 @@ def simulate(
     loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
     rules = _rules(options)
     material = material_of(model, given, loss, partial(_plan, options, count))
+    # A chain on disk is what a version is proven from.
     with tempfile.TemporaryDirectory() as spare:
         run = run_prepared(
             material,
@@ -317,5 +318,6 @@ class _Watcher:
         fleet.finish()
         points = fleet.snapshot(0.0).versions[self._versions :]
         self._versions += len(points)
+        # All of them, also after one that says stop: each version is told once.
         stops = [self._on_version(point) for point in points]
         return STOPPED if any(stops) else ""

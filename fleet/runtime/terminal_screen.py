@@ -100,6 +100,7 @@ class TerminalScreen:
         self._events = len(snapshot.events)
         now_s = time.monotonic()
         quiet_s = now_s - self._said_s
+        # A version may take milliseconds in a virtual fleet.
         is_due = self._is_verbose or quiet_s >= _LINE_EVERY_S
         changed = snapshot.version != self._version and is_due
         if changed or is_last or quiet_s >= _QUIET_S:

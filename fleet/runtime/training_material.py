@@ -77,12 +77,14 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     """
     rng = np.random.default_rng(plan.seed)
     data = _with_loss(open_data_set(plan.data, rng, plan.data_options), plan)
+    # Before anything is dealt out: no board has a record of the root set.
     data, root = with_root(data, plan)
     owners = data.owners
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
     boards = deal(data.training, plan.devices, plan.split, rng, who)
     data, boards, own_tests = _with_own_tests(data, boards, plan)
+    # Of what boards train on: pledges must not count what was kept aside.
     shares = shares_of(data, boards, root)
     settings, data = _loss_settings(plan.learning, data)
     if plan.privacy.startswith("record"):
@@ -142,6 +144,7 @@ def _with_own_tests(
     """Each board's examples without a fifth of them, and that fifth."""
     if plan.learning.personal is None:
         return data, boards, ()
+    # Of its own, so that all else is as it would be without models of their own.
     rng = np.random.default_rng((plan.seed, 4))
     parts = [
         hold_out(board, len(board) // OWN_TEST_OF if len(board) > 1 else 0, rng)
@@ -169,6 +172,7 @@ def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:
     if loss != _BCE:
         return replace(data, loss=loss)
     y = np.concatenate([data.training.y, data.held_out.y])
+    # The logarithms of the loss have no value elsewhere.
     if y.min() < 0 or y.max() > 1:
         raise ConfigError(
             "targets must lie in [0, 1]; take mse, or cross-entropy for labels",

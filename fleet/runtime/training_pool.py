@@ -71,6 +71,7 @@ class _PoolRoot:
 
     def gradients(self, theta: bytes) -> RootGradients:
         """See `contribution_scores.RootModel`; once for all coordinators."""
+        # By value: all coordinators score the same version, and one does the work.
         if self._known is None or self._known[0] != theta:
             self._known = theta, self._gradients(np.frombuffer(theta, "<f4"))
         return self._known[1]
@@ -160,6 +161,7 @@ class TrainingPool:
         data, answered = self._data(board, order), _draws_labels(order)
 
         def carry_out() -> _Trained:
+            # Of its own for each training: a run repeats whichever thread is quicker.
             rng = np.random.default_rng((self._seed, board, order.base))
             trainer = self.trainer()
             places = local_slices(trainer.manifest.parameters)
@@ -170,6 +172,8 @@ class TrainingPool:
             kept: list[NDArray[np.float32]] = []
             payload = carried_out(trainer, work, rng.bytes, rng, keep=kept.append)
             exact = self._boards[board]
+            # A model that is never sent learns the exact labels, also where an answer
+            # is drawn.
             own = replace(work, x=exact.x, y=exact.y)
             return payload, kept, _personal(trainer, own, mine, rng)
 
@@ -216,6 +220,8 @@ class TrainingPool:
 
     def _honest(self) -> list[tuple[bytes, TrainingOrder]]:
         """Updates that colluders know, in the order of the boards."""
+        # Not in the order in which they began, so that a mimic's victim stays the same
+        # board.
         begun = sorted(self._known, key=lambda each: each[0])
         return [(done.result()[0], order) for _, done, order in begun]
 

@@ -235,6 +235,7 @@ def _share(percent: int, boards: int) -> tuple[int, ...]:
     if not 1 <= percent <= 100:
         raise ValueError("1 to 100 % of the boards")
     count = -(-percent * boards // 100)
+    # Spread out, since neighbours may share a broker or a kind of data.
     return tuple(1 + each * boards // count for each in range(count))
 
 

@@ -310,6 +310,7 @@ def _check(fault: ScheduledFault, coordinators: int) -> None:
         return
     if len(fault.sides) < 2 or not all(fault.sides):
         raise ValueError("at least two sides, parted by '|', each with somebody")
+    # Who is on no side would hear all, or nobody: neither was asked for.
     if sorted(named) != everybody:
         raise ValueError(f"each of 1 to {coordinators} is on one side")
 
@@ -332,6 +333,8 @@ def transitions(faults: Sequence[AnyFault]) -> tuple[FaultTransition[AnyFault], 
         for fault in faults
         if fault.until_s is not None
     ]
+    # Sorting is stable: of one moment what begins comes before what ends, so that
+    # faults may follow each other without a gap.
     return tuple(sorted(found, key=lambda moment: moment.at_s))
 
 

@@ -89,10 +89,13 @@ class LinkQueue:
           losses: How often this segment is lost before it comes through.
         """
         begun_s = max(now_s, self.free_s)
+        # A lost segment took its time on the link, too, each time.
         sent_s = 8.0 * size * (losses + 1) / shape.bit_s if shape.bit_s else 0.0
         self.free_s = begun_s + sent_s
+        # The sum of the doubling timeouts: 1 + 2 + 4 and so on.
         waited_s = _TIMEOUT_S * ((1 << losses) - 1)
         # A timeout passes while the link is idle, and may be longer than the sending.
         arrives_s = self.free_s + waited_s + shape.delay_s
+        # TCP delivers in order: nothing overtakes a segment that is sent again.
         self.due_s = max(self.due_s, arrives_s)
         return self.due_s

@@ -30,6 +30,7 @@ class EventQueue:
 
     def at(self, time_s: float, action: Action) -> None:
         """Enters an action for a moment, or for now if that has passed."""
+        # Also keeps the heap from comparing actions, which have no order.
         self._entered += 1
         heapq.heappush(self._later, (time_s, self._entered, action))
 
@@ -46,6 +47,7 @@ class EventQueue:
         if not self._later:
             return False
         time_s, _, action = heapq.heappop(self._later)
+        # Entered for a moment that has passed, it happens now: time never goes back.
         self.now_s = max(self.now_s, time_s)
         action()
         return True

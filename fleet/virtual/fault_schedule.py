@@ -87,6 +87,7 @@ class FaultSchedule:
     def loses(self, board: int) -> bool:
         """True if the next message on a board's link is lost; counts from 0."""
         share = self._lossy.get(board, 0.0)
+        # No random bytes are drawn: a run without losses stays the same, bit for bit.
         if not share:
             return False
         return int.from_bytes(self._draw(4), "little") < share * (1 << 32)
@@ -107,6 +108,7 @@ class FaultSchedule:
             self._coordinators[fault.coordinator - 1].kill()
         elif fault.deed is FaultKind.RESTART:
             self._coordinators[fault.coordinator - 1].revive()
+        # All of them, since a partition is no single coordinator's.
         for each in self._coordinators:
             each.faults = orders(self._faults, moment.at_s, each.number)
 
@@ -115,6 +117,8 @@ class FaultSchedule:
         for board in moment.fault.boards:
             self._move(moment.fault.kind, board, moment.at_s)
             share = dropped_share(self._board_faults, board, moment.at_s)
+            # Anew from the whole timeline: where faults overlap the end of one is not
+            # that of all.
             self._lossy.pop(board - 1, None)
             if share:
                 self._lossy[board - 1] = share

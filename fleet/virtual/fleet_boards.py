@@ -64,6 +64,8 @@ class FleetBoards:
 
     def __post_init__(self) -> None:
         """Draws the keys; nobody is awake yet."""
+        # All at once and first, so that a board's key does not depend on who wakes
+        # when.
         self.keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
 
     @property
@@ -88,6 +90,7 @@ class FleetBoards:
         if number not in self.roster.awake or state.waiting or state.training:
             return
         took_part = board.trained > self._turn_updates.get(number, 0)
+        # It has its turn until something came of it: an answer may be on its way.
         if not (took_part or state.refusal or board.turned_away):
             return
         spent = state.refusal in _SPENT

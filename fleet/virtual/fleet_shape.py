@@ -69,4 +69,5 @@ class FleetShape:
     @property
     def waits(self) -> WaitTimes:
         """The boards' waits for answers."""
+        # Repeats cost events, and where nothing is lost none of them is of use.
         return STEADY_WAITS if self.steady else REPEATING_WAITS

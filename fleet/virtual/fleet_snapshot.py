@@ -105,6 +105,7 @@ def device_point(
         board.name,
         DevicePhase.SLEEPING if asleep and board.up else board.phase,
         None if board.state.offer is None else board.state.offer.version,
+        # Whoever was away for a while has counted fewer.
         max(count.accepted if count else 0 for count in counts),
         refused,
         board.state.spent_micro / MICRO if private else 0.0,
@@ -136,6 +137,7 @@ def refused_by_sender(
         others = Counter(each.tally.refused)
         for device, count in each.tally.devices.items():
             found.setdefault(device, Counter()).update(count.refused)
+            # The total has those of boards in it.
             others.subtract(count.refused)
         found.setdefault(None, Counter()).update(+others)
     return found

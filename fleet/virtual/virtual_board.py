@@ -128,6 +128,7 @@ class VirtualBoard:
     def lose_power(self) -> None:
         """Ends the agent at once; what is not on the disk is lost."""
         self.up = False
+        # What was entered for the life before finds another number, and does nothing.
         self._life += 1
         self._before = self.bytes_up, self.bytes_down
 
@@ -200,6 +201,7 @@ class VirtualBoard:
             self.at(wake_at_s, lambda: self._ring(wake_at_s))
 
     def _ring(self, set_for_s: float) -> None:
+        # An earlier alarm took the place of this one.
         if set_for_s != self._alarm_s:
             return
         self._alarm_s = _NEVER_S
@@ -283,8 +285,10 @@ class _VirtualTrainer:
         self._asked = None
 
     def _done(self, asked: StartTraining, result: Result) -> None:
+        # It was stopped, or asked for something else, while virtual time passed.
         if self._asked is not asked:
             return
+        # The core pays now, and in its answer lets the trainer go on, or stops it.
         self._owner.turn(happened.TrainerReady())
         if self._resumed and self._asked is asked:
             self._asked = None

@@ -146,6 +146,8 @@ class VirtualCoordinator:
         counter, agenda = first_counter(self._life), self.world.agenda
         ledger = replace(
             self.settings.ledger,
+            # With an empty journal there is no vote of ours that others could have and
+            # we lack.
             listen_s=LISTEN_S if self._life > 1 else 0.0,
             status_from=counter,
             nonce=self.world.draw(NONCE_BYTES),
@@ -270,6 +272,7 @@ class VirtualCoordinator:
         fetch: Fetch,
     ) -> PackedModel:
         made = recompute(key, spec, job, before, fetch, self.world.rule)
+        # After the honest work: it takes as long, and only the digest tells.
         return falsified(made) if self.faults.lies else made
 
     def _turn_soon(self) -> None:

@@ -130,6 +130,8 @@ class VirtualFleet:
             self.agenda,
             self.draw,
         )
+        # Before the faults' clock runs: a timeline's times count from when the task is
+        # open.
         self._admit_boards()
         self._publish_task()
 
@@ -210,6 +212,7 @@ class VirtualFleet:
             [row.header for row in each.store.rows()] for each in self.coordinators
         ]
         longest = max(chains, key=len)
+        # One that was away is behind, which is no disagreement.
         agree = all(chain == longest[: len(chain)] for chain in chains)
         return agree and all(holds(each) for each in self.coordinators)
 
@@ -257,6 +260,7 @@ class VirtualFleet:
             self._open()
         if self.clock:
             self.versions.times_s[head] = self.clock() + self.begun_s
+        # After this turn of the coordinator, which is in the middle of its effects.
         self.agenda.soon(lambda: self.boards.wake(version_began=True))
 
     def _choose(

@@ -73,6 +73,8 @@ class VirtualNetwork:
         self, speaker: VirtualCoordinator, event: MessageArrived, leaf: str
     ) -> None:
         for each in self._coordinators:
+            # To all, or to one: the access rights of a real broker let nobody else read
+            # it.
             if each is not speaker and leaf in ("say", f"to/{each.name}"):
                 each.happened(event, self._link(each.broker, speaker.broker))
 

@@ -107,6 +107,8 @@ class WakeSchedule:
             self._turns[board] += 1
             self._lie_down(board)
         else:
+            # Until the next version: awake again at once it would get the same answer,
+            # without end.
             self._skipped.append(board)
 
     def leave(self, board: int) -> None:
@@ -122,5 +124,7 @@ class WakeSchedule:
             self._lie_down(board)
 
     def _lie_down(self, board: int) -> None:
+        # Drawn anew each time: equals are dealt out at random, and not by their
+        # numbers.
         place = (self._turns[board], float(self._rng.random()), board)
         heapq.heappush(self._asleep, place)

@@ -57,6 +57,8 @@ class ZeroWorkload:
         key = (order.codec, order.dimension)
         if key not in self._payloads:
             zeros = GridVector(np.zeros(order.dimension, np.int64), 0)
+            # `bytes(n)` stands for the randomness: zeros round to zeros whatever is
+            # drawn.
             self._payloads[key] = CODECS[order.codec].encode(zeros, bytes)
         payload = self._payloads[key]
         return lambda: payload

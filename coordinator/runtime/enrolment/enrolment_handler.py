@@ -104,6 +104,7 @@ class EnrolmentHandler:
         self._listeners: dict[str, _Listener] = {}
         self._retry_at_s: dict[str, float] = {}
         self._tokens: Tokens = {}
+        # No file's time, so that the first look reads.
         self._stamp = -1
         self._told = RepeatedWarnings()
         self.refused: Counter[str] = Counter(store.refused())
@@ -124,6 +125,7 @@ class EnrolmentHandler:
         except ProtocolError as error:
             self.refused[error.reason.name] += 1
             return []
+        # Its name would be in the topic of the answer, and in memory as a listener.
         if len(client) > CLIENT_CHARS_MAX:
             return []
         try:
@@ -195,6 +197,8 @@ class EnrolmentHandler:
             if known is None or known.document != found.document:
                 # Who waits for an operator may be accepted later, with these keys.
                 require_good(found.token, now_s)
+            # The same claim again is no replay: an answer may be lost, and is sent once
+            # more.
             if known is None or known.transcript != _digest(found.transcript):
                 if (again := self._stale(client, message, now_s)) is not None:
                     return [again]
@@ -202,6 +206,8 @@ class EnrolmentHandler:
             if known is None:
                 text = "the token was used as often as it may be; ask for another"
                 return [self._refusal(listener, text)]
+            # Put in anew, it is the youngest: the one that was heard longest ago is
+            # forgotten first.
             self._listeners.pop(stem, None)
             self._listeners[stem] = listener
             while len(self._listeners) > LISTENERS_MAX:
@@ -233,6 +239,8 @@ class EnrolmentHandler:
             if refused and self._newcomers[known.kind].retries_refused:
                 claim = replace(claim, state=ClaimState.ACCEPTED, detail="")
         else:
+            # Of all claims, also refused ones: a use is not given back, or one secret
+            # could try for ever.
             used = sum(each.token == token for each in self._claims.values())
             if known is None and used >= found.token.uses:
                 return None
@@ -268,6 +276,8 @@ class EnrolmentHandler:
                         claim = replace(claim, state=ClaimState.REJECTED, detail=detail)
                     self._put(claim)
                     told += self._answer_listener(claim)
+            # Last: after a power cut before, it is carried out again, which then
+            # changes nothing.
             self._store.forget_decision(stem)
         return told
 
@@ -294,6 +304,7 @@ class EnrolmentHandler:
                 # It asked anew, with other keys, and is admitted anew.
                 return []
             if admission:
+                # Before the claim says that it is there.
                 self._store.put_admission(claim, admission)
                 log.info("%s is enrolled", claim.name)
             self._put(replace(now, state=state, detail=detail))

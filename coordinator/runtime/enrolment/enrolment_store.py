@@ -138,6 +138,7 @@ class EnrolmentStore:
     def tokens_stamp(self) -> int:
         """Changes with each token that is added or removed."""
         try:
+            # Of the folder: each file comes by a rename into it, and goes by a removal.
             return self._tokens.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
@@ -149,6 +150,7 @@ class EnrolmentStore:
           OperationError: If there is none of that id.
         """
         path = self._tokens / f"{name}.json"
+        # A name from a command line: no separator in it leads out of the folder.
         if not name.isalnum() or not path.exists():
             raise OperationError(f"no token {name}: starling enrol tokens")
         with storage_errors(path):
@@ -194,6 +196,7 @@ class EnrolmentStore:
         for claim in waiting:
             if claim.code.replace("-", "") == wanted:
                 suffix = _ACCEPT if accepts else _REJECT
+                # A file of its own, since the claim's belongs to the registrar.
                 write_atomic(self._decisions / f"{claim.stem}{suffix}", b"")
                 return claim
         shown = ", ".join(claim.code for claim in waiting) or "nobody waits"
@@ -226,6 +229,7 @@ class EnrolmentStore:
                 self.remove_token(letters(token.identity))
         kept = {letters(identity) for identity in self.tokens()}
         for claim in self.claims():
+            # As long as its token is there a claim counts as one of its uses.
             if claim.token in kept or now_s < claim.made_s + KEPT_S:
                 continue
             for path in self._claims.glob(f"{claim.stem}.*"):

@@ -99,11 +99,14 @@ def host_founding(
             _forget(home, store, broker)
         _begin(home, store, asked)
         founder = Founder(home)
+        # Once all agreed, whoever did not hear of it has a token.
         if founder.own_record() is None:
             show_token(_token(store, broker, asked))
             _look_for_listener(broker, say)
         with newcomers_answered(home, broker):
             founded = _all_agreed(home, store, founder, wait_s, say)
+            # While the others are still answered: who lost its answer asks again
+            # meanwhile.
             complete(home, founded.roster, founded.record, asked.party)
             _linger(broker, asked.terms.parties - 1)
     return founded
@@ -124,6 +127,7 @@ def _begin(home: CoordinatorHome, store: FoundingStore, asked: FounderOptions) -
             "same, or --anew to begin again",
             file=str(store.path),
         )
+    # The entry before the terms: only with both is there a founding to answer for.
     own_entry(home, store, asked.party)
     store.put_terms(asked.terms)
 
@@ -192,6 +196,8 @@ def _all_agreed(
         time.sleep(POLL_S)
     roster = store.roster()
     assert roster is not None, "there is a record"
+    # As every other party does, though these are files of our own: a damaged one starts
+    # no chain.
     check_record(record, roster)
     store.put_record(record)
     return FoundedChain(roster, record)
@@ -210,4 +216,5 @@ def _linger(broker: BrokerHome, others: int) -> None:
         if len(told) >= others:
             break
         time.sleep(POLL_S)
+    # What is on disk as told may still be on its way through the broker.
     time.sleep(_FLUSH_S)

@@ -46,6 +46,7 @@ def issue_token(
         ascii_host(host),
         asked.enrol_port,
         asked.fleet,
+        # With it a newcomer knows the broker before it has any certificate of it.
         fingerprint(broker.authority_certificate),
         os.urandom(TOKEN_ID_BYTES),
         os.urandom(SECRET_BYTES),

@@ -121,15 +121,21 @@ class _Coordinators:
         identity, genesis = identity_from_json(document), home.genesis()
         settings, name = home.config().broker, _name(identity)
         broker = own_broker(settings)
+        # Before the chain is asked: an expelled one would be a learner that nobody lets
+        # in.
         broker.refuse_expelled(name, f"{_LET_BACK} {name}")
+        # A validator of the genesis is known to the chain as it is.
         if genesis.validators.index_of(identity.public) is None:
             body = LEARNER.pack(LearnerChange(1, identity.public, identity.name))
             transaction = submit(home, MessageKind.LEARNER, body)
             decision = await_decision(home, transaction, WAIT_S)
+            # Known from a try that did not get as far as the broker: it goes on from
+            # there.
             if decision.reason != Reason.ALREADY_KNOWN:
                 decision.require(f"{name} may not learn")
                 if decision.height is None:
                     return None
+        # After the chain's word: rights at the broker are for whom the chain knows.
         broker.admit_coordinator(name)
         broker.reload_running()
         return _admission(home, broker, identity).to_json().encode()

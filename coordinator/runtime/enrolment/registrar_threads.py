@@ -133,6 +133,8 @@ def _answer_alone(
                 unstarted: dict[str, Callable[[], RegistrarThreads]] = {
                     "renewals": partial(_renewals, home, broker, settings)
                 }
+                # Certificates are renewed at the fleet's listener, which every broker
+                # has.
                 if settings.enrol_port:
                     unstarted["newcomers"] = partial(
                         _newcomers, home, broker, settings, store
@@ -144,6 +146,7 @@ def _answer_alone(
             level = logging.INFO if is_locked(store.lock_file) else logging.WARNING
             if told.is_new(str(error), time.monotonic()):
                 log.log(level, "newcomers are not answered from here: %s", error)
+            # The lock falls free without a word when its holder ends.
             ending.wait(LOCK_RETRY_S)
 
 
@@ -193,6 +196,8 @@ def _renewals(
         )
     link = replace(
         broker.own_client(REGISTRAR),
+        # The broker holds the rest back: few are in our memory, and dropped ones are
+        # sent again.
         receive_maximum=16,
         subscriptions=(Topics(settings.fleet).renewal("+"),),
     )
@@ -213,6 +218,7 @@ def _newcomers(
     """
     store.forget_old(time.time())
     authority = fingerprint(broker.authority_certificate)
+    # Of this start alone: challenges of an earlier one are answered with another.
     nonce_key = os.urandom(_NONCE_KEY_BYTES)
     rules = Registrar(home.signing_key().public, authority, nonce_key)
     link = broker.enrolment.registrar(settings, broker.authority_certificate)
@@ -301,6 +307,7 @@ class RegistrarThreads:
           This turn's.
         """
         now_s = time.monotonic()
+        # A quiet second may be made up for at once, and no more.
         free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
         if free_s > now_s:
             text = (
@@ -355,6 +362,8 @@ class RegistrarThreads:
             try:
                 self._link.publish(message)
             except TransportError:
+                # There is no connection: its successors would fail, too, and must not
+                # overtake it.
                 self._unsent.appendleft(message)
                 return
             except LimitError as error:

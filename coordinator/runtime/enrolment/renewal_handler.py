@@ -102,10 +102,12 @@ class RenewalHandler:
             # Nothing is answered to it.
             return True
         now_s = self._monotonic_s()
+        # By the user that the broker authenticated, since a payload may claim any name.
         paid = spend(self._allowances, user.encode(), size, ALLOWANCE, now_s)
         if paid is not None:
             self._allowances = paid
             return True
+        # Once a client: a flood of requests must be no flood of lines.
         if not self._ignored[user]:
             log.warning("%s asks for its certificate too often, and is ignored", user)
         self._ignored[user] += 1
@@ -144,6 +146,7 @@ class RenewalHandler:
         with self._guard:
             for user, der in list(self._waiting.items())[:ISSUED_AT_ONCE]:
                 try:
+                    # Again, since it may have been revoked while it waited for the key.
                     self._require_welcome(user)
                     answer = self._issued(read_certificate(der))
                 except ProtocolError as error:
@@ -165,6 +168,7 @@ class RenewalHandler:
         """
         with self._guard:
             record = RenewalRecord(dict(self._waiting), dict(self._ignored))
+        # A flood must not write to a flash card for each look.
         if record != self._noted:
             self._certificates.put_renewals(record)
             self._noted = record
@@ -172,6 +176,7 @@ class RenewalHandler:
     def _decided(self, user: str, renewal: CertificateRenewal) -> RenewalAnswer:
         authority = self._authority()
         certificate = read_certificate(renewal.certificate)
+        # Before anything that it says of itself is used.
         certificate.require_issuer(read_certificate(authority))
         if certificate.user != user:
             raise SignatureError("the certificate is of another client")
@@ -189,6 +194,8 @@ class RenewalHandler:
         return self._waits(certificate, renewal.certificate)
 
     def _waits(self, certificate: TlsCertificate, der: bytes) -> RenewalAnswer:
+        # Beyond it clients ask again in any case; only the list for people is short of
+        # them.
         if len(self._waiting) < WAITING_MAX:
             self._waiting[certificate.user] = der
         text = "the authority's key is not at the broker; its operator is to put it"

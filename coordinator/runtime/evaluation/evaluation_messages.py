@@ -76,6 +76,7 @@ OUTCOME = structure(EvaluationResult, OUTCOME_BYTES_MAX)
 
 def failed(detail: str) -> EvaluationResult:
     """The outcome of a trial that failed."""
+    # It ends up in the log and in a status.
     line = "".join(c if c.isprintable() else " " for c in detail)
     return EvaluationResult(line[:DETAIL_CHARS_MAX] or "failed", b"", b"")
 
@@ -137,6 +138,7 @@ def _real(content: bytes) -> float:
     if len(content) != _REAL.size:
         raise EvaluationError("an outcome without a loss")
     (value,) = _REAL.unpack(content)
+    # A NaN compares with nothing: no version could be ranked beside it.
     if not math.isfinite(value):
         raise EvaluationError("the loss is no number")
     return float(value)

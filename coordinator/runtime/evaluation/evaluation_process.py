@@ -84,6 +84,7 @@ def main() -> int:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = sys.stdin.buffer
+    # From our own coordinator, and so read before the process is confined.
     given = read_frame(source, HELD_OUT_BYTES_MAX)
     if given is None:
         return 0
@@ -123,6 +124,7 @@ class VersionTester:
         try:
             trial = TRIAL.unpack(frame)
             if trial.bundle:
+                # Before the next one is opened: two bundles at once may not fit.
                 self._loaded = None
                 self._loaded = _Loaded(open_packed(trial.bundle))
             theta = np.frombuffer(trial.theta, "<f4")
@@ -143,8 +145,11 @@ class VersionTester:
             feeds = self._feeds(loaded.manifest, theta, rows, rows)
             target = feeds["y"]
             loss, output = loaded.session(EVALUATE).run(feeds)
+            # A graph of somebody else may have outputs of any length.
             if loss.shape != (len(target),) or len(output) != len(target):
                 raise EngineError(f"{EVALUATE}: results of another shape")
+            # In float64: a float32 sum of many losses loses the digits that tell
+            # versions apart.
             loss_sum += float(np.sum(loss, dtype=np.float64))
             right += int(np.sum(np.argmax(output, -1) == target)) if classes else 0
         return (right / count if classes else None), loss_sum / count
@@ -166,6 +171,7 @@ class VersionTester:
                     raise EngineError(f"{GRADIENT}: results of another shape")
                 total += gradient
             for place in places:
+                # What stays on boards is in no update, and so counts in no score.
                 total[place] = 0.0
             return total
 
@@ -218,6 +224,7 @@ def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
 def _die_with_parent() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have ended before the kernel was asked to tell.
     if os.getppid() != parent:
         sys.exit(1)
 
@@ -230,6 +237,7 @@ def _confine(held_bytes: int) -> None:
     # It binds the thread that asks for it, and those that it starts.
     if len(list(Path("/proc/self/task").iterdir())) == 1:
         landlock.restrict(())
+    # The held-out data twice: as they came, and as arrays.
     memory = MEMORY_BYTES_MAX + 2 * held_bytes
     for limit, most in (
         (resource.RLIMIT_DATA, memory),

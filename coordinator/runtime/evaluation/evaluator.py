@@ -134,9 +134,13 @@ class Evaluator:
         self, bundle: Digest, packed: bytes, theta: bytes, *, gradients: bool
     ) -> EvaluationResult:
         process = self._running()
+        # The process keeps the last bundle: only parameters go over from version to
+        # version.
         content = b"" if bundle == self._loaded else packed
         request = EvaluationRequest(content, theta, gradients)
         self._loaded = None
+        # A killed process ends both reads and writes of its pipes, wherever the trial
+        # hangs.
         clock = threading.Timer(self._seconds_max, process.kill)
         clock.start()
         try:
@@ -150,6 +154,7 @@ class Evaluator:
             code = process.wait()
             self.stop()
             raise EvaluationError(f"the trial's process ended with {code}")
+        # After a fault nobody knows what it has loaded: it is sent again.
         if not answer.detail:
             self._loaded = bundle
         return answer
@@ -191,6 +196,7 @@ class Evaluator:
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # What a library prints about a stranger's graph is for no log.
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
             env=child_process.environment(),

@@ -144,12 +144,17 @@ class Founder:
     ) -> FoundingRoster | None:
         roster = self._store.roster()
         if roster is not None:
+            # By value: the same party with another entry would not be the one that
+            # others agreed to.
             if entry not in roster.entries:
                 raise OperationError(_taken(roster, entry))
             return roster
         others = [each for each in self._store.entries() if each.public != entry.public]
         _require_place(terms, [own, *others], entry)
+        # In place of its earlier one: until the roster is made a party may think better
+        # of it.
         self._store.put_entry(entry)
+        # By key, so that the genesis does not depend on who came first.
         entries = sorted([own, *others, entry], key=lambda each: each.public)
         if len(entries) < terms.parties:
             return None
@@ -158,6 +163,8 @@ class Founder:
             self._store.drop_entry(entry)
             hosts = ", ".join(each.name for each in entries if each.broker)
             raise OperationError(f"no party {entry.at!r} runs a broker: {hosts} do")
+        # Somebody else's `--at` names no broker: it is told once its own entry is
+        # looked at.
         if lost:
             return None
         return self._all_in(terms, own, entries)
@@ -177,6 +184,8 @@ class Founder:
             roster = FoundingRoster(
                 FOUNDING_VERSION, genesis, own.public, tuple(entries)
             )
+            # Packed once here, so that what is too large for the wire is found before
+            # it is kept.
             FOUNDING_ROSTER.pack(roster)
         except ProtocolError as error:
             raise OperationError(f"these parties make no genesis: {error}") from error
@@ -196,7 +205,9 @@ class Founder:
             self._check(roster, given)
         except ProtocolError as error:
             raise OperationError(f"the consent does not hold: {error}") from error
+        # The founder's own consent is made with the first one of another party.
         own_confirmation(self._home, self._store, roster, Path(terms.broker))
+        # The first one stands: its certificates may be in a record already.
         if self._store.confirmation(given.consent.party) is None:
             self._store.put_confirmation(given)
         return self._record(roster, given.consent.party)
@@ -205,6 +216,7 @@ class Founder:
         party = check_consent(roster, given.consent)
         certified = [each.party for each in given.certificates]
         others = [each for each in roster.entries if each != party]
+        # In the roster's order, and none of a party that runs no broker.
         if certified != [each.public for each in others if party.broker]:
             raise ProtocolError("its broker does not certify each other party once")
         for holder, each in zip(others, given.certificates, strict=False):

@@ -121,6 +121,7 @@ class FoundingStore:
 
     def put_own(self, entry: FoundingEntry, nonce: bytes) -> None:
         """Writes our entry, and before it what it is committed to."""
+        # An entry whose nonce is lost could never be consented to.
         write_atomic(self.path / "nonce", nonce)
         write_atomic(self.path / "own", FOUNDING_ENTRY.pack(entry))
 
@@ -152,6 +153,8 @@ class FoundingStore:
         """Writes it, and removes the token: all are in."""
         write_atomic(self.path / "record", FOUNDING_RECORD.pack(record))
         with storage_errors(self.path):
+            # Unsynced: one that comes back after a power cut is a line that nobody
+            # needs.
             (self.path / "token").unlink(missing_ok=True)
 
     def entry(self, public: bytes) -> FoundingEntry | None:
@@ -160,6 +163,7 @@ class FoundingStore:
 
     def entries(self) -> list[FoundingEntry]:
         """Entries of the others, by id."""
+        # Names with a dot first are files that a crash left half written.
         files = sorted(self._entries.glob("[!.]*"))
         found = [self._read(f"entries/{file.name}", FOUNDING_ENTRY) for file in files]
         return [entry for entry in found if entry is not None]

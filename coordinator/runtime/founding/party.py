@@ -99,6 +99,7 @@ def join_founding(
     until_s = time.monotonic() + wait_s
 
     def ask(content: bytes) -> bytes:
+        # Of one time for both steps.
         left_s = max(0.0, until_s - time.monotonic())
         kind = EnrolmentKind.PARTY
         answer, _ = answer_by_token(token, kind, content, left_s, _no_code, say)
@@ -133,7 +134,10 @@ def agree(
         answer = ask(said)
         with _doubted():
             roster = read_document(ROSTER_FORMAT, FOUNDING_ROSTER, answer)
+            # The founder made the genesis: our own entry has to be in it as we signed
+            # it.
             check_roster(roster, entry)
+        # Kept before we consent: no other roster is ever taken from here on.
         store.put_roster(roster)
     record = store.record()
     if record is None:

@@ -97,6 +97,7 @@ def own_entry(
     except ProtocolError as error:
         raise ConfigError(str(error)) from error
     kept = store.own()
+    # Each new entry has a new nonce: only what was asked for is compared.
     if kept is not None and _alike(kept) == _alike(made):
         return kept
     if kept is not None and store.roster() is not None:
@@ -140,6 +141,7 @@ def own_confirmation(
             for pem in [authority.issue(party_id(each.public), each.tls)]
         )
     chain = roster.genesis.chain_id()
+    # It tells the nonce: from here on this party has agreed, and its entry stays.
     consent = sign_consent(key, chain, store.nonce())
     made = FoundingConfirmation(FOUNDING_VERSION, chain, consent, certificates)
     store.put_confirmation(made)
@@ -245,6 +247,7 @@ def _give_rights(
     broker: BrokerHome, roster: FoundingRoster, own: FoundingEntry
 ) -> None:
     for entry in roster.entries:
+        # Who is at our broker writes there; who has another one only reads ours.
         if roster.broker_of(entry) == own:
             broker.admit_coordinator(party_id(entry.public))
         else:

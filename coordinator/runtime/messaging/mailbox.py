@@ -54,6 +54,8 @@ class Mailbox(Generic[_T]):
         return taken
 
     def _ring(self) -> None:
+        # Called twice at the same moment it rings twice, which wakes the loop once for
+        # nothing.
         if not self._rung:
             self._rung = True
             self._bell.put(None)

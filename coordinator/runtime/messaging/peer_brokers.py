@@ -96,6 +96,7 @@ class PeerBrokers:
                 # Gossip may be lost: there is nothing to write down before this.
                 self._links[item.number].acknowledge_many((item.event.token,))
                 branch, who, _ = address(topics, topic)
+                # The number says which broker it came by; 0 is our own.
                 if branch == "g" and who != myself:
                     return PeerFrameArrived(who, payload, item.number + 1)
             case LinkConnected():

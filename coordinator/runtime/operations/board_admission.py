@@ -96,6 +96,7 @@ def admit(
     identity = submit(home, MessageKind.REGISTER, body)
     decision = await_decision(home, identity, wait_s)
     before = _admitted_before(home, device, decision)
+    # A board that is admitted already gets its papers again.
     if not before:
         known = known_board(home, device)
         is_revoked = decision.detail == BOARD_REVOKED or bool(known and known.revoked)
@@ -150,6 +151,8 @@ def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:
         raise OperationError(f"not revoked: the chain knows no board {name}")
     if decision.reason != Reason.ALREADY_KNOWN:
         decision.require(f"{name} is not revoked")
+    # Not while nothing is decided: the chain may yet refuse, and an expulsion is for
+    # good.
     if decision.height is not None or decision.reason is not None:
         _expel(home, name)
     return decision

@@ -52,6 +52,7 @@ def check_board(
     until_s = clock() + wait_s
     while (report := _answer(home, identity, name)) is None:
         if clock() >= until_s:
+            # Nobody would take the answer away.
             command_inbox.withdraw(home.inbox, identity)
             raise OperationError(
                 f"{name} did not answer within {wait_s:g} s: it is away, at another "

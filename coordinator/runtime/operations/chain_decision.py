@@ -128,6 +128,7 @@ def await_decision(
             return ChainDecision(height)
         if refusal is not None:
             return ChainDecision(reason=refusal.reason, detail=refusal.detail)
+        # Asked before the chain: what it decided before it ended was seen by now.
         if not runs:
             return ChainDecision(detail=_AWAY)
         if clock() >= until_s:

@@ -61,6 +61,7 @@ def progress_of(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerP
       OperationError: If our coordinator does not run, and so hears of nobody.
     """
     document = read_status(home.status) or {}
+    # A process may hang with its status on disk: the age tells, not that there is one.
     age_s = now_s - document.get("now_ms", 0) / 1000
     if document.get("state") == "stopped" or abs(age_s) > FRESH_S:
         raise OperationError(

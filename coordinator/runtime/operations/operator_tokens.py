@@ -161,6 +161,7 @@ def token_of(
         is_secret = pwhash.verify(hashed.encode(), secret.encode())
     except (exceptions.InvalidkeyError, exceptions.CryptPrefixError, ValueError):
         return None
+    # Only now, so that an overlong one costs as much as a wrong one.
     is_good = is_secret and len(given) <= TOKEN_CHARS_MAX
     return found if is_good and found is not None and now_s < found.until_s else None
 
@@ -168,6 +169,7 @@ def token_of(
 def _hash(secret: str) -> str:
     return pwhash.argon2id.str(
         secret.encode(),
+        # Low, since nobody guesses a secret of 256 random bits at any cost.
         pwhash.argon2id.OPSLIMIT_INTERACTIVE,
         pwhash.argon2id.MEMLIMIT_INTERACTIVE,
     ).decode()

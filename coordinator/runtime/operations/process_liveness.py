@@ -14,6 +14,7 @@ def lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    # It exists, as somebody else's.
     except PermissionError:
         return True
     return True
@@ -30,6 +31,7 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
+        # Shared, so that two who ask do not take each other for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -140,6 +140,8 @@ def publish(home: CoordinatorHome, drafted: TaskDraft, wait_s: float) -> ChainDe
       OperationError: If the chain refuses it.
     """
     made = drafted.made
+    # Blobs first: the coordinator must have them when the transaction that names them
+    # comes.
     command_inbox.drop_blob(home.inbox, made.bundle)
     command_inbox.drop_model(home.inbox, made.model)
     body, failed = TASK.pack(made.spec), f"{drafted.name!r} is not published"
@@ -166,6 +168,7 @@ def resume_task(home: CoordinatorHome, number: int, wait_s: float) -> ResumedTas
     known = held_out_loss(home, number)
     if known is None:
         raise OperationError(f"no quorum stated a held-out loss of task {number} yet")
+    # Named, so that an operator who looked at an older state resumes nothing else.
     body = RESUME.pack(Resume(TaskId(number), known.newest))
     failed = f"task {number} is not resumed"
     decision = submit_and_wait(home, MessageKind.RESUME, body, wait_s, failed)

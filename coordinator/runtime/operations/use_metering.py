@@ -70,6 +70,7 @@ def pay_for_use(home: CoordinatorHome, asked: Use, wait_s: float) -> UsePayment:
     Raises:
       OperationError: If the chain refuses.
     """
+    # Read before, for people: once it is decided the chain shows the new reading.
     before, price = uses_paid(home, asked.task, home.operator_key().identity)
     body, failed = USE.pack(asked), f"the use of task {asked.task} is not paid"
     decision = submit_and_wait(home, MessageKind.USE, body, wait_s, failed)

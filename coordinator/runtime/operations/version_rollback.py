@@ -77,6 +77,8 @@ def remake(
             )
         spec, vectors = lineage.spec, lineage.open_vector
         for step in replay(spec, lineage.start, lineage.versions, vectors):
+            # First the history as it was: what cannot be made again bit for bit here
+            # proves nothing about what is made without some.
             check_exact(step)
         before = [each for each in lineage.versions if each.version <= start]
         after = [each for each in lineage.versions if each.version > start]
@@ -107,6 +109,7 @@ def remake_asked(home: CoordinatorHome, asked: TaskRollback) -> None:
       ConfigError, OperationError: As `remake`; also if it comes out differently.
     """
     made = remake(home, asked.task, asked.without, asked.again, asked.first)
+    # The digests are part of it: a validator approves only what it computed itself.
     if made.rollback != asked:
         raise OperationError(
             f"version {asked.again} made again here is not what the motion says: it is "

@@ -62,10 +62,12 @@ def join_broker(
     if genesis_file.exists() and home.genesis() != admission.genesis:
         raise ConfigError("the folder belongs to another chain", key="genesis")
     keep_certificate(home, admission.ca_pem, admission.certificate_pem)
+    # A pin that an operator set counts more than the word of a broker.
     if admission.trusted is not None and not home.pinned_file.exists():
         write_atomic(home.pinned_file, TRUSTED.pack(admission.trusted))
     place = (admission.broker_host, admission.broker_port)
     write_first_config(home, {"broker.host": place[0], "broker.port": place[1]})
+    # Last: without it nothing starts, and after a power cut the same call goes on.
     if not genesis_file.exists():
         write_atomic(genesis_file, GENESIS.pack(admission.genesis))
     return admission

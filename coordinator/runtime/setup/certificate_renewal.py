@@ -43,6 +43,7 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
         left = days_left(pem, now_s)
     except DecodeError as error:
         raise ConfigError(str(error), file=str(path)) from error
+    # Half a life is left for whoever keeps the authority's key elsewhere.
     if left > HALF_LIFE_DAYS:
         return False
     try:
@@ -81,4 +82,5 @@ def _issued(home: CoordinatorHome, left: float) -> bytes | None:
                 broker.certificates.authority_key,
             )
         return None
+    # For the same key: its secret stays where it is.
     return broker.certificates.authority().issue(home.name, certified_key(path))

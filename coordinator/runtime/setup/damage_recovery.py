@@ -73,6 +73,7 @@ def recover(home: CoordinatorHome) -> RecoveryReport:
       OperationError: If the chain is damaged and nobody else has it.
       StorageError: If the disk refuses.
     """
+    # First the journal: its lock refuses while the coordinator runs.
     votes = _votes_damage(home.state / VOTES_FILE)
     chain = _chain_damage(home.state / CHAIN_FILE)
     if chain is not None and len(home.genesis().validators.members) == 1:
@@ -104,6 +105,7 @@ def _chain_damage(path: Path) -> str | None:
     try:
         store = SqliteStore.open(path)
         try:
+            # Its root first, which is quick, before all blocks are executed again.
             store.tip()
             fault = audit_store(store, lambda _height: None).fault
         finally:

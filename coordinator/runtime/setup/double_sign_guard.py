@@ -64,6 +64,8 @@ def votes_from(
       ConfigError: If the key ran on another machine, or the operator's word is none.
       StorageError: If the disk refuses.
     """
+    # Bound before there is a journal: a power cut in between costs an operator's word,
+    # and never a second signature.
     ran_before = _bind(keys / BINDING_FILE, machine)
     lost, resumed = state / LOST_FILE, state / RESUMED_FILE
     if ran_before and not (state / VOTES_FILE).exists():
@@ -72,6 +74,7 @@ def votes_from(
         with storage_errors(resumed):
             resumed.unlink(missing_ok=True)
             sync_folder(state)
+        # After the old word is gone: a power cut in between must not leave both.
         write_atomic(lost, b"the journal of own votes was missing at a start\n")
     if not lost.exists():
         return VotingStart(0)
@@ -128,6 +131,8 @@ def _resumed(file: Path, chain_id: ChainId, validator: bytes) -> VotingStart:
         return VotingStart(None)
     try:
         resumption = RESUMPTION.unpack(content)
+        # Anybody may have put the file there: its signature counts, and that it is for
+        # this key and chain.
         resumption.check(chain_id, validator)
     except ProtocolError as error:
         raise ConfigError(f"no operator's word: {error}", file=str(file)) from error

@@ -229,6 +229,7 @@ def found(home: CoordinatorHome, asked: GenesisOptions) -> Genesis:
         )
     home.require_no_founding()
     _make_folders_and_keys(home)
+    # Before the broker gives rights to anybody.
     shared = None if asked.genesis is None else _shared_genesis(home, asked)
     join_own_broker(home, broker)
     write_first_config(home, own_broker_values(asked, settings))
@@ -250,6 +251,7 @@ def _make_folders_and_keys(home: CoordinatorHome) -> None:
     for folder in (home.path, home.keys, home.inbox, home.state):
         make_folder(folder)
     for name in ("signing", "sealing", "operator", "peer"):
+        # Never over one that is there: a lost signing key is a lost validator.
         if not (home.keys / name).exists():
             write_atomic(home.keys / name, os.urandom(SEED_BYTES))
     if not home.peer_key.exists():
@@ -274,6 +276,7 @@ def _shared_genesis(home: CoordinatorHome, asked: GenesisOptions) -> Genesis:
             "later, give --join",
             file=file,
         )
+    # Boards would seal updates to a key that nobody has.
     if genesis.validators.members[index].sealing != home.sealing_key().public:
         raise ConfigError("names another key than keys/sealing", file=file)
     return genesis
@@ -288,6 +291,7 @@ def join_own_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
     """
     name = home.name
     broker.admit_coordinator(name)
+    # A broker that runs already reads its access file only when it is told to.
     broker.reload_running()
     files = home.tls_files()
     if not files.certificate.exists():

@@ -177,6 +177,7 @@ def keep_peer(
         raise ConfigError(f"the invitation is for {whose}", key="--peer")
     folder = home.peers / f"{re.sub('[^A-Za-z0-9.]', '-', broker.host)}-{broker.port}"
     make_folder(folder)
+    # The address last: a folder that has it has all.
     files = {
         "authority.pem": invitation.authority,
         "certificate.pem": invitation.certificate,
@@ -192,6 +193,7 @@ def peer_links(home: CoordinatorHome, topics: Topics) -> list[LinkSettings]:
     Raises:
       ConfigError: If a folder in `peers` is damaged, or there are too many.
     """
+    # In order, since the number of a link says which broker gossip came by.
     folders = sorted(path for path in home.peers.glob("*") if path.is_dir())
     if len(folders) > PEERS_MAX:
         raise ConfigError(f"more than {PEERS_MAX}", file=str(home.peers))

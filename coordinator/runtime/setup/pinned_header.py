@@ -56,6 +56,7 @@ def keep_pinned(home: CoordinatorHome, file: Path | None) -> TrustedState | None
     if file is None:
         return before
     pinned = _read(file, home.genesis())
+    # An older one would take back trust in what lies between.
     if before is not None and pinned.height < before.height:
         detail = f"of height {pinned.height}; height {before.height} is pinned"
         raise ConfigError(detail, file=str(file))
@@ -79,6 +80,7 @@ def check_pinned(store: ChainStore, pinned: TrustedState | None, file: str) -> N
         return
     stored = store.header(pinned.height)
     wanted = pinned.last.header.block_id()
+    # One that is not there yet is compared when the chain gets there.
     if stored is not None and stored.header.block_id() != wanted:
         raise ConfigError(
             f"the stored chain has another block at height {pinned.height}: it is of "

@@ -45,6 +45,8 @@ class DeviceRows:
           epsilon: What a total charge amounts to.
           unit: Changes whenever `epsilon` does.
         """
+        # Whatever is in a row shows in one of these, or in the identity of the
+        # sessions' map.
         seen = (state.ledger.tree.root(), self._tally.totals(), unit)
         if seen != self._seen or state.sessions is not self._sessions:
             self._text = json.dumps(self._rows(state, epsilon))

@@ -86,6 +86,7 @@ class HostHealth:
         """
         if code >= REFUSED_FROM:
             self._refused = code, now_s
+        # One taken message is no proof: rights differ from topic to topic.
         elif self._refused and now_s - self._refused[1] > REFUSED_SHOWN_S:
             self._refused = None
 

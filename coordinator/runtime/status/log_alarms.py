@@ -72,6 +72,7 @@ class LogAlarms:
         said_at_s = self._said_at_s.get(key)
         if said_at_s is not None and now_s - said_at_s < AGAIN_S:
             return
+        # Beyond it new kinds are left unsaid, so that memory has a bound.
         if said_at_s is None and len(self._said_at_s) >= WARNINGS_MAX:
             return
         self._said_at_s[key] = now_s

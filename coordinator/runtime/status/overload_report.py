@@ -65,6 +65,7 @@ class OverloadLog:
             if said_s is not None and now_s < said_s + SAY_AGAIN_S:
                 continue
             if len(self._said_s) >= NAMES_KEPT_MAX:
+                # Its memory is bounded: names of boards come from outside.
                 oldest = min(self._said_s, key=self._said_s.__getitem__)
                 del self._said_s[oldest]
                 self._seen.pop(oldest, None)

@@ -112,6 +112,7 @@ class StatusFile:
             lambda charge: self._epsilon(policies, charge, delta),
             (delta, policies),
         )
+        # The rows of boards are text already, and most of the document.
         text = f'{json.dumps(document)[:-1]}, "devices": {devices}}}'
         try:
             replace_unsynced(self._path, text.encode())
@@ -257,6 +258,8 @@ class StatusFile:
         self, policies: frozenset[PrivacyPolicy], charge: int, delta: float
     ) -> float:
         key = (charge, delta, policies)
+        # An epsilon takes a while to compute, and each status asks for that of every
+        # version.
         if key not in self._epsilons:
             self._epsilons[key] = epsilon_shown(charge, policies, delta)
         return self._epsilons[key]

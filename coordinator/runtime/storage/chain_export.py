@@ -89,6 +89,7 @@ def _csv(file: TextIO) -> _Write:
     def write(row: Row) -> None:
         nonlocal begun
         if not begun:
+            # The names, since a row is a dict.
             writer.writerow(row)
             begun = True
         writer.writerow(_cell(value) for value in row.values())

@@ -107,11 +107,14 @@ def checkpoint(state: Path, genesis: Genesis) -> TrustedState | None:
     if not (state / CHAIN_FILE).exists():
         return None
     store = SqliteStore.read(state / CHAIN_FILE)
+    # Header and sets of one moment, whatever the coordinator writes meanwhile.
     with store.one_moment():
         ends, last = store.epochs(), store.header(store.height())
     store.close()
     if last is None:
         return None
+    # Followed as a newcomer would: a damaged file is not handed on as something to
+    # trust.
     return pin(genesis).follow(ends).accept(last.header, last.certificate)
 
 

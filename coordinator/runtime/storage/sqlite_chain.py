@@ -65,8 +65,10 @@ class ChainTables(SqliteTables):
         run("DELETE FROM state WHERE key = ?", removed)
         if header.next_validators != header.validators:
             height = header.height + 1
+            # Of the state as this block leaves it, which was written above.
             following = validator_records.validators(self, self.genesis, height)
             self._put_end(ValidatorSetTransition(header, certificate, following))
+        # Cheap first: the last snapshot is looked up at few heights.
         if header.height % SNAPSHOT_BLOCKS == 0 and is_due(header, self._last_taken()):
             self._take(header.height)
 
@@ -124,6 +126,8 @@ class ChainTables(SqliteTables):
         ]
         run = self._connection.executemany
         run("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows)
+        # More than one, since a newcomer that is half way through an older one goes on
+        # with it.
         for old in self.snapshots()[:-SNAPSHOTS_KEPT]:
             self._write("DELETE FROM snapshots WHERE height = ?", (old,))
 
@@ -143,6 +147,7 @@ class ChainTables(SqliteTables):
                 "SELECT root FROM snapshots WHERE height = ? ORDER BY bucket", (height,)
             )
             roots = tuple(Digest(root) for (root,) in rows)
+        # Without its header nothing proves it.
         if known is None or len(roots) != BUCKETS:
             return None
         return SnapshotManifest(known.header, known.certificate, roots)
@@ -165,6 +170,8 @@ class ChainTables(SqliteTables):
     ) -> None:
         """See `ChainStore`."""
         height = manifest.header.height
+        # All in one transaction of the caller: a power cut leaves the old chain or the
+        # new one.
         for name in ("blocks", "transactions", "state", "snapshots"):
             self._write(f"DELETE FROM {name}", ())  # noqa: S608 - names of ours
         self._put_row(manifest.header, b"", manifest.certificate)
@@ -186,6 +193,7 @@ class ChainTables(SqliteTables):
     def prune(self, height: int) -> None:
         """See `ChainStore`."""
         first = self.first_body()
+        # The last body stays: whoever is one block behind asks for it.
         last = min(height, self.height() - 1)
         if last < first:
             return
@@ -219,6 +227,7 @@ class ChainTables(SqliteTables):
         Args:
           prefix: Ends with a byte below 255.
         """
+        # A range of the primary key: entries of other tables are not read.
         after = prefix[:-1] + bytes([prefix[-1] + 1])
         with storage_errors(self._path):
             yield from self._connection.execute(
@@ -235,6 +244,7 @@ class ChainTables(SqliteTables):
         last = self.header(height)
         assert last is not None
         header = last.header
+        # A start looks at this alone; `chain verify` executes all blocks again.
         if tree.root() != header.state_root:
             raise StorageError(
                 f"{self._path}: the state does not lead to the state_root of height "
@@ -262,6 +272,7 @@ class ChainTables(SqliteTables):
                 (first, most),
             )
             for height, *parts in found:
+                # SQLite holds a value of any type in any column, whatever was declared.
                 if not all(isinstance(part, bytes) for part in parts):
                     raise StorageError(f"{self._path}: block {height} is damaged")
                 yield BlockRow(height, *parts)
@@ -282,6 +293,7 @@ class ChainTables(SqliteTables):
           StorageError: If the row is damaged.
         """
         row = self._one("SELECT body FROM blocks WHERE height = ?", height)
+        # A pruned body is empty; one without transactions is not.
         known = self.header(height) if row is not None and row[0] else None
         if known is None:
             return None

@@ -15,8 +15,10 @@ CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
 FORMAT = 4
 PAGE_BYTES = 8192
+# 32 MiB of log between checkpoints: pages that change often reach the file once.
 _WAL_PAGES = 4096
 _CACHE_KIB = 16 * 1024
+# For whoever opens the file while another process begins or recovers its log.
 _BUSY_MS = 5000
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -134,6 +136,9 @@ def _is_immutable(path: Path) -> bool:
 
 def configure(connection: sqlite3.Connection) -> None:
     """Makes every commit durable, and the log of moderate length."""
+    # Commands and the console read while the coordinator writes.
     connection.execute("PRAGMA journal_mode=WAL")
+    # At NORMAL a log is synced at checkpoints alone: a power cut would take back what
+    # was published.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")

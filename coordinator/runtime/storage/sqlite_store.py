@@ -39,10 +39,13 @@ class SqliteStore(ChainTables, WorkTables):
             raise ConfigError("a chain is there already", file=str(path))
         unfinished = path.with_name(path.name + ".new")
         with storage_errors(path):
+            # SQLite would roll an old journal back into a new file of its name.
             for left in (unfinished, path.with_name(f"{unfinished.name}-journal")):
                 left.unlink(missing_ok=True)
             connection = connect(unfinished)
+            # Before the first table: later it changes nothing.
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            # Its content must be on the disk before the rename that shows it.
             connection.execute("PRAGMA synchronous=FULL")
             _begin(connection, genesis)
             connection.close()
@@ -83,6 +86,8 @@ class SqliteStore(ChainTables, WorkTables):
           StorageError: If the disk refuses, or there is a file.
         """
         with storage_errors(path):
+            # One read transaction, so that a running coordinator's file is copied with
+            # its log.
             self._connection.execute("VACUUM INTO ?", (str(path),))
 
     @classmethod

@@ -31,11 +31,14 @@ class SqliteTables:
     def transaction(self) -> Iterator[None]:
         """See `ChainStore`."""
         with storage_errors(self._path):
+            # A plain BEGIN takes the lock at its first write, and may then fail half
+            # way.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                # SQLite ends some by itself, as when the disk is full.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

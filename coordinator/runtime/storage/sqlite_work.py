@@ -46,6 +46,7 @@ class WorkTables(SqliteTables):
 
     def drop_uploads(self, height: int, bytes_kept: int = 0) -> int:
         """See `ChainStore`."""
+        # Asked often, and the query below goes through all uploads.
         if bytes_kept and self.vectors().size_bytes <= bytes_kept:
             return 0
         # Of a long column SQLite knows the length without reading it.
@@ -84,16 +85,20 @@ class WorkTables(SqliteTables):
     def put_part(self, digest: Digest, number: int, part: bytes) -> None:
         """See `ChainStore`."""
         row = (digest, number, part)
+        # Parts of a whole blob may not change any more: it was checked with those it
+        # has.
         if not self.has_blob(digest):
             self._write("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", row)
 
     def join_parts(self, digest: Digest) -> None:
         """See `ChainStore`."""
+        # Empty: its content stays in the parts, and is not written a second time.
         sql = "INSERT OR IGNORE INTO blobs (digest, content) VALUES (?, x'')"
         self._write(sql, (digest,))
 
     def drop_parts(self) -> None:
         """See `ChainStore`."""
+        # What a crash left behind of blobs that were never whole.
         sql = "DELETE FROM parts WHERE digest NOT IN (SELECT digest FROM blobs)"
         self._write(sql, ())
 
@@ -119,6 +124,7 @@ class WorkTables(SqliteTables):
             version.accuracy,
             version.loss,
         )
+        # A version that is noted again keeps the metrics that it has.
         self._write(
             "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
         )
@@ -202,6 +208,7 @@ class WorkTables(SqliteTables):
         row = self._one("SELECT content FROM blobs WHERE digest = ?", digest)
         if row is None:
             return None
+        # Checked at each reading: a flash card gives other bytes back without an error.
         content: bytes = row[0] or self._joined(digest)
         if H(content) != digest:
             raise StorageError(f"{self._path}: blob {digest.hex()} is damaged")

@@ -64,13 +64,17 @@ class VoteJournal:
           StorageError: If the disk refuses.
         """
         payloads = [vote.payload for vote in votes]
+        # At a durable height nothing is voted for any more: no restart needs these.
         self._kept = [entry for entry in self._kept if entry[0] > height]
         self._kept += [(vote.height, vote.payload) for vote in votes]
+        # One or the other, each with one sync: the new votes are among what is
+        # rewritten.
         if self._journal.size_bytes > self._size_bytes_max:
             self._journal.rewrite(payload for _, payload in self._kept)
         else:
             self._journal.append_many(payloads)
         if self._on_first is not None:
+            # Only now: had the sync failed, the loss would not be over.
             self._on_first()
             self._on_first = None
 

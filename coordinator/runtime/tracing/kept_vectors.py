@@ -70,6 +70,7 @@ class VectorKeys:
         """
         file = home.path / CONTENT_KEYS_FILE
         self._content_keys: Mapping[bytes, bytes] = read_content_keys(file)
+        # An exported home has no keys at all.
         self._key = None if file.exists() else home.sealing_key()
 
     def of(self, upload: StoredUpload) -> bytes | None:
@@ -98,6 +99,7 @@ class KeptVectors:
         upload = self._store.upload(member.transaction)
         shown = member.transaction.hex()[:16]
         chain_id = self._store.genesis.chain_id()
+        # The id is a hash of the signed update: a row that was exchanged shows here.
         if upload is None or upload.update.identity(chain_id) != member.transaction:
             raise MissingVector(f"the vector of update {shown} is not kept")
         key = self._keys.of(upload)

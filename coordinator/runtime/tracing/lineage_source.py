@@ -55,6 +55,8 @@ class LineageSource:
         def observe(tip: ChainHead, changes: Mapping[bytes, bytes | None]) -> None:
             reader.observe(tip.height, changes, tip.tree)
 
+        # Blame rests on what is read: nothing of a chain that was not checked from its
+        # genesis on.
         found = audit_store(self._store, progress, observe)
         if found.fault is not None:
             raise OperationError(
@@ -113,6 +115,8 @@ class LineageSource:
                 f"vectors are kept of the versions after {least} only; "
                 "storage.vectors_mib says how much is"
             )
+        # The earliest kept state that all later vectors are kept for gives the longest
+        # lineage.
         wanted = range(least if first is None else first, last + 1)
         for version in wanted:
             state = self._state(Version(version))
@@ -140,6 +144,7 @@ class LineageSource:
         return version
 
     def _is_whole(self, one: FinalVersion | None) -> bool:
+        # No updates lead over a rollback: its bytes came with the motion.
         if one is None or one.rolled_back:
             return False
         return one.job is None or self._are_kept(

@@ -43,6 +43,7 @@ def copy_readable(home: CoordinatorHome, folder: Path) -> int:
     path = copy.state / CHAIN_FILE
     if path.exists():
         raise ConfigError("a chain is there already", file=str(path))
+    # Before the copy: a home without keys is refused with nothing written.
     keys = VectorKeys(home)
     store = SqliteStore.read(home.state / CHAIN_FILE)
     try:
@@ -53,6 +54,7 @@ def copy_readable(home: CoordinatorHome, folder: Path) -> int:
     finally:
         store.close()
     made = SqliteStore.read(path)
+    # Of the copy, since the coordinator may take uploads meanwhile.
     opened = [(each.transaction, keys.of(each)) for each in made.uploads()]
     made.close()
     rows = [(identity, key) for identity, key in opened if key is not None]

@@ -128,6 +128,7 @@ class ChaosRun:
         except KeyboardInterrupt:
             interrupted = True
         finally:
+            # Also where docker refuses: what began is ended as far as it can be.
             if not over:
                 self._end_early(coming, time.monotonic() - begun_s)
         return interrupted

@@ -125,6 +125,8 @@ def start(fleet: ContainerFleet, plan: ContainerPlan) -> None:
     fleet.docker.require_compose()
     fleet.docker.require_image(plan.image)
     words = up_words(plan, str(COMPOSE_FILE))
+    # Docker refuses more processors than its machine has, which may be another than
+    # this.
     limited = within(plan, fleet.docker.processors()).environment
     try:
         fleet.docker.ask(*words, environment=limited, timeout_s=LONG_S)

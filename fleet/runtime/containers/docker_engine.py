@@ -66,6 +66,7 @@ class DockerEngine:
         self.require()
         version = self._require("compose", "version", "--short").strip()
         major = version.removeprefix("v").partition(".")[0]
+        # Version 1 is another program, with other words.
         if not major.isdecimal() or int(major) < _COMPOSE_LEAST:
             detail = f"compose is {version or 'of no version'}; it has to be 2 or later"
             raise ConfigError(detail, key=PROGRAM)

@@ -69,6 +69,7 @@ def _read_shape(row: object) -> tuple[int, LinkShape]:
     if any(type(each) not in (int, float) or not 0 <= each <= _MOST for each in found):
         raise DecodeError(f"{place}: device {number}: expected numbers up to {_MOST:g}")
     shape = LinkShape(*map(float, found))
+    # A segment that is lost for ever has no time of arrival; docker cuts such links.
     if shape.lost >= 1.0:
         raise DecodeError(f"{place}: device {number}: loses everything")
     return number, shape
@@ -149,6 +150,7 @@ class LinkShaper:
         peer = writer.get_extra_info("peername")
         there: asyncio.StreamWriter | None = None
         try:
+            # By name, since addresses are dealt out anew at each start.
             number = device_number(await _name_of(peer[0]))
             async with asyncio.timeout(_CONNECT_S):
                 answers, there = await asyncio.open_connection(self._host, port)

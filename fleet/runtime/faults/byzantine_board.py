@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
         of a trainer `train` and the descriptor of its mark instead of the home.
     """
     text, boards, board, what = argv[0], int(argv[1]), int(argv[2]), argv[3]
+    # The same module twice: the agent starts its trainer by the command below.
     if what == _TRAIN:
         attacks = board_attacks(text, boards)
         return worker.main(partial(attacking, attacks, board))

@@ -75,6 +75,7 @@ class FaultOrderFile:
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_EVERY_S
             content = read_if_present(self._path, ORDERS_BYTES_MAX)
+            # A file that is gone changes nothing: orders stand until others come.
             if content is not None:
                 document = json.loads(content)
                 deaf_to = tuple(document.pop("deaf_to"))
@@ -149,6 +150,8 @@ class FaultyBus:
                 now_s = time.monotonic()
                 while self._late and self._late[0][0] <= now_s:
                     self._let_go(heapq.heappop(self._late)[2])
+                # By the clock of this round: what became due meanwhile is let go in the
+                # next.
                 wait_s = self._late[0][0] - now_s if self._late else None
                 self._woken.wait(wait_s)
 

@@ -81,6 +81,8 @@ class FaultInjector:
 
     def service(self, number: int) -> SupervisedProcess:
         """Service that starts a coordinator."""
+        # The product's own process wherever it can be: what is only killed need not be
+        # another.
         if all(fault.deed in _BY_SUPERVISOR for fault in self._faults):
             return self._homes.coordinator_service(number)
         return self._homes.faulty_service(number)
@@ -147,6 +149,7 @@ class FaultInjector:
     def _give_orders(self, time_s: float) -> None:
         for number in self._numbers:
             ordered = orders(self._faults, time_s, number)
+            # A file that is not there orders nothing, and is not written for nothing.
             if ordered != self._given.get(number, FaultOrders()):
                 write_fault_orders(self._homes.orders(number), ordered)
                 self._given[number] = ordered

@@ -88,6 +88,8 @@ def open_front(name: str, say: Say) -> onnx.ModelProto:
         return build_front(front, say)
     network = TRAINED[name]
     fonts = own_fonts() if network.glyphs else ()
+    # By what it is made of: another font or size is another front, and none is ever
+    # stale.
     kept = _cache() / f"{name}-{_digest(network, fonts)[:16]}{SUFFIX}"
     if kept.is_file():
         return _read(kept)

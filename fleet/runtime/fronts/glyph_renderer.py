@@ -76,6 +76,8 @@ def _opened(path: Path) -> FT2Font | None:
         indices = {font.get_char_index(ord(digit)) for digit in DIGITS}
     except (OSError, RuntimeError, ValueError):
         return None
+    # Place 0 is the box of a missing character, and symbols may show one picture for
+    # all.
     if 0 in indices or len(indices) < len(DIGITS):
         return None
     font.set_size(_POINTS, _DOTS_PER_INCH)

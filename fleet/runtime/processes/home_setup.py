@@ -167,6 +167,7 @@ def occupied(path: Path) -> Iterator[FleetHomes]:
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     try:
+        # The mark is the lock: a folder without it is not ours to empty.
         held = lock(path / MARK)
     except ConfigError as error:
         raise ConfigError(
@@ -191,6 +192,7 @@ def clear(path: Path) -> FleetHomes:
         for found in path.iterdir():
             if found.is_dir() and not found.is_symlink():
                 shutil.rmtree(found)
+            # Kept, since its lock is held by us.
             elif found.name != MARK:
                 found.unlink()
         for folder in ("logs", "boards", "orders"):
@@ -241,6 +243,7 @@ def command(main: Callable[[list[str]], int], *words: str) -> dict[str, Any]:
       OperationError: If its exit status is not 0; and whatever the command raises.
     """
     printed = io.StringIO()
+    # In this process: a start of Python for each of many boards takes minutes.
     with contextlib.redirect_stdout(printed):
         status = main([*words, "--json"])
     if status:
@@ -334,6 +337,7 @@ def _set_up_board(
         "privacy.label_epsilon": plan.epsilon if plan.privacy == "labels" else 0.0,
         "data.windows": material.shares.reuse,
         "data.pledge": len(material.boards[number]),
+        # Many agents share this machine: none may take all its cores.
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
         "pace.between_s": between_s(plan),

@@ -120,6 +120,7 @@ class StatusPoller:
         return tuple(
             VersionPoint(
                 row["version"],
+                # Since version 0, which is noted when the task is open.
                 _plausible((row["time_ms"] - rows[0]["time_ms"]) / 1000, time_s),
                 row["updates"],
                 row["accuracy"],

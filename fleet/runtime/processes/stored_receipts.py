@@ -101,6 +101,7 @@ def _acknowledged(
     longest = max(chains, key=lambda chain: chain.height)
     tree = longest.store.tip().tree
     head, spec = task_records.head(tree, 0) or 0, task_records.task(tree, 0)
+    # What is older is dropped by the rules: that no block has it is no loss.
     oldest = 0 if spec is None else head - spec.aggregation.staleness_max
     found = []
     for number in range(boards):

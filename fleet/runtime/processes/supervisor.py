@@ -101,6 +101,7 @@ class ProcessSupervisor:
         entry = self._running[name]
         if entry.child is not None:
             entry.child.kill()
+            # Reaped at once, so that `check` does not take it for a death to be mended.
             entry.child.wait()
         entry.child, entry.again_at_s = None, None
         self._write_register()
@@ -184,6 +185,7 @@ class ProcessSupervisor:
 
     def _spawn(self, service: SupervisedProcess) -> subprocess.Popen[bytes]:
         assert self._watcher is not None, "use it in a with block"
+        # Appended to: a restart must not take the last words with it.
         with service.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command
                 service.command,
@@ -237,6 +239,7 @@ def _bury(entry: _Running, now_s: float) -> str:
     if status == EXIT_CONFIG:
         words = _last_words(entry.service.log)
         raise ConfigError(f"{name} refuses its configuration: {words}")
+    # It lived: what comes next is no death in a row.
     if now_s - entry.started_s >= STABLE_S:
         entry.pause_s = RESTART_PAUSE_S
     entry.child = None
