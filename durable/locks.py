@@ -2,15 +2,22 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from starling.durable.files import (
     PRIVATE_MODE,
     give_to_owner_of,
+    read_if_present,
     storage_errors,
     write_all,
 )
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, LimitError
+
+PROC = Path("/proc")
+_PID_BYTES_MAX = 64
+_PLACE = 5
+"""Where a line of /proc/locks has device and inode; the process stands before it."""
 
 
 class FileLock:
@@ -83,6 +90,75 @@ def wait_for_lock(path: Path) -> FileLock:
             os.close(descriptor)
             raise
     return FileLock(descriptor)
+
+
+def named_process(path: Path) -> int:
+    """Process that a lock file names; 0 for none.
+
+    After a power cut that number may be anybody's: see `lock_holder`.
+
+    Raises:
+      StorageError: If the file cannot be read.
+    """
+    content = None
+    with suppress(LimitError):  # not of our making
+        content = read_if_present(path, _PID_BYTES_MAX)
+    named = (content or b"").decode("ascii", "replace").strip()
+    return int(named) if named.isdigit() else 0
+
+
+def lock_holder(path: Path, proc: Path = PROC) -> int:
+    """Process that holds a lock and stands in its file; 0 for none that shows here.
+
+    Args:
+      path: The lock file; not changed.
+      proc: Where the kernel shows locks.
+
+    Raises:
+      StorageError: If the file cannot be read.
+    """
+    pid = named_process(path)
+    return pid if str(pid) in _holders(path, proc) else 0
+
+
+def is_locked(path: Path, proc: Path = PROC) -> bool:
+    """True while a process holds a lock, be it that its number is not written yet.
+
+    Args:
+      path: The lock file; not changed.
+      proc: Where the kernel shows locks.
+
+    Raises:
+      StorageError: If the file cannot be looked at.
+    """
+    return bool(_holders(path, proc))
+
+
+def _holders(path: Path, proc: Path) -> set[str]:
+    """Processes that hold a lock, as the kernel shows them.
+
+    To try the lock instead could make a process that starts just then believe in
+    another one, and would write the asker's number into the file.
+
+    Source: proc(5) on /proc/locks.
+    """
+    with storage_errors(path):
+        try:
+            inode = str(path.stat().st_ino)
+        except FileNotFoundError:
+            return set()
+    try:
+        rows = [row.split() for row in (proc / "locks").read_text("utf-8").splitlines()]
+    except OSError:
+        return set()
+    # The device is left out: some file systems show another one there than to `stat`.
+    return {
+        row[_PLACE - 1]
+        for row in rows
+        if len(row) > _PLACE
+        and row[1] == "FLOCK"
+        and row[_PLACE].rpartition(":")[2] == inode
+    }
 
 
 def _open_lock(path: Path) -> int:

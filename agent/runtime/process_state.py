@@ -1,26 +1,16 @@
 """State of a home's agent process, as seen from outside.
 
-The lock file names a process; after a power cut that number may be anybody's, so the
-kernel is asked who holds the lock. Trying it instead could make an agent that starts
-just now believe in another one.
-
-Source: proc(5) on /proc/locks and /proc/[pid]/stat.
+Source: proc(5) on /proc/[pid]/stat.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.durable.files import read_if_present, storage_errors
-from starling.protocol.errors import LimitError
+from starling.durable.locks import PROC, lock_holder, named_process
 
-PROC = Path("/proc")
-_PID_BYTES_MAX = 64
 _HALTED = frozenset({"T", "t"})
-_PLACE = 5
-"""Where a line of /proc/locks has device and inode; the process stands before it."""
 
 
 class Liveness(Enum):
@@ -55,26 +45,10 @@ def look(home: AgentHome, proc: Path = PROC) -> ProcessState:
       StorageError: If the lock file cannot be looked at.
     """
     file = home.state / "lock"
-    content = None
-    with suppress(LimitError):  # not of an agent's making
-        content = read_if_present(file, _PID_BYTES_MAX)
-    owner = (content or b"").decode("ascii", "replace").strip()
-    if not owner.isdigit():
-        return ProcessState(Liveness.GONE, 0)
-    with storage_errors(file):
-        inode = file.stat().st_ino
-    return ProcessState(_liveness(proc, owner, inode), int(owner))
-
-
-def _liveness(proc: Path, owner: str, inode: int) -> Liveness:
-    try:
-        state = (proc / owner / "stat").read_text("utf-8", "replace")
-        locks = (proc / "locks").read_text("utf-8")
-    except OSError:
-        return Liveness.GONE
-    if not any(_is_held(row.split(), owner, inode) for row in locks.splitlines()):
-        return Liveness.GONE
-    return Liveness.HALTED if _is_halted(state) else Liveness.RUNS
+    pid = named_process(file)
+    if not lock_holder(file, proc):
+        return ProcessState(Liveness.GONE, pid)
+    return ProcessState(Liveness.HALTED if halted(pid, proc) else Liveness.RUNS, pid)
 
 
 def halted(pid: int, proc: Path = PROC) -> bool:
@@ -94,16 +68,3 @@ def _is_halted(state: str) -> bool:
     """Reads /proc/PID/stat."""
     # The program's name stands in parentheses and may hold anything.
     return state.rpartition(") ")[2][:1] in _HALTED
-
-
-def _is_held(row: list[str], owner: str, inode: int) -> bool:
-    """True if a line of /proc/locks is this process's lock of this file.
-
-    The device is left out: some file systems show another one there than to `stat`.
-    """
-    return (
-        len(row) > _PLACE
-        and row[1] == "FLOCK"
-        and row[_PLACE - 1] == owner
-        and row[_PLACE].rpartition(":")[2] == str(inode)
-    )

@@ -12,6 +12,7 @@ Making it again changes only what differs, so that it can be run before every st
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,16 +40,14 @@ from starling.durable.files import (
     make_folder,
     read_configured,
     read_if_present,
-    read_limited,
     write_atomic,
 )
-from starling.durable.locks import lock
+from starling.durable.locks import is_locked, lock_holder
 from starling.protocol.errors import ConfigError, DecodeError, OperationError
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
 _JSON_BYTES_MAX = 1 << 16
 _LOCAL_BYTES_MAX = 1 << 20
-_PID_BYTES_MAX = 32
 
 
 class BrokerHome:
@@ -223,15 +222,15 @@ class BrokerHome:
         Returns:
           Whether one is running, and can be told.
         """
-        try:
-            # Whoever gets the lock knows that no `broker run` holds it; so no process
-            # id in the file is trusted that may be another program's by then.
-            lock(self.lock_file).release()
-        except ConfigError:
-            owner = read_limited(self.lock_file, _PID_BYTES_MAX).strip()
+        # A number in the file alone could be another program's by now, and the signal
+        # ends a process that does not expect it.
+        owner = lock_holder(self.lock_file)
+        if owner:
+            with suppress(ProcessLookupError):
+                os.kill(owner, signal.SIGHUP)
+                return True
+        if is_locked(self.lock_file):
             # Who has just taken the lock reads the new file anyway.
-            if owner.isdigit():
-                os.kill(int(owner), signal.SIGHUP)
             return True
         settings = self.settings()
         pid_file = "" if settings is None else settings.pid_file

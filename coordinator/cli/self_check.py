@@ -20,11 +20,12 @@ from starling.coordinator.cli.status_text import NOT_OF_THIS_RELEASE
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.process_liveness import is_locked, lives
+from starling.coordinator.runtime.operations.process_liveness import lives
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
 from starling.coordinator.runtime.status.status_reader import read_status
 from starling.durable.files import read_limited, require_private
+from starling.durable.locks import is_locked
 from starling.protocol.errors import (
     EXIT_DONE,
     EXIT_FAILED,

@@ -38,9 +38,8 @@ from starling.coordinator.runtime.enrolment.renewal_handler import RenewalHandle
 from starling.coordinator.runtime.enrolment.request_handler import RequestHandler
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import known_board
-from starling.coordinator.runtime.operations.process_liveness import is_locked
 from starling.durable.files import is_there
-from starling.durable.locks import lock
+from starling.durable.locks import is_locked, lock
 from starling.protocol.errors import (
     ConfigError,
     FederationError,

@@ -1,6 +1,5 @@
 """Test whether a coordinator runs, by its status file and its process."""
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -18,26 +17,6 @@ def lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def is_locked(path: Path) -> bool:
-    """True while some process holds the lock of a file; False if it cannot be read.
-
-    Args:
-      path: The lock file; not changed.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two who ask do not take each other for the holder.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def is_running(status: Path) -> bool:

@@ -98,3 +98,28 @@ def test_lock_released_can_be_taken_again(tmp_path: Path) -> None:
     held = locks.lock(tmp_path / "lock")
     held.release()
     held.release()
+
+
+def test_holder_is_seen_from_outside_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert locks.lock_holder(path) == 0
+    assert not locks.is_locked(path)
+
+    with locks.lock(path):
+        assert locks.lock_holder(path) == os.getpid()
+        assert locks.is_locked(path)
+        content = path.read_bytes()
+
+    assert locks.lock_holder(path) == 0
+    assert not locks.is_locked(path)
+    assert path.read_bytes() == content
+
+
+def test_look_at_a_lock_keeps_nobody_from_taking_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    locks.lock(path).release()
+    monkeypatch.delattr(locks.fcntl, "flock")
+
+    assert locks.lock_holder(path) == 0

@@ -1,6 +1,7 @@
 """A broker's folder: made once, brought up to date, and run without its secret key."""
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import Verdict
+from starling.broker.runtime import broker_home
 from starling.broker.runtime.broker_check import _authority_key
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import (
@@ -163,6 +165,26 @@ def test_lock_that_names_nobody_yet_is_somebody_who_starts(tmp_path: Path) -> No
         home.lock_file.write_bytes(b"")
 
         assert home.reload_running()
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_process_that_no_longer_holds_the_lock_hears_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    told: list[int] = []
+    monkeypatch.setattr(broker_home.os, "kill", lambda pid, _: told.append(pid))
+    # As a process leaves it that only looks, and ends; others have that number later.
+    home.lock_file.write_text(f"{os.getpid()}\n")
+    assert not home.reload_running()
+    content = home.lock_file.read_bytes()
+
+    with lock(tmp_path / "other"):
+        assert not home.reload_running()
+
+    assert told == []
+    assert home.lock_file.read_bytes() == content
 
 
 @pytest.fixture
