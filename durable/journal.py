@@ -14,6 +14,7 @@ from pathlib import Path
 
 from starling.durable.files import (
     PRIVATE_MODE,
+    give_to_owner_of,
     read_limited,
     storage_errors,
     sync_folder,
@@ -71,6 +72,7 @@ class Journal:
                 # Before the head is written: two processes that begin one journal would
                 # each write their own salt.
                 _lock(descriptor, path)
+                give_to_owner_of(path.parent, descriptor)
                 _begin(descriptor, path)
                 return cls._read(path, descriptor, strict)
             except BaseException:

@@ -9,6 +9,8 @@ import mmap
 import os
 import struct
 
+from starling.agent.training.trainer_messages import RECORDS_MAX
+
 _FORM = struct.Struct("<q")
 _NOTHING = 0
 
@@ -21,9 +23,11 @@ def make() -> int:
 
 
 def read(descriptor: int) -> int | None:
-    """The number that stands there; None if the trainer was at no record."""
+    """The number that stands there; None if that is no record's."""
     (found,) = _FORM.unpack(os.pread(descriptor, _FORM.size, 0))
-    return None if found == _NOTHING else int(found) - 1
+    # A trainer runs a publisher's graphs, and may leave anything: a number that the
+    # next job cannot name would end the agent between the charge and the update.
+    return int(found) - 1 if _NOTHING < found <= RECORDS_MAX + 1 else None
 
 
 class RecordMarker:

@@ -25,7 +25,12 @@ from starling.coordinator.runtime.setup.genesis_setup import (
 )
 from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
-from starling.durable.files import make_folder, read_limited, write_atomic
+from starling.durable.files import (
+    make_folder,
+    read_configured,
+    read_limited,
+    write_atomic,
+)
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.topics import Topics
@@ -202,11 +207,10 @@ def peer_links(home: CoordinatorHome, topics: Topics) -> list[LinkSettings]:
 
 def _link(home: CoordinatorHome, topics: Topics, folder: Path) -> LinkSettings:
     file = folder / "address"
-    try:
-        address = read_limited(file, _FILE_BYTES_MAX).decode(errors="replace")
-    except OSError as error:
-        raise ConfigError("missing; run init --peer again", file=str(file)) from error
-    broker = _broker(address)
+    content = read_configured(file, _FILE_BYTES_MAX)
+    if content is None:
+        raise ConfigError("missing; run init --peer again", file=str(file))
+    broker = _broker(content.decode(errors="replace"))
     if broker is None:
         raise ConfigError("expected mqtts://HOST:PORT", file=str(file))
     certificate = folder / "certificate.pem"

@@ -211,3 +211,21 @@ def test_journal_after_failed_sync_takes_nothing_more(
                 journal.append(b"a")
         with pytest.raises(StorageError, match="earlier sync failed"):
             journal.append(b"b")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_journal_begun_by_root_belongs_to_the_owner_of_its_folder(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state" / "spent"
+    path.parent.mkdir()
+    os.chown(path.parent, 65_501, 65_502)
+
+    journal, _ = Journal.open(path)
+    journal.append(b"entry")
+    begun = path.stat()
+    journal.rewrite([b"entry"])
+    journal.close()
+
+    for found in (begun, path.stat()):
+        assert (found.st_uid, found.st_gid) == (65_501, 65_502)

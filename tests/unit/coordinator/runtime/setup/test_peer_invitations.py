@@ -126,3 +126,16 @@ def test_damaged_address_is_named(home: CoordinatorHome) -> None:
     (folder / "address").write_text("http://west")
     with pytest.raises(ConfigError, match="address"):
         peer_links(home, Topics(FLEET))
+
+
+def test_peer_that_a_power_cut_left_without_its_address_is_to_be_invited_again(
+    home: CoordinatorHome,
+) -> None:
+    folder = home.peers / "west"
+    folder.mkdir(parents=True)
+    (folder / "authority.pem").write_text("")
+
+    with pytest.raises(ConfigError, match="missing; run init --peer again") as caught:
+        peer_links(home, Topics(FLEET))
+
+    assert str(folder / "address") in str(caught.value)
