@@ -165,13 +165,16 @@ class JobWorkers:
 
     def stop(self) -> None:
         """Waits for what runs and forgets what waits; it is handed out again."""
+        pools = (self._aggregation, self._evaluation, self._examination, self._scoring)
+        # All before any is waited for: a trial that began meanwhile would hold the end
+        # up for as long as a trial may take.
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
         for evaluator in (self._evaluator, self._root):
             if evaluator is not None:
                 evaluator.abandon()
-        self._aggregation.shutdown(cancel_futures=True)
-        self._evaluation.shutdown(cancel_futures=True)
-        self._examination.shutdown(cancel_futures=True)
-        self._scoring.shutdown(cancel_futures=True)
+        for pool in pools:
+            pool.shutdown()
         for evaluator in (self._evaluator, self._root):
             if evaluator is not None:
                 evaluator.stop()

@@ -109,6 +109,7 @@ class Evaluator:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = folder
         self._loaded: Digest | None = None
+        self._abandoned = False
 
     def evaluate(
         self, bundle: Digest, packed: bytes, theta: bytes
@@ -160,9 +161,11 @@ class Evaluator:
         return answer
 
     def abandon(self) -> None:
-        """Lets a trial under way fail soon; may be called from another thread."""
-        if self._process is not None:
-            self._process.kill()
+        """Lets a trial under way, and any later one, fail soon; from any thread."""
+        # Before the process is looked at: one that starts at this moment looks here.
+        self._abandoned = True
+        if (process := self._process) is not None:
+            process.kill()
 
     def stop(self) -> None:
         """Ends the process."""
@@ -203,6 +206,8 @@ class Evaluator:
             start_new_session=True,
         )
         self._process = process
+        if self._abandoned:
+            process.kill()
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             # One that is gone already is noticed when it is asked.

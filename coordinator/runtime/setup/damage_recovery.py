@@ -14,6 +14,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.signature_pool import SignaturePool
 from starling.coordinator.runtime.storage.sqlite_schema import (
     CHAIN_FILE,
+    LOG_ENDINGS,
     REMEDY,
     is_damage,
 )
@@ -23,7 +24,6 @@ from starling.durable.files import storage_errors, sync_folder
 from starling.durable.journal_frames import DamagedJournal
 from starling.protocol.errors import OperationError, StorageError
 
-_LOG_ENDINGS = ("-wal", "-shm")
 _ALONE_MAX = 20_000
 """Signatures that one process checks before another one has started."""
 
@@ -82,10 +82,10 @@ def recover(home: CoordinatorHome) -> RecoveryReport:
         )
     kept: list[Path] = []
     if chain is not None:
-        names = [CHAIN_FILE, *(CHAIN_FILE + ending for ending in _LOG_ENDINGS)]
-        kept += _set_aside(home.state, names)
+        logs = [CHAIN_FILE + ending for ending in LOG_ENDINGS]
+        kept += _set_aside(home.state, logs, CHAIN_FILE)
     if votes is not None:
-        kept += _set_aside(home.state, [VOTES_FILE])
+        kept += _set_aside(home.state, [], VOTES_FILE)
     return RecoveryReport(chain, votes, tuple(kept))
 
 
@@ -137,16 +137,19 @@ def audit_store(
             return audit(store, progress, pool.ahead, observe)
 
 
-def _set_aside(folder: Path, names: list[str]) -> list[Path]:
+def _set_aside(folder: Path, logs: list[str], name: str) -> list[Path]:
     """Renames files, all with the same ending that none of them had before."""
     number = 1
-    while any((folder / f"{name}.damaged-{number}").exists() for name in names):
+    names = [name, *logs]
+    while any((folder / f"{each}.damaged-{number}").exists() for each in names):
         number += 1
     moved = []
     with storage_errors(folder):
-        for name in names:
-            if (folder / name).exists():
-                target = folder / f"{name}.damaged-{number}"
-                moved.append((folder / name).replace(target))
-        sync_folder(folder)
-    return moved
+        # The logs first: one that a power cut left beside no chain would be replayed
+        # into the next chain of this name.
+        for each in (*logs, name):
+            if (folder / each).exists():
+                target = folder / f"{each}.damaged-{number}"
+                moved.append((folder / each).replace(target))
+                sync_folder(folder)
+    return sorted(moved)

@@ -84,8 +84,8 @@ def check_pinned(store: ChainStore, pinned: TrustedState | None, file: str) -> N
     if stored is not None and stored.header.block_id() != wanted:
         raise ConfigError(
             f"the stored chain has another block at height {pinned.height}: it is of "
-            "another past. Set state/chain.sqlite3 aside, or remove this file if it is "
-            "the checkpoint that is wrong",
+            "another past. Set state/chain.sqlite3 and its -wal and -shm aside, or "
+            "remove this file if it is the checkpoint that is wrong",
             file=file,
         )
 

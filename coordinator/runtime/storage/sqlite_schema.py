@@ -13,6 +13,9 @@ from starling.protocol.errors import StorageError
 
 CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
+WAL_ENDING = "-wal"
+LOG_ENDINGS = (WAL_ENDING, "-shm")
+"""Of the files that SQLite keeps beside it: what is not in it yet, and its index."""
 FORMAT = 4
 PAGE_BYTES = 8192
 # 32 MiB of log between checkpoints: pages that change often reach the file once.

@@ -14,6 +14,7 @@ from starling.coordinator.runtime.storage.sqlite_schema import (
     FORMAT,
     PAGE_BYTES,
     SCHEMA,
+    WAL_ENDING,
     configure,
     connect,
     storage_errors,
@@ -32,11 +33,16 @@ class SqliteStore(ChainTables, WorkTables):
         """Starts a chain in a new file, which appears whole or not at all.
 
         Raises:
-          ConfigError: If the file exists.
+          ConfigError: If the file exists, or a log of another chain of its name.
           StorageError: If the disk refuses.
         """
         if path.exists():
             raise ConfigError("a chain is there already", file=str(path))
+        # SQLite would replay it into the new chain, and keep nothing of the old one.
+        log = path.with_name(path.name + WAL_ENDING)
+        if log.exists():
+            text = f"belongs to another chain; move it to where its {path.name} is"
+            raise ConfigError(text, file=str(log))
         unfinished = path.with_name(path.name + ".new")
         with storage_errors(path):
             # SQLite would roll an old journal back into a new file of its name.

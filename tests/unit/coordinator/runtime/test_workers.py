@@ -67,6 +67,32 @@ def test_newest_versions_are_tried_where_all_would_take_too_much(
     assert found == tried
 
 
+def test_stop_begins_no_trial_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: SimpleQueue[Event | BaseException] = SimpleQueue()
+    slow = SlowEvaluator()
+    jobs = JobWorkers(cast(Evaluator, slow), None, events.put, events.put)
+    aggregation = jobs._aggregation
+    end = aggregation.shutdown
+
+    def shutdown(*, wait: bool = True, cancel_futures: bool = False) -> None:
+        if wait:
+            # As while an aggregation runs: what was abandoned has time to end, and the
+            # next trial time to begin.
+            assert isinstance(events.get(timeout=PATIENCE_S), VersionEvaluated)
+            slow.begun.clear()
+            slow.begun.wait(0.2)
+        end(wait=wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(aggregation, "shutdown", shutdown)
+    ask(jobs, 1)
+    assert slow.begun.wait(PATIENCE_S)
+    ask(jobs, 2)
+
+    jobs.stop()
+
+    assert events.empty()
+
+
 def ask(jobs: JobWorkers, number: int) -> None:
     asked = EvaluateVersion(TaskId(0), Version(number), BUNDLE, BUNDLE)
     jobs.evaluate(asked, b"packed", INFERENCE)

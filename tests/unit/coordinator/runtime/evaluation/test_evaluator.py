@@ -164,6 +164,17 @@ def test_evaluate_hostile_bundle_is_a_typed_failure_and_the_next_one_is_tried(
     assert loss == pytest.approx(math.log(4))
 
 
+def test_evaluator_that_was_abandoned_tries_nothing_more(tmp_path: Path) -> None:
+    made = Evaluator(HELD_OUT, 4, tmp_path / "trial")
+    honest = repacked({})
+
+    made.abandon()
+
+    with pytest.raises(EvaluationError):
+        made.evaluate(H(honest), honest, THETA_ZERO)
+    made.stop()
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_evaluate_parameters_without_a_finite_loss_are_a_typed_failure(
     number: float, evaluator: Evaluator

@@ -9,8 +9,9 @@ from benchmarks.harness.synthetic_chain import of_nobody, write
 from starling import __main__ as starling
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY, VoteJournalEntry
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup import damage_recovery
 from starling.coordinator.runtime.setup.damage_recovery import recover
-from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE, LOG_ENDINGS
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE
 from starling.durable.journal import Journal
@@ -91,6 +92,39 @@ def test_damaged_chain_is_set_aside_and_the_votes_stay(
     assert home.state / f"{CHAIN_FILE}.damaged-1" in found.kept
     assert not (home.state / CHAIN_FILE).exists()
     assert (home.state / VOTES_FILE).exists()
+
+
+def test_power_cut_while_a_chain_is_set_aside_leaves_no_log_without_its_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make(tmp_path)
+    damage_old_block(home)
+    logs = [home.state / f"{CHAIN_FILE}{ending}" for ending in LOG_ENDINGS]
+    seen: list[bool] = []
+    replace = Path.replace
+
+    def moved(path: Path, target: Path) -> Path:
+        for log in logs:
+            assert log.exists() <= (home.state / CHAIN_FILE).exists()
+        seen.append(path in logs)
+        return replace(path, target)
+
+    real = damage_recovery._chain_damage
+
+    def damaged(path: Path) -> str | None:
+        found = real(path)
+        # As a coordinator that was killed leaves them.
+        for log in logs:
+            log.touch()
+        return found
+
+    monkeypatch.setattr(damage_recovery, "_chain_damage", damaged)
+    monkeypatch.setattr(Path, "replace", moved)
+
+    found = recover(home)
+
+    assert seen == [True, True, False]
+    assert len(found.kept) == 3
 
 
 def test_damaged_votes_are_set_aside_and_the_chain_stays(tmp_path: Path) -> None:

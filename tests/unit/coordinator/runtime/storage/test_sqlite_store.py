@@ -52,6 +52,21 @@ def test_create_after_an_unfinished_one_begins_anew(tmp_path: Path) -> None:
     store.close()
 
 
+def test_create_beside_another_chain_s_log_is_refused_and_the_log_stays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "chain"
+    log = tmp_path / "chain-wal"
+    log.write_bytes(b"of a chain that was moved away")
+
+    with pytest.raises(ConfigError, match="belongs to another chain") as caught:
+        SqliteStore.create(path, SmallChain().genesis)
+
+    assert str(log) in str(caught.value)
+    assert log.read_bytes() == b"of a chain that was moved away"
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("how", [SqliteStore.open, SqliteStore.read])
 def test_open_without_a_chain_is_a_config_error(tmp_path: Path, how: object) -> None:
     with pytest.raises(ConfigError, match="no chain"):
