@@ -18,7 +18,6 @@ from starling.coordinator.loop.ports import KeepBlob
 from starling.coordinator.step.effects import RemoveInboxFile
 from starling.durable.files import (
     read_if_present,
-    read_limited,
     replace_unsynced,
     storage_errors,
     sync_folder,
@@ -92,11 +91,13 @@ class CommandInbox:
         for name in dropped.blobs:
             if name in self._seen:
                 continue
-            content = read_blob(self._folder, name)
-            if content is None:
+            try:
+                content = read_blob(self._folder, name)
+            except LimitError:
                 log.warning("%s: over %d bytes, dropped", name, WHOLE_BYTES_MAX)
                 remove(self._folder, name)
-            else:
+                continue
+            if content is not None:
                 # Until it is durable the file is all that there is of it.
                 self._seen.add(name)
                 keep(content, partial(self._stored, name))
@@ -105,7 +106,8 @@ class CommandInbox:
         self._seen &= {*dropped.transactions, *dropped.blobs}
         fresh = [name for name in dropped.transactions if name not in self._seen]
         self._seen.update(fresh)
-        return [(name, read_transaction(self._folder, name)) for name in fresh]
+        read = [(name, read_transaction(self._folder, name)) for name in fresh]
+        return [(name, content) for name, content in read if content is not None]
 
     def settle(self, settled: RemoveInboxFile) -> None:
         """See `coordinator.loop.ports.Inbox`."""
@@ -126,22 +128,26 @@ def look(inbox: Path) -> InboxContent:
     )
 
 
-def read_transaction(inbox: Path, name: str) -> bytes:
-    """The bytes of a dropped file; none if it is too long for a transaction."""
+def read_transaction(inbox: Path, name: str) -> bytes | None:
+    """Bytes of a dropped file, none if it is too long for a transaction.
+
+    None if the file is gone: whoever dropped it may `withdraw` it at any moment.
+    """
     try:
+        return read_if_present(inbox / name, ENVELOPE_BYTES_MAX)
+    except LimitError:
         # An empty one is refused like any other that cannot be read, so that who
         # dropped it hears of it.
-        return read_limited(inbox / name, ENVELOPE_BYTES_MAX)
-    except LimitError:
         return b""
 
 
 def read_blob(inbox: Path, name: str) -> bytes | None:
-    """The bytes of a dropped blob; None if it is too long to travel."""
-    try:
-        return read_limited(inbox / name, WHOLE_BYTES_MAX)
-    except LimitError:
-        return None
+    """Bytes of a dropped blob; None if it is gone.
+
+    Raises:
+      LimitError: If it is too long to travel.
+    """
+    return read_if_present(inbox / name, WHOLE_BYTES_MAX)
 
 
 def remove(inbox: Path, name: str) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.command_inbox import (
     REFUSALS_MAX,
     NotedRefusal,
+    look,
     settle,
     take_refusal,
 )
@@ -82,3 +84,26 @@ def test_refusal_that_is_taken_while_old_ones_are_counted_ends_nothing(
     settle(tmp_path, RemoveInboxFile("other.tx", Reason.STALE, "late"))
 
     assert [path.name for path in tmp_path.iterdir()] == ["other.refused"]
+
+
+def test_file_that_is_withdrawn_while_it_is_looked_for_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = f"{IDENTITY.hex()}.blob"
+    for name in (NAME, blob, "other.tx"):
+        (tmp_path / name).write_bytes(b"x")
+    kept: list[bytes] = []
+
+    def look_then_withdraw(folder: Path) -> command_inbox.InboxContent:
+        found = look(folder)
+        command_inbox.withdraw(folder, IDENTITY)
+        (folder / blob).unlink()
+        return found
+
+    monkeypatch.setattr(command_inbox, "look", look_then_withdraw)
+    inbox = command_inbox.CommandInbox(tmp_path, lambda: 0.0)
+
+    found = inbox.fresh(lambda content, _: kept.append(content))
+
+    assert found == [("other.tx", b"x")]
+    assert kept == []
