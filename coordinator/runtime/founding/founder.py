@@ -126,10 +126,12 @@ class Founder:
         if terms is None or own is None:
             return None
         present = [own, *self._store.entries()]
+        roster = self._store.roster()
         agreed = [
             entry.name
             for entry in present
-            if self._store.confirmation(entry.public) is not None
+            if roster is not None
+            and self._store.confirmation(entry.public, roster.genesis.chain_id())
         ]
         names = tuple(entry.name for entry in present)
         return FoundingProgress(terms.parties, names, tuple(agreed))
@@ -208,7 +210,7 @@ class Founder:
         # The founder's own consent is made with the first one of another party.
         own_confirmation(self._home, self._store, roster, Path(terms.broker))
         # The first one stands: its certificates may be in a record already.
-        if self._store.confirmation(given.consent.party) is None:
+        if self._store.confirmation(given.consent.party, given.chain) is None:
             self._store.put_confirmation(given)
         return self._record(roster, given.consent.party)
 
@@ -225,7 +227,10 @@ class Founder:
     def _record(
         self, roster: FoundingRoster, party: PublicKey
     ) -> FoundingRecord | None:
-        given = [self._store.confirmation(each.public) for each in roster.entries]
+        chain = roster.genesis.chain_id()
+        given = [
+            self._store.confirmation(each.public, chain) for each in roster.entries
+        ]
         known = [each for each in given if each is not None]
         if len(known) < len(roster.entries):
             return None
@@ -236,7 +241,6 @@ class Founder:
             if mine.party == party
         )
         consents = tuple(each.consent for each in known)
-        chain = roster.genesis.chain_id()
         return FoundingRecord(FOUNDING_VERSION, chain, consents, certificates)
 
 

@@ -179,9 +179,11 @@ class FoundingStore:
             file.unlink(missing_ok=True)
             sync_folder(self._entries)
 
-    def confirmation(self, public: bytes) -> FoundingConfirmation | None:
-        """A party's consent."""
-        return self._read(f"confirmations/{party_id(public)}", FOUNDING_CONFIRMATION)
+    def confirmation(self, public: bytes, chain: bytes) -> FoundingConfirmation | None:
+        """A party's consent to a chain."""
+        found = self._read(f"confirmations/{party_id(public)}", FOUNDING_CONFIRMATION)
+        # A power cut while all is forgotten may leave one to an earlier founding.
+        return found if found is not None and found.chain == chain else None
 
     def put_confirmation(self, given: FoundingConfirmation) -> None:
         """Writes a party's consent."""

@@ -128,8 +128,8 @@ def own_confirmation(
       ConfigError: If the authority's key is not here.
       StorageError: If the disk refuses.
     """
-    key = home.signing_key()
-    if (kept := store.confirmation(key.public)) is not None:
+    key, chain = home.signing_key(), roster.genesis.chain_id()
+    if (kept := store.confirmation(key.public, chain)) is not None:
         return kept
     certificates: tuple[PartyCertificate, ...] = ()
     if broker is not None:
@@ -140,7 +140,6 @@ def own_confirmation(
             if each.public != key.public
             for pem in [authority.issue(party_id(each.public), each.tls)]
         )
-    chain = roster.genesis.chain_id()
     # It tells the nonce: from here on this party has agreed, and its entry stays.
     consent = sign_consent(key, chain, store.nonce())
     made = FoundingConfirmation(FOUNDING_VERSION, chain, consent, certificates)

@@ -35,10 +35,15 @@ def test_files_are_read_back(store: FoundingStore) -> None:
     assert store.roster() == samples.ROSTER
     assert store.entries() == [samples.OTHER]
     assert store.entry(samples.OTHER.public) == samples.OTHER
-    assert store.confirmation(samples.ENTRY.public) == samples.CONFIRMATION
+    chain = samples.CONFIRMATION.chain
+    assert store.confirmation(samples.ENTRY.public, chain) == samples.CONFIRMATION
     assert store.terms() == TERMS
     assert store.token() == "starling-founding://x"
     assert store.record() is None
+
+
+def test_consent_to_another_chain_is_none(store: FoundingStore) -> None:
+    assert store.confirmation(samples.ENTRY.public, bytes(32)) is None
 
 
 def test_record_ends_the_token(store: FoundingStore) -> None:
@@ -72,5 +77,5 @@ def test_damaged_file_is_named(store: FoundingStore, name: str, content: bytes) 
             store.roster(),
             store.terms(),
             store.entries(),
-            store.confirmation(samples.ENTRY.public),
+            store.confirmation(samples.ENTRY.public, samples.CONFIRMATION.chain),
         ]
