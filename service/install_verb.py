@@ -13,6 +13,7 @@ from starling.durable.files import read_if_present, storage_errors, write_atomic
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.service.unit_files import (
     USER,
+    USERS_HEAD,
     ServiceKind,
     ServiceUnit,
     require_visible,
@@ -93,8 +94,11 @@ def install(
     root = arguments.prefix or Path("/")
     unit_file = root / _UNITS / kind.unit_name
     users_file = root / _USERS / f"{arguments.user}.conf"
-    _put(unit_file, text, f"# {kind.unit_name}, written by `starling")
-    _put(users_file, sysusers_text(arguments.user), "u ")
+    # Both before either is written.
+    _require_ours(unit_file, f"# {kind.unit_name}, written by `starling")
+    _require_ours(users_file, USERS_HEAD)
+    _put(unit_file, text)
+    _put(users_file, sysusers_text(arguments.user))
     if arguments.prefix is None:
         _reload_system(users_file)
     _show(arguments, unit, unit_file, users_file)
@@ -115,10 +119,13 @@ def own_program() -> Path:
     return program
 
 
-def _put(file: Path, text: str, ours: str) -> None:
+def _require_ours(file: Path, head: str) -> None:
     before = read_if_present(file, _UNIT_BYTES_MAX)
-    if before is not None and not before.decode("utf-8", "replace").startswith(ours):
+    if before is not None and not before.decode("utf-8", "replace").startswith(head):
         raise ConfigError("is not of our making; move it away first", file=str(file))
+
+
+def _put(file: Path, text: str) -> None:
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text.encode(), _READABLE)

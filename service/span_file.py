@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,12 @@ class SpanFile:
         try:
             # Asked of the file: it may hold what an earlier run wrote.
             if os.fstat(self._file).st_size >= FILE_BYTES_MAX:
-                self._path.replace(self._path.with_suffix(".1.jsonl"))
+                # Gone already where the last try could not open another file.
+                with suppress(FileNotFoundError):
+                    self._path.replace(self._path.with_suffix(".1.jsonl"))
+                fresh = self._open()
                 os.close(self._file)
-                self._file = self._open()
+                self._file = fresh
             write_all(self._file, json_line(self._resource, spans))
         except OSError as error:
             text = f"spans are lost: {self._path}: {refusal(error)}"

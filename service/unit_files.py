@@ -113,9 +113,14 @@ def require_visible(key: str, path: Path) -> None:
             )
 
 
+USERS_HEAD = "# The user that Starling's services run as."
+"""First line of the file for systemd-sysusers(8), by which ours is known."""
+
+
 def sysusers_text(user: str) -> str:
     """The user that the services run as, for systemd-sysusers(8)."""
-    return f'u {user} - "Starling" {STATE_FOLDER / USER}\n'
+    entry = f'u {user} - "Starling" {STATE_FOLDER / USER}'
+    return f"{USERS_HEAD}\n{entry}\n"
 
 
 def _state_lines(unit: ServiceUnit) -> list[str]:

@@ -26,6 +26,7 @@ from starling.broker.runtime.tls.tls_stream import TlsStream, client_context
 from starling.protocol.wire.trace_context import TRACEPARENT
 
 with stand_in("urllib.request", unless="socks"):
+    from paho.mqtt import MQTTException
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.packettypes import PacketTypes
@@ -42,7 +43,7 @@ _RECEIVE_MAXIMUM_DEFAULT = 65_535
 _PACKET_BYTES_DEFAULT = 268_435_460
 
 # What paho raises on bytes that are no MQTT 5; the broker is trusted with little.
-_MALFORMED = (ValueError, IndexError, struct.error)
+_MALFORMED = (MQTTException, ValueError, LookupError, struct.error)
 
 OnConnected = Callable[[LinkConnected], None]
 OnHappened = Callable[[MessageArrived | Delivered], None]

@@ -199,7 +199,7 @@ def test_unit_is_the_one_that_the_agent_prints(board: Board) -> None:
 
     assert (board.root / "usr/lib/systemd/system" / UNIT).read_text() == printed
     users = (board.root / "usr/lib/sysusers.d/starling.conf").read_text()
-    assert users == 'u starling - "Starling" /var/lib/starling\n'
+    assert users.splitlines()[1:] == ['u starling - "Starling" /var/lib/starling']
 
 
 def test_same_source_gives_the_same_package(

@@ -58,7 +58,8 @@ def test_install_writes_unit_and_user_and_can_be_repeated(
         "user": "starling",
     }
     assert unit.read_text() == expected_text(kind)
-    assert users.read_text() == 'u starling - "Starling" /var/lib/starling\n'
+    entry = 'u starling - "Starling" /var/lib/starling'
+    assert users.read_text().splitlines()[1:] == [entry]
     assert {unit.stat().st_mode & 0o777, users.stat().st_mode & 0o777} == {0o644}
 
 
@@ -83,6 +84,20 @@ def test_unit_of_somebody_else_stays(
 
     assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
     assert f"{unit}: is not of our making" in capsys.readouterr().err
+
+
+def test_user_of_somebody_else_stays_and_no_unit_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    users = tmp_path / "etc/sysusers.d/starling.conf"
+    users.parent.mkdir(parents=True)
+    users.write_text("u starling 961 - /home/starling\nm starling gpio\n")
+
+    assert install(ServiceKind.AGENT, tmp_path) == EXIT_CONFIG
+
+    assert users.read_text() == "u starling 961 - /home/starling\nm starling gpio\n"
+    assert f"{users}: is not of our making" in capsys.readouterr().err
+    assert not (tmp_path / "etc/systemd").exists()
 
 
 def test_data_outside_of_the_home_may_be_written(

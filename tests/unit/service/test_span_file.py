@@ -92,6 +92,32 @@ def test_disk_that_refuses_loses_spans_and_says_so_once(
     assert "disk full" in record.message
 
 
+def test_file_that_cannot_be_followed_by_another_takes_spans_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(span_file, "FILE_BYTES_MAX", 1)
+    file = SpanFile(tmp_path, "agent", "ann")
+    file.write((SPAN,))
+    opened = os.open
+
+    def refused(*_: object) -> int:
+        raise OSError(24, os.strerror(24))
+
+    monkeypatch.setattr(span_file.os, "open", refused)
+    for _ in range(2):
+        file.write((SPAN,))
+    # Nobody else gets the number of a file that is still written to.
+    taken = opened(tmp_path / "stranger", os.O_RDWR | os.O_CREAT, 0o600)
+    file.write((SPAN,))
+    monkeypatch.setattr(span_file.os, "open", opened)
+    file.write((SPAN,))
+    os.close(taken)
+
+    assert (tmp_path / "stranger").read_bytes() == b""
+    assert len((tmp_path / "agent-ann.1.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "agent-ann.jsonl").read_text().splitlines()) == 1
+
+
 def test_folder_that_cannot_be_is_an_error_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="agent-ann"):
