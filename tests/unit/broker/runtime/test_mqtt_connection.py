@@ -109,3 +109,37 @@ def test_last_word_of_the_broker_is_heard_whatever_is_done_first(
 
     assert not connection.alive
     assert connection.reason == reason
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x20\x03\x00\x55\x00",
+        b"\x20\x02\x00\x00",
+        b"\x20\x05\x00\x00\x02\x7f\x01",
+        b"\x20\x03\x00\x00\x00\x90\x04\x00\x01\x00\x55",
+        b"\x20\x03\x00\x00\x00\x40\x03\x00\x01\x55",
+        b"\x20\x03\x00\x00\x00\x30\x03\x00\x05a",
+        b"\x20\x03\x00\x00\x00\xe0\x01\x55",
+    ],
+    ids=["reason", "short", "property", "suback", "puback", "topic", "disconnect"],
+)
+def test_packet_that_is_no_mqtt_ends_the_connection_and_nothing_else(
+    said: bytes,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = LinkSettings("127.0.0.1", listener.getsockname()[1], "ann")
+        connection = MqttConnection(settings, None, 1, print, print)
+        came, _ = listener.accept()
+        came.sendall(said)
+
+        for _ in range(10):
+            if connection.alive:
+                connection.turn(READ)
+        came.close()
+        for _ in range(10):
+            if connection.alive:
+                connection.turn(READ)
+
+    assert not connection.alive
+    assert connection.reason
