@@ -125,11 +125,8 @@ def is_locked(path: Path, proc: Path = PROC) -> bool:
     """True while a process holds a lock, be it that its number is not written yet.
 
     Args:
-      path: The lock file; not changed.
+      path: The lock file; not changed. One that cannot be looked at is not locked.
       proc: Where the kernel shows locks.
-
-    Raises:
-      StorageError: If the file cannot be looked at.
     """
     return bool(_holders(path, proc))
 
@@ -142,12 +139,8 @@ def _holders(path: Path, proc: Path) -> set[str]:
 
     Source: proc(5) on /proc/locks.
     """
-    with storage_errors(path):
-        try:
-            inode = str(path.stat().st_ino)
-        except FileNotFoundError:
-            return set()
     try:
+        inode = str(path.stat().st_ino)
         rows = [row.split() for row in (proc / "locks").read_text("utf-8").splitlines()]
     except OSError:
         return set()

@@ -323,6 +323,11 @@ class EnrolmentHandler:
             return self._refusal(listener, claim.detail)
         said, keys = listener.transcript, listener.keys
         if claim.state is ClaimState.ADMITTED:
+            newcomers = self._newcomers[claim.kind]
+            try:
+                newcomers.refuse_expelled(self._home, claim.document.encode())
+            except OperationError as error:
+                return self._refusal(listener, str(error))
             admission = self._store.admission(claim)
             admitted = EnrolmentState.ADMITTED
             outcome = sign_outcome(keys, said, admitted, document=admission)

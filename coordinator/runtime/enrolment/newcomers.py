@@ -72,6 +72,13 @@ class Newcomers(Protocol):
           ConfigError: If this home cannot admit anybody now.
         """
 
+    def refuse_expelled(self, home: CoordinatorHome, document: bytes) -> None:
+        """Refuses one that was admitted, and that our broker expelled since.
+
+        Raises:
+          OperationError: With the way back.
+        """
+
 
 _LET_BACK = "The broker's operator may let it back: starling broker init --coordinator"
 
@@ -98,6 +105,10 @@ class _Boards:
             return None
         return admitted.admission.to_json().encode()
 
+    def refuse_expelled(self, home: CoordinatorHome, document: bytes) -> None:
+        """See `Newcomers`."""
+        board_admission.refuse_expelled(home, request_from_json(document))
+
 
 class _Coordinators:
     """Newcomers that get a coordinator's rights at the broker, and may learn."""
@@ -123,7 +134,7 @@ class _Coordinators:
         broker = own_broker(settings)
         # Before the chain is asked: an expelled one would be a learner that nobody lets
         # in.
-        broker.refuse_expelled(name, f"{_LET_BACK} {name}")
+        self.refuse_expelled(home, document)
         # A validator of the genesis is known to the chain as it is.
         if genesis.validators.index_of(identity.public) is None:
             body = LEARNER.pack(LearnerChange(1, identity.public, identity.name))
@@ -139,6 +150,12 @@ class _Coordinators:
         broker.admit_coordinator(name)
         broker.reload_running()
         return _admission(home, broker, identity).to_json().encode()
+
+    def refuse_expelled(self, home: CoordinatorHome, document: bytes) -> None:
+        """See `Newcomers`."""
+        name = _name(identity_from_json(document))
+        broker = own_broker(home.config().broker)
+        broker.refuse_expelled(name, f"{_LET_BACK} {name}")
 
 
 class _Parties:
@@ -162,6 +179,9 @@ class _Parties:
         Nothing of either is secret.
         """
         return Founder(home).answer(document)
+
+    def refuse_expelled(self, home: CoordinatorHome, document: bytes) -> None:
+        """See `Newcomers`: nobody has rights yet that could be taken away."""
 
 
 NEWCOMERS: Mapping[EnrolmentKind, Newcomers] = {

@@ -107,6 +107,16 @@ def admit(
     return AdmittedBoard(name, admission, place, decision, before)
 
 
+def refuse_expelled(home: CoordinatorHome, request: EnrolmentRequest) -> None:
+    """Refuses a board that was admitted and that our broker expelled since.
+
+    Raises:
+      OperationError: With the way back.
+    """
+    name = device_name(key_owner(home, request.public_key))
+    own_broker(home.config().broker).refuse_expelled(name, _NEW_HOME)
+
+
 def _owner(home: CoordinatorHome, request: EnrolmentRequest) -> DeviceId:
     """Board that asks: it keeps the id of its first key when it changes its key.
 

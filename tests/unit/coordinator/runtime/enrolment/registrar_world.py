@@ -17,7 +17,7 @@ from starling.coordinator.runtime.setup.genesis_setup import (
 from starling.durable.files import write_atomic
 from starling.protocol.chain.genesis import GENESIS, FaultModel
 from starling.protocol.crypto.scram import scram_keys
-from starling.protocol.errors import DecodeError
+from starling.protocol.errors import DecodeError, OperationError
 from starling.protocol.wire.enrolment_messages import (
     EnrolmentKind,
     EnrolmentOutcome,
@@ -42,6 +42,7 @@ class Gate:
     retry_s: float = RETRY_S
     retries_refused: bool = False
     waits_for: str = ""
+    expelled: set[str] = field(default_factory=set)
 
     def waiting_text(self, home: CoordinatorHome) -> str:
         return self.waits_for
@@ -50,6 +51,10 @@ class Gate:
         if not document.isalnum():
             raise DecodeError("no name")
         return document.decode()
+
+    def refuse_expelled(self, home: CoordinatorHome, document: bytes) -> None:
+        if self.name(document) in self.expelled:
+            raise OperationError(f"{self.name(document)} was expelled")
 
     def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
         self.asked.append(document.decode())

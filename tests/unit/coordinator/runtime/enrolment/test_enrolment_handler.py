@@ -70,6 +70,23 @@ def test_admitted_newcomer_that_asks_again_hears_the_same_at_no_further_use(
     assert world.gate.asked == ["anna"]
 
 
+def test_admitted_newcomer_that_was_expelled_since_is_not_told_of_its_admission(
+    world: World,
+) -> None:
+    world.token()
+    world.pass_on(world.newcomer("anna"))
+    world.handler.process_pending()
+    world.gate.expelled.add("anna")
+
+    outcome = world.pass_on(world.newcomer("anna", client="another-connection"))
+
+    assert outcome is not None
+    assert outcome.state == EnrolmentState.REFUSED
+    assert outcome.detail == "anna was expelled"
+    assert outcome.document == b""
+    assert world.gate.asked == ["anna"]
+
+
 @pytest.mark.parametrize(
     ("accepts", "state"),
     [(True, EnrolmentState.ADMITTED), (False, EnrolmentState.REFUSED)],
