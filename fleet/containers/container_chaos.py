@@ -28,6 +28,8 @@ from starling.fleet.timeline.board_faults import (
     BoardFaultKind,
     board_faults,
     is_away,
+    is_cut,
+    is_paused,
 )
 from starling.fleet.timeline.broker_faults import BrokerFault, broker_faults
 from starling.fleet.timeline.fault_timeline import (
@@ -183,7 +185,7 @@ class ChaosPlan:
             deed = ContainerVerb.KILL if fault.kills else ContainerVerb.RESTART
             return (ContainerAction(deed, BROKER),)
         if isinstance(fault, BoardFault):
-            if fault.kind in LINK_KINDS and not _is_cut(fault):
+            if fault.kind in LINK_KINDS and not fault.cuts:
                 shapes = link_orders(self.board_faults, moment.at_s)
                 given = ((LINKS, shapes),)
                 return (ContainerAction(ContainerVerb.ORDER, LINKS, standing=given),)
@@ -211,19 +213,17 @@ class ChaosPlan:
         moment: FaultTransition[AnyContainerFault],
     ) -> tuple[ContainerVerb, ...]:
         if kind is BoardFaultKind.PAUSE:
-            return (ContainerVerb.PAUSE if moment.begins else ContainerVerb.UNPAUSE,)
-        if kind is BoardFaultKind.DROP:
-            begins = moment.begins
-            return (ContainerVerb.DISCONNECT if begins else ContainerVerb.CONNECT,)
-        found = (ContainerVerb.KILL,) if moment.begins else ()
-        if is_away(self.board_faults, board, moment.at_s):
+            begin, end, lasts = ContainerVerb.PAUSE, ContainerVerb.UNPAUSE, is_paused
+        elif kind is BoardFaultKind.DROP:
+            begin, end, lasts = ContainerVerb.DISCONNECT, ContainerVerb.CONNECT, is_cut
+        else:
+            begin, end, lasts = ContainerVerb.KILL, ContainerVerb.START, is_away
+        found = (begin,) if moment.begins else ()
+        # Where faults overlap, the end of one is not that of all; and one that loses
+        # power starts at once, unless it is away.
+        if lasts(self.board_faults, board, moment.at_s):
             return found
-        return (*found, ContainerVerb.START)
-
-
-def _is_cut(fault: BoardFault) -> bool:
-    """True for a link that drops all, which docker does."""
-    return fault.kind is BoardFaultKind.DROP and fault.amount >= 1.0
+        return (*found, end)
 
 
 def chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
