@@ -10,8 +10,10 @@ service that stands between devices and broker, in the same way.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.containers.compose_plan import (
@@ -47,6 +49,7 @@ from starling.protocol.errors import ConfigError
 _BY_DOCKER = frozenset({FaultKind.KILL, FaultKind.RESTART})
 _KEY = "TIMELINE"
 AnyContainerFault = ScheduledFault | BoardFault | BrokerFault
+_OneFault = TypeVar("_OneFault", ScheduledFault, BoardFault, BrokerFault)
 
 
 class ContainerVerb(Enum):
@@ -161,6 +164,29 @@ class ChaosPlan:
         ]
         return transitions(every)
 
+    def ended_early(
+        self, coming: Sequence[FaultTransition[AnyContainerFault]], time_s: float
+    ) -> "ChaosPlan":
+        """The timeline of a run that is over before its time.
+
+        Args:
+          coming: The last of `moments`, which did not happen.
+          time_s: When all that began, and was to end later, ends.
+
+        Returns:
+          Of what began alone: nothing that it would have met later holds it up.
+        """
+        every = self.moments()
+        done = every[: len(every) - len(coming)]
+        begun = [moment.fault for moment in done if moment.begins]
+        lasting = [moment.fault for moment in coming if not moment.begins]
+        return replace(
+            self,
+            faults=_ends_at(self.faults, begun, lasting, time_s),
+            board_faults=_ends_at(self.board_faults, begun, lasting, time_s),
+            broker_faults=_ends_at(self.broker_faults, begun, lasting, time_s),
+        )
+
     def first_actions(self) -> tuple[ContainerAction, ...]:
         """Preparation: coordinators that are to be given orders look for them.
 
@@ -224,6 +250,19 @@ class ChaosPlan:
         if lasts(self.board_faults, board, moment.at_s):
             return found
         return (*found, end)
+
+
+def _ends_at(
+    faults: tuple[_OneFault, ...],
+    begun: Sequence[AnyContainerFault],
+    lasting: Sequence[AnyContainerFault],
+    time_s: float,
+) -> tuple[_OneFault, ...]:
+    return tuple(
+        replace(fault, until_s=time_s) if fault in lasting else fault
+        for fault in faults
+        if fault in begun
+    )
 
 
 def chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:
