@@ -42,8 +42,8 @@ def model_card(
 
     Args:
       model: Proven.
-      contributors: Name of a board to how many of its updates were taken; empty if
-        that is not known.
+      contributors: Name of a board to how many of its updates were made from earlier
+        versions; empty if that is not known.
       trial: On data that somebody named; None without.
     """
     row, manifest = model.claim.row, model.opened.manifest
@@ -214,8 +214,10 @@ def _contributors(model: ProvenModel, counts: Mapping[str, int]) -> list[str]:
         ]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     lines += [
-        f"The chain took {sum(counts.values()):,} updates of {len(counts):,} boards up "
-        "to this version:",
+        # Only who executes the whole chain again knows which version took which.
+        f"The blocks that are kept here hold {sum(counts.values()):,} updates of "
+        f"{len(counts):,} boards that were made from earlier versions; one that came "
+        "late may be in a later version than this:",
         "",
         "| board | updates |",
         "|---|---|",

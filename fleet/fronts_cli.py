@@ -103,7 +103,7 @@ def _show(name: str, *, as_json: bool) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     # Imported late, so that list and show are quick.
-    from starling.durable.files import write_atomic
+    from starling.durable.files import storage_errors, write_atomic
     from starling.fleet.runtime.fronts.front_builder import (
         TRAINED,
         build_front,
@@ -121,12 +121,14 @@ def _build(options: argparse.Namespace) -> int:
     network = TRAINED.get(front.name)
     if network is not None and options.seed is not None:
         network = replace(network, seed=options.seed)
+    # Refused before minutes go by.
+    with storage_errors(options.out.parent):
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     if network is not None and options.model is not None:
         model = build_start(front, options.model, _say, network=network, fonts=fonts)
     else:
         model = build_front(front, _say, network=network, fonts=fonts)
     content = model.SerializeToString(deterministic=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(options.out, content)
     _say(f"wrote {options.out}, {len(content):,} bytes")
     return EXIT_DONE

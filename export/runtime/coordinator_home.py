@@ -140,6 +140,7 @@ class CoordinatorModels:
                     if envelope.kind == MessageKind.UPDATE:
                         made = CONTRIBUTION.unpack(envelope.body)
                         # An update of base v can be in version v + 1 at the earliest.
+                        # Which one took it, the state forgets once that is final.
                         if made.task == row.task and made.version < row.version:
                             owner = board_records.owner(store, envelope.sender)
                             counted[device_name(owner)] += 1

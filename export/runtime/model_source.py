@@ -44,9 +44,10 @@ class ModelSource(Protocol):
         """
 
     def contributors(self, row: VersionRow) -> dict[str, int]:
-        """Name of a board to how many of its updates were taken up to a version.
+        """Name of a board to how many of its updates were made from earlier versions.
 
-        Empty where that is not known.
+        All that can be in the version, and late ones that are in a later one. Empty
+        where that is not known.
         """
 
     def close(self) -> None:

@@ -10,8 +10,10 @@ service that stands between devices and broker, in the same way.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.containers.compose_plan import (
@@ -28,6 +30,8 @@ from starling.fleet.timeline.board_faults import (
     BoardFaultKind,
     board_faults,
     is_away,
+    is_cut,
+    is_paused,
 )
 from starling.fleet.timeline.broker_faults import BrokerFault, broker_faults
 from starling.fleet.timeline.fault_timeline import (
@@ -45,6 +49,7 @@ from starling.protocol.errors import ConfigError
 _BY_DOCKER = frozenset({FaultKind.KILL, FaultKind.RESTART})
 _KEY = "TIMELINE"
 AnyContainerFault = ScheduledFault | BoardFault | BrokerFault
+_OneFault = TypeVar("_OneFault", ScheduledFault, BoardFault, BrokerFault)
 
 
 class ContainerVerb(Enum):
@@ -159,6 +164,29 @@ class ChaosPlan:
         ]
         return transitions(every)
 
+    def ended_early(
+        self, coming: Sequence[FaultTransition[AnyContainerFault]], time_s: float
+    ) -> "ChaosPlan":
+        """The timeline of a run that is over before its time.
+
+        Args:
+          coming: The last of `moments`, which did not happen.
+          time_s: When all that began, and was to end later, ends.
+
+        Returns:
+          Of what began alone: nothing that it would have met later holds it up.
+        """
+        every = self.moments()
+        done = every[: len(every) - len(coming)]
+        begun = [moment.fault for moment in done if moment.begins]
+        lasting = [moment.fault for moment in coming if not moment.begins]
+        return replace(
+            self,
+            faults=_ends_at(self.faults, begun, lasting, time_s),
+            board_faults=_ends_at(self.board_faults, begun, lasting, time_s),
+            broker_faults=_ends_at(self.broker_faults, begun, lasting, time_s),
+        )
+
     def first_actions(self) -> tuple[ContainerAction, ...]:
         """Preparation: coordinators that are to be given orders look for them.
 
@@ -183,7 +211,7 @@ class ChaosPlan:
             deed = ContainerVerb.KILL if fault.kills else ContainerVerb.RESTART
             return (ContainerAction(deed, BROKER),)
         if isinstance(fault, BoardFault):
-            if fault.kind in LINK_KINDS and not _is_cut(fault):
+            if fault.kind in LINK_KINDS and not fault.cuts:
                 shapes = link_orders(self.board_faults, moment.at_s)
                 given = ((LINKS, shapes),)
                 return (ContainerAction(ContainerVerb.ORDER, LINKS, standing=given),)
@@ -211,19 +239,30 @@ class ChaosPlan:
         moment: FaultTransition[AnyContainerFault],
     ) -> tuple[ContainerVerb, ...]:
         if kind is BoardFaultKind.PAUSE:
-            return (ContainerVerb.PAUSE if moment.begins else ContainerVerb.UNPAUSE,)
-        if kind is BoardFaultKind.DROP:
-            begins = moment.begins
-            return (ContainerVerb.DISCONNECT if begins else ContainerVerb.CONNECT,)
-        found = (ContainerVerb.KILL,) if moment.begins else ()
-        if is_away(self.board_faults, board, moment.at_s):
+            begin, end, lasts = ContainerVerb.PAUSE, ContainerVerb.UNPAUSE, is_paused
+        elif kind is BoardFaultKind.DROP:
+            begin, end, lasts = ContainerVerb.DISCONNECT, ContainerVerb.CONNECT, is_cut
+        else:
+            begin, end, lasts = ContainerVerb.KILL, ContainerVerb.START, is_away
+        found = (begin,) if moment.begins else ()
+        # Where faults overlap, the end of one is not that of all; and one that loses
+        # power starts at once, unless it is away.
+        if lasts(self.board_faults, board, moment.at_s):
             return found
-        return (*found, ContainerVerb.START)
+        return (*found, end)
 
 
-def _is_cut(fault: BoardFault) -> bool:
-    """True for a link that drops all, which docker does."""
-    return fault.kind is BoardFaultKind.DROP and fault.amount >= 1.0
+def _ends_at(
+    faults: tuple[_OneFault, ...],
+    begun: Sequence[AnyContainerFault],
+    lasting: Sequence[AnyContainerFault],
+    time_s: float,
+) -> tuple[_OneFault, ...]:
+    return tuple(
+        replace(fault, until_s=time_s) if fault in lasting else fault
+        for fault in faults
+        if fault in begun
+    )
 
 
 def chaos_plan(text: str, coordinators: int, devices: int) -> ChaosPlan:

@@ -43,6 +43,11 @@ class VersionPoint:
     staleness_mean: float | None = None
     epsilon_max: float | None = None
 
+    @property
+    def is_evaluated(self) -> bool:
+        """True once it was tried on held-out examples; numbers have a loss alone."""
+        return self.accuracy is not None or self.loss is not None
+
 
 @dataclass(frozen=True)
 class DevicePoint:

@@ -212,7 +212,8 @@ def _epsilon(
 
 
 def _chain(snapshot: RunSnapshot) -> Panel:
-    tip = max((c.tip for c in snapshot.coordinators), default="")
+    tips = (c.tip for c in snapshot.coordinators if c.height == snapshot.height)
+    tip = next(tips, "")
     rows: list[tuple[str, RenderableType]] = [
         ("height", Text(str(snapshot.height), style="bold")),
         ("tip", tip[:12] or "-"),

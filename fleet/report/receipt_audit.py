@@ -3,7 +3,8 @@
 A board holds the proof of each update that is final, and a receipt for each other one
 that a coordinator acknowledged. Whatever failed meanwhile, a proof must hold on all
 chains, and an acknowledged update must stand in them, wait at a coordinator, or be too
-old for any version.
+old for any version. A chain of which older blocks were dropped is asked for what it
+kept: a header is enough for a proof, which has the way to it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,11 +27,15 @@ class ChainLookup(Protocol):
     def height(self) -> int:
         """Of its last block."""
 
+    @property
+    def first_body(self) -> int:
+        """Lowest height whose transactions are kept."""
+
     def place(self, transaction: Digest) -> tuple[int, int] | None:
-        """Height and index of a transaction."""
+        """Height and index of a transaction, of those that are kept."""
 
     def block_id(self, height: int) -> BlockHash | None:
-        """The block at a height."""
+        """The block at a height; None where not even its header is kept."""
 
     def waits(self, transaction: Digest) -> bool:
         """True if an update is stored and waits for a block."""
@@ -58,6 +63,7 @@ class ReceiptAudit:
     Attributes:
       held: Proofs and receipts of all boards.
       verified: Of these, that stand on every chain that is long enough.
+      unchecked: Of these, that some chain cannot tell of: it kept too little.
       waiting: Acknowledged, stored by a coordinator, not in a block yet.
       stale: Acknowledged, and too old by now.
       wrong: What does not hold, a line for each.
@@ -68,6 +74,7 @@ class ReceiptAudit:
 
     held: int
     verified: int
+    unchecked: int
     waiting: int
     stale: int
     wrong: tuple[str, ...]
@@ -84,6 +91,8 @@ class ReceiptAudit:
     def text(self) -> str:
         """One line for people."""
         words = f"{self.verified} of {self.held} verify on {self.chains} chains"
+        if self.unchecked:
+            words += f"; {self.unchecked} not checkable, of blocks that were dropped"
         if self.waiting:
             words += f"; {self.waiting} acknowledged and waiting for a block"
         if self.stale:
@@ -113,7 +122,7 @@ def compare(
     """
     wrong: list[str] = []
     short: set[str] = set()
-    verified = 0
+    verified = unchecked = 0
     for name, packed in sorted(proofs.items()):
         try:
             final = FINAL.unpack(packed)
@@ -126,10 +135,12 @@ def compare(
         # One that is behind contradicts nothing, and proves nothing.
         short |= {chain.name for chain in missing}
         others = [chain.name for chain in chains if not _holds(chain, final, trusted)]
-        verified += not others
+        unknown = any(_dropped(chain, final.header.height) for chain in chains)
+        unchecked += not others and unknown
+        verified += not others and not unknown
         if others:
             wrong.append(f"{name}: not on the chain of {', '.join(others)}")
-    counts = {"chain": 0, "waiting": 0, "stale": 0}
+    counts = {"chain": 0, "waiting": 0, "stale": 0, "unchecked": 0}
     for each in acknowledged:
         outcome = _outcome(each, chains)
         if outcome in counts:
@@ -139,6 +150,7 @@ def compare(
     return ReceiptAudit(
         len(proofs) + len(acknowledged),
         verified + counts["chain"],
+        unchecked + counts["unchecked"],
         counts["waiting"],
         counts["stale"],
         tuple(wrong),
@@ -150,12 +162,20 @@ def compare(
 
 def _holds(chain: ChainLookup, final: FinalityProof, trusted: TrustedState) -> bool:
     """True if a chain contains what a proof states, as far as it reaches."""
-    if chain.height < final.header.height:
+    height = final.header.height
+    if chain.height < height or _dropped(chain, height):
         return True
-    identity = _identity(final, trusted.chain_id)
-    here = (final.header.height, final.index)
-    same = chain.block_id(final.header.height) == final.header.block_id()
-    return same and chain.place(identity) == here
+    if chain.block_id(height) != final.header.block_id():
+        return False
+    # The proof itself has the way from its transaction to the header.
+    if height < chain.first_body:
+        return True
+    return chain.place(_identity(final, trusted.chain_id)) == (height, final.index)
+
+
+def _dropped(chain: ChainLookup, height: int) -> bool:
+    """True if a chain has come past a height, and kept nothing of its block."""
+    return height < chain.first_body and chain.block_id(height) is None
 
 
 def _identity(final: FinalityProof, chain_id: ChainId) -> Digest:
@@ -168,11 +188,14 @@ def _outcome(each: AcknowledgedUpdate, chains: Iterable[ChainLookup]) -> str:
         return "chain"
     if any(chain.waits(each.update) for chain in known):
         return "waiting"
-    return "stale" if each.base < each.oldest else "lost"
+    if each.base < each.oldest:
+        return "stale"
+    # It may stand in a block that all of them dropped.
+    return "unchecked" if all(chain.first_body > 1 for chain in known) else "lost"
 
 
 def forks(chains: Sequence[ChainLookup]) -> tuple[int, ...]:
-    """The lowest height at which two chains differ, if there is one.
+    """The lowest height at which two chains are seen to differ, if there is one.
 
     A block names its parent's hash: chains that agree at a height agree below it.
     """
@@ -191,4 +214,6 @@ def forks(chains: Sequence[ChainLookup]) -> tuple[int, ...]:
 
 
 def _agree(chains: Sequence[ChainLookup], height: int) -> bool:
-    return len({chain.block_id(height) for chain in chains}) == 1
+    known = {chain.block_id(height) for chain in chains}
+    # One that began from a snapshot has no earlier headers, and contradicts none.
+    return len(known - {None}) <= 1

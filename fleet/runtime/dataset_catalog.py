@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.durable.files import read_limited, write_atomic
+from starling.durable.files import read_limited, storage_errors, write_atomic
 from starling.fleet.datasets.hold_out import held_out_rows
 from starling.fleet.datasets.mnist_idx import read_idx
 from starling.fleet.datasets.partition import Examples, checked_examples, hold_out
@@ -214,7 +214,8 @@ def write_examples(path: Path, examples: Examples) -> None:
     Raises:
       StorageError: If the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, examples_file(examples))
 
 

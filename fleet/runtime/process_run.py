@@ -313,12 +313,12 @@ def _ended(
 
 
 def _wait_for_evaluation(watch: StatusPoller, last: RunSnapshot) -> None:
-    """Until the newest version has its accuracy; a few seconds at most."""
+    """Until the newest version is evaluated; a few seconds at most."""
     deadline_s = time.monotonic() + _EVALUATION_TIMEOUT_S
     while time.monotonic() < deadline_s:
         seen = watch.look(last.time_s, 0)
         current = seen.version >= watch.version
-        if current and seen.versions and seen.versions[-1].accuracy is not None:
+        if current and seen.versions and seen.versions[-1].is_evaluated:
             return
         time.sleep(LOOK_EVERY_S / 5)
 

@@ -114,6 +114,11 @@ class BoardFault:
         return begun and not ended and board in self.boards
 
     @property
+    def cuts(self) -> bool:
+        """True for a link that drops all."""
+        return self.kind is BoardFaultKind.DROP and self.amount >= 1.0
+
+    @property
     def text(self) -> str:
         """For people, as it begins."""
         many = len(self.boards) > 1
@@ -241,11 +246,23 @@ def _share(percent: int, boards: int) -> tuple[int, ...]:
 
 def is_away(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:
     """True while a board has left."""
-    return any(
-        each.is_on(board, time_s)
-        for each in faults
-        if each.kind is BoardFaultKind.LEAVE
-    )
+    return _is_any(faults, BoardFaultKind.LEAVE, board, time_s)
+
+
+def is_paused(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:
+    """True while a board stands still."""
+    return _is_any(faults, BoardFaultKind.PAUSE, board, time_s)
+
+
+def is_cut(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:
+    """True while a board's link drops all."""
+    return dropped_share(faults, board, time_s) >= 1.0
+
+
+def _is_any(
+    faults: Sequence[BoardFault], kind: BoardFaultKind, board: int, time_s: float
+) -> bool:
+    return any(each.is_on(board, time_s) for each in faults if each.kind is kind)
 
 
 def dropped_share(faults: Sequence[BoardFault], board: int, time_s: float) -> float:

@@ -52,18 +52,21 @@ class LinkOrders:
 
 
 def link_orders(faults: Sequence[BoardFault], time_s: float) -> LinkOrders:
-    """Shapes of links at some time; a link that drops all is cut, and has none."""
-    named = sorted({board for fault in faults for board in fault.boards})
-    found = [(board, _shape(faults, board, time_s)) for board in named]
+    """Shapes of links at some time; where one drops all, that is no part of them.
+
+    So that they stay as they are while docker cuts a link and mends it again.
+    """
+    shaping = [fault for fault in faults if not fault.cuts]
+    named = sorted({board for fault in shaping for board in fault.boards})
+    found = [(board, _shape(shaping, board, time_s)) for board in named]
     return LinkOrders(tuple(each for each in found if each[1] != LinkShape()))
 
 
 def _shape(faults: Sequence[BoardFault], board: int, time_s: float) -> LinkShape:
-    lost = dropped_share(faults, board, time_s)
     return LinkShape(
         link_delay_s(faults, board, time_s),
         link_bit_s(faults, board, time_s),
-        lost if lost < 1.0 else 0.0,
+        dropped_share(faults, board, time_s),
     )
 
 

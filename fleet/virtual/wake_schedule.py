@@ -56,6 +56,7 @@ class WakeSchedule:
         self._turns = [0] * boards
         self._asleep: list[tuple[int, float, int]] = []
         self._skipped: list[int] = []
+        self._gone: set[int] = set()
         for board in range(boards):
             self._lie_down(board)
 
@@ -113,13 +114,18 @@ class WakeSchedule:
 
     def leave(self, board: int) -> None:
         """A board is gone; its place is free, and it gets no turn."""
+        self._gone.add(board)
         self.awake.discard(board)
         self._skipped = [each for each in self._skipped if each != board]
         self._asleep = [each for each in self._asleep if each[2] != board]
         heapq.heapify(self._asleep)
 
     def come_back(self, board: int) -> None:
-        """A board that was gone sleeps until its next turn."""
+        """A board that was gone sleeps until its next turn; any other goes on."""
+        # Faults that overlap may end together, and each of them brings it back.
+        if board not in self._gone:
+            return
+        self._gone.discard(board)
         if board not in self.retired:
             self._lie_down(board)
 

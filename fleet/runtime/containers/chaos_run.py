@@ -118,7 +118,7 @@ class ChaosRun:
         try:
             while (passed_s := time.monotonic() - begun_s) < until_s or coming:
                 for moment in take_due(coming, passed_s):
-                    self._do(moment, passed_s)
+                    self._do(self.plan, moment, passed_s)
                 if time.monotonic() - said_s >= _SAY_EVERY_S:
                     said_s = time.monotonic()
                     now = self.fleet.progress(self.fleet.rows())
@@ -133,17 +133,23 @@ class ChaosRun:
                 self._end_early(coming, time.monotonic() - begun_s)
         return interrupted
 
-    def _do(self, moment: FaultTransition[AnyContainerFault], passed_s: float) -> None:
-        self._act(self.plan.actions(moment))
+    def _do(
+        self,
+        plan: ChaosPlan,
+        moment: FaultTransition[AnyContainerFault],
+        passed_s: float,
+    ) -> None:
+        self._act(plan.actions(moment))
         self.events.append((passed_s, moment.text))
         self.say(f"{clock(passed_s)}  {moment.text}")
 
     def _end_early(
         self, coming: Sequence[FaultTransition[AnyContainerFault]], passed_s: float
     ) -> None:
-        for moment in coming:
-            if not moment.begins and moment.fault.at_s <= passed_s:
-                self._do(moment, passed_s)
+        early = self.plan.ended_early(coming, passed_s)
+        for moment in early.moments():
+            if not moment.begins and moment.at_s >= passed_s:
+                self._do(early, moment, passed_s)
 
     def _act(self, actions: Sequence[ContainerAction]) -> None:
         for action in actions:

@@ -20,6 +20,7 @@ from starling.fleet.timeline.board_faults import (
     BoardFaultKind,
     board_faults,
     is_away,
+    is_paused,
 )
 from starling.fleet.timeline.broker_faults import broker_faults
 from starling.fleet.timeline.fault_timeline import (
@@ -137,7 +138,11 @@ class FaultInjector:
             for board in moment.fault.boards:
                 name = board_name(board - 1)
                 if moment.fault.kind is BoardFaultKind.PAUSE:
-                    (supervisor.pause if moment.begins else supervisor.go_on)(name)
+                    if moment.begins:
+                        supervisor.pause(name)
+                    # Where pauses overlap, the end of one is not that of all.
+                    elif not is_paused(self._board_faults, board, moment.at_s):
+                        supervisor.go_on(name)
                     continue
                 if moment.begins:
                     supervisor.kill(name)

@@ -17,7 +17,12 @@ import onnx
 from google.protobuf import message  # type: ignore[import-untyped] # ships no types
 from numpy.typing import NDArray
 
-from starling.durable.files import read_limited, write_atomic
+from starling.durable.files import (
+    is_there,
+    read_limited,
+    storage_errors,
+    write_atomic,
+)
 from starling.fleet.fronts.drawn_digits import Pictures, drawn
 from starling.fleet.fronts.front_catalog import (
     FONTS,
@@ -91,11 +96,13 @@ def open_front(name: str, say: Say) -> onnx.ModelProto:
     # By what it is made of: another font or size is another front, and none is ever
     # stale.
     kept = _cache() / f"{name}-{_digest(network, fonts)[:16]}{SUFFIX}"
-    if kept.is_file():
+    if is_there(kept):
         return _read(kept)
+    # Refused before minutes go by.
+    with storage_errors(kept.parent):
+        kept.parent.mkdir(parents=True, exist_ok=True)
     say(f"the front {name} is trained once, which takes minutes; kept as {kept}")
     made = build_front(front, say, network=network, fonts=fonts)
-    kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(kept, made.SerializeToString(deterministic=True))
     return made
 

@@ -81,7 +81,7 @@ class FleetHomes:
         return self.path / coordinator_name(number)
 
     def board(self, number: int) -> Path:
-        """Of one board."""
+        """Of one board, from 0."""
         return self.path / "boards" / f"{number:03d}"
 
     @property

@@ -227,7 +227,9 @@ def _plausible(claimed_s: float, now_s: float) -> float:
 
 
 def _knowledge(row: dict[str, Any]) -> tuple[bool, int]:
-    return row["accuracy"] is not None, row["updates"]
+    # Numbers have a loss, and no accuracy.
+    tried = row["accuracy"] is not None or row["loss"] is not None
+    return tried, row["updates"]
 
 
 def _age_s(path: Path) -> float:

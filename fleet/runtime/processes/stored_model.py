@@ -59,7 +59,7 @@ def personal_models(
     bundle, theta = bundle_digest(material.bundle), np.frombuffer(inference, "<f4")
     found = {}
     for board in range(material.plan.devices):
-        file = AgentHome(homes.board(board + 1)).personal(bundle)
+        file = AgentHome(homes.board(board)).personal(bundle)
         own = personal_model(file, theta)
         if own is not theta:
             found[board] = own

@@ -27,12 +27,14 @@ class StoredChain:
     Attributes:
       name: Whose it is.
       height: Of its last block.
+      first_body: Lowest height whose transactions are kept.
       store: Where it lies.
       waiting: Ids of the updates that wait for a block.
     """
 
     name: str
     height: int
+    first_body: int
     store: SqliteStore
     waiting: frozenset[Digest]
 
@@ -43,8 +45,9 @@ class StoredChain:
 
     def block_id(self, height: int) -> BlockHash | None:
         """See `Chain`."""
-        stored = self.store.block(height)
-        return None if stored is None else stored.block.header.block_id()
+        # Headers outlive the bodies of their blocks.
+        stored = self.store.header(height)
+        return None if stored is None else stored.header.block_id()
 
     def waits(self, transaction: Digest) -> bool:
         """See `Chain`."""
@@ -88,6 +91,7 @@ def _chains(homes: FleetHomes, coordinators: int) -> Iterator[list[StoredChain]]
                 StoredChain(
                     coordinator_name(number),
                     store.height(),
+                    store.first_body(),
                     store,
                     frozenset(update.identity(chain_id) for update in waiting),
                 )

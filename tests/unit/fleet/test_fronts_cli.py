@@ -12,7 +12,7 @@ from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.fronts import front_builder
 from starling.fleet.runtime.fronts.front_training import FrontNetwork
 from starling.fleet.runtime.training_material import prepare
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, StorageError
 
 
 def test_list_and_show_say_where_fronts_come_from(
@@ -51,6 +51,17 @@ def test_built_start_is_a_model_of_a_fleet(
     manifest = compile_model(path, loss="cross-entropy").manifest
     assert manifest.dimension == 7850
     assert "128 pictures by pen" in manifest.origin
+
+
+def test_build_refuses_a_place_for_which_there_is_no_folder_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    words = ["build", PEN, "--out", str(tmp_path / "file" / "x" / "pen.onnx")]
+
+    with pytest.raises(StorageError, match="file/x: Not a directory"):
+        fronts_cli.main(words)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

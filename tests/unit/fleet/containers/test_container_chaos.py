@@ -75,6 +75,60 @@ def test_board_that_left_does_not_start_when_it_loses_power() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "begins", "ends"),
+    [
+        ("board 1 pauses", "boards 1-2 pause", "pause", "unpause"),
+        (
+            "link of board 1 drops 100 %",
+            "links of boards 1-2 drop 100 %",
+            "disconnect",
+            "connect",
+        ),
+    ],
+)
+def test_pauses_and_cuts_that_overlap_end_with_the_last_of_them(
+    first: str, second: str, begins: str, ends: str
+) -> None:
+    done = deeds(f"{first} from 0s to 10s; {second} from 5s to 20s")
+
+    assert [each for each in done if each[3] == 1] == [
+        (0.0, begins, "device", 1),
+        # Said once more is needless, which docker says too.
+        (5.0, begins, "device", 1),
+        (20.0, ends, "device", 1),
+    ]
+    assert (20.0, ends, "device", 2) in done
+
+
+def test_pause_that_follows_another_without_a_gap_goes_on() -> None:
+    done = deeds("board 1 pauses from 0s to 5s; board 1 pauses from 5s to 9s")
+
+    assert [deed for _, deed, _, _ in done] == ["pause", "pause", "unpause"]
+
+
+def test_cut_leaves_the_rest_of_a_link_s_shape_as_it_is() -> None:
+    plan = chaos_plan(
+        "link of board 1 drops 100 % from 0s to 10s; link of board 1 drops 30 % from "
+        "5s to 20s",
+        1,
+        10,
+    )
+    done = [
+        (moment.at_s, action.deed, action.standing)
+        for moment in plan.moments()
+        for action in plan.actions(moment)
+    ]
+
+    lossy = LinkOrders(((1, LinkShape(lost=0.3)),))
+    assert done == [
+        (0.0, ContainerVerb.DISCONNECT, ()),
+        (5.0, ContainerVerb.ORDER, (("links", lossy),)),
+        (10.0, ContainerVerb.CONNECT, ()),
+        (20.0, ContainerVerb.ORDER, (("links", LinkOrders()),)),
+    ]
+
+
 def test_what_coordinators_do_wrong_becomes_orders_for_each_of_them() -> None:
     text = "partition 1 2 | 3 4 from 1s to 9s; coordinator 4 lies from 5s"
     plan = chaos_plan(text, 4, 1)

@@ -84,6 +84,23 @@ def test_render_without_privacy_says_so(
     assert "updates are not noised" in text
 
 
+@pytest.mark.parametrize("highest", [0, 1])
+def test_render_tip_is_of_the_chain_whose_height_is_shown(
+    heading: RunHeading, snapshot: RunSnapshot, highest: int
+) -> None:
+    heights, tips = [7, 7], ["11" * 32, "ee" * 32]
+    heights[highest] = 40
+    points = tuple(
+        CoordinatorPoint(f"c{at}", heights[at], tips[at], "", number=1 + at)
+        for at in range(2)
+    )
+
+    text = shown(heading, replace(snapshot, coordinators=points))
+
+    assert tips[highest][:12] in text
+    assert tips[1 - highest][:12] not in text
+
+
 def test_render_large_fleet_counts_boards_by_phase(heading: RunHeading) -> None:
     devices = tuple(
         DevicePoint(f"{i:010d}", DevicePhase.READY if i else DevicePhase.LOST)

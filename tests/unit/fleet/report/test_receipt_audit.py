@@ -38,6 +38,7 @@ class Shelf:
 
     name: str
     height: int = 12
+    first_body: int = 1
     blocks: dict[int, BlockHash] = field(
         default_factory=lambda: (
             {height: BlockHash(H(b"%d" % height)) for height in range(1, 13)}
@@ -96,6 +97,49 @@ def test_compare_proof_that_one_chain_lacks_is_wrong(
     assert not found.hold
     assert found.verified == 0
     assert "not on the chain of coordinator-4" in found.text
+
+
+def pruned(shelf: Shelf) -> Shelf:
+    """Of old blocks it has the headers alone."""
+    return replace(shelf, first_body=12, places={})
+
+
+def adopted(shelf: Shelf) -> Shelf:
+    """Began from a snapshot, without the headers before it."""
+    return replace(pruned(shelf), blocks={12: shelf.blocks[12]})
+
+
+def test_compare_proof_is_checked_by_a_header_that_outlived_its_block() -> None:
+    assert looked_up(pruned).text == "1 of 1 verify on 4 chains"
+
+    other = {PROOF.header.height: BlockHash(H(b"other"))}
+    found = looked_up(lambda shelf: replace(pruned(shelf), blocks=shelf.blocks | other))
+    assert "not on the chain of coordinator-4" in found.text
+
+
+def test_compare_proof_of_a_block_that_a_chain_dropped_is_not_checkable() -> None:
+    found = looked_up(adopted)
+    assert found.hold
+    assert (found.verified, found.unchecked) == (0, 1)
+    assert "1 not checkable, of blocks that were dropped" in found.text
+
+
+def test_compare_lost_header_of_a_block_that_is_kept_is_wrong() -> None:
+    found = looked_up(lambda shelf: replace(shelf, blocks={}))
+    assert "not on the chain of coordinator-4" in found.text
+
+
+def test_compare_acknowledged_update_is_not_lost_where_all_dropped_blocks() -> None:
+    lost = AcknowledgedUpdate(H(b"lost"), 9, 5)
+    chains = [pruned(Shelf(name)) for name in NAMES]
+
+    found = compare({}, [lost], chains, pin(GENESIS))
+    assert found.hold
+    assert found.unchecked == 1
+
+    # One that has all blocks would have it.
+    found = compare({}, [lost], [*chains, Shelf("whole")], pin(GENESIS))
+    assert "acknowledged and lost" in found.text
 
 
 def test_compare_chain_that_ends_before_is_named_and_not_blamed() -> None:
@@ -161,3 +205,11 @@ def test_forks_names_the_first_height_that_differs(height: int) -> None:
 def test_forks_of_a_prefix_are_none() -> None:
     assert forks([Shelf("long"), Shelf("short", height=5), Shelf("new", 0)]) == ()
     assert forks([Shelf("long"), Shelf("short", height=5)]) == ()
+
+
+def test_forks_are_not_where_a_chain_dropped_its_headers() -> None:
+    late = adopted(Shelf("late"))
+    assert forks([Shelf("long"), late, Shelf("short", height=5)]) == ()
+    assert forks([Shelf("long"), late]) == ()
+    other = replace(late, blocks={12: BlockHash(H(b"fork"))})
+    assert forks([Shelf("long"), other]) == (12,)

@@ -15,7 +15,7 @@ from starling.fleet.runtime.dataset_catalog import (
     read_mnist,
     write_examples,
 )
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, StorageError
 from starling.records.data_options import DataOptions
 
 
@@ -91,6 +91,16 @@ def test_read_mnist_missing_file_names_it_and_the_places(tmp_path: Path) -> None
 def test_read_idx_bad_bytes_name_the_file(content: bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=rf"labels: .*{said}"):
         read_idx(content, "labels")
+
+
+def test_write_examples_where_no_folder_can_be_is_the_disk_s_refusal(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    one = Examples(np.zeros((1, 3), np.float32), np.zeros(1, np.int64))
+
+    with pytest.raises(StorageError, match="Not a directory"):
+        write_examples(tmp_path / "file" / "data" / "examples.npz", one)
 
 
 def test_write_examples_reads_back_as_a_data_set(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A run of processes that is to end while its task opens."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from starling.fleet.monitor.run_snapshot import RunSnapshot, VersionPoint
 from starling.fleet.runtime import process_run
 from starling.fleet.runtime.processes.status_poller import StatusPoller
 from starling.fleet.runtime.processes.supervisor import ProcessSupervisor
@@ -36,6 +39,22 @@ class Poller:
         self.begun = self.looks <= 0
 
 
+class Evaluated:
+    """Sees one version, once evaluated after so many looks."""
+
+    version = 3
+
+    def __init__(self, point: VersionPoint, looks: int) -> None:
+        self.point = point
+        self.looks = looks
+
+    def look(self, time_s: float, restarts: int) -> RunSnapshot:
+        self.looks -= 1
+        bare = replace(self.point, accuracy=None, loss=None)
+        seen = bare if self.looks > 0 else self.point
+        return RunSnapshot(time_s, (seen,), (), (), restarts)
+
+
 def waited(supervisor: Interrupting, poller: Poller) -> str:
     _, because = process_run._wait_for_task(
         cast("ProcessSupervisor", supervisor), cast("StatusPoller", poller)
@@ -46,6 +65,32 @@ def waited(supervisor: Interrupting, poller: Poller) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_run, "LOOK_EVERY_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        VersionPoint(3, 1.0, 2, accuracy=0.5, loss=1.0),
+        # Numbers have no accuracy.
+        VersionPoint(3, 1.0, 2, loss=1.0),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_run_ends_once_its_last_version_is_evaluated(
+    point: VersionPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller = Evaluated(point, 2)
+    # Of a clock that goes on with each look at the fleet.
+    clock = SimpleNamespace(
+        monotonic=lambda: float(-poller.looks), sleep=lambda _: None
+    )
+    monkeypatch.setattr(process_run, "time", clock)
+
+    process_run._wait_for_evaluation(
+        cast("StatusPoller", poller), RunSnapshot(9.0, (), (), ())
+    )
+
+    assert poller.looks == 0
 
 
 @pytest.mark.parametrize("looks", [0, 3])

@@ -65,3 +65,15 @@ def test_orders_name_only_links_with_a_shape() -> None:
     )
     assert dict(link_orders(faults, 6.0).shapes)[2] == LinkShape(0.0, 64_000.0)
     assert link_orders(faults, 9.0) == LinkOrders()
+
+
+def test_cut_takes_no_part_in_what_else_a_link_loses() -> None:
+    faults = board_faults(
+        "link of board 1 drops 100 % from 0s to 5s; link of board 1 drops 30 % from "
+        "0s to 9s",
+        1,
+    )
+    lossy = LinkOrders(((1, LinkShape(lost=0.3)),))
+
+    # Orders are not given anew when a cut ends.
+    assert [link_orders(faults, at_s) for at_s in (1.0, 6.0)] == [lossy, lossy]

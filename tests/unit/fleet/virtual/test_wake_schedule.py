@@ -61,6 +61,18 @@ def test_roster_spent_boards_never_wake_again() -> None:
     assert roster.retired == {0, 1, 2}
 
 
+def test_roster_board_that_comes_back_twice_has_one_place() -> None:
+    roster = WakeSchedule(2, 2, np.random.default_rng(0), waves=False)
+    roster.leave(0)
+    # Two faults of one timeline, of which it is the end.
+    roster.come_back(0)
+    roster.come_back(0)
+
+    assert sorted(roster.next_boards(version_began=False)) == [0, 1]
+    roster.come_back(0)
+    assert roster.next_boards(version_began=True) == []
+
+
 def test_roster_idle_board_comes_first_at_the_next_version() -> None:
     roster = WakeSchedule(2, 1, np.random.default_rng(0), waves=False)
     (idle,) = roster.next_boards(version_began=False)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from starling.fleet.containers.container_chaos import chaos_plan
-from starling.fleet.runtime.containers.chaos_run import ChaosRun
+from starling.fleet.runtime.containers.chaos_run import ChaosOutcome, ChaosRun
 from starling.fleet.runtime.containers.container_fleet import ContainerFleet
 from starling.fleet.runtime.containers.docker_engine import (
     DockerEngine,
@@ -43,6 +43,11 @@ def done(docker: FakeDocker) -> list[str]:
         for asked in docker.asked
         if asked.split()[0] not in ("ps", "version") and " cat /srv" not in asked
     ]
+
+
+def last_orders(docker: FakeDocker) -> list[str]:
+    """A line for each coordinator, of what they were last ordered."""
+    return docker.given[-1].splitlines()
 
 
 def test_timeline_is_carried_out_and_chains_are_checked(docker: FakeDocker) -> None:
@@ -132,26 +137,79 @@ def test_fleet_of_before_that_has_no_links_is_named(docker: FakeDocker) -> None:
     assert docker.given == []
 
 
-def test_interrupted_run_ends_what_was_to_end_later(docker: FakeDocker) -> None:
-    def interrupt(_line: str) -> None:
-        raise KeyboardInterrupt
-
-    fleet = ContainerFleet(DockerEngine(), "starling")
-    text = "link of board 1 drops 100 % from 0s to 9s; board 2 leaves from 5s to 9s"
+def interrupted(text: str, after: str, coordinators: int = 1) -> ChaosOutcome:
+    """Outcome of a run that the user ends once it said something."""
     said: list[str] = []
 
     def say(line: str) -> None:
         said.append(line)
-        if len(said) == 1:
-            interrupt(line)
+        if after in line and sum(after in each for each in said) == 1:
+            raise KeyboardInterrupt
 
-    outcome = ChaosRun(fleet, chaos_plan(text, 1, 2), say).carry_out(60.0)
+    fleet = ContainerFleet(DockerEngine(), "starling")
+    return ChaosRun(fleet, chaos_plan(text, coordinators, 2), say).carry_out(60.0)
+
+
+def test_interrupted_run_ends_what_was_to_end_later(docker: FakeDocker) -> None:
+    text = "link of board 1 drops 100 % from 0s to 9s; board 2 leaves from 5s to 9s"
+
+    outcome = interrupted(text, "drops 100")
 
     assert outcome.interrupted
     assert done(docker)[:2] == [
         "network disconnect --force starling_boards starling-device-1",
         "network connect starling_boards starling-device-1",
     ]
+    assert not any("device-2" in each for each in done(docker))
+
+
+def test_interrupted_run_begins_nothing_by_ending_what_began(
+    docker: FakeDocker,
+) -> None:
+    docker.answer("ps ", out=f"{ROWS}\n{listed('coordinator-2')}")
+    text = (
+        "coordinator 1 lies from 0s to 30s; coordinator 1 equivocates from 0s; "
+        "coordinator 2 lies from 20s to 60s; coordinator 2 equivocates from 10s"
+    )
+
+    outcome = interrupted(text, "begins to vote twice", 2)
+
+    one, two = [json.loads(each.partition(" ")[2]) for each in last_orders(docker)]
+    assert (one["lies"], two["lies"]) == (False, False)
+    # What has no end goes on, and what has not begun never does.
+    assert (one["equivocates"], two["equivocates"]) == (True, False)
+    assert [text for _, text in outcome.events][2:] == ["coordinator 1 lies no more"]
+
+
+@pytest.mark.parametrize(
+    ("text", "begun", "back"),
+    [
+        (
+            "board 1 leaves from 0s to 30s; boards 1-2 leave from 20s to 60s",
+            "board 1 leaves",
+            ["kill starling-device-1", "start starling-device-1"],
+        ),
+        (
+            "board 1 pauses from 0s to 30s; boards 1-2 pause from 20s to 60s",
+            "board 1 pauses",
+            ["pause starling-device-1", "unpause starling-device-1"],
+        ),
+    ],
+)
+def test_interrupted_run_ends_what_a_later_fault_would_have_held(
+    docker: FakeDocker, text: str, begun: str, back: list[str]
+) -> None:
+    interrupted(text, begun)
+
+    assert done(docker)[:-1] == back
+
+
+def test_interrupted_run_does_not_end_what_did_not_begin(docker: FakeDocker) -> None:
+    text = "board 1 pauses from 0s to 9s; board 2 pauses from 0s to 9s"
+
+    interrupted(text, "board 1 pauses")
+
+    assert "unpause starling-device-1" in done(docker)
     assert not any("device-2" in each for each in done(docker))
 
 

@@ -29,6 +29,20 @@ COUNT, BOARDS = 2, 3
 FAULTY = "starling.fleet.runtime.faults.byzantine_coordinator"
 
 
+class PausedServices(ProcessSupervisor):
+    """Supervises nothing, and knows who is to stand still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused: set[str] = set()
+
+    def pause(self, name: str) -> None:
+        self.paused.add(name)
+
+    def go_on(self, name: str) -> None:
+        self.paused.discard(name)
+
+
 def plan(fault: str) -> FleetPlan:
     return FleetPlan(devices=BOARDS, buffer=1, coordinators=COUNT, fault=fault)
 
@@ -150,6 +164,20 @@ def test_boards_that_leave_come_back_when_the_last_of_their_faults_ends(
 
         harm.carry_out(9.0, supervisor)
         assert None not in board_pids(supervisor)
+
+
+def test_board_goes_on_when_the_last_of_its_pauses_ends(tmp_path: Path) -> None:
+    text = "boards 1-2 pause from 1s to 3s; board 2 pauses from 2s to 4s"
+    harm, supervisor = FaultInjector(plan(text), made(tmp_path)), PausedServices()
+
+    harm.carry_out(2.0, supervisor)
+    assert supervisor.paused == {board_name(0), board_name(1)}
+
+    harm.carry_out(3.0, supervisor)
+    assert supervisor.paused == {board_name(1)}
+
+    harm.carry_out(4.0, supervisor)
+    assert supervisor.paused == set()
 
 
 @pytest.mark.parametrize(

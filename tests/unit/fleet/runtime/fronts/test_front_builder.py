@@ -24,7 +24,7 @@ from starling.fleet.runtime.fronts.glyph_renderer import (
     glyphs,
     own_fonts,
 )
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, StorageError
 
 SMALL = FrontNetwork((4, 4), 8, glyphs=128, digits=64, epochs=1)
 SMALL_PEN = FrontNetwork((4, 4), 8, penned=600, epochs=1)
@@ -86,6 +86,19 @@ def test_trained_front_is_kept_and_read_again(
     monkeypatch.setattr(front_builder, "_EDITION", 0)
     open_front(FONTS, told.append)
     assert len(list(kept[0].parent.iterdir())) == 2
+
+
+def test_cache_that_cannot_be_made_is_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(front_builder, "TRAINED", {PEN: SMALL_PEN})
+    told: list[str] = []
+
+    with pytest.raises(StorageError, match="file/starling/fronts: Not a directory"):
+        open_front(PEN, told.append)
+    assert told == []
 
 
 def test_pen_front_is_of_no_data_and_none_is_refused_to_it(

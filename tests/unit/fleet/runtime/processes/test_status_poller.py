@@ -163,6 +163,19 @@ def test_watch_version_times_are_those_of_most_coordinators(homes: FleetHomes) -
     assert [point.time_s for point in shown.versions] == [0.0, 0.5]
 
 
+def test_watch_version_is_shown_as_who_tried_it_knows_it(homes: FleetHomes) -> None:
+    # A regression has a loss and no accuracy; whoever holds no data has neither.
+    for number, loss in ((1, None), (2, 0.25)):
+        status = json.loads(json.dumps(COORDINATOR))
+        for row in status["tasks"][0]["versions"]:
+            row |= {"accuracy": None, "loss": loss}
+        write(homes.coordinator_at(number) / "status.json", status)
+
+    shown = StatusPoller(homes, 1, 2, private=True).look(0.0, 0)
+
+    assert shown.losses == [0.25, 0.25]
+
+
 def test_watch_version_is_the_newest_that_a_board_uses(homes: FleetHomes) -> None:
     write(homes.board(1) / "models" / "current.json", {"version": 7})
     watch = StatusPoller(homes, 2, 1, private=True)
