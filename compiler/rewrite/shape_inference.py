@@ -132,6 +132,24 @@ def infer(
     return InferredShapes(extents, constants, repeated, sizes)
 
 
+def known_values(
+    proto: onnx.ModelProto, entries: Iterable[onnx.ValueInfoProto], batch: int
+) -> Mapping[str, Array]:
+    """Values that follow from shapes and constants in a batch of one size.
+
+    Args:
+      proto: A checked model.
+      entries: Its inputs; the first axis of each becomes the batch.
+      batch: The number of examples.
+
+    Raises:
+      CompileError: If shapes contradict each other.
+    """
+    for entry in entries:
+        proto = _with_batch(proto, entry, batch)
+    return settle(proto, ())[1]
+
+
 def check_sizes(nodes: Iterable[NetworkNode], found: InferredShapes) -> None:
     """Refuses a model whose one example takes more memory than boards have.
 
