@@ -9,7 +9,7 @@ Source: ONNX IR specification, `ModelProto.metadata_props` and `StringStringEntr
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -87,6 +87,7 @@ class _Draft:
     names: dict[str, str] = field(default_factory=dict)
     nodes: list[GraphNode] = field(default_factory=list)
     tensors: list[ConstantTensor] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
 
     def parts(self) -> dict[str, ModelParameter] | None:
         """Value to the parameter that it is, flat; None if theta is read otherwise."""
@@ -117,9 +118,10 @@ class _Draft:
             self.names[_X] = inputs[0].name
         else:
             values.append(_X)
+        self.taken = reserved.union(values)
         for name in values:
             if name in reserved:
-                self.names[name] = self._fresh(name, reserved)
+                self.names[name] = self._fresh(name)
         self.names[_OUTPUT] = self.ports.output
 
     def take_parameters(self, theta: NDArray[np.float32]) -> None:
@@ -180,13 +182,11 @@ class _Draft:
                 return tensor.integers()
         return None
 
-    def _fresh(self, name: str, reserved: Collection[str] = ()) -> str:
+    def _fresh(self, name: str) -> str:
         """A name that no value has, before the change or after it."""
-        taken = {*reserved, *self.names.values()}
-        taken |= {tensor.name for tensor in (*self.graph.tensors, *self.tensors)}
-        taken |= {value for node in self.graph.nodes for value in node.outputs}
-        while name in taken:
+        while name in self.taken:
             name += "'"
+        self.taken.add(name)
         return name
 
     def finished(self, name: str) -> Graph:

@@ -18,6 +18,10 @@ from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.rewrite.constant_folding import Sizes, settle
 
 _BATCHES = (61, 67)
+_FEWER = (1, 2)
+_UNEVEN_NAMES = "Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Sign"
+_UNEVEN = frozenset(_UNEVEN_NAMES.split())
+"""Of a growing number they may say the same of two batches, and else of a third."""
 VALUES_MAX = 1 << 28
 """Of one value for one example: 1 GiB."""
 
@@ -129,7 +133,72 @@ def infer(
             sizes[name] = _grown(value, other)
         else:
             repeated[name] = _once(value, extents[name])
-    return InferredShapes(extents, constants, repeated, sizes)
+    found = InferredShapes(extents, constants, repeated, sizes)
+    _check_fewer(proto, entry, kept, found)
+    return found
+
+
+def _check_fewer(
+    proto: onnx.ModelProto,
+    entry: onnx.ValueInfoProto,
+    kept: Collection[str],
+    found: InferredShapes,
+) -> None:
+    """Refuses what two sizes of the batch say if it is otherwise for one or two.
+
+    Raises:
+      CompileError: Naming the node.
+    """
+    nodes = proto.graph.node
+    uneven = [node for node in nodes if node.op_type in _UNEVEN]
+    if all(found.sizes.keys().isdisjoint(node.input) for node in uneven):
+        return
+    known = {*found.constants, *found.sizes, *found.repeated}
+    # What only nodes read that are worked out here may differ, as the halves of an
+    # answer that comes to the same.
+    running = [node for node in nodes if known.isdisjoint(node.output)]
+    read = {name for node in running for name in node.input}
+    made = {name: node for node in nodes for name in node.output}
+    for batch in _FEWER:
+        try:
+            values = known_values(proto, [entry], batch, kept)
+        # Whether a model takes so few is not asked here.
+        except CompileError:
+            continue
+        for name in sorted(read & values.keys()):
+            expected = found.constants.get(name)
+            if name in found.sizes:
+                grown = found.sizes[name]
+                expected = grown.fixed + grown.times * batch
+            if expected is not None and not np.array_equal(values[name], expected):
+                raise CompileError(
+                    f"{_label(name, made)}: is chosen by the size of the batch, so "
+                    "that examples give other values in a batch of another size; "
+                    "write the model for any batch, and export it again",
+                    (_label(name, made).partition(" ")[0],),
+                )
+
+
+def known_values(
+    proto: onnx.ModelProto,
+    entries: Iterable[onnx.ValueInfoProto],
+    batch: int,
+    kept: Collection[str] = (),
+) -> Mapping[str, Array]:
+    """Values that follow from shapes and constants in a batch of one size.
+
+    Args:
+      proto: A checked model.
+      entries: Its inputs; the first axis of each becomes the batch.
+      batch: The number of examples.
+      kept: See `infer`.
+
+    Raises:
+      CompileError: If shapes contradict each other.
+    """
+    for entry in entries:
+        proto = _with_batch(proto, entry, batch)
+    return settle(proto, kept)[1]
 
 
 def check_sizes(nodes: Iterable[NetworkNode], found: InferredShapes) -> None:

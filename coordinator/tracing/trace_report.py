@@ -20,13 +20,15 @@ _EXAMPLES = {Measure.HARM: "held-out examples", Measure.BLAME: "the inputs"}
 
 def document(trace: VersionTrace) -> dict[str, Any]:
     """A trace as JSON holds it."""
+    together = trace.together
     return {
         "from": trace.first,
         "version": trace.last,
         "updates": trace.updates,
         "exact": True,
         "losses": _losses(trace.as_it_is),
-        "without_suspects": trace.together and _losses(trace.together),
+        "without": [device_name(each) for each in together.without] if together else [],
+        "without_suspects": together and _losses(together),
         "suspects": [_board(each, trace) for each in trace.boards if each.suspected],
         "others": [_board(each, trace) for each in trace.boards if not each.suspected],
     }
@@ -42,7 +44,7 @@ def lines(trace: VersionTrace, task: int) -> list[str]:
         text = f"version {trace.last} loses {loss:.4f} on {_EXAMPLES[measure]}"
         if trace.together is not None:
             loss = trace.together.losses[measure]
-            text += f"; without the boards below {loss:.4f}"
+            text += f"; without {_left_out(trace, trace.together)} {loss:.4f}"
         said.append(text)
     if Measure.HARM not in trace.as_it_is.losses:
         said.append("without held-out examples (--data) nobody's harm is known")
@@ -57,6 +59,13 @@ def lines(trace: VersionTrace, task: int) -> list[str]:
         "evidence is no proof: ask the owners; then, to go on without them:",
         f"  starling coordinator rollback {task} --without {names}",
     ]
+
+
+def _left_out(trace: VersionTrace, together: VersionLoss) -> str:
+    """The boards without which a loss is: the suspects, unless others were named."""
+    if {*together.without} == {each.board for each in trace.suspects}:
+        return "the boards below"
+    return ", ".join(device_name(each) for each in together.without)
 
 
 def _words(one: BoardEvidence) -> str:

@@ -140,7 +140,7 @@ class TrustedState(Structure, frozen=True):
         """Follows changes of the validator set, rising; what is known is skipped.
 
         Raises:
-          HandoverGap: If some are missing before the first that is new.
+          ValidatorSetGap: If some are missing before the first that is new.
           ProofError, SignatureError: If one does not follow from what is trusted.
         """
         trusted = self

@@ -64,13 +64,18 @@ def whole_lines(
 ) -> Iterator[bytes]:
     """Cuts blocks of a file anew, each behind the end of a line; no mark of order.
 
-    A line of more than `line_bytes_max` bytes is one of a single byte of value 0
-    instead, wherever the blocks are cut; no block is longer.
+    A line of more than `line_bytes_max` bytes, its end among them, is one of a single
+    byte of value 0 instead, wherever the blocks are cut.
     """
     rest, is_first, is_over = b"", True, False
-    for block in blocks:
+    # Of a block no longer than a line may be, only the first line may be too long: it
+    # alone began before.
+    for block in _cut(blocks, line_bytes_max):
         held = rest + block
         if is_first:
+            if len(held) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(held):
+                rest = held
+                continue
             held, is_first = held.removeprefix(BYTE_ORDER_MARK), False
         first = held.find(b"\n") + 1
         # What begins in an overlong line ends with it: the next line is read as ever.
@@ -84,6 +89,12 @@ def whole_lines(
             rest, is_over = b"", True
     if rest or is_over:
         yield _OVERLONG.encode() if is_over else rest
+
+
+def _cut(blocks: Iterable[bytes], size_max: int) -> Iterator[bytes]:
+    for block in blocks:
+        for at in range(0, len(block), size_max):
+            yield block[at : at + size_max]
 
 
 def open_csv(

@@ -45,19 +45,35 @@ def leaky_relu(tape: Tape, node: NetworkNode) -> None:
 def elu(tape: Tape, node: NetworkNode) -> None:
     """x, or alpha (exp(x) - 1) below 0, where the slope is the output plus alpha."""
     build, y = tape.build, tape.output(node)
-    alpha = build.scalar(node.attributes.get("alpha", 1.0))
-    positive = build.op("Greater", (y, build.scalar(0.0)), y.shape)
-    below = build.add(y, alpha)
+    alpha = node.attributes.get("alpha", 1.0)
+    positive = _above_zero(tape, node, rising=alpha >= 0)
+    below = build.add(y, build.scalar(alpha))
     slope = build.op("Where", (positive, build.scalar(1.0), below), y.shape)
     _chain(tape, node, slope)
 
 
+def _above_zero(tape: Tape, node: NetworkNode, *, rising: bool) -> BuilderTensor:
+    """Finds where x is above 0.
+
+    A function that never falls, and is 0 at 0, is above 0 where x is: x itself need not
+    be kept for it. One with a negative alpha is above 0 on both sides.
+    """
+    source = tape.output(node) if rising else tape.input(node, 0)
+    return tape.build.op("Greater", (source, tape.build.scalar(0.0)), source.shape)
+
+
 def celu_forward(tape: Tape, node: NetworkNode) -> None:
-    """Written as alpha elu(x / alpha)."""
-    build = tape.build
-    alpha = build.scalar(node.attributes.get("alpha", 1.0))
-    inner = build.binary("Div", tape.input(node, 0), alpha)
-    tape.put(node, build.mul(build.unary("Elu", inner), alpha))
+    """Written as alpha elu(x / alpha), which a negative alpha would turn round."""
+    build, x = tape.build, tape.input(node, 0)
+    number = node.attributes.get("alpha", 1.0)
+    alpha = build.scalar(number)
+    inner = build.binary("Div", x, alpha)
+    if number > 0:
+        tape.put(node, build.mul(build.unary("Elu", inner), alpha))
+        return
+    rest = build.binary("Sub", build.unary("Exp", inner), build.scalar(1.0))
+    choices = (_above_zero(tape, node, rising=False), x, build.mul(rest, alpha))
+    tape.put(node, build.op("Where", choices, x.shape))
 
 
 def celu(tape: Tape, node: NetworkNode) -> None:
@@ -99,7 +115,7 @@ def selu(tape: Tape, node: NetworkNode) -> None:
     build, y = tape.build, tape.output(node)
     gamma = node.attributes.get("gamma", 1.05070102214813232)
     alpha = node.attributes.get("alpha", 1.67326319217681884)
-    positive = build.op("Greater", (y, build.scalar(0.0)), y.shape)
+    positive = _above_zero(tape, node, rising=gamma > 0 and alpha >= 0)
     below = build.add(y, build.scalar(gamma * alpha))
     slope = build.op("Where", (positive, build.scalar(gamma), below), y.shape)
     _chain(tape, node, slope)
@@ -302,7 +318,12 @@ def shrink(tape: Tape, node: NetworkNode) -> None:
 def _beyond(tape: Tape, node: NetworkNode) -> tuple[BuilderTensor, BuilderTensor]:
     x, bound = tape.input(node, 0), float(node.attributes.get("lambd", 0.5))
     above = _where(tape, "Greater", x, tape.build.scalar(bound))
-    return above, _where(tape, "Less", x, tape.build.scalar(-bound))
+    below = _where(tape, "Less", x, tape.build.scalar(-bound))
+    if bound < 0:
+        # Between the two both hold, and ONNX asks first whether x is below.
+        rest = tape.build.binary("Sub", tape.build.scalar(1.0), below)
+        above = tape.build.mul(above, rest)
+    return above, below
 
 
 def swish_forward(tape: Tape, node: NetworkNode) -> None:

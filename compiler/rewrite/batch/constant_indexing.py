@@ -17,10 +17,13 @@ from starling.compiler.ir.graph_writer import Shape
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
+from starling.protocol.model.training_bundle import FILE_BYTES_MAX
 
 Places = NDArray[np.int64]
 _ROUNDS_MAX = 64
 """How often one place may be added to."""
+_PLACES_MAX = FILE_BYTES_MAX // np.dtype(np.int64).itemsize
+"""Of one node's new values; no file of a bundle holds more."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,7 @@ def _scatter(
     assert size is not None
     reduction = node.attributes.get("reduction", b"none")
     if reduction == b"none":
+        _check_places(node, size)
         source = np.arange(size, dtype=np.int64)
         # Of equal places NumPy lets the last one count; ONNX asks for none.
         source[flat] = size + np.arange(len(flat))
@@ -305,20 +309,30 @@ def _added(
 
 def _rounds(node: NetworkNode, flat: Places, size: int) -> list[Places]:
     """For each round, which new value is added to each place, or none (the last)."""
-    rounds: list[Places] = []
-    counts = np.zeros(size, np.int64)
-    for index, place in enumerate(flat.tolist()):
-        if counts[place] == len(rounds):
-            rounds.append(np.full(size, len(flat), np.int64))
-        rounds[counts[place]][place] = index
-        counts[place] += 1
-    if len(rounds) > _ROUNDS_MAX:
+    # Counted before a round is made: a file of a few bytes may ask for any number.
+    times = int(np.unique(flat, return_counts=True)[1].max(initial=0))
+    if times > _ROUNDS_MAX:
         raise CompileError(
             f"{node.label}: adds to one place more than {_ROUNDS_MAX} times; write it "
             "as a product with a matrix of zeros and ones",
             (node.name,),
         )
+    _check_places(node, times * size)
+    rounds = [np.full(size, len(flat), np.int64) for _ in range(times)]
+    counts = np.zeros(size, np.int64)
+    for index, place in enumerate(flat.tolist()):
+        rounds[counts[place]][place] = index
+        counts[place] += 1
     return rounds
+
+
+def _check_places(node: NetworkNode, count: int) -> None:
+    if count > _PLACES_MAX:
+        raise CompileError(
+            f"{node.label}: looks at {count:,} places of one example, "
+            f"{_PLACES_MAX:,} allowed; scatter into a smaller value",
+            (node.name,),
+        )
 
 
 _STEPS: dict[str, Callable[[RewrittenGraph, NetworkNode, _Known], None]] = {

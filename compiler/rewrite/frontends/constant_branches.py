@@ -3,6 +3,8 @@
 PyTorch's older exporter asks whether an axis has size 1 before it takes it away, and
 writes both answers into the file. Where the condition follows from shapes alone, and is
 the same for each size of a batch, the branch that is taken stands in the graph itself.
+A batch of one may be answered otherwise where both branches hold the same values, as
+where the batch itself would be taken away.
 
 Source: the operator If of ONNX.
 """
@@ -15,12 +17,17 @@ from onnx import helper, numpy_helper
 
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import Array
+from starling.compiler.rewrite.frontends.node_writer import refused
 from starling.compiler.rewrite.model_inputs import inputs
-from starling.compiler.rewrite.shape_inference import infer
+from starling.compiler.rewrite.shape_inference import known_values
 
 _HERE = onnx.TensorProto.DEFAULT
 DECISIONS_MAX = 64
 """Branches of one model; each is decided by what stands before it."""
+_SINGLE, _SEVERAL = 1, (2, 61, 67)
+"""Batches that a condition is asked for: what compares a size compares it with 1."""
+_SHAPING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Their outputs are their first inputs' values, in the same order."""
 
 
 def decided(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,6 +35,9 @@ def decided(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
       proto: Of checked names, which is not changed.
+
+    Raises:
+      CompileError: If the size of the batch decides between other values.
     """
     if all(node.op_type != "If" for node in proto.graph.node):
         return proto
@@ -79,14 +89,56 @@ def _condition(
     del part.graph.node[:], part.graph.output[:]
     part.graph.node.extend(nodes[::-1])
     part.graph.output.add(name=branch.input[0])
+    sizes = (_SINGLE, *_SEVERAL)
+    answers = [_answer(part, entries, branch.input[0], size) for size in sizes]
+    if None in answers:
+        return None
+    single, *several = answers
+    # Each example is computed as in a batch of any size, so that what one alone gives
+    # must be what it gives among others.
+    same = {*several} == {single} or (len({*several}) == 1 and _reshapes_alone(branch))
+    if not same:
+        raise refused(
+            branch,
+            "the size of the batch decides which branch is taken, so that an example "
+            "alone gives other values than among others; write the model for any "
+            "batch, and export it again",
+        )
+    return several[0]
+
+
+def _answer(
+    part: onnx.ModelProto,
+    entries: Sequence[onnx.ValueInfoProto],
+    name: str,
+    size: int,
+) -> bool | None:
+    """Value of a condition for a batch of so many; None if examples decide."""
     try:
-        # `constants` holds what two sizes of the batch agree on; a condition that they
-        # answer differently stays a branch.
-        value = infer(part, entries[0], ()).constants.get(branch.input[0])
+        value = known_values(part, entries, size).get(name)
     # Whoever compiles it is told of the branch, which stays.
     except (CompileError, LookupError, TypeError, ValueError):
         return None
     return None if value is None else _truth(value)
+
+
+def _reshapes_alone(branch: onnx.NodeProto) -> bool:
+    """True if both branches hold the same values, whatever shapes they have."""
+    graphs = [item.g for item in branch.attribute if item.HasField("g")]
+    sources = [[_source(graph, item.name) for item in graph.output] for graph in graphs]
+    return len(sources) == 2 and sources[0] == sources[1] and None not in sources[0]
+
+
+def _source(graph: onnx.GraphProto, name: str) -> str | None:
+    """The value outside of a branch that is only shaped anew; None if there is none."""
+    made = {output: node for node in graph.node for output in node.output}
+    for _ in graph.node:
+        node = made.get(name)
+        if node is None or node.op_type not in _SHAPING or not node.input:
+            break
+        name = node.input[0]
+    own = {*made, *[item.name for item in graph.initializer]}
+    return None if name in own else name
 
 
 def _truth(value: Array) -> bool | None:

@@ -34,7 +34,7 @@ from starling.compiler.rewrite.frontends.quantised_scale import (
     Array,
     QuantisedModel,
     QuantisedScale,
-    beside,
+    product_axes,
     real_values,
     scale_at,
 )
@@ -162,8 +162,8 @@ def _weight(
     model: QuantisedModel, name: str, output: str, scale: QuantisedScale
 ) -> str:
     """A weight of few bits as a tensor of real numbers, the same for equal scales."""
-    parts = (scale.factor.tobytes(), scale.zero.tobytes(), scale.axis)
-    key = (name, *parts)
+    parts = scale.beside(model.arrays[name].ndim)
+    key = (name, *[(part.shape, part.tobytes()) for part in parts])
     if key not in model.known:
         real = real_values(model.arrays[name], scale)
         plain = name.removesuffix(_SUFFIX)
@@ -225,7 +225,7 @@ def _numbers(
     rank = model.ranks.get(name, 0)
     if not rank and scale.factor.ndim + scale.zero.ndim:
         raise refused(node, "has a scale for each channel of a value of unknown shape")
-    parts = [beside(part, scale.axis, rank) for part in (scale.factor, scale.zero)]
+    parts = scale.beside(rank)
     names = (f"{output}/scale", f"{output}/zero")
     return (
         model.writer.constant(names[0], parts[0]),
@@ -264,9 +264,9 @@ def _linear(
 
     def step(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
         output = node.output[0]
-        x = scale_at(model, node, 1, {})
-        # The scales of a convolution's weight belong to its channels, first in it.
-        channels = 0 if kind == "Conv" or numbers.get("transB") else 1
+        rows, channels = product_axes(kind)
+        x = scale_at(model, node, 1, {"axis": rows})
+        channels = 0 if numbers.get("transB") else channels
         w = scale_at(model, node, 4, {"axis": channels})
         inputs = [
             _real(model, node, node.input[0], f"{output}/x", x),
@@ -341,8 +341,8 @@ def _integer(kind: str) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], N
     def step(model: QuantisedModel, node: onnx.NodeProto, numbers: Numbers) -> None:
         output, inputs = node.output[0], []
         names = ("x", "weight")
-        for index, (name, label) in enumerate(zip(node.input[:2], names, strict=True)):
-            at = 2 + index
+        for index, axis in enumerate(product_axes(kind)):
+            name, label, at = node.input[index], names[index], 2 + index
             zero = node.input[at] if at < len(node.input) else ""
             if zero and zero not in model.arrays:
                 raise refused(
@@ -351,8 +351,6 @@ def _integer(kind: str) -> Callable[[QuantisedModel, onnx.NodeProto, Numbers], N
             above = np.zeros((), np.float32)
             if zero:
                 above = model.arrays[zero].astype(np.float32)
-            # Zero points of a weight belong to its output channels, which stand there.
-            axis = 0 if kind == "Conv" else 1
             above = above.reshape(()) if above.size == 1 else above
             one = QuantisedScale(np.ones((), np.float32), above, (0, 0), axis)
             inputs.append(_real(model, node, name, f"{output}.{label}", one))

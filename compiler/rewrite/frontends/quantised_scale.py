@@ -62,6 +62,12 @@ class QuantisedScale:
     range: tuple[int, int]
     axis: int = 1
 
+    def beside(self, rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Factor and zero in shapes that broadcast against a value of so many axes."""
+        return _beside(self.factor, self.axis, rank), _beside(
+            self.zero, self.axis, rank
+        )
+
 
 def scale_at(
     model: QuantisedModel,
@@ -132,14 +138,22 @@ def _unblocked(
 
 def real_values(array: Array, scale: QuantisedScale) -> NDArray[np.float32]:
     """The numbers that a constant stands for, in its own shape."""
-    sides = [
-        beside(part, scale.axis, array.ndim) for part in (scale.factor, scale.zero)
-    ]
-    real: NDArray[np.float32] = (array.astype(np.float32) - sides[1]) * sides[0]
+    factor, zero = scale.beside(array.ndim)
+    real: NDArray[np.float32] = (array.astype(np.float32) - zero) * factor
     return real.astype(np.float32)
 
 
-def beside(part: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
+def product_axes(kind: str) -> tuple[int, int]:
+    """Axis of each factor of a product along which its scales or zero points lie.
+
+    A convolution's belong to the channels of x, and to those of the result, first in
+    its weight; a matrix product's to the rows of the first matrix and the columns of
+    the second.
+    """
+    return (1, 0) if kind == "Conv" else (-2, -1)
+
+
+def _beside(part: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
     """Numbers of channels in a shape that broadcasts; blocks have theirs already."""
     if part.ndim == 0 or 1 < part.ndim == rank:
         return part

@@ -109,15 +109,21 @@ class _Followed:
             return None
         return [int(value) for value in contents(tensor).reshape(-1)]
 
-    def _place(self, node: onnx.NodeProto, position: int, length: int) -> int | None:
-        """A place in a sequence; the last one where none is named."""
-        if position >= len(node.input) or not node.input[position]:
-            return length - 1 if length else None
-        numbers = self._numbers(node, position)
-        if numbers is None or len(numbers) != 1:
-            return None
-        place = numbers[0]
-        return place % length if length and -length <= place < length else None
+    def _place(
+        self, node: onnx.NodeProto, position: int, length: int, last: int
+    ) -> int | None:
+        """A place from 0 to `last`, which also stands for one that is not named.
+
+        A negative one counts from the end of what the sequence holds before: inserted
+        at -1, a tensor stands in front of the last one.
+        """
+        place = last
+        if position < len(node.input) and node.input[position]:
+            numbers = self._numbers(node, position)
+            if numbers is None or len(numbers) != 1:
+                return None
+            place = numbers[0] + (length if numbers[0] < 0 else 0)
+        return place if 0 <= place <= last else None
 
     def construct(self, node: onnx.NodeProto, settings: _Settings) -> bool:
         """SequenceConstruct and SequenceEmpty."""
@@ -168,7 +174,7 @@ class _Followed:
         """SequenceAt."""
         del settings
         held = self._held.get(node.input[0], ())
-        place = self._place(node, 1, len(held))
+        place = self._place(node, 1, len(held), len(held) - 1)
         if place is None:
             return False
         self._writer.node("Identity", [held[place]], node.output[0])
@@ -178,7 +184,7 @@ class _Followed:
         """SequenceInsert: at the end where no place is named."""
         del settings
         held = self._held.get(node.input[0])
-        place = None if held is None else self._place(node, 2, len(held) + 1)
+        place = None if held is None else self._place(node, 2, len(held), len(held))
         if held is None or place is None or len(held) >= LENGTH_MAX:
             return False
         self._held[node.output[0]] = (*held[:place], node.input[1], *held[place:])
@@ -188,7 +194,7 @@ class _Followed:
         """SequenceErase."""
         del settings
         held = self._held.get(node.input[0], ())
-        place = self._place(node, 1, len(held))
+        place = self._place(node, 1, len(held), len(held) - 1)
         if place is None:
             return False
         self._held[node.output[0]] = held[:place] + held[place + 1 :]

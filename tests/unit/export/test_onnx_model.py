@@ -75,6 +75,25 @@ def several_inputs() -> onnx.ModelProto:
     return _model(nodes, inputs, ("scores", 3), weights)
 
 
+def names_of_rows() -> onnx.ModelProto:
+    """Ports and a weight by the names of what is written between the ports and x."""
+    nodes = [
+        helper.make_node("Cast", ["a"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node(
+            "Concat", ["x", "x_as_row", "real", "a_as_float"], ["all"], axis=1
+        ),
+        helper.make_node("Gemm", ["all", "a_as_row", "x_row_shape"], ["scores"]),
+    ]
+    inputs = {
+        "x": (TensorProto.FLOAT, [2]),
+        "x_as_row": (TensorProto.FLOAT, [3]),
+        "a": (TensorProto.INT64, [2]),
+        "a_as_float": (TensorProto.FLOAT, [1]),
+    }
+    weights = _weights(7, a_as_row=(8, 3), x_row_shape=(3,))
+    return _model(nodes, inputs, ("scores", 3), weights)
+
+
 def taken_names() -> onnx.ModelProto:
     """Names that the graphs of a bundle use themselves."""
     nodes = [
@@ -109,6 +128,7 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "mlp": (lambda: reference("mlp", (64,)), "cross-entropy"),
     "cnn": (lambda: reference("cnn", (1, 28, 28)), "cross-entropy"),
     "several inputs": (several_inputs, "cross-entropy"),
+    "names of rows": (names_of_rows, "mse"),
     "taken names": (taken_names, "mse"),
     "one weight": (one_weight, "mse"),
     "whole numbers": (whole_numbers, "cross-entropy"),

@@ -1,6 +1,7 @@
 """Pieces of CSV files, plain and by cells."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ def test_bad_file_is_named_by_row_and_column(
         read(content, block)
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 9])
+@pytest.mark.parametrize("block", [*range(1, 30), 77, 78, 100])
 def test_line_that_is_too_long_is_none_wherever_blocks_are_cut(block: int) -> None:
     content = b"1,2\n" + b"3" * 9 + b"\n12345678\n" + b"4" * 30 + b"\n5,6\n" + b"7" * 9
     blocks = [content[at : at + block] for at in range(0, len(content), block)]
@@ -235,6 +236,29 @@ def test_line_that_is_too_long_is_none_wherever_blocks_are_cut(block: int) -> No
     lines = b"".join(whole_lines(blocks, 9)).split(b"\n")
 
     assert lines == [b"1,2", b"\0", b"12345678", b"\0", b"5,6", b"7" * 9]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 12), max_size=9),
+    end=st.booleans(),
+    mark=st.booleans(),
+    cuts=st.lists(st.integers(0, 60), max_size=9),
+)
+def test_lines_are_the_same_wherever_blocks_are_cut(
+    sizes: list[int], end: bool, mark: bool, cuts: list[int]
+) -> None:
+    content = b"\n".join([b"7" * size for size in sizes]) + b"\n" * end
+    whole = b"\xef\xbb\xbf" * mark + content
+    places = [0, *sorted(cuts), len(whole)]
+
+    found = list(whole_lines([whole[i:j] for i, j in pairwise(places)], 6))
+
+    expected = [
+        line if len(line) <= 6 else b"\0" + b"\n" * line.endswith(b"\n")
+        for line in content.splitlines(keepends=True)
+    ]
+    assert b"".join(found) == b"".join(expected)
+    assert all(piece.endswith(b"\n") for piece in found[:-1])
 
 
 def test_line_that_never_ends_is_no_csv() -> None:

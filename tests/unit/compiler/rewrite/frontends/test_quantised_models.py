@@ -200,6 +200,68 @@ def test_quantised_model_gives_the_same_and_is_trained(case: str) -> None:
     assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
 
 
+_FACTORS = np.array([0.011, 0.023, 0.031, 0.043], np.float32)
+_ZEROS = np.array([1, -20, 0, 50], np.int8)
+_ROWS: Arrays = {
+    "w": _small(4, 4),
+    "cs": _FACTORS,
+    "cz": _ZEROS,
+    "s": np.array(0.001, np.float32),
+    "column": np.array([-1, 4, 1], np.int64),
+    "row": np.array([-1, 4], np.int64),
+}
+_BY_ROWS: Mapping[str, Nodes] = {
+    "whole numbers": [
+        _node("MatMulInteger", ["w", "t", "cz", "xz"], "m"),
+        _node("Cast", ["m"], "f", to=TensorProto.FLOAT),
+        _node("Mul", ["f", "s"], "d"),
+    ],
+    "real numbers": [
+        _node("QLinearMatMul", ["w", "cs", "cz", "t", "xs", "xz", "ys", "yz"], "m"),
+        _node("DequantizeLinear", ["m", "ys", "yz"], "d"),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", _BY_ROWS)
+def test_scales_of_a_first_matrix_are_those_of_its_rows(case: str) -> None:
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("Reshape", ["q", "column"], "t"),
+        *_BY_ROWS[case],
+        _node("Reshape", ["d", "row"], "out"),
+    ]
+    model = _model(nodes, _ROWS)
+    x = np.random.default_rng(4).standard_normal((9, 4)).astype(np.float32)
+
+    bundle = compile_model(model, loss="mse")
+
+    # By hand: ONNX Runtime takes a first matrix with one zero point alone, and ONNX's
+    # evaluator lays several along the columns, which its operators' text does not.
+    steps = np.clip(np.rint(x / np.float32(0.02)) + 120, 0, 255) - 120
+    whole = (_small(4, 4).astype(np.float64) - _ZEROS[:, None]) @ steps.T
+    expected = whole * 0.001
+    if case == "real numbers":
+        real = whole * _FACTORS[:, None] * 0.02
+        expected = 0.03 * (np.clip(np.rint(real / 0.03) + 110, 0, 255) - 110)
+    found = _run(bundle.standalone(INFER), {"theta": bundle.theta, "x": x})
+    np.testing.assert_allclose(found, expected.T, rtol=1e-4, atol=1e-5)
+
+
+def test_weight_of_one_scale_is_trained_as_one_along_whatever_axis_it_is_read() -> None:
+    nodes = [
+        _node("DequantizeLinear", ["w", "ws", "wz"], "first", axis=0),
+        _node("DequantizeLinear", ["w", "ws", "wz"], "again", axis=1),
+        _node("MatMul", ["x", "first"], "h"),
+        _node("Tanh", ["h"], "t"),
+        _node("MatMul", ["t", "again"], "out"),
+    ]
+
+    bundle = compile_model(_model(nodes, {"w": _small(4, 4)}), loss="mse")
+
+    assert bundle.manifest.dimension == 16
+
+
 def test_input_of_eight_bits_is_fed_as_real_numbers() -> None:
     weights: Arrays = {"w": weight(RNG, 4, 4)}
     nodes = [

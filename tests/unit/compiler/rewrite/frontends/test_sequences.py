@@ -97,6 +97,34 @@ CASES: dict[str, tuple[int, Nodes]] = {
 }
 
 
+_BUILT = [
+    node("Tanh", ["z"], ["t"]),
+    node("SequenceConstruct", ["z", "t"], ["s"]),
+]
+_PLACED: dict[str, tuple[int, list[str], range]] = {
+    "SequenceAt": (6, ["s", "at"], range(-2, 2)),
+    "SequenceErase": (6, ["s", "at"], range(-2, 2)),
+    "SequenceInsert": (18, ["s", "m", "at"], range(-2, 3)),
+}
+"""Operator to the width of the result, its inputs, and places in two tensors."""
+
+
+def _placed(kind: str, place: int) -> Nodes:
+    taken = node(kind, _PLACED[kind][1], ["part"])
+    last = node("Identity", ["part"], ["out"])
+    if kind != "SequenceAt":
+        last = node("ConcatFromSequence", ["part"], ["out"], axis=1)
+    at = node("Constant", [], ["at"], value_int=place)
+    return [*_BUILT, node("Neg", ["z"], ["m"]), at, taken, last]
+
+
+CASES |= {
+    f"{kind} at {place}": (width, _placed(kind, place))
+    for kind, (width, _, places) in _PLACED.items()
+    for place in places
+}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_sequence_of_plain_length_gives_what_the_runtime_gives(case: str) -> None:
     width, nodes = CASES[case]
@@ -139,6 +167,11 @@ LOOSE: dict[str, Nodes] = {
         node("Cast", ["has"], ["c"], to=1),
         node("Mul", ["z", "c"], ["out"]),
     ],
+}
+LOOSE |= {
+    f"{kind} at {place}, outside": _placed(kind, place)
+    for kind, (_, _, places) in _PLACED.items()
+    for place in (places.start - 1, places.stop)
 }
 
 
