@@ -14,11 +14,12 @@ from typing import Any
 from starling.agent.round.next_actions import next_action
 from starling.agent.round.readiness import DISK_BYTES_MIN
 from starling.agent.runtime.machine_info import clock_is_plausible, space_left
-from starling.agent.runtime.process_state import PROC, Liveness, halted, look
+from starling.agent.runtime.process_state import Liveness, halted, look
 from starling.agent.runtime.status_file import STATUS_BYTES_MAX, STATUS_NAME
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.state import ReadinessCondition
 from starling.durable.files import read_if_present, storage_errors
+from starling.durable.locks import PROC
 from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.wire.message_bodies import DevicePhase
 

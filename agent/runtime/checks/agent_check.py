@@ -15,10 +15,11 @@ from starling.agent.runtime.checks import (
 )
 from starling.agent.runtime.checks.check_rows import fail
 from starling.agent.runtime.checks.machine_checks import MachinePaths
-from starling.agent.runtime.process_state import PROC, Liveness, look
+from starling.agent.runtime.process_state import Liveness, look
 from starling.agent.runtime.status_reader import read_status
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.health_checks import HealthCheck
+from starling.durable.locks import PROC
 from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.wire.topics import Topics
 

@@ -1,5 +1,6 @@
 """Locks of folders: who holds them, whose they are."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -120,6 +121,6 @@ def test_look_at_a_lock_keeps_nobody_from_taking_it(
 ) -> None:
     path = tmp_path / "lock"
     locks.lock(path).release()
-    monkeypatch.delattr(locks.fcntl, "flock")
+    monkeypatch.delattr(fcntl, "flock")
 
     assert locks.lock_holder(path) == 0

@@ -103,13 +103,13 @@ def test_file_that_cannot_be_followed_by_another_takes_spans_once_there_is_room(
     def refused(*_: object) -> int:
         raise OSError(24, os.strerror(24))
 
-    monkeypatch.setattr(span_file.os, "open", refused)
+    monkeypatch.setattr(os, "open", refused)
     for _ in range(2):
         file.write((SPAN,))
     # Nobody else gets the number of a file that is still written to.
     taken = opened(tmp_path / "stranger", os.O_RDWR | os.O_CREAT, 0o600)
     file.write((SPAN,))
-    monkeypatch.setattr(span_file.os, "open", opened)
+    monkeypatch.setattr(os, "open", opened)
     file.write((SPAN,))
     os.close(taken)
 

@@ -9,7 +9,6 @@ import pytest
 
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import Verdict
-from starling.broker.runtime import broker_home
 from starling.broker.runtime.broker_check import _authority_key
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import (
@@ -174,7 +173,7 @@ def test_process_that_no_longer_holds_the_lock_hears_nothing(
     home = BrokerHome(tmp_path / "home")
     home.prepare(SETTINGS)
     told: list[int] = []
-    monkeypatch.setattr(broker_home.os, "kill", lambda pid, _: told.append(pid))
+    monkeypatch.setattr(os, "kill", lambda pid, _: told.append(pid))
     # As a process leaves it that only looks, and ends; others have that number later.
     home.lock_file.write_text(f"{os.getpid()}\n")
     assert not home.reload_running()
