@@ -229,12 +229,12 @@ class BrokerHome:
             with suppress(ProcessLookupError):
                 os.kill(owner, signal.SIGHUP)
                 return True
-        if is_locked(self.lock_file):
-            # Who has just taken the lock reads the new file anyway.
-            return True
         settings = self.settings()
         pid_file = "" if settings is None else settings.pid_file
-        return bool(pid_file) and hang_up(Path(pid_file))
+        told = bool(pid_file) and hang_up(Path(pid_file))
+        # Who has just taken the lock reads the new file anyway. Last: a lock of another
+        # file system may look like this one, and must keep no broker from being told.
+        return told or is_locked(self.lock_file)
 
     def process(self, *, log_to_file: bool = True) -> MosquittoProcess:
         """The broker as a child process, not started yet.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from starling.broker.broker_settings import BrokerSettings
+from starling.broker.runtime import broker_home
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.installation.included_listener import IncludedListener
 from starling.durable.locks import lock
@@ -154,7 +155,7 @@ def test_broker_that_runs_from_the_folder_goes_first(home: BrokerHome) -> None:
 
 
 def test_pid_file_leads_to_the_mosquitto_that_has_the_listener(
-    home: BrokerHome,
+    home: BrokerHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid_file = home.path.parent / "pid"
     pid_file.write_text(f"{os.getpid()}\n")
@@ -165,5 +166,16 @@ def test_pid_file_leads_to_the_mosquitto_that_has_the_listener(
     assert home.require_settings().pid_file == str(pid_file)
     # This process is no Mosquitto, and is sent no signal.
     assert not home.reload_running()
+    # A lock that looks like the folder's keeps no Mosquitto from being told.
+    told: list[Path] = []
+    monkeypatch.setattr(broker_home, "is_locked", lambda _: True)
+
+    def hang_up(file: Path) -> bool:
+        told.append(file)
+        return True
+
+    monkeypatch.setattr(broker_home, "hang_up", hang_up)
+    assert home.reload_running()
+    assert told == [pid_file]
     made.remove()
     assert home.require_settings().pid_file == ""

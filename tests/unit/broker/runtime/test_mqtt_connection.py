@@ -6,6 +6,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,23 @@ class Refusing:
         self._listener.close()
 
 
+@contextmanager
+def broker_that_says(said: bytes) -> Iterator[tuple[MqttConnection, socket.socket]]:
+    """A connection without TLS, and the socket of a broker that has said something."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = LinkSettings("127.0.0.1", listener.getsockname()[1], "ann")
+        connection = MqttConnection(settings, None, 1, print, print)
+        came, _ = listener.accept()
+        came.sendall(said)
+        yield connection, came
+
+
+def turn(connection: MqttConnection, ready: int) -> None:
+    for _ in range(10):
+        if connection.alive:
+            connection.turn(ready)
+
+
 @pytest.fixture
 def refusing(tmp_path: Path) -> Iterator[Refusing]:
     server = Refusing(tmp_path)
@@ -95,17 +113,11 @@ def test_refused_certificate_is_told_whatever_is_done_first(
 def test_last_word_of_the_broker_is_heard_whatever_is_done_first(
     ready: int, said: bytes, reason: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        settings = LinkSettings("127.0.0.1", listener.getsockname()[1], "ann")
-        connection = MqttConnection(settings, None, 1, print, print)
-        came, _ = listener.accept()
-        came.sendall(said)
+    with broker_that_says(said) as (connection, came):
         came.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         came.close()
 
-        for _ in range(10):
-            if connection.alive:
-                connection.turn(ready)
+        turn(connection, ready)
 
     assert not connection.alive
     assert connection.reason == reason
@@ -127,19 +139,10 @@ def test_last_word_of_the_broker_is_heard_whatever_is_done_first(
 def test_packet_that_is_no_mqtt_ends_the_connection_and_nothing_else(
     said: bytes,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        settings = LinkSettings("127.0.0.1", listener.getsockname()[1], "ann")
-        connection = MqttConnection(settings, None, 1, print, print)
-        came, _ = listener.accept()
-        came.sendall(said)
-
-        for _ in range(10):
-            if connection.alive:
-                connection.turn(READ)
+    with broker_that_says(said) as (connection, came):
+        turn(connection, READ)
         came.close()
-        for _ in range(10):
-            if connection.alive:
-                connection.turn(READ)
+        turn(connection, READ)
 
     assert not connection.alive
     assert connection.reason
