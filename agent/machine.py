@@ -22,6 +22,7 @@ from starling.agent.step.effects import Effect, PublishBestEffort
 from starling.agent.step.ongoing_work import (
     PendingUpload,
 )
+from starling.agent.step.send_rate import Priority, allowed_at_s, spend
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
@@ -326,6 +327,7 @@ def _end(step: AgentStep) -> tuple[AgentState, tuple[Effect, ...]]:
     for rule in _RULES:
         rule(step)
     _rule_show(step)
+    step.state = spend(step.state, step.effects, step.now_s)
     wake_at_s = _wake_at_s(step)
     if wake_at_s != step.state.wake_at_s:
         step.state = evolve(step.state, wake_at_s=wake_at_s)
@@ -374,6 +376,7 @@ def _wake_at_s(step: AgentStep) -> float:
         moments.append(state.training.release_s)
     if state.asked_health and state.connected:
         moments.append(state.answer_at_s)
+    moments += [allowed_at_s(state, priority) for priority in Priority]
     moments += (rest_until_s(step.settings, state), state.show_at_s)
     # A moment that has passed without effect waits for an event: to wake for it would
     # turn in circles.

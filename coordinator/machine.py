@@ -76,7 +76,7 @@ from starling.coordinator.step.state import (
     CoordinatorState,
     TaskState,
 )
-from starling.coordinator.wire.rate_limit import rates, spend
+from starling.coordinator.wire.rate_limit import spend
 from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.chain.update_scores import SCORE
 from starling.protocol.dataclass_replace import evolve
@@ -96,6 +96,7 @@ from starling.protocol.wire.message_bodies import (
     COORDINATOR_STATE,
 )
 from starling.protocol.wire.message_bodies import CoordinatorOnlineState as ShownState
+from starling.protocol.wire.token_bucket import rates
 
 
 @dataclass(frozen=True)

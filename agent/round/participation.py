@@ -25,6 +25,7 @@ from starling.agent.step.ongoing_work import (
     OngoingTraining,
     PendingCheckIn,
 )
+from starling.agent.step.send_rate import Priority, allowed_at_s
 from starling.agent.step.state import (
     AgentState,
     ProvenVersion,
@@ -53,6 +54,8 @@ def rule_check_in(step: AgentStep) -> None:
     asking = state.asking
     asked = asking is not None and asking.version == offer.version
     if asking is not None and asked and step.now_s < asking.again_at_s:
+        return
+    if step.now_s < allowed_at_s(state, Priority.CHECK_IN):
         return
     check_in = CheckIn(
         step.settings.task,

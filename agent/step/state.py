@@ -30,6 +30,7 @@ from starling.protocol.ids import (
 from starling.protocol.learning.task import ModelDigests, TaskSpec
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import PPM, DeviceState
+from starling.protocol.wire.token_bucket import TokenBucket
 from starling.protocol.wire.topics import Topics
 
 
@@ -296,6 +297,8 @@ class AgentState:
       answer_at_s: Before that it is not answered.
       shown: What the board last showed of itself.
       show_at_s: When it may show something else.
+      said: What the board may still say, by its own reckoning; None before the first
+        message. See `agent.step.send_rate`.
       wake_at_s: When the next `WakeTimeReached` is due; infinity for never.
     """
 
@@ -346,6 +349,7 @@ class AgentState:
     answer_at_s: float = float("-inf")
     shown: DeviceState | None = None
     show_at_s: float = 0.0
+    said: TokenBucket | None = None
     wake_at_s: float = float("inf")
 
     @property

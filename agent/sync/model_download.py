@@ -25,6 +25,7 @@ from starling.agent.step.ongoing_work import (
     AdoptedModel,
     BlobDownload,
 )
+from starling.agent.step.send_rate import Priority, allowed_at_s
 from starling.agent.step.state import (
     AgentState,
 )
@@ -124,7 +125,15 @@ def rule_fetch(step: AgentStep) -> None:
     # last window came, goes on at once; one that met a failure waits.
     if not late and fetch.attempt:
         return
+    if step.now_s < allowed_at_s(step.state, _priority(step.state, fetch)):
+        return
     _ask(step, fetch)
+
+
+def _priority(state: AgentState, fetch: BlobDownload) -> Priority:
+    offer, digest = state.offer, fetch.assembly.digest
+    trains = offer is not None and digest in (offer.spec.bundle, offer.model.training)
+    return Priority.TRAINING_MODEL if trains else Priority.INFERENCE_MODEL
 
 
 def _ask(step: AgentStep, fetch: BlobDownload) -> None:

@@ -42,7 +42,6 @@ from starling.coordinator.update.admission_checks import (
     admit,
 )
 from starling.coordinator.wire.frames import UploadAnswer
-from starling.coordinator.wire.rate_limit import upload_bytes_max
 from starling.protocol.chain.board_statement import StatementRequest
 from starling.protocol.crypto.sealed_blob import blob_digest
 from starling.protocol.dataclass_replace import evolve
@@ -72,6 +71,7 @@ from starling.protocol.wire.message_bodies import (
     Contribution,
     DevicePhase,
 )
+from starling.protocol.wire.token_bucket import upload_bytes_max
 
 CHECK_INS_PATIENCE = 4
 """Check-ins for one version after which one more coordinator answers."""

@@ -29,7 +29,7 @@ from starling.broker.link_events import MqttMessage
 from starling.broker.runtime.broker_certificates import RenewalRecord
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.runtime.enrolment.request_handler import printable
-from starling.coordinator.wire.rate_limit import RateLimits, TokenBuckets, spend
+from starling.coordinator.wire.rate_limit import TokenBuckets, spend
 from starling.durable.files import read_limited
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.errors import (
@@ -47,6 +47,7 @@ from starling.protocol.wire.renewal_messages import (
     RenewalState,
     check_renewal,
 )
+from starling.protocol.wire.token_bucket import RateLimits
 from starling.protocol.wire.topics import Topics
 
 log = logging.getLogger("starling.coordinator")

@@ -13,9 +13,10 @@ from starling.coordinator.step.events import (
     ChunkArrived,
 )
 from starling.coordinator.wire import rate_limit
-from starling.coordinator.wire.rate_limit import RateLimits, TokenBuckets, rates, spend
+from starling.coordinator.wire.rate_limit import TokenBuckets, spend
 from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.chunks import CHUNK_BYTES
+from starling.protocol.wire.token_bucket import RateLimits, rates, upload_bytes_max
 from tests.unit.coordinator.fixtures.four_coordinators import (
     FleetBoard,
     FourCoordinators,
@@ -102,7 +103,7 @@ def test_account_of_the_older_generation_has_what_it_had() -> None:
 @pytest.mark.parametrize("dimension", [4, 900, 21_840, 1_000_000, 16_000_000])
 def test_board_may_send_its_longest_upload_many_times_over(dimension: int) -> None:
     earns = rates([replace(spec(), dimension=dimension)])
-    upload = rate_limit.upload_bytes_max([replace(spec(), dimension=dimension)])
+    upload = upload_bytes_max([replace(spec(), dimension=dimension)])
     chunks = -(-upload // CHUNK_BYTES)
     allowances, who = TokenBuckets(), account(1)
     for _ in range(4 * chunks):
