@@ -96,7 +96,7 @@ from starling.protocol.wire.message_bodies import (
     COORDINATOR_STATE,
 )
 from starling.protocol.wire.message_bodies import CoordinatorOnlineState as ShownState
-from starling.protocol.wire.token_bucket import rates
+from starling.protocol.wire.token_bucket import rates, upload_bytes_max
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def step(
         # What this core knows of the chain is of the past: it is to be started anew.
         return state, ()
     if isinstance(event, ChunkArrived | BoardMessageArrived | BoardStateArrived):
-        earns = rates(task.spec for task in state.tasks.values())
+        earns = rates(upload_bytes_max(task.spec for task in state.tasks.values()))
         size = len(event.payload)
         paid = spend(state.allowances, event.device, size, earns, now_s)
         if paid is None:

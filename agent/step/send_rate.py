@@ -8,6 +8,7 @@ there is room for it and for what matters more. Updates themselves never wait.
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 
 from starling.agent.step.effects import Effect, PublishBestEffort, PublishSpooled
 from starling.agent.step.state import AgentState
@@ -47,7 +48,8 @@ def allowed_at_s(state: AgentState, priority: Priority) -> float:
     bucket = state.said
     if bucket is None:
         return float("-inf")
-    limits, upload = _limits(state), _upload_bytes(state)
+    upload = _upload_bytes(state)
+    limits = _limits(upload)
     messages = 1 + chunk_count(upload) + priority - bucket.messages
     payload_bytes = upload - bucket.payload_bytes
     wait_s = max(messages / limits.messages_per_s, payload_bytes / limits.bytes_per_s)
@@ -65,24 +67,27 @@ def spend(state: AgentState, effects: Iterable[Effect], now_s: float) -> AgentSt
     sizes = [size for size in map(_payload_bytes, effects) if size]
     if not sizes:
         return state
-    limits = _limits(state)
+    limits = _limits(_upload_bytes(state))
     bucket = full(limits, now_s) if state.said is None else state.said
     bucket = bucket.filled(limits, now_s).less(len(sizes), sum(sizes))
     return evolve(state, said=bucket)
 
 
-def _limits(state: AgentState) -> RateLimits:
-    most = rates([] if state.offer is None else [state.offer.spec])
+def _upload_bytes(state: AgentState) -> int:
+    # Coordinators reckon with the widest of all open tasks, which is no narrower.
+    return upload_bytes_max(() if state.offer is None else (state.offer.spec,))
+
+
+@lru_cache(maxsize=4)
+def _limits(upload: int) -> RateLimits:
+    """Limits that a board keeps to; looked at in every step."""
+    most = rates(upload)
     return RateLimits(
         most.messages_per_s * _RATE,
         most.messages_burst * _BURST,
         most.bytes_per_s * _RATE,
         most.bytes_burst * _BURST,
     )
-
-
-def _upload_bytes(state: AgentState) -> int:
-    return upload_bytes_max([] if state.offer is None else [state.offer.spec])
 
 
 def _payload_bytes(effect: Effect) -> int:

@@ -48,9 +48,8 @@ class RateLimits:
     bytes_burst: float
 
 
-def rates(specs: Iterable[TaskSpec]) -> RateLimits:
-    """Rates that boards need for the open tasks."""
-    upload = upload_bytes_max(specs)
+def rates(upload: int) -> RateLimits:
+    """Rates that boards need whose longest upload has so many bytes."""
     chunks = chunk_count(upload)
     return RateLimits(
         MESSAGES_PER_S + UPLOADS_PER_S * chunks,

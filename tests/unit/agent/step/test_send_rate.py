@@ -9,13 +9,14 @@ from starling.agent.step import effects as f
 from starling.agent.step import events as e
 from starling.agent.step.send_rate import Priority, allowed_at_s, spend
 from starling.agent.step.state import AgentState
+from starling.coordinator.wire import rate_limit
+from starling.coordinator.wire.rate_limit import TokenBuckets
 from starling.protocol.ids import Digest, H, TaskId, Version
 from starling.protocol.wire.chunks import CHUNK_BYTES, chunk_count
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import CHUNK_REQUEST
 from starling.protocol.wire.token_bucket import (
     RateLimits,
-    full,
     rates,
     upload_bytes_max,
 )
@@ -40,12 +41,10 @@ class Heard:
 
     Attributes:
       sizes: Time and payload bytes of each message.
-      kinds: How many of each kind, uploads' chunks left out.
       asked: Digests of requested parts of models, in order.
     """
 
     sizes: list[tuple[float, int]] = field(default_factory=list)
-    kinds: dict[int, int] = field(default_factory=dict)
     asked: list[Digest] = field(default_factory=list)
 
 
@@ -73,10 +72,8 @@ class HeardBoard(BoardHarness):
         match effect:
             case f.PublishBestEffort(payload=payload):
                 envelope = ENVELOPE.unpack(payload)
-                kind = int(envelope.kind)
                 self.heard.sizes.append((self.now_s, len(payload)))
-                self.heard.kinds[kind] = self.heard.kinds.get(kind, 0) + 1
-                if kind == MessageKind.CHUNK_REQUEST:
+                if envelope.kind == MessageKind.CHUNK_REQUEST:
                     request = CHUNK_REQUEST.unpack(envelope.body)
                     self.heard.asked.append(request.digest)
             case f.PublishSpooled(entry, index):
@@ -108,14 +105,12 @@ def _settle(board: BoardHarness) -> None:
 
 def refused(heard: Heard, limits: RateLimits, hold_s: float) -> int:
     """How much coordinators would drop, if the network holds messages for a time."""
-    dropped, bucket = 0, full(limits, 0.0)
+    dropped, allowances = 0, TokenBuckets()
     for at_s, size in heard.sizes:
         held_s = (at_s // hold_s + 1) * hold_s if hold_s else at_s
-        bucket = bucket.filled(limits, held_s)
-        if bucket.messages < 1 or bucket.payload_bytes < size:
-            dropped += 1
-        else:
-            bucket = bucket.less(1, size)
+        paid = rate_limit.spend(allowances, b"board", size, limits, held_s)
+        dropped += paid is None
+        allowances = paid or allowances
     return dropped
 
 
@@ -128,7 +123,7 @@ def test_board_in_a_quick_fleet_says_no_more_than_coordinators_take(
 
     live(board, versions_per_s=25.0, seconds=30.0)
 
-    limits = rates([spec])
+    limits = rates(upload_bytes_max([spec]))
     assert refused(board.heard, limits, hold_s) == 0
     # Nor is it too shy: it says most of what it may.
     assert len(board.heard.sizes) > 0.8 * limits.messages_per_s * 30.0

@@ -102,8 +102,8 @@ def test_account_of_the_older_generation_has_what_it_had() -> None:
 
 @pytest.mark.parametrize("dimension", [4, 900, 21_840, 1_000_000, 16_000_000])
 def test_board_may_send_its_longest_upload_many_times_over(dimension: int) -> None:
-    earns = rates([replace(spec(), dimension=dimension)])
     upload = upload_bytes_max([replace(spec(), dimension=dimension)])
+    earns = rates(upload)
     chunks = -(-upload // CHUNK_BYTES)
     allowances, who = TokenBuckets(), account(1)
     for _ in range(4 * chunks):
