@@ -30,19 +30,18 @@ DEVICES, BUFFER, VERSIONS = 6, 3, 60
 GOAL_S = 0.3
 FLOWER_S = 10.6
 """Flower 1.41, 3 agents, each phase; measured earlier on two cores of this kind."""
-_TRAINED = re.compile(r"^(\d\d:\d\d:\d\d\.\d{3}) .* version \d+ trained;", re.MULTILINE)
+_TRAINED = re.compile(r"^([\d-]+ [\d:]+\.\d{3}) .* version \d+ trained;", re.MULTILINE)
 _WARM_UP = 5
 
 
 def trained_times_s(home: Path) -> list[float]:
     """Unix times at which any board had trained an update, rising."""
-    today = datetime.now().astimezone()
     moments = []
     for log in home.glob("logs/board-*.log"):
         for said in _TRAINED.findall(log.read_text()):
-            moment = datetime.strptime(said, "%H:%M:%S.%f").replace(tzinfo=today.tzinfo)
-            at = moment.replace(year=today.year, month=today.month, day=today.day)
-            moments.append(at.timestamp())
+            # A log has the time of this machine.
+            moment = datetime.strptime(said, "%Y-%m-%d %H:%M:%S.%f").astimezone()
+            moments.append(moment.timestamp())
     return sorted(moments)
 
 
