@@ -10,7 +10,7 @@ import pytest
 
 from starling.protocol.chain.update_scores import Score, Scores
 from starling.protocol.wire.message_bodies import DeviceState
-from tests.vectors.protocol_samples import STRUCTURES
+from tests.vectors.protocol_structures import STRUCTURES
 
 ROOT = Path(__file__).parents[2]
 RECEIVERS = {

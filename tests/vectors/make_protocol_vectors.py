@@ -23,6 +23,7 @@ from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.randomised_response import keep_threshold
 from starling.protocol.wire import topics
 from tests.vectors import protocol_samples as samples
+from tests.vectors.protocol_structures import STRUCTURES
 
 FOLDER = Path(__file__).parent
 ROTATED = ("rotated4", "rotated2", "rotated1")
@@ -47,7 +48,7 @@ def structures() -> dict[str, Any]:
     """Every structure: its fields and its bytes."""
     return {
         name: {"fields": plain(example), "packed": codec.pack(example).hex()}
-        for name, codec, example in samples.STRUCTURES
+        for name, codec, example in STRUCTURES
     }
 
 

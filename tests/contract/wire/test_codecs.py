@@ -16,9 +16,8 @@ from starling.protocol.schema.msgpack_codec import Codec, encode
 from starling.protocol.wire.envelope import ENVELOPE
 from tests.contract.wire.widest_values import WIDEST
 from tests.contract.wire.wire_values import VALUES, wire_values
-from tests.vectors import protocol_samples
+from tests.vectors.protocol_structures import STRUCTURES
 
-STRUCTURES = protocol_samples.STRUCTURES
 by_structure = pytest.mark.parametrize(
     ("name", "codec", "example"), STRUCTURES, ids=[each.name for each in STRUCTURES]
 )

@@ -9,7 +9,7 @@ import pytest
 
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.topics import Topics
-from tests.vectors.protocol_samples import STRUCTURES, Structure
+from tests.vectors.protocol_structures import STRUCTURES, Structure
 
 TEXT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 SECTIONS = {

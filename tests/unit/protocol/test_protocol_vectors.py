@@ -10,7 +10,7 @@ from starling.protocol.crypto.sealed_blob import SEALED, commitment, open_sealed
 from starling.protocol.ids import H
 from starling.protocol.wire.envelope import ENVELOPE
 from tests.vectors import make_protocol_vectors as maker
-from tests.vectors.protocol_samples import STRUCTURES
+from tests.vectors.protocol_structures import STRUCTURES
 
 
 def read(name: str) -> Any:  # noqa: ANN401 - JSON

@@ -9,6 +9,7 @@ from starling.protocol.errors import NormExceeded, ProtocolError, Reason, StaleU
 from starling.protocol.ids import H
 from starling.protocol.wire.message_bodies import REFUSED, UPLOAD, refusal
 from tests.vectors import protocol_samples as samples
+from tests.vectors.protocol_structures import STRUCTURES
 
 SUBJECT = H(b"subject")
 
@@ -41,7 +42,7 @@ def test_refusal_carries_reason_and_printable_detail(
 
 
 def test_upload_keeps_the_signed_bytes_of_both_envelopes() -> None:
-    upload = next(each for each in samples.STRUCTURES if each.name == "UPLOAD").example
+    upload = next(each for each in STRUCTURES if each.name == "UPLOAD").example
 
     read = UPLOAD.unpack(UPLOAD.pack(upload))
 
