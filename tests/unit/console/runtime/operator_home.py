@@ -33,6 +33,10 @@ def new_token(home: CoordinatorHome, now_s: float, days: int = 1) -> str:
     return make_token(home, "Ana", days, now_s)[1]
 
 
+def dropped(home: CoordinatorHome) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in home.inbox.glob("*.tx")}
+
+
 @dataclass
 class Answer:
     status: int

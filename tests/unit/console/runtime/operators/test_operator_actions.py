@@ -1,12 +1,9 @@
-"""Operators in the console do what the command line does, and nobody else does."""
+"""Operators in the console do what the command line does."""
 
 import html
-import json
 import re
 import shutil
-import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,10 +17,6 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
     StoredClaim,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.operations.operator_tokens import (
-    revoke_token,
-    tokens_file,
-)
 from starling.fleet import FleetPlan, run_virtual
 from starling.protocol.chain.enrolment import admission_from_json
 from starling.protocol.crypto.scram import scram_keys
@@ -31,49 +24,14 @@ from starling.protocol.learning.task import TASK as TASK_CODEC
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
-from tests.unit.console.conftest import RunningConsole, launch
+from tests.unit.console.conftest import launch
 from tests.unit.console.runtime.operator_home import (
-    TIMEOUT_S,
     Operator,
+    dropped,
     new_token,
     operated_home,
 )
 from tests.unit.coordinator.fixtures.line_task import TASK
-
-ACTIONS = (
-    "admit",
-    "enrol",
-    "revoke",
-    "price",
-    "publish",
-    "resume",
-    "export",
-    "card",
-    "sign-out",
-)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> CoordinatorHome:
-    return operated_home(tmp_path_factory.mktemp("operated"))
-
-
-@pytest.fixture(scope="module")
-def token(home: CoordinatorHome) -> str:
-    return new_token(home, time.time())
-
-
-@pytest.fixture(scope="module")
-def console(home: CoordinatorHome) -> Iterator[RunningConsole]:
-    with ExitStack() as stack:
-        yield launch(stack, home.path, "--web", "0")
-
-
-@pytest.fixture
-def ana(console: RunningConsole, token: str) -> Operator:
-    made = Operator(console)
-    assert made.sign_in(token).status == 303
-    return made
 
 
 def notes(operator: Operator, page: str = "/") -> str:
@@ -81,171 +39,6 @@ def notes(operator: Operator, page: str = "/") -> str:
     text = operator.ask(page).text
     found = re.search(r'<div class="notes">(.*?)</div>', text, re.DOTALL)
     return "" if found is None else html.unescape(re.sub("<[^>]+>", "", found[1]))
-
-
-def dropped(home: CoordinatorHome) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in home.inbox.glob("*.tx")}
-
-
-def test_operator_signs_in_and_out_and_nothing_secret_is_told(
-    console: RunningConsole, token: str
-) -> None:
-    ana = Operator(console)
-    assert "Sign in" in ana.ask("/").text
-
-    answer = ana.sign_in(token)
-
-    cookie = answer.headers["set-cookie"]
-    assert answer.headers["location"] == "/"
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert "Ana" in ana.ask("/").text
-    secrets = [token.split(".")[1], ana.cookie.split("=")[1], ana.csrf]
-    assert ana.post("/act/sign-out").status == 303
-    assert "Ana" not in ana.ask("/").text
-    log = console.log.read_text()
-    assert "Ana signed in" in log
-    assert not [secret for secret in secrets if secret in log]
-
-
-def test_only_hashes_are_on_the_disk(home: CoordinatorHome, token: str) -> None:
-    text = tokens_file(home).read_text()
-
-    assert token.split(".")[1] not in text
-    assert all(row["hash"].startswith("$argon2id$") for row in json.loads(text))
-    assert tokens_file(home).stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        ".",
-        "nobody.x",
-        "{id}",
-        "{id}.",
-        "{id}.x",
-        "{token}x",
-        "x" * 3000,
-        "\x00\x00",
-    ],
-)
-def test_what_is_no_token_lets_nobody_in(
-    console: RunningConsole, token: str, given: str
-) -> None:
-    name = token.split(".")[0]
-    guess = Operator(console, address=f"127.0.1.{len(given) % 250 + 1}")
-
-    answer = guess.sign_in(given.format(id=name, token=token))
-
-    assert answer.status == 403
-    assert "set-cookie" not in answer.headers
-
-
-def test_token_of_the_past_and_revoked_one_are_worth_nothing(
-    console: RunningConsole, home: CoordinatorHome
-) -> None:
-    day_s = 86_400
-    over = new_token(home, time.time() - 2 * day_s)
-    assert Operator(console, address="127.0.3.1").sign_in(over).status == 403
-
-    short = new_token(home, time.time())
-    ben = Operator(console)
-    assert ben.sign_in(short).status == 303
-    assert ben.ask("/publish").status == 200
-    revoke_token(home, short.split(".")[0])
-
-    assert ben.ask("/publish").status == 303
-    assert ben.post("/act/price", bundle="line", task=TASK).status == 403
-
-
-def test_guesses_shut_out_the_address_that_made_them_alone(
-    console: RunningConsole, token: str
-) -> None:
-    guesser = Operator(console, address="127.0.2.1")
-
-    found = [guesser.sign_in(f"{number:08x}.x").status for number in range(12)]
-
-    assert found == [403] * 10 + [429] * 2
-    assert guesser.sign_in(token).status == 429
-    assert Operator(console).sign_in(token).status == 303
-    failed = re.search(
-        r"^starling_console_failed_sign_ins_total (\d+)$",
-        Operator(console).ask("/metrics").text,
-        re.MULTILINE,
-    )
-    assert failed is not None
-    assert int(failed[1]) >= 10
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-def test_nothing_is_done_without_session_and_secret(
-    console: RunningConsole, ana: Operator, home: CoordinatorHome, action: str
-) -> None:
-    before, path = dropped(home), f"/act/{action}"
-
-    assert Operator(console).post(path, task="0").status == 403
-    assert ana.ask(path, "POST", b"csrf=wrong&task=0").status == 403
-    assert ana.ask(path, "POST", b"task=0").status == 403
-    assert ana.ask(path).status in (404, 405)
-    ana.headers = {"Sec-Fetch-Site": "cross-site"}
-    assert ana.post(path, task="0").status == 403
-
-    assert dropped(home) == before
-
-
-@pytest.mark.parametrize(
-    ("body", "headers", "status"),
-    [
-        (b"x=" + b"a" * 500_000, {}, 413),
-        (b"a=1&a=2", {}, 400),
-        (b"&".join(b"f%d=1" % number for number in range(40)), {}, 400),
-        (b"a=\xff\xfe", {}, 400),
-        (b"a=%ff", {}, 400),
-        (b"{}", {"Content-Type": "application/json"}, 415),
-        (b"--x", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
-        (b"a=1", {"Transfer-Encoding": "chunked"}, 411),
-        (b"a=1", {"Content-Length": "9" * 30}, 400),
-    ],
-    ids=[
-        "large",
-        "twice",
-        "many",
-        "bytes",
-        "escape",
-        "json",
-        "parts",
-        "chunks",
-        "huge",
-    ],
-)
-def test_form_that_is_none_is_refused(
-    ana: Operator, body: bytes, headers: dict[str, str], status: int
-) -> None:
-    ana.headers = headers
-
-    assert ana.ask("/act/price", "POST", body).status == status
-    ana.headers = {}
-    assert ana.ask("/").status == 200
-
-
-def test_form_that_does_not_come_is_given_up(ana: Operator) -> None:
-    head = (
-        f"POST /act/price HTTP/1.1\r\nHost: localhost:{ana.console.port}\r\n"
-        f"Cookie: {ana.cookie}\r\n"
-        "Content-Length: 100\r\n\r\ncsrf="
-    )
-    address = ("127.0.0.1", ana.console.port)
-    with socket.create_connection(address, TIMEOUT_S) as link:
-        link.sendall(head.encode())
-
-        assert link.recv(100).startswith(b"HTTP/1.1 408 ")
-
-
-def test_pages_of_operators_lead_others_to_the_way_in(console: RunningConsole) -> None:
-    for path in ("/publish", "/admit", f"/boards/{'b' * 26}/admission"):
-        answer = Operator(console).ask(path)
-        assert (answer.status, answer.headers["location"]) == (303, "/sign-in")
 
 
 def test_price_stands_before_the_button_and_what_it_said_is_published(
@@ -439,24 +232,6 @@ def test_version_is_downloaded_as_the_command_line_writes_it(
     assert card.headers["content-disposition"] == name.replace(".onnx", ".md")
     assert missing.status == 303
     assert "is not best, latest or N" in told
-
-
-def test_console_that_others_reach_takes_no_operators_without_tls(
-    home: CoordinatorHome, token: str
-) -> None:
-    with ExitStack() as stack:
-        ana = Operator(launch(stack, home.path, "--web", "0.0.0.0:0"))
-
-        assert ana.sign_in(token).status == 403
-        assert "over TLS" in ana.ask("/sign-in").text
-
-
-def test_cookie_of_another_program_on_the_host_does_not_sign_out(
-    ana: Operator,
-) -> None:
-    ana.cookie = f'other={{"a": 1}}; {ana.cookie}'
-
-    assert "Sign out" in ana.ask("/").text
 
 
 def test_page_that_looks_again_leaves_the_notes_to_the_one_that_is_opened(
