@@ -16,14 +16,10 @@ from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.sim.simulator.garbling_coordinator import Garbler
 from tests.sim.simulator.request_forger import RequestForger
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    COUNT,
-    KEYS,
-    CoordinatorMember,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, COUNT, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 LIAR = 3
 MESSAGES = 600

@@ -11,14 +11,9 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import H
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register, Upload
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    TICK_S,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import TICK_S, FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR, spec
 
 LIAR = 3

@@ -9,7 +9,7 @@ from benchmarks.harness.byzantine_variants import Ask
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain.gossip_messages import FrameSubject, open_frame
 from starling.protocol.ids import H
-from tests.unit.coordinator.fixtures.four_coordinators import GENESIS, KEYS
+from tests.unit.coordinator.fixtures.council_genesis import GENESIS, KEYS
 
 
 @pytest.mark.parametrize("known", ["", "a", "aba"])

@@ -13,10 +13,8 @@ from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.protocol.errors import OperationError
 from tests.unit.console.status_documents import document, facts
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 UNREAD = {"id", "refused_peers", "broker_rights"}
 """Only the checks of the status read these."""

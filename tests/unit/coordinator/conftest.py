@@ -2,11 +2,8 @@
 
 import pytest
 
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ from starling.coordinator.loop.restored_state import restore
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.ids import Version
 from starling.protocol.wire.message_bodies import LEASE
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    COUNT,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, COUNT
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 def faults(

@@ -14,13 +14,9 @@ from starling.coordinator.step.effects import LogLine
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.protocol.chain.blocks import Certificate, VoteType, vote_bytes
 from starling.protocol.ids import BlockHash, H
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 LIARS = (0, 2, 3)
 

@@ -4,16 +4,14 @@ from msgspec.structs import astuple
 
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.step.effects import SendFrame
+from tests.unit.coordinator.fixtures.council_genesis import COUNT
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
     subject_of,
     updates,
 )
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    COUNT,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL
 
 

@@ -26,17 +26,14 @@ from starling.coordinator.wire import peer_quota
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
     step_of,
     subject_of,
 )
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL
 from tests.unit.coordinator.fixtures.single_validator import message_of

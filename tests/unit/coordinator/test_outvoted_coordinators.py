@@ -9,16 +9,13 @@ from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.step.effects import EvaluateVersion
+from tests.unit.coordinator.fixtures.council_genesis import COUNT, KEYS
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
     subject_of,
 )
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    COUNT,
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 def lie(model: PackedModel) -> PackedModel:

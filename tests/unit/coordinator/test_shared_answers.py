@@ -13,19 +13,15 @@ from starling.coordinator.step.effects import (
 )
 from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.wire.envelope import MessageKind
+from tests.unit.coordinator.fixtures.council_genesis import COUNT, KEYS, TOPICS
 from tests.unit.coordinator.fixtures.council_views import (
     TASK,
     step_of,
     subject_of,
     updates,
 )
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    COUNT,
-    KEYS,
-    TOPICS,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 def test_version_is_announced_by_as_many_as_contain_somebody_alive(

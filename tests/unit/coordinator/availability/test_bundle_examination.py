@@ -45,8 +45,9 @@ from starling.protocol.model.training_bundle import (
 from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures.four_coordinators import CHAIN_ID as COUNCIL_CHAIN
-from tests.unit.coordinator.fixtures.four_coordinators import COUNT, FourCoordinators
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID as COUNCIL_CHAIN
+from tests.unit.coordinator.fixtures.council_genesis import COUNT
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import (
     CHAIN_ID,
     OPERATOR,

@@ -29,14 +29,10 @@ from starling.protocol.crypto.sealed_blob import SEALED, pass_key
 from starling.protocol.ids import Digest, H, TaskId, Version
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION, LEASE, Upload
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    OPENING,
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS, OPENING
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 TASK = TaskId(0)

@@ -23,13 +23,10 @@ from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    CoordinatorMember,
-    FourCoordinators,
-    name,
-    voters,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import KEYS, name
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 

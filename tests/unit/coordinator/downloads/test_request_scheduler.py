@@ -11,11 +11,9 @@ from starling.coordinator.wire.frames import PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.ids import Digest, H
 from starling.protocol.wire.chunks import ChunkAssembly
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import requested
 
 LIAR, HONEST = KEYS[3].identity, KEYS[2].identity

@@ -13,7 +13,8 @@ from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX
 from starling.protocol.chain.blocks import Vote
 from starling.protocol.errors import Reason
 from starling.protocol.ids import SIGNATURE_BYTES
-from tests.unit.coordinator.fixtures.four_coordinators import KEYS, FourCoordinators
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 SPEAKER = KEYS[0].identity
 LONG = 200_000

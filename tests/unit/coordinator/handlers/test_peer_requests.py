@@ -28,14 +28,10 @@ from starling.protocol.ids import ChainId, H
 from starling.protocol.wire.chunks import CHUNK_BYTES
 from starling.protocol.wire.envelope import MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-    name,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS, name
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 

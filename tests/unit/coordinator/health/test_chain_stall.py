@@ -13,11 +13,9 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import LogLine
 from starling.protocol.ids import TaskId
 from starling.protocol.wire.envelope import MessageKind
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 TASK = TaskId(0)
 HEARTBEAT_S = 60

@@ -25,12 +25,9 @@ from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.errors import Reason
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import spec
 
 Document = dict[str, Any]

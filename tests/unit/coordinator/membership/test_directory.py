@@ -17,14 +17,9 @@ from starling.protocol.chain.governance import (
 from starling.protocol.chain.light_client import MANIFEST, TrustedState, pin
 from starling.protocol.ids import DeviceId, TaskId, device_id
 from starling.protocol.wire.envelope import MessageKind
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    GENESIS,
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, GENESIS, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 TASK = TaskId(0)
 GONE = 3

@@ -41,17 +41,16 @@ from starling.protocol.wire.message_bodies import (
     LearnerChange,
     Present,
 )
-from tests.unit.coordinator.fixtures.four_coordinators import (
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import (
     ALL_OPENING,
     CHAIN_ID,
     GENESIS,
     KEYS,
     NEWCOMER,
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-    voters,
 )
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 

@@ -14,15 +14,10 @@ from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PeerState
 from starling.protocol.ids import BlockHash, H
 from starling.protocol.wire.envelope import MessageKind
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    TICK_S,
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import TICK_S, FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 DEAD = 3

@@ -12,13 +12,9 @@ from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CHUNK_REQUEST, REFUSED, ChunkRequest
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    COUNT,
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import COUNT, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 TASK = TaskId(0)
 ALL = set(range(COUNT))

@@ -15,13 +15,10 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import SIGNATURE_BYTES, H
 from starling.protocol.wire.envelope import Envelope, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    CoordinatorMember,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 LIAR = 3
 VOID_MAX = 8

@@ -14,7 +14,7 @@ from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.progress_guard import RESUME, GuardPolicy, Resume
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures import four_coordinators
+from tests.unit.coordinator.fixtures.fleet_board import voters
 from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import (
     GENESIS,
@@ -170,7 +170,7 @@ def test_shown_figures_are_those_of_the_chain(world: SingleCoordinator) -> None:
 
 def test_four_coordinators_pause_alike_though_one_of_them_lies() -> None:
     fleet = FourCoordinators(replace(spec(leases=16), guard=GUARD))
-    boards = four_coordinators.voters(4)
+    boards = voters(4)
     fleet.open(boards)
     for version in range(2):
         for each in boards[:2]:

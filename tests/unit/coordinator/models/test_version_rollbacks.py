@@ -9,13 +9,9 @@ from starling.protocol.chain.governance import MOTION, GovernanceProposal
 from starling.protocol.chain.task_rollback import ROLLBACK, TaskRollback
 from starling.protocol.ids import H, TaskId, Version
 from starling.protocol.wire.envelope import MessageKind
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 TASK = TaskId(0)

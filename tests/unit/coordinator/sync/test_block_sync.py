@@ -23,12 +23,10 @@ from starling.protocol.errors import DecodeError
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    CoordinatorMember,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 
 LATE = 1

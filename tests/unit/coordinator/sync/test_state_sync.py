@@ -33,12 +33,9 @@ from starling.protocol.chain.light_client import (
 )
 from starling.protocol.crypto.state_tree import BUCKETS
 from starling.protocol.ids import Digest
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    GENESIS,
-    KEYS,
-    CoordinatorMember,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import GENESIS, KEYS
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 
 LATE = 1

@@ -17,10 +17,8 @@ from starling.coordinator.wire.rate_limit import TokenBuckets, spend
 from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.chunks import CHUNK_BYTES
 from starling.protocol.wire.token_bucket import RateLimits, rates, upload_bytes_max
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import spec
 
 EARNS = RateLimits(2.0, 5.0, 100.0, 1000.0)

@@ -28,14 +28,10 @@ from starling.protocol.ids import (
 from starling.protocol.learning.task import TASK
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.message_bodies import CONTRIBUTION, Contribution
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    CHAIN_ID,
-    GENESIS,
-    KEYS,
-    CoordinatorMember,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.coordinator_member import CoordinatorMember
+from tests.unit.coordinator.fixtures.council_genesis import CHAIN_ID, GENESIS, KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR, spec
 
 LIAR = 3

@@ -13,12 +13,9 @@ from starling.coordinator.step.events import (
     PeerFrameArrived,
 )
 from starling.protocol.ids import device_name
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    TOPICS,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import KEYS, TOPICS
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 BOARD = voters(1)[0].device
 NAME = device_name(BOARD)

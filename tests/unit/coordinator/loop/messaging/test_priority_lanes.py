@@ -23,13 +23,9 @@ from starling.coordinator.step.effects import (
 )
 from starling.coordinator.wire.lanes import PriorityLane
 from starling.protocol.ids import DeviceId, H
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    TOPICS,
-    FourCoordinators,
-    name,
-    voters,
-)
+from tests.unit.coordinator.fixtures.council_genesis import KEYS, TOPICS, name
+from tests.unit.coordinator.fixtures.fleet_board import voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 from tests.unit.coordinator.fixtures.single_validator import OF_CHAIN
 
 PEER = KEYS[1].identity

@@ -30,7 +30,7 @@ from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import LEARNER
 from tests.unit.coordinator.cli.verbs.test_credits_and_governance import council, run
-from tests.unit.coordinator.fixtures.four_coordinators import GENESIS as MEADOW
+from tests.unit.coordinator.fixtures.council_genesis import GENESIS as MEADOW
 from tests.unit.coordinator.fixtures.small_chain import (
     OPERATOR,
     genesis,

@@ -9,11 +9,8 @@ from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.step.effects import RecordAcceptance, RecordRefusal
 from starling.coordinator.step.state import CoordinatorState
 from starling.protocol.errors import Reason
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    FleetBoard,
-    FourCoordinators,
-    voters,
-)
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 class Pricing:

@@ -12,11 +12,9 @@ from starling.coordinator.runtime.status.overload_report import (
 from starling.coordinator.step.effects import RecordOverLimit
 from starling.coordinator.step.events import BoardMessageArrived
 from starling.protocol.ids import device_name
-from tests.unit.coordinator.fixtures.four_coordinators import (
-    KEYS,
-    FleetBoard,
-    FourCoordinators,
-)
+from tests.unit.coordinator.fixtures.council_genesis import KEYS
+from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
+from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
 
 
 def test_line_is_said_once_an_hour_and_counts_on() -> None:
