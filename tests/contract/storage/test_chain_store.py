@@ -14,7 +14,8 @@ from tests.contract.storage.filled_store import (
     fill,
 )
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import MODEL, SmallChain
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_task import MODEL
 
 
 def test_new_store_is_at_genesis(make: Make) -> None:

@@ -32,7 +32,7 @@ from tests.sim.consensus.byzantine_variants import (
 )
 from tests.sim.consensus.validator_network import Cut, Weather, never
 from tests.sim.twins.rule_mutants import MUTANTS
-from tests.unit.coordinator.fixtures.small_chain import board_id
+from tests.unit.coordinator.fixtures.small_genesis import board_id
 
 BEATS = 6
 EVERY_S = 2.0

@@ -8,11 +8,8 @@ from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from tests.sim.consensus.validator_network import Bus, Cut, Weather, never
-from tests.unit.coordinator.fixtures.small_chain import (
-    SmallChain,
-    board_id,
-    validator_key,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_id, validator_key
 
 BOARDS = 6
 CALM_S = 60.0

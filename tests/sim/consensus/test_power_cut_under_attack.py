@@ -29,7 +29,7 @@ from tests.sim.consensus.byzantine_variants import (
     WrongRoots,
 )
 from tests.sim.consensus.validator_network import Weather
-from tests.unit.coordinator.fixtures.small_chain import board_id
+from tests.unit.coordinator.fixtures.small_genesis import board_id
 
 ATTACKS = [
     Asker,

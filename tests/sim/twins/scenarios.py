@@ -41,7 +41,7 @@ from starling.protocol.chain.genesis import FaultModel, Genesis, quorum
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, ChainId, H
-from tests.unit.coordinator.fixtures.small_chain import genesis, sorted_validator_keys
+from tests.unit.coordinator.fixtures.small_genesis import genesis, sorted_validator_keys
 
 HEIGHT = 1
 NOW = ClockReading(100.0, 0)

@@ -11,7 +11,7 @@ import pytest
 from tests.sim.twins.playback import Outcome, play
 from tests.sim.twins.rule_mutants import MUTANTS, Mutant
 from tests.sim.twins.scenarios import Crew, QuorumRules, Stage
-from tests.unit.coordinator.fixtures.small_chain import genesis, validator_of
+from tests.unit.coordinator.fixtures.small_genesis import genesis, validator_of
 
 LAW = QuorumRules()
 CREWS = [

@@ -25,7 +25,7 @@ from starling.protocol.learning.task import MICRO, Q15, Q24, PrivacyPolicy, Task
 from starling.protocol.learning.vector_codecs import to_grid
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
 from starling.protocol.wire.message_bodies import PPM
-from tests.unit.coordinator.fixtures.small_chain import SPEC
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]

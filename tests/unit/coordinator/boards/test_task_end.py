@@ -16,7 +16,8 @@ from tests.unit.coordinator.fixtures.single_coordinator import (
     refusals,
     spec,
 )
-from tests.unit.coordinator.fixtures.small_chain import SPEC, opened
+from tests.unit.coordinator.fixtures.small_chain import opened
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 TASK = TaskId(0)
 

@@ -20,12 +20,9 @@ from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import FORFEIT, Forfeit
 from tests.contract.storage.filled_store import fill
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import (
-    MODEL,
-    SmallChain,
-    board_id,
-    board_key,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_id, board_key
+from tests.unit.coordinator.fixtures.small_task import MODEL
 
 
 @pytest.fixture

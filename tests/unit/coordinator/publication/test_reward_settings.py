@@ -18,7 +18,7 @@ from starling.protocol.learning.reward_policy import (
 from starling.protocol.learning.score_policy import NO_SCORES, ScorePolicy, ScoreRule
 from starling.protocol.learning.task import PrivacyPolicy
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
-from tests.unit.coordinator.fixtures.small_chain import SPEC
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 MEASURED = ScorePolicy(ScoreRule.PROJECTION)
 BY_ACCURACY = ScorePolicy(ScoreRule.ACCURACY)

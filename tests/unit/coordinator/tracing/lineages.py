@@ -25,7 +25,7 @@ from starling.protocol.learning.task import (
     version_digest,
 )
 from starling.protocol.learning.vector_codecs import Grid, to_grid
-from tests.unit.coordinator.fixtures.small_chain import SPEC
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 D = 12
 PLEDGE = 15

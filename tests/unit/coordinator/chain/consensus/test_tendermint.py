@@ -24,7 +24,7 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_genesis import (
     genesis,
     sorted_validator_keys,
     validator_of,

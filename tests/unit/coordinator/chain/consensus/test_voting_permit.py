@@ -9,7 +9,8 @@ from starling.coordinator.chain.consensus.voting_permit import RESUMPTION, resum
 from starling.protocol.errors import SignatureError
 from starling.protocol.ids import PublicKey
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import OPERATOR, STRANGER, SmallChain
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import OPERATOR, STRANGER
 
 HEIGHT = 1
 

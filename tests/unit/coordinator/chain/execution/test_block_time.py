@@ -25,12 +25,8 @@ from starling.protocol.chain.genesis import FaultModel, quorum
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import (
-    SmallChain,
-    board_id,
-    board_key,
-    genesis,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_id, board_key, genesis
 
 FIRST, SECOND, ME = 1, 2, 3
 """Proposers of heights 1 and 2, and ourselves."""

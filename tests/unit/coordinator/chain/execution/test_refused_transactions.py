@@ -21,15 +21,9 @@ from starling.protocol.learning.task import (
 )
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX, charge_from_sigma
 from starling.protocol.wire.envelope import Envelope, MessageKind
-from tests.unit.coordinator.fixtures.small_chain import (
-    PRIVATE_SPEC,
-    SIGMA_MICRO,
-    SPEC,
-    STRANGER,
-    SmallChain,
-    board_key,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_key
+from tests.unit.coordinator.fixtures.small_task import PRIVATE_SPEC, SIGMA_MICRO, SPEC
 
 
 def test_execute_leaves_refused_transactions_out() -> None:

@@ -32,17 +32,14 @@ from starling.protocol.learning.task import (
     version_digest,
 )
 from starling.protocol.privacy.gaussian_dp import charge_from_sigma
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
-    PRIVATE_SPEC,
-    SIGMA_MICRO,
-    SPEC,
     STRANGER,
-    SmallChain,
     board_id,
     board_key,
-    opened,
 )
+from tests.unit.coordinator.fixtures.small_task import PRIVATE_SPEC, SIGMA_MICRO, SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 from tests.unit.coordinator.fixtures.state_views import pending
 
@@ -272,8 +269,9 @@ _ROOT_SCRIPT = """
 from dataclasses import replace
 from starling.protocol.chain.credit_policy import CreditPolicy
 from tests.unit.coordinator.chain.governance.test_slashing import double_vote
-from tests.unit.coordinator.fixtures.small_chain import SPEC, STRANGER, board_id
-from tests.unit.coordinator.fixtures.small_chain import key, opened
+from tests.unit.coordinator.fixtures.small_chain import opened
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_id, key
+from tests.unit.coordinator.fixtures.small_task import SPEC
 economy = CreditPolicy(10**6, 10**4, 100, 100)
 world = opened(validators=4, spec=replace(SPEC, pool=99), economy=economy)
 world.must(world.fund(10**3), world.transfer(board_id(2), 7))

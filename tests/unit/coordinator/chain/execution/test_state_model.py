@@ -8,12 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from starling.coordinator.chain.state import task_records
 from starling.protocol.ids import DeviceId, H
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    SmallChain,
-    board_id,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_id
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 from tests.unit.coordinator.fixtures.state_views import pending
 

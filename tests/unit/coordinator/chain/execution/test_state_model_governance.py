@@ -22,18 +22,16 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import DeviceId, H
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
-    SPEC,
     STRANGER,
-    SmallChain,
     board_id,
     board_key,
-    contribution,
     key,
-    opened,
     validator_key,
 )
+from tests.unit.coordinator.fixtures.small_task import SPEC, contribution
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_members,

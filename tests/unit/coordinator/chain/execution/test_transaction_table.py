@@ -13,7 +13,8 @@ from starling.coordinator.chain.execution.transaction_table import (
 )
 from starling.coordinator.chain.verification import plain_values
 from starling.protocol.wire.envelope import MessageKind
-from tests.unit.coordinator.fixtures.small_chain import SmallChain, board_key
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_key
 from tests.vectors.protocol_structures import STRUCTURES
 
 ROOT = Path(__file__).parents[5]

@@ -13,16 +13,15 @@ from starling.protocol.errors import Reason
 from starling.protocol.ids import device_id
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION, REGISTER, Register
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
     STRANGER,
-    SmallChain,
     board_id,
     board_key,
-    contribution,
     key,
-    opened,
 )
+from tests.unit.coordinator.fixtures.small_task import contribution
 from tests.unit.coordinator.fixtures.state_views import pending
 
 NEXT = key(9001)

@@ -24,17 +24,16 @@ from starling.protocol.errors import DecodeError, Reason
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from tests.unit.coordinator.chain.governance.test_slashing import LIAR, double_vote
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
-    SPEC,
     STRANGER,
-    SmallChain,
     board_id,
     board_key,
     genesis,
     key,
-    opened,
 )
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,

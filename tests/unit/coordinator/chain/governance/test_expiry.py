@@ -26,14 +26,9 @@ from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope
 from tests.unit.coordinator.chain.governance.test_slashing import double_vote
 from tests.unit.coordinator.chain.training.test_lost_updates import forfeit
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    STRANGER,
-    SmallChain,
-    board_key,
-    genesis,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_key, genesis
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 ECONOMY = CreditPolicy(1_000_000, 50_000, 1_000, 500)
 HEARTBEAT_S = genesis().heartbeat_s

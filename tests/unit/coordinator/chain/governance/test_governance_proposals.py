@@ -15,13 +15,12 @@ from starling.protocol.chain.governance import (
 )
 from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope, MessageKind
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
     STRANGER,
-    SmallChain,
     board_key,
     key,
-    opened,
 )
 
 CONTENT = OPERATOR_CHANGE.pack(OperatorChange(1, STRANGER.public))

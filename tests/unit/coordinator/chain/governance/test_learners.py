@@ -18,12 +18,11 @@ from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import LEARNER
 from starling.protocol.wire.message_bodies import LearnerChange as Body
 from tests.unit.coordinator.chain.governance.test_slashing import LIAR, double_vote
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
     STRANGER,
-    SmallChain,
     board_key,
-    opened,
     validator_key,
 )
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants

@@ -20,11 +20,8 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import PRESENT, Present
-from tests.unit.coordinator.fixtures.small_chain import (
-    STRANGER,
-    SmallChain,
-    validator_key,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, validator_key
 from tests.unit.coordinator.fixtures.state_invariants import check_members
 
 

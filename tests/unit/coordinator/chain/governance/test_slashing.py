@@ -28,12 +28,8 @@ from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash, H, Version
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import (
-    STRANGER,
-    SmallChain,
-    board_key,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_key
 
 A, B = BlockHash(H(b"A")), BlockHash(H(b"B"))
 LIAR = 2

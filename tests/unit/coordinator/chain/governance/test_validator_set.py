@@ -31,13 +31,12 @@ from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.sim.consensus.validator_network import Bus
 from tests.unit.coordinator.chain.governance.test_slashing import LIAR, double_vote
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
     STRANGER,
-    SmallChain,
     genesis,
     newcomer,
-    opened,
     validator_key,
 )
 

@@ -43,7 +43,8 @@ from tests.unit.coordinator.fixtures.single_validator import (
     SingleValidator,
     first_offer,
 )
-from tests.unit.coordinator.fixtures.small_chain import STRANGER, SmallChain
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER
 
 PROPOSER, ME, LIAR = 1, 2, 3
 STATE_BYTES_MAX = 512 * 1024

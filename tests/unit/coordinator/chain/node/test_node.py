@@ -23,7 +23,8 @@ from starling.protocol.errors import Reason, StorageError
 from starling.protocol.ids import BlockHash
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import STRANGER, SmallChain, board_key
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_key
 
 
 def alone(**options: object) -> tuple[SmallChain, SingleValidator]:

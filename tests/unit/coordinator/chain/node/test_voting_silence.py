@@ -18,9 +18,9 @@ from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.errors import Reason
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import (
     STRANGER,
-    SmallChain,
     genesis,
     validator_of,
 )

@@ -6,7 +6,9 @@ from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.coordinator.chain.state.rollback_records import ROLLBACKS, left_out
 from starling.protocol.chain.task_rollback import TaskRollback
 from starling.protocol.ids import TaskId, Version
-from tests.unit.coordinator.fixtures.small_chain import MODEL, SmallChain, board_id
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_id
+from tests.unit.coordinator.fixtures.small_task import MODEL
 
 A, B = board_id(1), board_id(2)
 HEAD = 9

@@ -19,12 +19,9 @@ from starling.protocol.errors import Reason
 from starling.protocol.ids import Digest, H, TaskId, Version
 from starling.protocol.learning.task import TASK
 from starling.protocol.wire.envelope import Envelope, MessageKind
-from tests.unit.coordinator.fixtures.small_chain import (
-    OPERATOR,
-    SPEC,
-    SmallChain,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import OPERATOR
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_members,

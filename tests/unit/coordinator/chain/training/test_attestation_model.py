@@ -10,12 +10,9 @@ from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
 from starling.coordinator.chain.state import task_records, validator_records
 from starling.coordinator.chain.state.task_records import REPLACEMENTS_MAX
 from starling.protocol.ids import Digest, H
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    SmallChain,
-    opened,
-    validator_key,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import validator_key
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_members,

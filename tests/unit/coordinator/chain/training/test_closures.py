@@ -10,14 +10,13 @@ from starling.coordinator.chain.state.overlay import TaskClosed
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId
 from starling.protocol.learning.end_policy import EndPolicy
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
-    SPEC,
-    SmallChain,
     board_key,
-    opened,
     validator_key,
 )
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 
 

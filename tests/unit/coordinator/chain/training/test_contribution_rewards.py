@@ -22,17 +22,14 @@ from starling.protocol.learning.reward_policy import RewardPolicy, RewardRule
 from starling.protocol.learning.task import PrivacyPolicy, TaskSpec, TrainingPolicy
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
 from starling.protocol.wire.envelope import Envelope, MessageKind
-from tests.unit.coordinator.fixtures.small_chain import (
-    MODEL,
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
-    PLEDGES,
-    SPEC,
     STRANGER,
-    SmallChain,
     board_id,
     board_key,
-    opened,
 )
+from tests.unit.coordinator.fixtures.small_task import MODEL, PLEDGES, SPEC
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,

@@ -19,13 +19,9 @@ from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.progress_guard import GuardPolicy, TaskLoss
 from starling.protocol.wire.envelope import Envelope
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    SmallChain,
-    board_key,
-    opened,
-    validator_key,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_key, validator_key
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 
 GUARDED = replace(SPEC, guard=GuardPolicy(2))

@@ -34,7 +34,9 @@ from tests.unit.coordinator.chain.training.test_contribution_rewards import (
     run,
     spec_of,
 )
-from tests.unit.coordinator.fixtures.small_chain import MODEL, SmallChain, board_id
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
+from tests.unit.coordinator.fixtures.small_genesis import board_id
+from tests.unit.coordinator.fixtures.small_task import MODEL
 from tests.unit.coordinator.fixtures.state_invariants import (
     check_invariants,
     check_supply,

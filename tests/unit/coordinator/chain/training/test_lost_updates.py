@@ -12,15 +12,9 @@ from starling.protocol.ids import H, TaskId, Version
 from starling.protocol.privacy.gaussian_dp import charge_from_sigma
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import FORFEIT, Forfeit
-from tests.unit.coordinator.fixtures.small_chain import (
-    PRIVATE_SPEC,
-    SIGMA_MICRO,
-    SPEC,
-    SmallChain,
-    board_id,
-    board_key,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_id, board_key
+from tests.unit.coordinator.fixtures.small_task import PRIVATE_SPEC, SIGMA_MICRO, SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 
 HALF = SPEC.aggregation.buffer // 2

@@ -10,7 +10,7 @@ from starling.protocol.chain.update_scores import UpdateScore
 from starling.protocol.learning.board_reputation import UNKNOWN_BOARD, with_evidence
 from starling.protocol.learning.task import MICRO, PrivacyPolicy
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
-from tests.unit.coordinator.fixtures.small_chain import SPEC
+from tests.unit.coordinator.fixtures.small_task import SPEC
 
 BOARDS, ATTACKERS, BUFFER, PLEDGE = 20, 4, 10, 100
 DEVIATION = 10_000

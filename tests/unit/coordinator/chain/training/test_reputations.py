@@ -14,12 +14,9 @@ from starling.protocol.learning.board_reputation import MILLION, UNKNOWN_BOARD
 from starling.protocol.learning.score_policy import ScorePolicy, ScoreRule
 from starling.protocol.learning.task import MICRO, PrivacyPolicy, TaskSpec
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    SmallChain,
-    board_id,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_id
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 
 GOOD = 900_000

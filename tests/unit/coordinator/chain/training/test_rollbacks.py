@@ -22,12 +22,9 @@ from starling.protocol.ids import H, TaskId, Version
 from starling.protocol.learning.progress_guard import GuardPolicy
 from starling.protocol.learning.task import ModelDigests, version_digest
 from starling.protocol.wire.envelope import Envelope, MessageKind
-from tests.unit.coordinator.fixtures.small_chain import (
-    SPEC,
-    SmallChain,
-    board_id,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_id
+from tests.unit.coordinator.fixtures.small_task import SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 from tests.unit.coordinator.fixtures.state_views import pending
 

@@ -23,13 +23,9 @@ from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.score_policy import NO_SCORES
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import PPM
-from tests.unit.coordinator.fixtures.small_chain import (
-    PLEDGES,
-    SPEC,
-    SmallChain,
-    board_key,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
+from tests.unit.coordinator.fixtures.small_genesis import board_key
+from tests.unit.coordinator.fixtures.small_task import PLEDGES, SPEC
 from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 from tests.unit.coordinator.fixtures.state_views import payments
 

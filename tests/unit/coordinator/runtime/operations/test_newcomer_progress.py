@@ -31,12 +31,8 @@ from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import LEARNER
 from tests.unit.coordinator.cli.verbs.test_credits_and_governance import council, run
 from tests.unit.coordinator.fixtures.council_genesis import GENESIS as MEADOW
-from tests.unit.coordinator.fixtures.small_chain import (
-    OPERATOR,
-    genesis,
-    newcomer,
-    opened,
-)
+from tests.unit.coordinator.fixtures.small_chain import opened
+from tests.unit.coordinator.fixtures.small_genesis import OPERATOR, genesis, newcomer
 from tests.unit.coordinator.sync.test_state_sync import blocks
 
 WEST = newcomer(9)

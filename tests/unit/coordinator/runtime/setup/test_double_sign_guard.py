@@ -21,7 +21,7 @@ from starling.coordinator.runtime.setup.double_sign_guard import (
 from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE, VoteJournal
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError
-from tests.unit.coordinator.fixtures.small_chain import (
+from tests.unit.coordinator.fixtures.small_genesis import (
     OPERATOR,
     genesis,
     sorted_validator_keys,

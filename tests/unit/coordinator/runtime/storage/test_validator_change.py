@@ -24,7 +24,7 @@ from starling.protocol.chain.governance import (
 from starling.protocol.chain.light_client import ValidatorSetTransition, pin, task_key
 from starling.protocol.errors import OperationError, ProtocolError
 from starling.protocol.wire.envelope import MessageKind, sign
-from tests.unit.coordinator.fixtures.small_chain import STRANGER
+from tests.unit.coordinator.fixtures.small_genesis import STRANGER
 
 HEIGHT = SNAPSHOT_BLOCKS + 20
 CHANGED = 5
