@@ -11,118 +11,23 @@ from numpy.typing import NDArray
 from starling.compiler import compile_model
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_writer import Attribute
 from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS
 from starling.engine.operator_allowlist import OPERATORS
 from starling.protocol.model.training_bundle import CONSTANTS, INFER
+from tests.contract.compiler.convolution_rule_cases import CONVOLUTION_CASES
 from tests.contract.compiler.folded_rule_cases import FOLDED_CASES
 from tests.contract.compiler.index_rule_cases import INDEX_CASES, SPECTRUM_CASES
 from tests.contract.compiler.indexing_rule_cases import PLACE_CASES
 from tests.contract.compiler.joined_rule_cases import JOINED_CASES
 from tests.contract.compiler.math_rule_cases import FUNCTION_CASES
+from tests.contract.compiler.pooling_rule_cases import POOLING_CASES
 from tests.contract.compiler.sequence_rule_cases import SEQUENCE_CASES
 from tests.contract.compiler.weight_rule_cases import WEIGHT_CASES
-from tests.unit.compiler.small_models import OPSET, build, cnn, mlp, node, weight
+from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
 
 Model = tuple[onnx.ModelProto, str]
 Outputs = NDArray[np.float32]
-
-
-def _transposed(
-    shape: tuple[int, ...], out: tuple[int, ...], **attributes: Attribute
-) -> Model:
-    """A convolution, and a transposed one behind it."""
-    rng = np.random.default_rng(15)
-    rank = len(shape) - 2
-    weights = {
-        "first": weight(rng, shape[0], 2, *[1] * rank),
-        "w": weight(rng, *shape),
-        "b": weight(rng, out[0]),
-    }
-    nodes = [
-        node("Conv", ["x", "first"], ["h"]),
-        node("ConvTranspose", ["h", "w", "b"], ["out"], "", **attributes),
-    ]
-    return build(nodes, weights, (2, *[4] * rank), out), "mse"
-
-
-def _image(
-    kind: str,
-    row: tuple[int, ...],
-    out: tuple[int, ...],
-    kernel: tuple[int, ...],
-    opset: int = OPSET,
-    **attributes: Attribute,
-) -> Model:
-    """A convolution to three channels, then a pooling."""
-    rng = np.random.default_rng(3)
-    weights = {"w": weight(rng, 3, row[0], *[1] * len(kernel)), "b": weight(rng, 3)}
-    if not kind.startswith("Global"):
-        attributes["kernel_shape"] = kernel
-    nodes = [
-        node("Conv", ["x", "w", "b"], ["h"]),
-        node(kind, ["h"], ["out"], "", **attributes),
-    ]
-    return build(nodes, weights, row, out, opset), "mse"
-
-
-def _unpooled() -> Model:
-    """Largest values back where they stood, between two convolutions."""
-    rng = np.random.default_rng(20)
-    weights = {"w": weight(rng, 3, 2, 1, 1), "v": weight(rng, 2, 3, 1, 1)}
-    nodes = [
-        node("Conv", ["x", "w"], ["h"]),
-        node("MaxPool", ["h"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2]),
-        node("Tanh", ["p"], ["t"]),
-        node("MaxUnpool", ["t", "i"], ["u"], kernel_shape=[2, 2], strides=[2, 2]),
-        node("Conv", ["u", "v"], ["out"]),
-    ]
-    return build(nodes, weights, (2, 4, 6), (2, 4, 6)), "mse"
-
-
-def _convolution(
-    row: tuple[int, ...],
-    shape: tuple[int, ...],
-    out: tuple[int, ...],
-    **attributes: Attribute,
-) -> Model:
-    """Two convolutions, the second as told, so that its image needs a cotangent."""
-    rng = np.random.default_rng(4)
-    first = weight(rng, row[0], row[0], *[1] * (len(row) - 1))
-    weights = {"first": first, "w": weight(rng, *shape), "b": weight(rng, shape[0])}
-    nodes = [
-        node("Conv", ["x", "first"], ["h"]),
-        node("Conv", ["h", "w", "b"], ["out"], "", **attributes),
-    ]
-    return build(nodes, weights, row, out), "mse"
-
-
-def _pooled(
-    shape: tuple[int, ...],
-    pool: tuple[int, ...],
-    out: tuple[int, ...],
-    between: str = "",
-    **attributes: Attribute,
-) -> Model:
-    """A convolution and tiles of it, behind one that needs its image's cotangent."""
-    rng = np.random.default_rng(10)
-    row = (2, *[9 + axis for axis in range(len(pool))])
-    weights = {
-        "first": weight(rng, 2, 2, *[1] * len(pool)),
-        "w": weight(rng, *shape),
-        "b": weight(rng, shape[0]),
-    }
-    nodes = [
-        node("Conv", ["x", "first"], ["h"]),
-        node("Conv", ["h", "w", "b"], ["c"], "", **attributes),
-        node(between or "Identity", ["c"], ["r"]),
-        node("MaxPool", ["r"], ["out"], "", kernel_shape=pool, strides=pool),
-    ]
-    if not between:
-        nodes[1].output[0] = "r"
-        del nodes[2]
-    return build(nodes, weights, row, out), "mse"
 
 
 def _arithmetic(kind: str, shape: tuple[int, ...]) -> Model:
@@ -243,156 +148,8 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "mlp": lambda: (mlp(), "cross-entropy"),
     "cnn": lambda: (cnn(), "cross-entropy"),
     **FUNCTION_CASES,
-    "max pool": lambda: _image("MaxPool", (2, 6, 6), (3, 3, 3), (2, 2), strides=[2, 2]),
-    "max pool, odd image": lambda: _image(
-        "MaxPool", (2, 7, 5), (3, 3, 2), (2, 2), strides=[2, 2]
-    ),
-    "max pool, overlapping": lambda: _image(
-        "MaxPool", (2, 7, 7), (3, 4, 4), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1]
-    ),
-    "max pool, rounded up": lambda: _image(
-        "MaxPool", (2, 5, 5), (3, 3, 3), (2, 2), strides=[2, 2], ceil_mode=1
-    ),
-    "max pool, one axis": lambda: _image("MaxPool", (2, 9), (3, 3), (3,), strides=[3]),
-    "average pool": lambda: _image(
-        "AveragePool", (2, 6, 6), (3, 3, 3), (2, 2), strides=[2, 2]
-    ),
-    "average pool, padded": lambda: _image(
-        "AveragePool", (2, 5, 5), (3, 3, 3), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1]
-    ),
-    "average pool, padding counts": lambda: _image(
-        "AveragePool",
-        (2, 5, 5),
-        (3, 5, 5),
-        (3, 3),
-        pads=[1, 1, 1, 1],
-        count_include_pad=1,
-    ),
-    "average pool, one axis": lambda: _image(
-        "AveragePool", (2, 7), (3, 3), (2,), strides=[2]
-    ),
-    "average pool, rounded up": lambda: _image(
-        "AveragePool", (2, 6, 5), (3, 3, 3), (3, 2), strides=[2, 2], ceil_mode=1
-    ),
-    "average pool, rounded up with padding": lambda: _image(
-        "AveragePool",
-        (2, 6, 6),
-        (3, 4, 4),
-        (3, 3),
-        strides=[2, 2],
-        pads=[1, 1, 1, 1],
-        ceil_mode=1,
-    ),
-    "average pool, rounded up and padding counts": lambda: _image(
-        "AveragePool",
-        (2, 6),
-        (3, 4),
-        (3,),
-        strides=[2],
-        pads=[1, 1],
-        ceil_mode=1,
-        count_include_pad=1,
-    ),
-    "average pool, dilation": lambda: _image(
-        "AveragePool",
-        (2, 7, 6),
-        (3, 3, 2),
-        (3, 2),
-        strides=[2, 2],
-        dilations=[2, 3],
-        pads=[1, 0, 1, 0],
-        opset=19,
-    ),
-    "unpooled": _unpooled,
-    "global average": lambda: _image("GlobalAveragePool", (2, 5, 4), (3, 1, 1), (1, 1)),
-    "convolution": lambda: _convolution((2, 6, 5), (4, 2, 3, 2), (4, 4, 4)),
-    "convolution, stride": lambda: _convolution(
-        (2, 8, 7), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2]
-    ),
-    "convolution, padding": lambda: _convolution(
-        (2, 5, 5), (3, 2, 3, 3), (3, 5, 5), pads=[1, 1, 1, 1]
-    ),
-    "convolution, uneven": lambda: _convolution(
-        (2, 6, 6), (3, 2, 3, 2), (3, 3, 4), strides=[2, 2], pads=[0, 1, 1, 2]
-    ),
-    "convolution, dilation": lambda: _convolution(
-        (2, 7, 7), (3, 2, 3, 3), (3, 3, 3), dilations=[2, 2]
-    ),
-    "convolution, groups": lambda: _convolution(
-        (4, 5, 5), (6, 2, 3, 3), (6, 3, 3), group=2
-    ),
-    "convolution, depthwise": lambda: _convolution(
-        (4, 5, 5), (4, 1, 3, 3), (4, 5, 5), group=4, pads=[1, 1, 1, 1]
-    ),
-    "convolution, automatic padding": lambda: _convolution(
-        (2, 5, 6), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"
-    ),
-    "convolution, automatic padding before": lambda: _convolution(
-        (2, 6, 6), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2], auto_pad="SAME_LOWER"
-    ),
-    "convolution, one axis": lambda: _convolution(
-        (3, 12), (4, 3, 5), (4, 5), strides=[2], pads=[1, 1]
-    ),
-    "convolution, three axes": lambda: _convolution(
-        (2, 4, 5, 4),
-        (4, 2, 3, 2, 3),
-        (4, 4, 2, 2),
-        strides=[1, 2, 1],
-        pads=[1, 0, 0] * 2,
-    ),
-    "max pool, three axes": lambda: _image(
-        "MaxPool", (2, 4, 5, 4), (3, 2, 2, 2), (2, 2, 2), strides=[2, 2, 2]
-    ),
-    "pool by lengths": lambda: _image(
-        "LpPool", (2, 6, 5), (3, 3, 2), (2, 2), strides=[2, 2]
-    ),
-    "pool by sums of sizes, padded": lambda: _image(
-        "LpPool", (2, 5), (3, 3), (3,), p=1, strides=[2], pads=[1, 1]
-    ),
-    "pool by cubes, rounded up": lambda: _image(
-        "LpPool", (2, 6, 6), (3, 3, 3), (3, 2), 18, p=3, strides=[2, 2], ceil_mode=1
-    ),
-    "pool by lengths, dilated": lambda: _image(
-        "LpPool", (2, 7), (3, 5), (2,), 18, dilations=[2]
-    ),
-    "length of an image": lambda: _image("GlobalLpPool", (2, 4, 5), (3, 1, 1), (1, 1)),
-    "cubes of an image": lambda: _image("GlobalLpPool", (2, 6), (3, 1), (1,), p=3),
-    "average pool, three axes": lambda: _image(
-        "AveragePool", (2, 4, 5, 4), (3, 2, 2, 2), (2, 2, 2), strides=[2, 2, 2]
-    ),
-    "transposed, three axes": lambda: _transposed(
-        (3, 2, 3, 2, 3), (2, 8, 8, 9), strides=[2, 2, 2], pads=[1, 0, 0, 0, 0, 0]
-    ),
-    "convolution, one pixel": lambda: _convolution((4, 3, 3), (5, 4, 1, 1), (5, 3, 3)),
-    "convolution, wide": lambda: _convolution((2, 12, 12), (3, 2, 9, 8), (3, 4, 5)),
-    "convolution, wide and padded": lambda: _convolution(
-        (2, 9, 9), (3, 2, 9, 9), (3, 5, 4), strides=[2, 3], pads=[4, 4, 4, 4]
-    ),
-    "pooled": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4)),
-    "pooled, relu between": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4), "Relu"),
-    "pooled, tanh between": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4), "Tanh"),
-    "pooled, rim left out": lambda: _pooled((3, 2, 2, 2), (3, 4), (3, 2, 2)),
-    "pooled, stride": lambda: _pooled(
-        (3, 2, 3, 3), (2, 2), (3, 2, 2), strides=[2, 2], pads=[1, 1, 1, 1]
-    ),
-    "pooled, stride and rim": lambda: _pooled(
-        (3, 2, 1, 2), (2, 3), (3, 2, 1), strides=[2, 2]
-    ),
-    "pooled, dilation": lambda: _pooled(
-        (3, 2, 3, 2), (2, 3), (3, 2, 2), dilations=[2, 3], pads=[0, 1, 0, 0]
-    ),
-    "pooled, wide": lambda: _pooled((3, 2, 8, 9), (2, 2), (3, 1, 1)),
-    "pooled, one axis": lambda: _pooled((3, 2, 3), (3,), (3, 2), "Relu", pads=[0, 1]),
-    "global maximum": lambda: _image("GlobalMaxPool", (2, 5, 4), (3, 1, 1), (1, 1)),
-    "global maximum, one axis": lambda: _image("GlobalMaxPool", (2, 5), (3, 1), (1,)),
-    "transposed": lambda: _transposed((3, 2, 3, 2), (2, 6, 5)),
-    "transposed, stride": lambda: _transposed(
-        (3, 2, 3, 3), (2, 8, 8), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]
-    ),
-    "transposed, dilation": lambda: _transposed(
-        (3, 2, 2, 2), (2, 5, 7), dilations=[2, 3], pads=[1, 0, 0, 0]
-    ),
-    "transposed, one axis": lambda: _transposed((3, 2, 3), (2, 9), strides=[2]),
+    **POOLING_CASES,
+    **CONVOLUTION_CASES,
     "add": lambda: _arithmetic("Add", (4,)),
     "subtract": lambda: _arithmetic("Sub", (3, 1)),
     "multiply": lambda: _arithmetic("Mul", (1, 3, 4)),
