@@ -16,7 +16,10 @@ _SEALING = (
     "tests/unit/coordinator/update/test_admission_checks.py",
 )
 _ENVELOPE = ("tests/unit/protocol/wire/test_envelope.py",)
-_LIGHT = ("tests/unit/protocol/chain/test_light_client.py",)
+_LIGHT = (
+    "tests/unit/protocol/chain/test_light_client.py",
+    "tests/unit/protocol/chain/test_validator_set_transitions.py",
+)
 _NOISE = ("tests/contract/trainer/test_trainer_noise.py",)
 _CONFINED = ("tests/contract/trainer/test_sandbox.py", "tests/unit/sandbox")
 _JOURNAL = ("tests/unit/durable",)
