@@ -1,8 +1,6 @@
 """A virtual fleet runs the real cores: it learns, pays, proves, and repeats itself."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +21,6 @@ from starling.protocol.chain.blocks import HEADER
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.codec_terms import CODEC_NAMES
 from starling.protocol.learning.metrics import ClassMetrics
-from starling.records.data_options import DataOptions
 
 PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
@@ -298,56 +295,6 @@ def test_run_virtual_board_that_diverges_is_named_and_ends_nothing(
     assert min(each.accepted for each in run.last.devices if not each.failed) > 0
 
 
-def test_run_virtual_over_selection_never_counts_a_late_update() -> None:
-    plan = FleetPlan(devices=12, buffer=4, until_version=8, privacy="none", seed=3)
-    pace = Pace(speed_sigma=1.0, virtual_time=True, over_select=0.5)
-
-    run = run_virtual(plan, pace, threads=1)
-
-    refused = dict(run.last.refusals())
-    assert [point.staleness_mean for point in run.last.versions[1:]] == [0.0] * 8
-    assert [point.updates for point in run.last.versions[1:]] == [4] * 8
-    assert refused.get("STALE", 0) > 0
-    assert run.outcome.verified
-
-
-def test_run_virtual_over_selection_waits_less_than_for_all() -> None:
-    plan = FleetPlan(devices=12, buffer=4, until_version=8, privacy="none", seed=3)
-
-    spans = [
-        run_virtual(plan, pace, threads=1).last.versions[-1].time_s
-        for pace in (
-            Pace(waves=True, speed_sigma=1.0, virtual_time=True),
-            Pace(over_select=0.5, speed_sigma=1.0, virtual_time=True),
-        )
-    ]
-
-    assert spans[1] < spans[0]
-
-
-@pytest.mark.parametrize(
-    ("pace", "key"),
-    [
-        ({"over_select": 0.6}, "--over-select"),
-        ({"over_select": float("nan")}, "--over-select"),
-        ({"speed_sigma": -1.0}, "--speed-sigma"),
-    ],
-)
-def test_pace_that_no_fleet_can_keep_names_the_flag(
-    pace: dict[str, float], key: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Pace(**pace)  # type: ignore[arg-type]  # a mixed table
-    assert caught.value.key == key
-
-
-def test_run_virtual_over_selection_of_more_boards_than_there_are_is_refused() -> None:
-    plan = FleetPlan(devices=4, buffer=4, privacy="none")
-
-    with pytest.raises(ConfigError, match="asks 6 boards, there are 4"):
-        run_virtual(plan, Pace(over_select=0.5), threads=1)
-
-
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "fedavg"])
 def test_run_virtual_learns_by_every_rule(rule: str) -> None:
     plan = FleetPlan(
@@ -359,64 +306,6 @@ def test_run_virtual_learns_by_every_rule(rule: str) -> None:
     assert run.outcome.verified
     assert (run.last.accuracy or 0.0) > 0.6
     assert (run.last.versions[-1].loss or 9.0) < (run.last.versions[0].loss or 0.0)
-
-
-def test_run_virtual_own_table_learns_and_is_compared(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    x = rng.normal(size=(400, 3)) * (1, 100, 0.01)
-    y = 5000 + 300 * x[:, 0] - 2 * x[:, 1] + rng.normal(size=400)
-    rows = [
-        f"{a},{b},{c},s{at % 4},{d}"
-        for at, ((a, b, c), d) in enumerate(zip(x, y, strict=True))
-    ]
-    (tmp_path / "own.csv").write_text("a,b,c,site,price\n" + "\n".join(rows))
-    plan = FleetPlan(
-        devices=0,
-        data=str(tmp_path / "own.csv"),
-        data_options=DataOptions(targets=("price",), board_column="site"),
-        privacy="none",
-        buffer=2,
-        until_version=60,
-        patience=4,
-        baseline=True,
-    )
-
-    run = run_virtual(plan, Pace(waves=True), threads=1)
-
-    document = run.document
-    assert document["stopped_because"] == "converged"
-    assert document["config"]["devices"] == 4
-    assert document["metrics"]["held_out"]["r2"] > 0.99
-    assert document["baseline"]["distance"] < 0.01
-    assert document["accuracy"] is None
-    assert document["loss"] < run.last.losses[0] / 10
-    assert "simulation only" in document["notes"][0]
-    json.dumps(document, allow_nan=False)
-
-
-def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> None:
-    rows = [
-        f"{at % 5},{(at * 7) % 11},{'ab'[at // 150]},{'xy'[at // 9 % 2]}"
-        for at in range(300)
-    ]
-    (tmp_path / "own.csv").write_text("a,b,board,kind\n" + "\n".join(rows))
-
-    def charge(stride: int) -> float:
-        asked = DataOptions(board_column="board", window=4, stride=stride)
-        plan = FleetPlan(
-            devices=0,
-            buffer=1,
-            data=str(tmp_path / "own.csv"),
-            data_options=asked,
-            until_version=2,
-            releases=40,
-        )
-        run = run_virtual(plan, threads=1)
-        assert run.heading.privacy is not None
-        spent = max(device.epsilon for device in run.last.devices)
-        return spent * run.heading.privacy.noise_multiplier
-
-    assert charge(2) > 1.5 * charge(4)
 
 
 @pytest.mark.parametrize("coordinators", [1, 4])
