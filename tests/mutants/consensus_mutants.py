@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant
 _QUORUMS = ("tests/unit/coordinator/chain/gossip/test_certificate_gossip.py",)
 _REPAIR = ("tests/unit/coordinator/chain/gossip/test_vote_repair.py",)
 _EXCHANGE = ("tests/unit/coordinator/chain/node/test_message_handlers.py",)
+_ANSWERS = ("tests/unit/coordinator/chain/node/test_status_answers.py",)
 _STATUSES = ("tests/unit/coordinator/chain/gossip/test_status_exchange.py",)
 _LINES = ("tests/unit/coordinator/chain/consensus/test_tendermint.py",)
 _REWARDS = ("tests/unit/coordinator/chain/training/test_contribution_rewards.py",)
@@ -181,7 +182,7 @@ _LIVENESS = (
         "    for number, kind in sorted(vote_set.votes):\n"
         "        if number < status.round:\n"
         "            continue\n",
-        _EXCHANGE,
+        _ANSWERS,
         quick=True,
     ),
     Mutant(

@@ -15,7 +15,7 @@ from starling.coordinator.chain.gossip_messages import (
 from starling.coordinator.chain.node.node import SendGossip
 from starling.protocol.chain.blocks import BLOCK, VoteType
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash
-from tests.unit.coordinator.chain.node.test_message_handlers import (
+from tests.unit.coordinator.chain.node.validator_messages import (
     certificate,
     receive,
     start,
