@@ -17,11 +17,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.task import LABEL_RESPONSE, MICRO, PrivacyPolicy
 from tests.unit.agent.fake_coordinator import CAP, CHAIN
-from tests.unit.agent.runtime.privacy_ledger.test_ledger_integrity import (
-    begin,
-    opened,
-    prove,
-)
+from tests.unit.agent.runtime.privacy_ledger.paid_home import begin, opened, prove
 
 POLICY = PrivacyPolicy(LABEL_RESPONSE, 0, 0, 2 * MICRO, 0, 15)
 DRAWN = [DrawnLabel(b"r" * DIGEST_BYTES, 0, 3, 4)]
