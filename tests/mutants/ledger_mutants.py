@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 _LEDGER = ("tests/unit/agent/privacy/test_ledger.py",)
 _STATEMENTS = ("tests/unit/agent/sync/test_ledger_reconciliation.py",)
+_MANIFESTS = ("tests/unit/agent/sync/test_manifest_check.py",)
 _RIM = ("tests/unit/agent/runtime/privacy_ledger/test_ledger_integrity.py",)
 _PROCESS = ("tests/e2e/agent/test_agent_process.py",)
 
@@ -124,7 +125,7 @@ _MEMORY = (
         "agent/privacy/ledger.py",
         "        if known is not None and known != terms:",
         "        if known is not None and known == b'':",
-        _STATEMENTS,
+        _MANIFESTS,
     ),
 )
 
