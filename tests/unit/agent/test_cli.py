@@ -2,57 +2,15 @@
 
 import json
 import os
-import random
 import stat
-import time
 from pathlib import Path
 
 import pytest
 
-from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
-from starling.broker.runtime.certificate_authority import CertificateAuthority
 from starling.durable.locks import lock
-from starling.protocol.chain.enrolment import Admission, request_from_json
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
-from starling.protocol.ids import device_name
-from tests.vectors.protocol_samples import GENESIS
-
-Capture = pytest.CaptureFixture[str]
-
-
-def agent(*words: str | Path) -> int:
-    return starling.main(["agent", *map(str, words)])
-
-
-@pytest.fixture
-def home(tmp_path: Path, capsys: Capture) -> Path:
-    """A home with keys, not enrolled."""
-    path = tmp_path / "home"
-    assert agent("init", "--home", path) == EXIT_DONE
-    capsys.readouterr()
-    return path
-
-
-def admission(home: Path, folder: Path) -> Path:
-    """What an operator with a real authority gives back."""
-    agent("enrol", "--home", home)
-    request = request_from_json((home / "enrolment-request.json").read_bytes())
-    authority = CertificateAuthority.create(
-        folder / "ca.key", folder / "ca.pem", "test"
-    )
-    certificate = authority.issue(device_name(request.device), request.tls_public_key)
-    document = Admission(
-        request.device,
-        GENESIS,
-        "127.0.0.1",
-        1,
-        (folder / "ca.pem").read_text(),
-        certificate.decode(),
-    )
-    path = folder / "admission.json"
-    path.write_text(document.to_json())
-    return path
+from tests.unit.agent.agent_command import Capture, admission, agent
 
 
 def test_init_makes_private_keys_and_a_valid_configuration(home: Path) -> None:
@@ -147,72 +105,6 @@ def test_init_again_keeps_the_key_and_the_settings(home: Path, capsys: Capture) 
     assert json.loads(capsys.readouterr().out)["new"] is False
     assert (home / "keys" / "device.seed").read_bytes() == seed
     assert AgentHome(home).config().privacy.epsilon == 2.0
-
-
-def test_enrolment_there_and_back(home: Path, tmp_path: Path, capsys: Capture) -> None:
-    path = admission(home, tmp_path)
-    capsys.readouterr()
-
-    code = agent("enrol", "--home", home, "--admission", path, "--json")
-
-    assert code == EXIT_DONE
-    assert json.loads(capsys.readouterr().out)["fleet"] == GENESIS.fleet
-    found = AgentHome(home).admission()
-    assert found is not None
-    assert found.genesis == GENESIS
-
-
-def test_admission_of_another_board_is_refused(
-    home: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    path = admission(home, tmp_path)
-    other = tmp_path / "other"
-    agent("init", "--home", other)
-
-    code = agent("enrol", "--home", other, "--admission", path)
-
-    assert code == EXIT_CONFIG
-    assert "admits" in capsys.readouterr().err
-
-
-def test_admission_with_a_certificate_for_another_key_is_refused(
-    home: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    path = admission(home, tmp_path)
-    document = json.loads(path.read_text())
-    document["certificate_pem"] = document["ca_pem"]
-    path.write_text(json.dumps(document))
-
-    code = agent("enrol", "--home", home, "--admission", path)
-
-    assert code == EXIT_CONFIG
-    assert "certificate is not for our key" in capsys.readouterr().err
-    assert AgentHome(home).admission() is None
-
-
-@pytest.mark.parametrize(
-    ("key", "pem"),
-    [
-        ("certificate_pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"),
-        ("ca_pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"),
-        ("ca_pem", "-----BEGIN CERTIFICATE-----\n\ud800\n"),
-    ],
-    ids=["certificate", "authority", "surrogate"],
-)
-def test_damaged_admission_leaves_a_working_board_as_it_was(
-    home: Path, tmp_path: Path, capsys: Capture, key: str, pem: str
-) -> None:
-    path = admission(home, tmp_path)
-    agent("enrol", "--home", home, "--admission", path)
-    before = {file: file.read_bytes() for file in (home / "tls").iterdir()}
-    document = json.loads(path.read_text())
-    document[key] = f"{pem}-----END CERTIFICATE-----\n"
-    path.write_text(json.dumps(document))
-
-    assert agent("enrol", "--home", home, "--admission", path) == EXIT_CONFIG
-
-    assert str(path) in capsys.readouterr().err
-    assert {file: file.read_bytes() for file in (home / "tls").iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["device.seed", "tls.pem"])
@@ -361,58 +253,3 @@ def test_missing_home_is_a_configuration_error(
 
     assert agent("status") == EXIT_CONFIG
     assert "--home" in capsys.readouterr().err
-
-
-def test_enrolled_board_that_does_not_run_says_so(
-    home: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    path = admission(home, tmp_path)
-    agent("enrol", "--home", home, "--admission", path)
-    capsys.readouterr()
-
-    agent("status", "--home", home, "--json")
-
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["condition"], shown["running"]) == ("not running", False)
-
-
-def test_status_of_an_agent_that_ended_shows_no_phase_of_its_last_run(
-    home: Path, capsys: Capture
-) -> None:
-    (home / "status.json").write_text('{"phase": "training", "connected": true}')
-
-    agent("status", "--home", home, "--json")
-
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["phase"], shown["connected"]) == ("disconnected", False)
-
-
-def test_damaged_status_file_does_no_harm(home: Path, capsys: Capture) -> None:
-    (home / "status.json").write_bytes(random.Random(1).randbytes(100))
-
-    assert agent("status", "--home", home) == EXIT_FAILED
-    assert "not enrolled" in capsys.readouterr().out
-
-
-def test_clock_that_was_never_set_shows_in_the_status(
-    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "time", lambda: 60.0)
-
-    agent("status", "--home", home, "--json")
-
-    assert json.loads(capsys.readouterr().out)["clock_plausible"] is False
-
-
-def test_full_disk_shows_in_the_status(
-    home: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
-    capsys.readouterr()
-    monkeypatch.setattr(
-        "starling.agent.runtime.status_reader.space_left", lambda folder: 1000
-    )
-
-    agent("status", "--home", home, "--json")
-
-    assert json.loads(capsys.readouterr().out)["condition"] == "disk full"

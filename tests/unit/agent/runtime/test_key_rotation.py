@@ -11,7 +11,7 @@ from starling.coordinator.chain.state.overlay import BlockContext
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.unit.agent.test_cli import Capture, admission, agent
+from tests.unit.agent.agent_command import Capture, admission, agent
 from tests.vectors.protocol_samples import CHAIN_ID, GENESIS, OPERATOR
 
 
