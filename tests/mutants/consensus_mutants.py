@@ -7,7 +7,10 @@ _REPAIR = ("tests/unit/coordinator/chain/gossip/test_vote_repair.py",)
 _EXCHANGE = ("tests/unit/coordinator/chain/node/test_message_handlers.py",)
 _ANSWERS = ("tests/unit/coordinator/chain/node/test_status_answers.py",)
 _STATUSES = ("tests/unit/coordinator/chain/gossip/test_status_exchange.py",)
-_LINES = ("tests/unit/coordinator/chain/consensus/test_tendermint.py",)
+_LINES = (
+    "tests/unit/coordinator/chain/consensus/test_tendermint.py",
+    "tests/unit/coordinator/chain/consensus/test_vote_set.py",
+)
 _REWARDS = ("tests/unit/coordinator/chain/training/test_contribution_rewards.py",)
 
 _SAFETY = (

@@ -14,54 +14,22 @@ from starling.coordinator.chain.consensus.round_state import (
     RoundStep,
 )
 from starling.coordinator.chain.consensus.tendermint import advance, start_round
-from starling.coordinator.chain.consensus.vote_set import CONFLICTS_MAX, BlockCandidate
-from starling.protocol.chain.blocks import (
-    Certificate,
-    Proposal,
-    Vote,
-    VoteType,
-    vote_bytes,
+from starling.coordinator.chain.consensus.vote_set import BlockCandidate
+from starling.protocol.chain.blocks import Certificate, Proposal, Vote
+from starling.protocol.ids import SIGNATURE_BYTES, BlockHash
+from tests.unit.coordinator.chain.consensus.round_votes import (
+    HEIGHT,
+    ME,
+    NOW,
+    PRECOMMIT,
+    PREVOTE,
+    VALIDATOR,
+    A,
+    B,
+    at,
+    receive,
+    vote,
 )
-from starling.protocol.chain.genesis import FaultModel
-from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.fixtures.small_genesis import (
-    genesis,
-    sorted_validator_keys,
-    validator_of,
-)
-
-A, B = BlockHash(H(b"A")), BlockHash(H(b"B"))
-ME = 0
-HEIGHT = 5
-PREVOTE, PRECOMMIT = VoteType.PREVOTE, VoteType.PRECOMMIT
-KEYS = sorted_validator_keys(4)
-VALIDATOR = validator_of(genesis(4), HEIGHT, ME)
-NOW = ClockReading(100.0, 5_000)
-
-
-def vote(
-    voter: int,
-    kind: VoteType,
-    block_id: BlockHash | None,
-    number: int = 0,
-    relied: int = 0,
-) -> Vote:
-    extra = NOW.now_ms if kind is PRECOMMIT else relied
-    signed = vote_bytes(VALIDATOR.chain_id, kind, HEIGHT, number, block_id, extra)
-    signature = KEYS[voter].sign(signed)
-    return Vote(kind, HEIGHT, number, block_id, extra, voter, signature)
-
-
-def at(step: RoundStep, number: int = 0, **fields: object) -> RoundState:
-    state = RoundState(HEIGHT, round=number, step=step)
-    return replace(state, **fields)  # type: ignore[arg-type]  # a test's fields
-
-
-def receive(state: RoundState, *votes: Vote) -> RoundState:
-    vote_set = state.vote_set
-    for entry in votes:
-        vote_set = vote_set.with_vote(entry, state.round)
-    return replace(state, vote_set=vote_set)
 
 
 def offered(
@@ -221,13 +189,6 @@ def test_line_36_locks_nothing_by_prevotes_for_another_reason(
     assert state.locked is None
 
 
-def test_prevotes_that_rely_on_different_rounds_are_no_quorum() -> None:
-    votes = [vote(voter, PREVOTE, A, 2, relied=voter % 2) for voter in (1, 2, 3)]
-    vote_set = receive(at(RoundStep.PREVOTE, 2), *votes).vote_set
-    assert vote_set.certificate(2, PREVOTE, A, 3) is None
-    assert vote_set.polka_of(2, 3) is None
-
-
 @pytest.mark.parametrize(
     ("relied", "number", "adopted"),
     [
@@ -378,36 +339,3 @@ def test_observer_follows_without_voting() -> None:
     votes = [vote(voter, PRECOMMIT, A) for voter in (1, 2, 3)]
     _, outputs = advance(validator, receive(state, *votes), NOW)
     assert [type(output) for output in outputs] == [Decide]
-
-
-def test_distant_rounds_keep_the_highest_of_each_validator() -> None:
-    state = at(RoundStep.PREVOTE)
-    for number in (50, 10**6, 7, 10**9):
-        state = receive(state, vote(1, PREVOTE, None, number))
-    assert list(state.vote_set.votes) == [(10**9, PREVOTE)]
-
-
-def test_conflicts_are_kept_in_bounded_number() -> None:
-    state = at(RoundStep.PREVOTE, 1000)
-    for number in range(CONFLICTS_MAX + 20):
-        state = receive(state, vote(1, PREVOTE, A, number), vote(1, PREVOTE, B, number))
-        state = receive(state, vote(1, PREVOTE, None, number))
-    assert len(state.vote_set.conflicts) == CONFLICTS_MAX
-
-
-@pytest.mark.parametrize(
-    ("validators", "quorum", "skip"),
-    [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 3, 2), (5, 4, 2), (7, 5, 3), (10, 7, 4)],
-)
-def test_quorum_is_more_than_two_thirds(
-    validators: int, quorum: int, skip: int
-) -> None:
-    validator = validator_of(genesis(validators))
-    assert (validator.quorum, validator.skip) == (quorum, skip)
-    assert 3 * quorum > 2 * validators
-
-
-@pytest.mark.parametrize(("validators", "quorum"), [(2, 2), (3, 2)])
-def test_crash_only_quorum_is_a_majority(validators: int, quorum: int) -> None:
-    validator = validator_of(genesis(validators, FaultModel.CRASH))
-    assert (validator.quorum, validator.skip) == (quorum, 1)
