@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 _READING = ("tests/unit/engine/test_onnx_reader.py",)
+_WIRE = ("tests/unit/engine/test_protobuf_wire.py",)
 _BESIDE = ("tests/unit/engine/test_tensors_beside_the_model.py",)
 _CHECKING = ("tests/unit/engine/test_graph_check.py",)
 _BUNDLE = ("tests/unit/engine/test_opened_bundle.py",)
@@ -19,21 +20,21 @@ DOOR = (
         "engine/protobuf_wire.py",
         "known = form.get(key >> 3)",
         "known = form.get(key >> 3 & (1 << 29) - 1)",
-        _READING,
+        _WIRE,
     ),
     Mutant(
         "a field may stand twice",
         "engine/protobuf_wire.py",
         "elif known.repeated:",
         "elif known.name:",
-        _READING,
+        _WIRE,
     ),
     Mutant(
         "a number may have more bytes than it needs",
         "engine/protobuf_wire.py",
         "if (byte == 0 and shift) or value >> 64:",
         "if value >> 64:",
-        _READING,
+        _WIRE,
     ),
     Mutant(
         "a node may name another domain",

@@ -2,12 +2,31 @@
 
 from typing import Any
 
+import numpy as np
+import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from starling.protocol.model.training_bundle import CONSTANTS
-from tests.unit.engine.small_graphs import made
+from tests.unit.engine.small_graphs import made, node, whole
 
 PLACE = (("location", CONSTANTS), ("offset", "8"), ("length", "32"))
+
+
+def six_node_model() -> onnx.ModelProto:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"], name="first"),
+        node("Softmax", ["h"], ["s"], axis=-1),
+        node("LeakyRelu", ["s"], ["r"], alpha=0.25),
+        node("DepthToSpace", ["r"], ["d"], blocksize=1, mode="CRD"),
+        node("Transpose", ["d"], ["t"], perm=[1, 0]),
+        node("Reshape", ["t", "size"], ["out"]),
+    ]
+    constants: dict[str, NDArray[np.generic]] = {
+        "w": np.ones((4, 2), np.float32),
+        "size": whole(-1),
+    }
+    return made(nodes, constants)
 
 
 def _beside(
