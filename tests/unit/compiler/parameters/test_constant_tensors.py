@@ -1,11 +1,10 @@
-"""Values and places by which a tensor is known to be no weight."""
+"""Values by which a tensor is known to be no weight."""
 
 import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from starling.compiler.ir.network import NetworkNode
 from starling.compiler.parameters import constant_tensors
 
 RNG = np.random.default_rng(0)
@@ -232,148 +231,6 @@ def test_masks_and_bounds_are_constants_in_any_file(
     values: list[float], *, is_constant: bool
 ) -> None:
     assert bool(constant_tensors.never(np.array(values, np.float32))) == is_constant
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "is_constant"),
-    [
-        ("0.weight_u", np.zeros(5, np.float32), True),
-        ("0.parametrizations.weight.0._v", np.zeros(5, np.float32), True),
-        ("0.weight_v", np.zeros((5, 4), np.float32), False),
-        ("encoder.pe", np.zeros((5, 4), np.float32), True),
-        ("bn.running_var", np.ones(5, np.float32), True),
-        ("fc.weight_mask", np.ones((5, 4), np.float32), True),
-        ("data_mean", np.zeros(5, np.float32), True),
-        ("policy.log_std", np.zeros(5, np.float32), False),
-        ("scale", np.array(0.5, np.float32), False),
-        ("onnx::Mul_34", np.array(0.5, np.float32), True),
-    ],
-)
-def test_names_that_a_module_gives_tell(
-    name: str, value: Values, *, is_constant: bool
-) -> None:
-    assert bool(constant_tensors.by_name(name, value, named=True)) == is_constant
-
-
-def _node(kind: str, *names: str) -> NetworkNode:
-    return NetworkNode(kind, names[-1], names[:-1], names[-1:], {})
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "norm.ema_mean",
-        "stats/avg_var:0",
-        "bn.population_mean",
-        "layer.mean_ema",
-        "codebook.ema_w",
-        "codebook.cluster_size",
-        "momentum_buffer",
-        "fc.weight_momentum_buffer",
-        "opt.exp_avg",
-        "opt.exp_avg_sq",
-        "bn.num_batches_tracked",
-        "observer.min_val",
-        "wn.moving_avg",
-    ],
-)
-@pytest.mark.parametrize("named", [True, False])
-def test_average_that_a_program_keeps_is_a_constant(name: str, *, named: bool) -> None:
-    value = np.array([0.4, 1.7, 0.9], np.float32)
-
-    reason = constant_tensors.by_name(name, value, named=named)
-
-    assert reason in ("a moving average", "named like a buffer")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["fc.weight", "head.bias", "emanation", "maximum.weight", "attn.scale", "log_var"],
-)
-def test_weight_with_a_name_like_an_average_stays_a_weight(name: str) -> None:
-    value = np.array([0.4, 1.7, 0.9], np.float32)
-
-    assert constant_tensors.by_name(name, value, named=True) == ""
-
-
-def test_shift_and_scale_of_the_input_are_found_through_movers() -> None:
-    nodes = [
-        _node("Cast", "x", "f"),
-        _node("Sub", "f", "mean", "s"),
-        _node("Mul", "s", "factor", "t"),
-        _node("MatMul", "t", "w", "h"),
-        _node("Sub", "h", "later", "out"),
-    ]
-    tensors = dict.fromkeys(("mean", "factor", "later"), np.ones(4, np.float32))
-
-    found = constant_tensors.around_input(nodes, tensors, "x", (4,))
-
-    assert found == {"mean", "factor"}
-
-
-def test_shift_behind_a_front_of_fixed_functions_is_found() -> None:
-    nodes = [
-        _node("Abs", "x", "a"),
-        _node("Log", "a", "l"),
-        _node("Sub", "l", "mean", "s"),
-        _node("Div", "s", "spread", "t"),
-        _node("MatMul", "t", "w", "h"),
-        _node("Sub", "h", "later", "out"),
-    ]
-    tensors = dict.fromkeys(("mean", "spread", "later"), np.ones(4, np.float32))
-
-    found = constant_tensors.around_input(
-        nodes, {**tensors, "w": np.ones((4, 4), np.float32)}, "x", (4,)
-    )
-
-    assert found == {"mean", "spread"}
-
-
-@pytest.mark.parametrize(
-    ("value", "inputs", "known"),
-    [
-        (RNG.random((4, 4)), ("a", "x"), True),
-        (RNG.random((4, 4)) - 0.2, ("a", "x"), False),
-        (RNG.random((4, 4)), ("x", "a"), False),
-        (RNG.random((3, 4)), ("a", "x"), False),
-        (np.ones((4, 4)), ("a", "x"), False),
-    ],
-    ids=["links", "a negative value", "from the right", "not square", "fresh"],
-)
-def test_links_of_a_graph_multiply_from_the_left(
-    value: NDArray[np.float64], inputs: tuple[str, str], *, known: bool
-) -> None:
-    nodes = [NetworkNode("MatMul", "m", inputs, ("out",), {})]
-
-    found = constant_tensors.links(nodes, {"a": value.astype(np.float32)})
-
-    assert found == ({"a"} if known else frozenset())
-
-
-def test_bias_behind_a_vector_of_weights_is_no_shift_of_the_input() -> None:
-    nodes = [
-        _node("Unsqueeze", "w", "axes", "column"),
-        _node("MatMul", "x", "column", "h"),
-        _node("Squeeze", "h", "axes", "score"),
-        _node("Sub", "score", "bias", "out"),
-    ]
-    tensors: dict[str, NDArray[np.generic]] = {
-        "w": np.ones(4, np.float32),
-        "axes": np.ones(1, np.int64),
-        "bias": np.ones(1, np.float32),
-    }
-
-    assert constant_tensors.around_input(nodes, tensors, "x", (4,)) == set()
-
-
-def test_centres_that_enlarge_the_input_are_no_shift_of_it() -> None:
-    tensors = {"centres": np.ones((7, 4), np.float32)}
-
-    found = constant_tensors.around_input(
-        [_node("Sub", "x", "centres", "d")], tensors, "x", (1, 4)
-    )
-
-    assert found == set()
 
 
 _HALVES = (np.float16, ml_dtypes.bfloat16)
