@@ -8,9 +8,10 @@ Source: RFC 5280, section 4.1, the encodings of X.690, and RFC 8410 for Ed25519.
 
 import base64
 import binascii
+import re
 import textwrap
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from starling.protocol.crypto.keys import verify
 from starling.protocol.errors import DecodeError, SignatureError
@@ -19,6 +20,7 @@ from starling.protocol.ids import SIGNATURE_BYTES, PublicKey
 _SEQUENCE, _SET, _VERSION = 0x30, 0x31, 0xA0
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _BIT_STRING, _UTF8, _PRINTABLE = 0x03, 0x0C, 0x13
+_MOMENT = re.compile(r"[0-9]{14}Z")
 _ED25519 = bytes.fromhex("06032b6570")
 _SIGNED = bytes.fromhex("3005") + _ED25519 + bytes.fromhex("034100")
 """Before the 64 bytes of a signature: its algorithm and kind, which are not signed."""
@@ -204,4 +206,8 @@ def _moment_s(tag: int, text: str) -> float:
         text = ("19" if text >= "50" else "20") + text
     elif tag != _GENERALIZED_TIME:
         raise ValueError("no time where it belongs")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    # The one form that section 4.1.2.5 allows. strptime takes shorter ones, and loads a
+    # calendar that a board then keeps in memory.
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("no time")
+    return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").timestamp()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 from starling.firmware_profiles.board_profile import Profile
 from starling.protocol.errors import ConfigError
@@ -21,10 +21,8 @@ def catalog() -> Mapping[str, Profile]:
     """
     profiles: dict[str, Profile] = {}
     claimed: set[str] = set()
-    folder = resources.files("starling.firmware_profiles")
-    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-        if not entry.name.endswith(".toml"):
-            continue
+    # importlib.resources would load a reader of zip files, which a board then keeps.
+    for entry in sorted(Path(__file__).parent.glob("*.toml")):
         profile = load_settings(Profile, entry.read_text("utf-8"), entry.name)
         if entry.name != f"{profile.name}.toml" or claimed & set(profile.compatible):
             raise ConfigError("name or board belongs to another file", file=entry.name)

@@ -9,7 +9,6 @@ Source: systemd.exec(5) and systemd.service(5) of systemd 252.
 import re
 from dataclasses import dataclass
 from enum import Enum
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from starling.protocol.errors import ConfigError
@@ -77,7 +76,7 @@ def unit_text(unit: ServiceUnit) -> str:
         require_visible(key, path)
     if not _PLAIN_USER.fullmatch(unit.user):
         raise ConfigError(f"{unit.user!r} is no name of a user", key="user")
-    folder = resources.files(__package__) / "units"
+    folder = Path(__file__).parent / "units"
     template = (folder / f"{unit.kind.value}.service").read_text("utf-8")
     return template.format(
         program=unit.program,

@@ -104,3 +104,15 @@ def test_certificate_with_another_kind_of_key_is_refused() -> None:
 
     with pytest.raises(DecodeError, match="Ed25519"):
         read_certificate(made.public_bytes(Encoding.DER))
+
+
+def test_moment_in_a_form_of_another_length_is_refused(
+    authority: CertificateAuthority,
+) -> None:
+    whole = from_pem(authority.issue("ann", KEY, 10).decode())
+    # 13 characters with the tag of 15: a lenient reader finds a month of one digit.
+    start = whole.rindex(b"\x17\x0d")
+    changed = whole[:start] + b"\x18" + whole[start + 1 :]
+
+    with pytest.raises(DecodeError):
+        end_s(to_pem(changed))
