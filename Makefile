@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export console fleet
+SOURCES := src protocol durable sandbox engine service compiler board_profiles broker records agent coordinator export console fleet
 CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
 BENCHMARKS := compile_time wire idle_agent overhead ingest console reconnect finality attacks recovery throughput virtual training_step own_data mnist step_control asynchrony robustness

@@ -36,7 +36,7 @@ from rich.table import Table
 from starling.protocol.model.table_schema import InputColumn, TableSchema, TargetColumn
 from starling.records.data_options import DataOptions
 from starling.records.formats.csv_pieces import csv_pieces, open_csv, whole_lines
-from starling.records.runtime.known_files import known_pieces
+from starling.records.runtime.bundle_files import known_pieces
 from starling.records.runtime.sources import read_source
 
 RESULTS = Path(__file__).parent / "results" / "own_data.json"

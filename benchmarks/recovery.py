@@ -61,6 +61,8 @@ BROKER_KILLS, BROKER_EVERY_S = 6, 5.0
 DISK = "c1"
 """The coordinator whose disk is filled."""
 DISK_MIB = 64
+SHOWN_S = 1.5
+"""Within which a height shows in a status, which is written once a second."""
 _POLL_S = 0.05
 
 
@@ -191,15 +193,17 @@ class Run:
         return time.monotonic()
 
     def _until_level(self) -> float:
-        """When all vote and are at most a height apart."""
+        """When all vote and nobody is behind."""
+        tops: list[tuple[float, int]] = []
 
         def is_level() -> bool:
-            found = self._council.statuses()
+            found, now_s = self._council.statuses(), time.monotonic()
             heights = [one["chain"]["height"] for one in found]
+            tops.append((now_s, max(heights)))
             votes = all("consensus" in one for one in found) and not any(
                 one["consensus"]["silence"] for one in found
             )
-            return votes and max(heights) - min(heights) <= 1
+            return votes and nobody_is_behind(heights, tops, now_s)
 
         _wait(is_level, "the coordinators level")
         return time.monotonic()
@@ -223,6 +227,23 @@ _FAULTS: dict[str, Callable[[Run], float]] = {
     "broker": Run.broker,
     "disk": Run.disk,
 }
+
+
+def nobody_is_behind(
+    heights: Sequence[int], tops: Sequence[tuple[float, int]], now_s: float
+) -> bool:
+    """Whether each shows by now what was decided somewhere `SHOWN_S` ago.
+
+    Statuses are of different moments of a second, and a busy chain has several heights
+    in one: that they differ says nothing.
+
+    Args:
+      heights: That each coordinator shows now.
+      tops: Moments and the highest that one showed then, in order.
+      now_s: The moment of `heights`.
+    """
+    known = [height for moment_s, height in tops if moment_s <= now_s - SHOWN_S]
+    return bool(known) and min(heights) >= known[-1]
 
 
 def _wait(reached: Callable[[], bool], what: str) -> None:

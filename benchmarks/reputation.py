@@ -35,8 +35,8 @@ from benchmarks.harness.attacked_fleet import (
 from benchmarks.harness.result_file import keep
 from benchmarks.heads import FrontData
 from starling.coordinator.chain.state import score_subjects
-from starling.coordinator.chain.training import reputations, scores
-from starling.coordinator.chain.training.contribution_rewards import counted_size
+from starling.coordinator.chain.tasks import reputations, scores
+from starling.coordinator.chain.tasks.contribution_rewards import counted_size
 from starling.fleet import FleetPlan
 from starling.fleet.datasets.partition import Examples
 from starling.fleet.runtime.training_material import TrainingMaterial

@@ -37,7 +37,7 @@ from starling.coordinator.aggregation.robust.robust_filter import (
     in_one_order,
 )
 from starling.coordinator.aggregation.strategy import WeightedUpdate
-from starling.coordinator.publication.task_settings import DEFAULT_ROBUST
+from starling.coordinator.task_file.task_settings import DEFAULT_ROBUST
 from starling.fleet import FleetPlan, Pace
 from starling.fleet.runtime.virtual_run import run_prepared
 from starling.protocol.learning.metrics import ClassMetrics

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.harness.result_file import keep
 from starling.compiler import compile_model
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.task_settings import publication
 from starling.fleet import FleetPlan
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.reference_models import build_model

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt
-from starling.coordinator.publication.privacy_statement import (
+from starling.coordinator.task_file.privacy_statement import (
     PrivacyStatement,
     promise,
 )

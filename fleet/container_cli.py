@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from starling.firmware_profiles.board_detection import AUTO, choose
+from starling.board_profiles.board_detection import AUTO, choose
 from starling.fleet.containers.compose_plan import (
     DEFAULT_IMAGE,
     DEFAULT_PROJECT,
@@ -231,7 +231,7 @@ def asked_plan(options: argparse.Namespace) -> ContainerPlan:
     Raises:
       ConfigError: If docker would not take it, or there is no such profile.
     """
-    from starling.firmware_profiles.catalog import catalog
+    from starling.board_profiles.catalog import catalog
 
     plan = ContainerPlan(
         options.devices,

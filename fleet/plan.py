@@ -10,12 +10,12 @@ from starling.fleet.datasets.partition import (
     NATURAL,
     partition_named,
 )
+from starling.fleet.faults.board_faults import board_faults
+from starling.fleet.faults.broker_faults import broker_faults
+from starling.fleet.faults.fault_timeline import lasts_s, timeline
 from starling.fleet.fronts.front_catalog import HEAD_MODEL, ORIENTATION, front_named
 from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
-from starling.fleet.timeline.board_faults import board_faults
-from starling.fleet.timeline.broker_faults import broker_faults
-from starling.fleet.timeline.fault_timeline import lasts_s, timeline
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.codec_terms import CODEC_NAMES
@@ -90,7 +90,7 @@ class FleetPlan:
       coordinators: Processes that keep the chain together.
       brokers: Over which coordinators and boards are dealt out.
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
-      fault: What is made to go wrong and when; see `fleet.timeline.fault_timeline` and
+      fault: What is made to go wrong and when; see `fleet.faults.fault_timeline` and
         `fleet.attacks.attack_schedule`.
       robust: What a buffer passes before its strategy; a name of
         `protocol.learning.task.Robust`.

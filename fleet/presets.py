@@ -9,18 +9,18 @@ import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from starling.coordinator.publication.guard_settings import GuardSection
-from starling.coordinator.publication.optimiser_settings import (
+from starling.coordinator.task_file.guard_settings import GuardSection
+from starling.coordinator.task_file.optimiser_settings import (
     OptimiserSection,
     PersonalSection,
 )
-from starling.coordinator.publication.privacy_settings import PrivacySection
-from starling.coordinator.publication.privacy_statement import promise
-from starling.coordinator.publication.score_settings import (
+from starling.coordinator.task_file.privacy_settings import PrivacySection
+from starling.coordinator.task_file.privacy_statement import promise
+from starling.coordinator.task_file.score_settings import (
     ScoresSection,
     SelectionSection,
 )
-from starling.coordinator.publication.task_settings import (
+from starling.coordinator.task_file.task_settings import (
     DEFAULT_ROBUST,
     TaskSettings,
     TrainingSection,

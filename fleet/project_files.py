@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starling.coordinator.publication.task_settings import TaskSettings
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.fleet.plan import PRIVACY_KINDS
 from starling.protocol.errors import ConfigError
 from starling.protocol.schema.toml_settings import sample

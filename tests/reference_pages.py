@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 
 from starling.__main__ import COMMANDS
 from starling.agent.config import AgentConfig
+from starling.board_profiles.board_profile import Profile
 from starling.coordinator.config import CoordinatorConfig
-from starling.coordinator.publication.task_settings import TaskSettings
-from starling.firmware_profiles.board_profile import Profile
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.protocol.refusals import REFUSALS
 from starling.protocol.schema.toml_settings import toml_value
 
@@ -40,7 +40,7 @@ FILES = (
     (
         "A board's profile",
         Profile,
-        "One file for each board in `firmware_profiles/`; agents choose theirs by "
+        "One file for each board in `board_profiles/`; agents choose theirs by "
         "`training.board`.",
     ),
 )

@@ -16,20 +16,11 @@ from starling.agent.step.ongoing_work import (
     OngoingTraining,
     PendingUpload,
 )
-from starling.agent.step.state import (
-    slot_of,
-)
-from starling.protocol.crypto.sealed_blob import blob_digest, seal
+from starling.agent.update.signed_update import signed_upload
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import H
 from starling.protocol.privacy.mechanisms import NONE
-from starling.protocol.wire.envelope import MessageKind
-from starling.protocol.wire.message_bodies import (
-    CONTRIBUTION,
-    UPLOAD,
-    Contribution,
-    Upload,
-)
+from starling.protocol.wire.message_bodies import UPLOAD
 
 RELEASES_TO_HALVE = 16
 
@@ -81,7 +72,7 @@ def _release(step: AgentStep, training: OngoingTraining) -> None:
     if gap := gap_s(step.settings, step.state):
         step.state = evolve(step.state, rest_until_s=step.jittered(gap))
     order = training.order
-    upload = _upload(step, training)
+    upload = signed_upload(step, training)
     content = UPLOAD.pack(upload)
     entry = SpoolEntry(
         order.task,
@@ -110,28 +101,3 @@ def _count(step: AgentStep) -> None:
     step.state = evolve(step.state, released=step.state.released + 1)
     if step.state.released >= RELEASES_TO_HALVE:
         shorten(step)
-
-
-def _upload(step: AgentStep, training: OngoingTraining) -> Upload:
-    order, finished = training.order, training.finished
-    assert finished is not None
-    recipients = [item.sealing for item in step.state.trusted.validators.members]
-    sender = step.settings.key.public
-    blob, commitment = seal(finished.payload, recipients, finished.entropy, sender)
-    charge = step.state.ledger.charged(*slot_of(step.state, order.task, order.base))
-    assert charge is not None
-    contribution = Contribution(
-        order.task,
-        order.base,
-        order.codec,
-        order.pledge,
-        order.privacy.mechanism,
-        charge.units,
-        blob_digest(blob),
-        commitment,
-        step.state.ledger.stated(step.state.chain),
-    )
-    # Signed once, and spooled: each later sending has the same bytes and id, which
-    # coordinators know again.
-    update = step.signed(MessageKind.UPDATE, CONTRIBUTION.pack(contribution))
-    return Upload(update, training.lease, blob)

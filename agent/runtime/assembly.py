@@ -32,10 +32,10 @@ from starling.agent.step.effects import Effect
 from starling.agent.step.state import AgentSettings, AgentState, WaitTimes
 from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import ENGINE_NAMES, TrainerLimits
+from starling.board_profiles import Profile
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings, renewal_topics
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError

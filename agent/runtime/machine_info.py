@@ -6,9 +6,9 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from starling.board_profiles import Profile, catalog, choose
 from starling.durable.files import free_bytes
 from starling.engine.runtime import process_memory
-from starling.firmware_profiles import Profile, catalog, choose
 
 CLOCK_PLAUSIBLE_FROM_S = 1_700_000_000
 """Late 2023; an earlier clock was never set, and certificates cannot be checked."""

@@ -16,10 +16,10 @@ import numpy as np
 
 from starling.agent.trainer.dataset import data_files
 from starling.protocol.errors import ConfigError
+from starling.records.bundle_rows import LINE_BYTES_MAX
 from starling.records.data_options import DEFAULT_OPTIONS
 from starling.records.errors import DataError, shown
 from starling.records.formats.npz_arrays import NpzArray, open_npz
-from starling.records.known_rows import LINE_BYTES_MAX
 from starling.records.runtime.media_files import fault_text, found_in, read_record
 from starling.records.runtime.sources import ARRAYS, TEXT_TABLES, open_table
 from starling.sandbox.confinement import enter, limit_memory

@@ -33,10 +33,10 @@ from starling.protocol.model.training_bundle import (
     BundleManifest,
     TensorSpec,
 )
+from starling.records.bundle_rows import KnownPiece
 from starling.records.errors import DataError
 from starling.records.formats.csv_cells import is_numeric
-from starling.records.known_rows import KnownPiece
-from starling.records.runtime.known_files import known_pieces
+from starling.records.runtime.bundle_files import known_pieces
 from starling.records.runtime.media_files import found_in
 from starling.records.runtime.sources import ARRAYS, TABLES, TEXT_TABLES
 from starling.records.scaling import scaled_inputs, scaled_targets

@@ -1,1 +1,1 @@
-"""A finished update on its way: the outbox, and the report of one that was lost."""
+"""An update on its way: sealed and signed, the outbox, the report of a lost one."""

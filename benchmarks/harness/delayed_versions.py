@@ -17,7 +17,7 @@ from starling.coordinator.aggregation.strategy import (
     unpack_model,
 )
 from starling.coordinator.aggregation.strategy_registry import aggregator_of
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.task_settings import publication
 from starling.fleet import FleetPlan
 from starling.fleet.presets import task_settings
 from starling.fleet.runtime.training_material import prepare

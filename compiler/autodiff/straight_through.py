@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from starling.compiler.autodiff.rules import steps
+from starling.compiler.autodiff.rules.rule_table import steps
 from starling.compiler.ir.graph_builder import HELD_STEM
 from starling.compiler.ir.network import Network, NetworkNode
 from starling.compiler.rewrite.operator_fusion import HELD

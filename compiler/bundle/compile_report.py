@@ -18,7 +18,7 @@ from starling.compiler.autodiff.gradient_factors import (
     Positions,
     RepeatedUse,
 )
-from starling.compiler.autodiff.rules import rule
+from starling.compiler.autodiff.rules.rule_table import rule
 from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.memory_estimate import needs
 from starling.compiler.ir.network import Network, NetworkNode

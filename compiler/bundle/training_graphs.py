@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
 from starling.compiler.autodiff.losses import Loss
-from starling.compiler.autodiff.rules import sloped, steps, write, write_back
+from starling.compiler.autodiff.rules.rule_table import sloped, steps, write, write_back
 from starling.compiler.autodiff.scored_network import scored_network
 from starling.compiler.autodiff.straight_through import held
 from starling.compiler.autodiff.tape import Tape

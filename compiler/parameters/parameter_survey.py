@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from starling.compiler.autodiff.rules import RULES, steps
+from starling.compiler.autodiff.rules.rule_table import RULES, steps
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters import (
     constant_tensors,

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import defs
 
-from starling.compiler.autodiff.rules import RULES
+from starling.compiler.autodiff.rules.rule_table import RULES
 from starling.compiler.autodiff.tape import copy
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_writer import OPSET

@@ -19,8 +19,8 @@ from starling.coordinator.chain.state import (
     validator_records,
 )
 from starling.coordinator.chain.storage.block_rows import unpack_body
-from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.task_file.privacy_statement import promise
 from starling.protocol.chain.board_statement import BOARD
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import PublicKey, device_name

@@ -27,7 +27,6 @@ from starling.console.pages.operator_forms import (
 from starling.console.runtime.access import FORM, SESSION
 from starling.console.runtime.sessions import OperatorSession
 from starling.console.runtime.sign_in import SIGN_IN
-from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
@@ -35,6 +34,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission, task_publication
 from starling.coordinator.runtime.setup.own_broker import own_broker
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.export.model_card import model_card
 from starling.export.provenance import ProvenModel
 from starling.export.runtime.model_source import (

@@ -16,7 +16,7 @@ from starling.coordinator.chain.state import operator_records
 from starling.coordinator.commit import block_commit
 from starling.coordinator.commit.transaction_submission import advance, submit
 from starling.coordinator.downloads import piece_download, request_scheduler
-from starling.coordinator.membership.transaction_charges import source_of, teller
+from starling.coordinator.peers.transaction_quota import source_of, teller
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import ExamineBundle
 from starling.coordinator.step.events import BundleExamined

@@ -18,8 +18,8 @@ from starling.coordinator.chain.state import (
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.membership import directory
 from starling.coordinator.models.model_versions import resume
+from starling.coordinator.peers import directory
 from starling.coordinator.step.admitted_updates import AdmittedUpdate, admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendContentKey, StoreUpload

@@ -3,7 +3,7 @@
 Every refusal is counted. It is told only if an enrolled board signed what is refused:
 whoever has no more than a certificate of the broker gets no answer and no signature of
 ours. The first coordinator of the board tells it, as in
-`coordinator.membership.responder_selection`, or the next one if that is gone. A board
+`coordinator.peers.responder_selection`, or the next one if that is gone. A board
 that sends the same thing again is told by one more of us each time, so that one liar
 cannot talk it out of its update, and hears the same bytes again: they are not signed
 anew.
@@ -12,7 +12,7 @@ anew.
 from dataclasses import replace
 
 from starling.coordinator.chain.state import board_records
-from starling.coordinator.membership import responder_selection
+from starling.coordinator.peers import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredRefusal, RefusalRecord
 from starling.coordinator.step.effects import RecordRefusal, SendMessage

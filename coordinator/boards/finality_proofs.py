@@ -11,7 +11,7 @@ from starling.coordinator.chain.state import (
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.tasks import evaluations
 from starling.coordinator.chain.verification.receipt import Receipt, StateEntry
 from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.blocks import (

@@ -9,9 +9,9 @@ from starling.coordinator.chain.state import (
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import reputations, task_end
+from starling.coordinator.chain.tasks import reputations, task_end
 from starling.coordinator.leases.lease_table import Grant, draw_for
-from starling.coordinator.membership import directory, responder_selection
+from starling.coordinator.peers import directory, responder_selection
 from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import TaskState

@@ -14,12 +14,12 @@ from starling.coordinator.chain.verification.audit import AuditResult
 from starling.coordinator.chain.verification.receipt import RECEIPT, Receipt, read
 from starling.coordinator.cli import chain_trace
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.lineage.vector_export import copy_readable
 from starling.coordinator.runtime.setup.damage_recovery import audit_store
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.chain_export import export
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.coordinator.runtime.tracing.vector_export import copy_readable
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import (
     GENESIS,

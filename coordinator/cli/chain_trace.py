@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from starling.coordinator.config import FILE
+from starling.coordinator.lineage import trace_report
+from starling.coordinator.lineage.contribution_evidence import Loss, Measure, Real
+from starling.coordinator.lineage.version_trace import traced
 from starling.coordinator.runtime.evaluation.evaluator import Evaluator, load_held_out
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.tracing.lineage_source import LineageSource, Progress
-from starling.coordinator.tracing import trace_report
-from starling.coordinator.tracing.contribution_evidence import Loss, Measure, Real
-from starling.coordinator.tracing.version_trace import traced
+from starling.coordinator.runtime.lineage.lineage_source import LineageSource, Progress
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import DeviceId, Version, device_from_name
 from starling.service.arguments import home_of

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from starling.coordinator.chain.training.reputations import REPUTATIONS
+from starling.coordinator.chain.tasks.reputations import REPUTATIONS
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.errors import EXIT_DONE

@@ -21,13 +21,13 @@ from starling.coordinator.chain.state.overlay import (
     TaskResumed,
 )
 from starling.coordinator.commit import evidence_pool
-from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.models import (
     held_out_losses,
     manifest_publication,
     model_versions,
     version_scores,
 )
+from starling.coordinator.peers import directory, responder_selection
 from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (

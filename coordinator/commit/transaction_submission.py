@@ -7,7 +7,7 @@ from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit import block_commit
 from starling.coordinator.health import progress_monitor
-from starling.coordinator.membership import repeat_charges, transaction_charges
+from starling.coordinator.peers import repeat_quota, transaction_quota
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.dataclass_replace import evolve
@@ -48,7 +48,7 @@ def advance(step: CoordinatorStep, event: node.Event) -> None:
                 step.emit(effect)
                 block_commit.block_decided(step, effect)
             case node.RefuseTransaction(identity, reason, detail):
-                transaction_charges.refused(step, waited, identity)
+                transaction_quota.refused(step, waited, identity)
                 block_commit.transaction_refused(step, identity, reason, detail)
             case node.BlamePeer():
                 _blame(step, event, effect)
@@ -58,9 +58,7 @@ def advance(step: CoordinatorStep, event: node.Event) -> None:
                 step.emit(effect)
                 step.report(_about(step, payload))
             case node.SendGossip(payload, _, asked_by):
-                if asked_by is None or repeat_charges.pays(
-                    step, asked_by, len(payload)
-                ):
+                if asked_by is None or repeat_quota.pays(step, asked_by, len(payload)):
                     step.emit(effect)
             case node.JournalVote():
                 step.emit(effect)
@@ -80,7 +78,7 @@ def _blame(step: CoordinatorStep, event: node.Event, blame: node.BlamePeer) -> N
         # For want of room it is refused before its signature is looked at.
         and blame.reason is not Reason.BUSY
     ):
-        transaction_charges.charge(step, event.source)
+        transaction_quota.charge(step, event.source)
 
 
 def _about(step: CoordinatorStep, payload: bytes) -> str:

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import piece_download
-from starling.coordinator.membership import directory
-from starling.coordinator.membership.responder_selection import is_alive
+from starling.coordinator.peers import directory
+from starling.coordinator.peers.responder_selection import is_alive
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import OWN, PendingRequest, TaskState
 from starling.coordinator.wire.frames import (

@@ -22,7 +22,7 @@ from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import update_receipts
-from starling.coordinator.membership import responder_selection
+from starling.coordinator.peers import responder_selection
 from starling.coordinator.step.admitted_updates import AdmittedUpdate, admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import (

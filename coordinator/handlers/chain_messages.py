@@ -7,7 +7,6 @@ comes.
 
 from starling.coordinator.availability import bundle_examination
 from starling.coordinator.availability.vector_exchange import announced
-from starling.coordinator.chain.gossip import proposal_checks
 from starling.coordinator.chain.gossip_messages import (
     FRAME,
     ChainMessage,
@@ -16,9 +15,10 @@ from starling.coordinator.chain.gossip_messages import (
     frame,
 )
 from starling.coordinator.chain.node import node
+from starling.coordinator.chain.safety import proposal_checks
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.handlers import deferred_proposals
-from starling.coordinator.membership import peer_liveness, transaction_charges
+from starling.coordinator.peers import peer_liveness, transaction_quota
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.sync import block_sync
 from starling.protocol.chain.blocks import Proposal, Vote
@@ -35,7 +35,7 @@ def pass_to_chain(
     subject: FrameSubject, step: CoordinatorStep, who: DeviceId, said: ChainMessage
 ) -> None:
     """Passes a peer's message to the chain's core."""
-    source = transaction_charges.source_of(who, step.broker)
+    source = transaction_quota.source_of(who, step.broker)
     advance(step, node.PeerMessage(subject, said, source))
 
 
@@ -91,9 +91,7 @@ def handle_transaction(step: CoordinatorStep, who: DeviceId, told: Envelope) -> 
         ):
             return
     except ProtocolError:
-        transaction_charges.charge(
-            step, transaction_charges.source_of(who, step.broker)
-        )
+        transaction_quota.charge(step, transaction_quota.source_of(who, step.broker))
         raise
     pass_to_chain(FrameSubject.TRANSACTION, step, who, told)
 

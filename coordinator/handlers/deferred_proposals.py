@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from starling.coordinator.availability import bundle_examination
 from starling.coordinator.availability.vector_exchange import request_later
-from starling.coordinator.chain.gossip import proposal_checks
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node import node
+from starling.coordinator.chain.safety import proposal_checks
 from starling.coordinator.chain.state import board_records, transaction_codec
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import request_scheduler

@@ -15,7 +15,7 @@ from starling.coordinator.chain.gossip_messages import Frame, FrameSubject, open
 from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.handlers import chain_messages, peer_answers, peer_requests
 from starling.coordinator.handlers.subject_rule import MessageCost, SubjectRule
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.coordinator.step.events import PeerFrameArrived
@@ -120,7 +120,7 @@ def _pay_for_signature(step: CoordinatorStep, who: DeviceId) -> None:
 
 
 def _check_debt(step: CoordinatorStep, who: DeviceId) -> None:
-    """Refuses what comes from who owes for transactions; see `transaction_charges`.
+    """Refuses what comes from who owes for transactions; see `transaction_quota`.
 
     Raises:
       LimitError: If too many of those that it told us of entered no block.

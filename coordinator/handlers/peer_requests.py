@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from starling.coordinator.availability.vector_exchange import send_content_key
 from starling.coordinator.chain.gossip_messages import FrameSubject
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer, SendFrame
 from starling.coordinator.wire.frames import REQUEST, PeerRequest

@@ -1,7 +1,7 @@
 """Receipts of admitted updates: given, left to another coordinator, or repeated."""
 
 from starling.coordinator.chain.state import board_records
-from starling.coordinator.membership import responder_selection
+from starling.coordinator.peers import responder_selection
 from starling.coordinator.step.admitted_updates import admitted_key
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredReceipt

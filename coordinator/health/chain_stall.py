@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from starling.coordinator.chain.consensus.round_state import RoundStep, Timeouts
 from starling.coordinator.chain.node import node
-from starling.coordinator.membership import directory
-from starling.coordinator.membership.responder_selection import SILENT_AFTER_STATUSES
+from starling.coordinator.peers import directory
+from starling.coordinator.peers.responder_selection import SILENT_AFTER_STATUSES
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 from starling.protocol.chain.blocks import VoteType
 from starling.protocol.chain.governance import ChainParameter

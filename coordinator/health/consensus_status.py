@@ -8,9 +8,9 @@ from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.state import board_records, validator_records
-from starling.coordinator.chain.training import attestation
+from starling.coordinator.chain.tasks import attestation
 from starling.coordinator.health.chain_stall import silent
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.chain.genesis import FaultModel

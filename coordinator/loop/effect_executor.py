@@ -15,7 +15,7 @@ from starling.coordinator.loop.ports import LoopPorts, ScoringInputs
 from starling.coordinator.loop.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.loop.storage.persistence import Persistence
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
     ComputeVersion,

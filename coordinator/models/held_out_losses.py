@@ -1,6 +1,6 @@
 """Held-out losses of final versions: stated to the chain, and said when they got worse.
 
-The chain decides what counts (`coordinator.chain.training.evaluations`); here a trial's
+The chain decides what counts (`coordinator.chain.tasks.evaluations`); here a trial's
 loss becomes our statement, and what a quorum's median means is said to people.
 """
 
@@ -10,7 +10,7 @@ from starling.coordinator.boards import finality_proofs, lease_grants
 from starling.coordinator.chain.chain_step import ChainState
 from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
 from starling.coordinator.chain.state.state_table import StateReader
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.tasks import evaluations
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import StoreMetrics
 from starling.coordinator.step.events import VersionEvaluated

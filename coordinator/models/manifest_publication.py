@@ -2,8 +2,8 @@
 
 from starling.coordinator.boards import finality_proofs
 from starling.coordinator.chain.state import task_records
-from starling.coordinator.chain.training import task_end
-from starling.coordinator.membership import responder_selection
+from starling.coordinator.chain.tasks import task_end
+from starling.coordinator.peers import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendMessage
 from starling.coordinator.step.state import TaskState

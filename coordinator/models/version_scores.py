@@ -2,13 +2,13 @@
 
 Whoever holds a root set that the task pins scores the updates of each version that it
 has computed or can compute. The chain decides what counts
-(`coordinator.chain.training.scores`); here a score becomes our statement, and a board
+(`coordinator.chain.tasks.scores`); here a score becomes our statement, and a board
 that is quarantined loses its place in the queue.
 """
 
 from starling.coordinator.boards import lease_grants
 from starling.coordinator.chain.state.overlay import BoardQuarantined
-from starling.coordinator.chain.training import reputations, scores
+from starling.coordinator.chain.tasks import reputations, scores
 from starling.coordinator.models import pending_jobs
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import ScoreVersion

@@ -28,16 +28,16 @@ from starling.coordinator.runtime.evaluation.evaluator import (
 )
 from starling.coordinator.runtime.home import CoordinatorHome, link_settings
 from starling.coordinator.runtime.process_monitor import ProcessMonitor
-from starling.coordinator.runtime.setup.double_sign_guard import (
+from starling.coordinator.runtime.setup.peer_invitations import peer_links
+from starling.coordinator.runtime.setup.pinned_header import check_pinned
+from starling.coordinator.runtime.status.status_document import StatusFile
+from starling.coordinator.runtime.status.status_reader import read_status
+from starling.coordinator.runtime.storage.double_sign_guard import (
     VotingStart,
     machine_name,
     voted_again,
     votes_from,
 )
-from starling.coordinator.runtime.setup.peer_invitations import peer_links
-from starling.coordinator.runtime.setup.pinned_header import check_pinned
-from starling.coordinator.runtime.status.status_document import StatusFile
-from starling.coordinator.runtime.status.status_reader import read_status
 from starling.coordinator.runtime.storage.fork_proof_file import read_fork, write_fork
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore

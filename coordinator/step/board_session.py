@@ -24,7 +24,7 @@ class BoardSession:
       chunks: Model chunks that it may ask for now.
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see
-        `coordinator.membership.responder_selection`.
+        `coordinator.peers.responder_selection`.
       accused: How often it was convicted when we accused it last; -1 before.
       refused: What it was last refused; None before.
       missed_at_s: When it last sent again what was final: it got no proof of it.

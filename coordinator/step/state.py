@@ -250,7 +250,7 @@ class WaitingTask:
     Attributes:
       envelope: The transaction.
       source: Account of the coordinator that told of it, as of
-        `transaction_charges.source_of`; empty if an operator of ours did.
+        `transaction_quota.source_of`; empty if an operator of ours did.
     """
 
     envelope: Envelope
@@ -313,7 +313,7 @@ class CoordinatorState:
       finalities_s: Times from admission to certificate of the latest own updates.
       keys: Content keys that others passed, by id of the update.
       left: What others are to answer, in the order in which it came; see
-        `coordinator.membership.responder_selection`.
+        `coordinator.peers.responder_selection`.
       left_at_s: When to look whether they lived on; infinity if `left` is empty.
       wake_at_s: When to send `ClockTicked`.
       bundles: Of tasks that may enter a block, by digest, oldest first.

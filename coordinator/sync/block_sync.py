@@ -9,7 +9,7 @@ from starling.coordinator.chain.gossip_messages import DECISION, FrameSubject
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.sync import state_sync
 from starling.coordinator.wire.frames import (

@@ -1,6 +1,6 @@
 """Schedule of attacking boards: `boards 1-20 flip signs from version 0`.
 
-These are entries of a fleet's fault timeline (`fleet.timeline`) that begin with `board`
+These are entries of a fleet's fault timeline (`fleet.faults`) that begin with `board`
 or `boards`. Boards count from 1. A version is the one that a board trains from.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
-from starling.fleet.timeline.board_faults import (
+from starling.fleet.faults.board_faults import (
     BOARDS,
     board_range,
     boards_text,
     is_board_fault,
 )
-from starling.fleet.timeline.fault_timeline import (
+from starling.fleet.faults.fault_timeline import (
     BOARD_FORMS,
     is_about_boards,
     read_entries,

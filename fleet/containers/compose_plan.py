@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from starling.firmware_profiles.board_detection import AUTO
-from starling.firmware_profiles.board_profile import Profile
+from starling.board_profiles.board_detection import AUTO
+from starling.board_profiles.board_profile import Profile
 from starling.protocol.errors import ConfigError
 
 DEVICES_MAX = 500

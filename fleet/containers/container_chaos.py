@@ -24,7 +24,7 @@ from starling.fleet.containers.compose_plan import (
     ORDERS_FOLDER,
     coordinator_service,
 )
-from starling.fleet.timeline.board_faults import (
+from starling.fleet.faults.board_faults import (
     LINK_KINDS,
     BoardFault,
     BoardFaultKind,
@@ -33,8 +33,8 @@ from starling.fleet.timeline.board_faults import (
     is_cut,
     is_paused,
 )
-from starling.fleet.timeline.broker_faults import BrokerFault, broker_faults
-from starling.fleet.timeline.fault_timeline import (
+from starling.fleet.faults.broker_faults import BrokerFault, broker_faults
+from starling.fleet.faults.fault_timeline import (
     FaultKind,
     FaultOrders,
     FaultTransition,
@@ -43,7 +43,7 @@ from starling.fleet.timeline.fault_timeline import (
     timeline,
     transitions,
 )
-from starling.fleet.timeline.link_shape import LinkOrders, link_orders
+from starling.fleet.faults.link_shape import LinkOrders, link_orders
 from starling.protocol.errors import ConfigError
 
 _BY_DOCKER = frozenset({FaultKind.KILL, FaultKind.RESTART})

@@ -1,1 +1,1 @@
-"""Wrongs that coordinators do on purpose, whatever world they run in."""
+"""Timelines of what goes wrong in a fleet, read and put in order."""

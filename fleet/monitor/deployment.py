@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from starling.console.status_facts import BoardFacts, StatusFacts, TaskFacts
-from starling.coordinator.publication.privacy_statement import promise
+from starling.coordinator.task_file.privacy_statement import promise
 from starling.fleet.monitor.coordinator_point import SILENT_AFTER_S, validator_name
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,

@@ -14,15 +14,15 @@ from starling.coordinator.chain.verification.chain_replay import (
 )
 from starling.coordinator.health import chain_stall
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.status.host_health import HostHealth
-from starling.coordinator.runtime.status.status_document import StatusFile
-from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
-from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.coordinator.runtime.tracing.kept_vectors import (
+from starling.coordinator.runtime.lineage.kept_vectors import (
     CONTENT_KEYS_FILE,
     content_key,
     write_content_keys,
 )
+from starling.coordinator.runtime.status.host_health import HostHealth
+from starling.coordinator.runtime.status.status_document import StatusFile
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.durable.files import storage_errors, write_atomic
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.chain.genesis import GENESIS, Genesis

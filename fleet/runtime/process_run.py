@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.publication.privacy_statement import promise
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.privacy_statement import promise
+from starling.coordinator.task_file.task_settings import publication
 from starling.fleet.attacks.attack_schedule import BoardAttack
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.run_snapshot import (

@@ -11,8 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import TaskSettings, publication
+from starling.coordinator.task_file.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
+from starling.fleet.faults.board_faults import (
+    LINK_KINDS,
+    LINKS_IN_CONTAINERS,
+    BoardFault,
+    BoardFaultKind,
+    board_faults,
+)
+from starling.fleet.faults.broker_faults import broker_faults
+from starling.fleet.faults.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
@@ -23,15 +32,6 @@ from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
 from starling.fleet.runtime.processes.home_setup import occupied
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
-from starling.fleet.timeline.board_faults import (
-    LINK_KINDS,
-    LINKS_IN_CONTAINERS,
-    BoardFault,
-    BoardFaultKind,
-    board_faults,
-)
-from starling.fleet.timeline.broker_faults import broker_faults
-from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.own_rule import OwnRules

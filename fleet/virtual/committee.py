@@ -8,8 +8,8 @@ from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.leases.client_selection import SELECTIONS
 from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
+from starling.fleet.faults.fault_timeline import ScheduledFault
 from starling.fleet.monitor.coordinator_point import validator_name
-from starling.fleet.timeline.fault_timeline import ScheduledFault
 from starling.protocol.chain.genesis import (
     FORMAT_VERSION,
     FaultModel,

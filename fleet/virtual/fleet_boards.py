@@ -122,7 +122,7 @@ class FleetBoards:
             board.turn(manifest)
 
     def lose_power(self, board: int) -> None:
-        """See `fleet.virtual.fault_schedule.BoardPower`."""
+        """See `fleet.virtual.fault_injector.BoardPower`."""
         found = self.made.get(board)
         if found is None or not found.up:
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from starling.agent.step.state import WaitTimes
-from starling.fleet.timeline.board_faults import BoardFault
+from starling.fleet.faults.board_faults import BoardFault
 from starling.fleet.virtual.committee import (
     REPEATING_WAITS,
     STEADY_WAITS,

@@ -48,9 +48,9 @@ from starling.coordinator.step.events import (
     VersionScored,
 )
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
-from starling.fleet.faults.faulty_gossip import FaultyGossip, speakers_of
-from starling.fleet.faults.vote_forger import VoteForger, falsified
-from starling.fleet.timeline.fault_timeline import FaultOrders
+from starling.fleet.byzantine.faulty_gossip import FaultyGossip, speakers_of
+from starling.fleet.byzantine.vote_forger import VoteForger, falsified
+from starling.fleet.faults.fault_timeline import FaultOrders
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.version_log import VersionLog
 from starling.protocol.crypto.keys import OpeningKey

@@ -12,16 +12,16 @@ from starling.coordinator.chain.state import (
     task_records,
 )
 from starling.coordinator.chain.state.state_table import StateReader
-from starling.coordinator.chain.training import evaluations, reputations
-from starling.coordinator.publication.task_settings import TaskPublication
+from starling.coordinator.chain.tasks import evaluations, reputations
 from starling.coordinator.step.events import VersionEvaluated
+from starling.coordinator.task_file.task_settings import TaskPublication
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.coordinator_point import held_out_loss
 from starling.fleet.monitor.run_snapshot import DevicePoint, RunEvent, RunSnapshot
 from starling.fleet.virtual import fleet_snapshot
 from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
-from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.fault_injector import FaultSchedule, is_byzantine
 from starling.fleet.virtual.fleet_boards import FleetBoards
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.own_rule import (

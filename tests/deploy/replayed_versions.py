@@ -9,8 +9,8 @@ import platform
 import sys
 from pathlib import Path
 
-from starling.coordinator.runtime.tracing.lineage_source import LineageSource
-from starling.coordinator.tracing.lineage_replay import replay
+from starling.coordinator.lineage.lineage_replay import replay
+from starling.coordinator.runtime.lineage.lineage_source import LineageSource
 
 
 def main() -> int:

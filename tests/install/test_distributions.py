@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import starling
-from starling.firmware_profiles.catalog import catalog
+from starling.board_profiles.catalog import catalog
 from tests.install.environments import (
     Environment,
     borrowed_packages,
@@ -147,7 +147,7 @@ def test_board_trains_in_a_confined_process(
 def test_boards_profiles_come_with_it(
     installed: Environment, hostile_folder: Path
 ) -> None:
-    code = "from starling.firmware_profiles.catalog import catalog; print(*catalog())"
+    code = "from starling.board_profiles.catalog import catalog; print(*catalog())"
 
     done = installed.run("python", "-P", "-c", code, cwd=hostile_folder)
 

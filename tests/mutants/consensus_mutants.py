@@ -11,7 +11,7 @@ _LINES = (
     "tests/unit/coordinator/chain/consensus/test_tendermint.py",
     "tests/unit/coordinator/chain/consensus/test_vote_set.py",
 )
-_REWARDS = ("tests/unit/coordinator/chain/training/test_contribution_rewards.py",)
+_REWARDS = ("tests/unit/coordinator/chain/tasks/test_contribution_rewards.py",)
 
 _SAFETY = (
     Mutant(
@@ -245,7 +245,7 @@ _LIVENESS = (
 _STATE = (
     Mutant(
         "a board forfeits a base again with its next key",
-        "coordinator/chain/training/version_cut.py",
+        "coordinator/chain/tasks/version_cut.py",
         "    signed = board_records.history(draft, body.task, sender)\n"
         "    if any(entry.base == body.version for entry in signed):\n"
         '        raise InvalidUpdate("the board signed for this base", '
@@ -256,7 +256,7 @@ _STATE = (
         '        raise InvalidUpdate("the board signed for this base", '
         "Reason.ALREADY_KNOWN)\n    _check_base(draft, spec, body, progress.head)\n"
         "    if body.version != progress.head:",
-        ("tests/unit/coordinator/chain/training/test_lost_updates.py",),
+        ("tests/unit/coordinator/chain/tasks/test_lost_updates.py",),
     ),
     Mutant(
         "prevotes of one block for two reasons are no evidence",
@@ -308,28 +308,28 @@ _CREDITS = (
     ),
     Mutant(
         "credits leave without the worth that they are for",
-        "coordinator/chain/training/contribution_rewards.py",
+        "coordinator/chain/tasks/contribution_rewards.py",
         "    after = evolve(known, paid=known.worth(sigma_micro))",
         "    after = evolve(known, paid=known.paid)",
         _REWARDS,
     ),
     Mutant(
         "late scores pay for what a rollback undid",
-        "coordinator/chain/training/contribution_rewards.py",
+        "coordinator/chain/tasks/contribution_rewards.py",
         "    if left_out is None:\n        return",
         "    if left_out is None:\n        left_out = frozenset()",
-        ("tests/unit/coordinator/chain/training/test_late_rewards.py",),
+        ("tests/unit/coordinator/chain/tasks/test_late_rewards.py",),
     ),
     Mutant(
         "scores count only while their version may be a base",
-        "coordinator/chain/training/scores.py",
+        "coordinator/chain/tasks/scores.py",
         "        if version >= oldest - LATE_VERSIONS and _is_awaited(",
         "        if version >= oldest and _is_awaited(",
-        ("tests/unit/coordinator/chain/training/test_late_rewards.py",),
+        ("tests/unit/coordinator/chain/tasks/test_late_rewards.py",),
     ),
     Mutant(
         "uses are paid again with every reading",
-        "coordinator/chain/training/contribution_rewards.py",
+        "coordinator/chain/tasks/contribution_rewards.py",
         "    amount = (body.reading - before) * policy.use_price",
         "    amount = body.reading * policy.use_price",
         _REWARDS,

@@ -14,7 +14,7 @@ from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.health import chain_stall
 from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.step import effects as e
-from starling.fleet.faults.vote_forger import falsified
+from starling.fleet.byzantine.vote_forger import falsified
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.ids import Digest
 from starling.protocol.learning.task import TaskSpec

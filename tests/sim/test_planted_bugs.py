@@ -21,7 +21,7 @@ from starling.coordinator import machine as coordinator_machine
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import StoreBlock
 from starling.coordinator.chain.state import task_records
-from starling.coordinator.chain.training import lost_updates, version_cut
+from starling.coordinator.chain.tasks import lost_updates, version_cut
 from starling.coordinator.commit import block_commit
 from starling.coordinator.handlers import board_messages
 from starling.coordinator.loop import event_loop

@@ -21,9 +21,9 @@ import pytest
 
 from starling.__main__ import COMMANDS
 from starling.compiler.bundle import bundle_inspection
-from starling.fleet.timeline.board_faults import board_faults
-from starling.fleet.timeline.broker_faults import broker_faults
-from starling.fleet.timeline.fault_timeline import timeline
+from starling.fleet.faults.board_faults import board_faults
+from starling.fleet.faults.broker_faults import broker_faults
+from starling.fleet.faults.fault_timeline import timeline
 from starling.protocol.errors import ConfigError
 from starling.service.completion import SHELLS
 from tests.unit.test_language import sources

@@ -16,7 +16,7 @@ PACKAGES = (
     "durable",
     "engine",
     "export",
-    "firmware_profiles",
+    "board_profiles",
     "fleet",
     "protocol",
     "records",

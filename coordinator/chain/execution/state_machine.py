@@ -23,7 +23,7 @@ from starling.coordinator.chain.state.overlay import (
     StateOverlay,
 )
 from starling.coordinator.chain.state.state_table import StateReader
-from starling.coordinator.chain.training import (
+from starling.coordinator.chain.tasks import (
     attestation,
     attestation_mismatch,
     version_cut,

@@ -21,7 +21,7 @@ from starling.coordinator.chain.governance import (
     validator_set,
 )
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.training import (
+from starling.coordinator.chain.tasks import (
     attestation,
     closures,
     contribution_rewards,
@@ -113,7 +113,7 @@ _ROWS = (
         CONTRIBUTION,
         version_cut.update,
         Signer.BOARD,
-        ("agent.round.release_time",),
+        ("agent.update.signed_update",),
     ),
     Transaction(
         MessageKind.ATTEST,

@@ -1,1 +1,1 @@
-"""Gossip of consensus: statuses, vote repair, certificates, fork proofs."""
+"""Gossip of consensus: statuses, vote repair, certificates, the halt at a fork."""

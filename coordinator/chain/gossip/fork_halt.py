@@ -16,7 +16,6 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep, DecidedHeight, StoreFork
 from starling.coordinator.chain.execution.block_builder import ChainHead
 from starling.coordinator.chain.gossip import repeat_backoff
-from starling.coordinator.chain.gossip.accountability import culprits
 from starling.coordinator.chain.gossip_messages import (
     FORK,
     POLKAS_MAX,
@@ -24,6 +23,7 @@ from starling.coordinator.chain.gossip_messages import (
     FrameSubject,
     ValidatorStatus,
 )
+from starling.coordinator.chain.safety.accountability import culprits
 from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import (
     Certificate,

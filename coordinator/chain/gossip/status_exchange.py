@@ -15,18 +15,14 @@ from dataclasses import replace
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
-from starling.coordinator.chain.gossip import (
-    fork_halt,
-    own_signature,
-    repeat_backoff,
-    vote_repair,
-)
+from starling.coordinator.chain.gossip import fork_halt, repeat_backoff, vote_repair
 from starling.coordinator.chain.gossip_messages import (
     FrameSubject,
     RoundHoldings,
     ValidatorStatus,
 )
 from starling.coordinator.chain.governance import learners
+from starling.coordinator.chain.safety import own_signature
 from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.chain.genesis import VALIDATORS_MAX, Genesis
 from starling.protocol.crypto.keys import verify

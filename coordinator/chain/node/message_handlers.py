@@ -23,8 +23,6 @@ from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import (
     certificate_gossip,
     fork_halt,
-    own_signature,
-    proposal_checks,
     status_exchange,
 )
 from starling.coordinator.chain.gossip_messages import (
@@ -35,6 +33,7 @@ from starling.coordinator.chain.gossip_messages import (
     ValidatorStatus,
 )
 from starling.coordinator.chain.node import equivocation_report, height
+from starling.coordinator.chain.safety import own_signature, proposal_checks
 from starling.coordinator.chain.state import transaction_codec
 from starling.protocol.chain.blocks import (
     BLOCK,

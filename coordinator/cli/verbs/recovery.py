@@ -5,7 +5,7 @@ import argparse
 from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli.verb_arguments import AddCommand, home_in, show
 from starling.coordinator.runtime.setup.damage_recovery import recover
-from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
+from starling.coordinator.runtime.storage.double_sign_guard import write_resumption
 from starling.protocol.errors import ConfigError
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from starling.coordinator.cli.verb_arguments import AddCommand, show
-from starling.coordinator.publication.task_settings import TaskSettings
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.protocol.schema.toml_settings import sample
 
 

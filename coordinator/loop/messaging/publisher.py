@@ -7,8 +7,8 @@ from starling.coordinator.chain.gossip_messages import frame, subject_of
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.handlers.peer_messages import SUBJECTS
 from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.answers_to_peers import PeerAnswers
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.loop.messaging.peer_answers import PeerAnswers
 from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
 )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.state.board_records import BOARDS, board, owner
-from starling.coordinator.chain.training import contribution_rewards, evaluations
+from starling.coordinator.chain.tasks import contribution_rewards, evaluations
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import is_running

@@ -4,16 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from starling.coordinator.publication.privacy_statement import (
-    PrivacyStatement,
-    promise,
-)
-from starling.coordinator.publication.reward_settings import rewards_text
-from starling.coordinator.publication.task_settings import (
-    TaskPublication,
-    TaskSettings,
-    publication,
-)
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.evaluation.evaluator import pinned_root
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -23,6 +13,16 @@ from starling.coordinator.runtime.operations.chain_decision import (
     held_out_loss,
 )
 from starling.coordinator.runtime.operations.decided_submission import submit_and_wait
+from starling.coordinator.task_file.privacy_statement import (
+    PrivacyStatement,
+    promise,
+)
+from starling.coordinator.task_file.reward_settings import rewards_text
+from starling.coordinator.task_file.task_settings import (
+    TaskPublication,
+    TaskSettings,
+    publication,
+)
 from starling.durable.files import read_limited
 from starling.protocol.errors import (
     ConfigError,

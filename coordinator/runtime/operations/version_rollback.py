@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
-from starling.coordinator.runtime import command_inbox
-from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.tracing.lineage_source import (
-    LineageSource,
-)
-from starling.coordinator.tracing.lineage_replay import (
+from starling.coordinator.lineage.lineage_replay import (
     check_exact,
     replay,
     replayed_state,
+)
+from starling.coordinator.runtime import command_inbox
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.lineage.lineage_source import (
+    LineageSource,
 )
 from starling.protocol.chain.task_rollback import WITHOUT_MAX, TaskRollback
 from starling.protocol.errors import ConfigError, OperationError

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.state import CoordinatorState
 
 SAY_AGAIN_S = 3600.0

@@ -16,17 +16,16 @@ from starling.coordinator.chain.state import (
     task_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
-from starling.coordinator.chain.training import (
+from starling.coordinator.chain.tasks import (
     contribution_rewards,
     task_end,
 )
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
 from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.membership import directory
 from starling.coordinator.models import held_out_losses
 from starling.coordinator.models.best_version import LossRankings
-from starling.coordinator.publication.reward_settings import rewards_text
+from starling.coordinator.peers import directory
 from starling.coordinator.runtime.status import overload_report
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
@@ -35,6 +34,7 @@ from starling.coordinator.step.state import (
     CoordinatorState,
     TaskState,
 )
+from starling.coordinator.task_file.reward_settings import rewards_text
 from starling.durable.files import replace_unsynced
 from starling.protocol.errors import StorageError
 from starling.protocol.ids import device_name

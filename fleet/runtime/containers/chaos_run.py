@@ -19,13 +19,13 @@ from starling.fleet.containers.container_list import (
     named,
 )
 from starling.fleet.containers.fleet_progress import FleetProgress
+from starling.fleet.faults.fault_timeline import FaultTransition, take_due
 from starling.fleet.runtime.containers.container_fleet import (
     ContainerFleet,
     Say,
     clock,
 )
 from starling.fleet.runtime.containers.docker_engine import DockerRefusal
-from starling.fleet.timeline.fault_timeline import FaultTransition, take_due
 from starling.protocol.errors import OperationError
 
 _LOOK_EVERY_S = 0.1

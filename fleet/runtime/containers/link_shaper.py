@@ -19,7 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from starling.durable.files import read_if_present
-from starling.fleet.timeline.link_shape import (
+from starling.fleet.faults.link_shape import (
     LOSSES_MAX,
     SEGMENT_BYTES,
     LinkOrders,

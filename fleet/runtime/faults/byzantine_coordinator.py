@@ -35,9 +35,9 @@ from starling.coordinator.runtime.environment import (
 )
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.durable.files import read_if_present, write_atomic
-from starling.fleet.faults.faulty_gossip import FaultyGossip, speakers_of
-from starling.fleet.faults.vote_forger import VoteForger, falsified
-from starling.fleet.timeline.fault_timeline import FaultOrders
+from starling.fleet.byzantine.faulty_gossip import FaultyGossip, speakers_of
+from starling.fleet.byzantine.vote_forger import VoteForger, falsified
+from starling.fleet.faults.fault_timeline import FaultOrders
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import (
     LimitError,

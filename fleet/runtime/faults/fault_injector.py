@@ -3,6 +3,23 @@
 from collections import deque
 
 from starling.fleet.attacks.attack_schedule import COLLUDING, board_attacks
+from starling.fleet.faults.board_faults import (
+    LINK_KINDS,
+    LINKS_IN_CONTAINERS,
+    BoardFaultKind,
+    board_faults,
+    is_away,
+    is_paused,
+)
+from starling.fleet.faults.broker_faults import broker_faults
+from starling.fleet.faults.fault_timeline import (
+    FaultKind,
+    FaultOrders,
+    orders,
+    take_due,
+    timeline,
+    transitions,
+)
 from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.faults.byzantine_coordinator import write_fault_orders
 from starling.fleet.runtime.processes.home_setup import (
@@ -13,23 +30,6 @@ from starling.fleet.runtime.processes.home_setup import (
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
-)
-from starling.fleet.timeline.board_faults import (
-    LINK_KINDS,
-    LINKS_IN_CONTAINERS,
-    BoardFaultKind,
-    board_faults,
-    is_away,
-    is_paused,
-)
-from starling.fleet.timeline.broker_faults import broker_faults
-from starling.fleet.timeline.fault_timeline import (
-    FaultKind,
-    FaultOrders,
-    orders,
-    take_due,
-    timeline,
-    transitions,
 )
 from starling.protocol.errors import ConfigError
 

@@ -29,8 +29,8 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.coordinator.cli import coordinator_command as coordinator_cli
 from starling.coordinator.config import FILE as COORDINATOR_FILE
-from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.durable.files import storage_errors, write_atomic
 from starling.durable.locks import lock
 from starling.fleet.monitor.coordinator_point import validator_name

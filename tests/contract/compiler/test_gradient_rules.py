@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from starling.compiler import compile_model
-from starling.compiler.autodiff.rules import RULES
+from starling.compiler.autodiff.rules.rule_table import RULES
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS

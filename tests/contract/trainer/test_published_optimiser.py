@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from starling.agent.training.trainer_messages import TrainerReportKind
-from starling.coordinator.publication.task_settings import TaskSettings, publication
+from starling.coordinator.task_file.task_settings import TaskSettings, publication
 from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.schema.toml_settings import load_settings

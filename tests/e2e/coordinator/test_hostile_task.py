@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from starling.coordinator.loop.restored_state import TRIALS_MAX
-from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.task_file.task_settings import TaskSettings, publication
 from starling.protocol.ids import H
 from starling.protocol.learning.task import TASK
 from starling.protocol.model.training_bundle import EVALUATE

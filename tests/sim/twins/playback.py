@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from starling.coordinator.chain.consensus.round_state import RoundStep
-from starling.coordinator.chain.gossip.accountability import culprits
+from starling.coordinator.chain.safety.accountability import culprits
 from starling.protocol.chain.blocks import Certificate, VoteType
 from tests.sim.twins.byzantine_keys import Adversary
 from tests.sim.twins.scenarios import Crew, Message, Node, QuorumRules, Stage, of_type

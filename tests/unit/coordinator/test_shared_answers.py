@@ -6,7 +6,7 @@ import pytest
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain.gossip_messages import FrameSubject
-from starling.coordinator.membership import responder_selection
+from starling.coordinator.peers import responder_selection
 from starling.coordinator.step.effects import (
     SendFrame,
     SendMessage,

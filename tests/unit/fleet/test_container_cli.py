@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from starling.firmware_profiles.catalog import catalog
+from starling.board_profiles.catalog import catalog
 from starling.fleet.cli import main
 from starling.fleet.container_cli import VERBS, add_verbs, asked_plan
 from starling.fleet.containers.compose_plan import limits_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from starling import __main__ as starling
-from starling.coordinator.publication.task_settings import TaskSettings
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.fleet.project_files import NewProject, project_files
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
 from starling.protocol.schema.toml_settings import load_settings

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.task_settings import publication
 from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import RULES, FleetPlan
 from starling.fleet.presets import (

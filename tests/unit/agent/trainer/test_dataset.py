@@ -23,8 +23,8 @@ from starling.protocol.model.training_bundle import (
     Preprocessing,
     TensorSpec,
 )
-from starling.records.known_rows import KnownPiece
-from starling.records.runtime.known_files import known_pieces
+from starling.records.bundle_rows import KnownPiece
+from starling.records.runtime.bundle_files import known_pieces
 
 MANIFEST = BundleManifest(
     "m",

@@ -27,7 +27,7 @@ from tests.unit.coordinator.fixtures import single_coordinator as single
 from tests.unit.coordinator.fixtures.council_genesis import COUNT, KEYS
 from tests.unit.coordinator.fixtures.fleet_board import FleetBoard
 from tests.unit.coordinator.fixtures.four_coordinators import FourCoordinators
-from tests.unit.coordinator.membership.test_responder_selection import (
+from tests.unit.coordinator.peers.test_responder_selection import (
     SOON_S,
     die,
     first_for,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from starling.coordinator.chain.training import task_end
+from starling.coordinator.chain.tasks import task_end
 from starling.coordinator.step.events import BoardMessageArrived
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.errors import Reason

@@ -9,8 +9,8 @@ import pytest
 
 from starling.coordinator.cli.coordinator_command import main, parser
 from starling.coordinator.config import CoordinatorConfig
-from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.protocol.errors import ConfigError, FederationError, OperationError
 from starling.protocol.schema.toml_settings import load_settings, sample
 

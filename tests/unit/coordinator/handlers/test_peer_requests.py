@@ -16,7 +16,7 @@ from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import peer_requests
-from starling.coordinator.membership import directory
+from starling.coordinator.peers import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer, SendFrame
 from starling.coordinator.step.events import PeerFrameArrived

@@ -20,10 +20,10 @@ from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.health import chain_stall
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.publication.reward_settings import rewards_text
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
+from starling.coordinator.task_file.reward_settings import rewards_text
 from starling.protocol.errors import Reason
 from tests.unit.coordinator.fixtures.council_genesis import KEYS
 from tests.unit.coordinator.fixtures.fleet_board import FleetBoard, voters

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.tasks import evaluations
 from starling.coordinator.models import held_out_losses
 from starling.coordinator.step.effects import LogLine, StoreMetrics
 from starling.coordinator.step.events import BoardMessageArrived, VersionEvaluated

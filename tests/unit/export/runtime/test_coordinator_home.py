@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from starling.__main__ import main
-from starling.coordinator.chain.training import version_cut
+from starling.coordinator.chain.tasks import version_cut
 from starling.coordinator.chain.verification.receipt import RECEIPT
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore

@@ -8,7 +8,7 @@ from starling.fleet.attacks.attack_schedule import (
     attack_of,
     board_attacks,
 )
-from starling.fleet.timeline.fault_timeline import timeline
+from starling.fleet.faults.fault_timeline import timeline
 from starling.protocol.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from starling.firmware_profiles.catalog import catalog
+from starling.board_profiles.catalog import catalog
 from starling.fleet.containers.compose_plan import (
     ContainerPlan,
     advice_on,

@@ -12,10 +12,10 @@ from starling.fleet.containers.container_chaos import (
     ContainerVerb,
     chaos_plan,
 )
+from starling.fleet.faults.fault_timeline import FaultOrders
+from starling.fleet.faults.link_shape import LinkOrders, LinkShape
 from starling.fleet.runtime.containers.link_shaper import read_orders
 from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
-from starling.fleet.timeline.fault_timeline import FaultOrders
-from starling.fleet.timeline.link_shape import LinkOrders, LinkShape
 from starling.protocol.errors import ConfigError
 
 

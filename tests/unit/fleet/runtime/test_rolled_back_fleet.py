@@ -19,9 +19,9 @@ from starling.coordinator.chain.verification.chain_replay import (
     CheckedBlock,
     check_rows,
 )
+from starling.coordinator.lineage.lineage import FinalVersion, LineageReader
+from starling.coordinator.lineage.lineage_replay import replayed_state
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.tracing.lineage import FinalVersion, LineageReader
-from starling.coordinator.tracing.lineage_replay import replayed_state
 from starling.coordinator.update.admission_checks import open_update
 from starling.durable.files import write_atomic
 from starling.fleet import FleetPlan

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from starling.coordinator.chain.state import score_subjects
-from starling.coordinator.chain.training import reputations, scores
+from starling.coordinator.chain.tasks import reputations, scores
 from starling.coordinator.cli import reputation_command
 from starling.coordinator.loop.ports import Item
 from starling.coordinator.step.events import VersionScored

@@ -10,7 +10,7 @@ import pytest
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.agent.training.trainer_messages import TrainingOrder
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.task_settings import publication
 from starling.engine.opened_bundle import open_packed
 from starling.fleet.datasets.partition import Examples
 from starling.fleet.learning_options import LearningOptions

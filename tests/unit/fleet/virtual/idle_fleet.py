@@ -5,12 +5,12 @@ from functools import cache
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.task_file.task_settings import publication
 from starling.fleet import FleetPlan
+from starling.fleet.faults.board_faults import board_faults
+from starling.fleet.faults.fault_timeline import timeline
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.runtime.training_material import prepare
-from starling.fleet.timeline.board_faults import board_faults
-from starling.fleet.timeline.fault_timeline import timeline
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.virtual_fleet import VirtualFleet

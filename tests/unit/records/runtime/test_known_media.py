@@ -166,8 +166,8 @@ def test_file_beyond_the_memory_for_data_is_not_opened(
         opened.append(shown)
         return known(path, shown, shape)
 
-    monkeypatch.setattr("starling.records.runtime.known_files.read_record", noted)
-    monkeypatch.setattr("starling.records.runtime.known_files.PIECE_RECORDS", 2)
+    monkeypatch.setattr("starling.records.runtime.bundle_files.read_record", noted)
+    monkeypatch.setattr("starling.records.runtime.bundle_files.PIECE_RECORDS", 2)
     one = 2 * (4 * 6 + 8) + 16
 
     data = read_dataset(tmp_path, PICTURES, bytes_max=READING_BYTES + 3 * one)

@@ -26,7 +26,7 @@ from starling.records.runtime import parquet_files
 from starling.records.runtime.parquet_files import ParquetTable
 from starling.records.runtime.source_check import check_source
 from starling.records.runtime.sources import read_source
-from tests.unit.records.runtime.test_known_files import LABELS
+from tests.unit.records.runtime.test_bundle_files import LABELS
 
 ASKED = DataOptions(
     targets=("kind",), board_column="who", missing="fill", categories="one-hot"

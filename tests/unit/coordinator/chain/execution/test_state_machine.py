@@ -22,7 +22,7 @@ from starling.coordinator.chain.state import (
 )
 from starling.coordinator.chain.state.overlay import JobCut, TaskOpened, VersionFinal
 from starling.coordinator.chain.state.validator_records import MismatchRecord
-from starling.coordinator.chain.training import version_cut
+from starling.coordinator.chain.tasks import version_cut
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.light_client import version_key
 from starling.protocol.errors import Reason

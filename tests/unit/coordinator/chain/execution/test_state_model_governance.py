@@ -14,7 +14,7 @@ from starling.coordinator.chain.governance.chain_parameters import (
 from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
 from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
-from starling.coordinator.chain.training.scores import scores
+from starling.coordinator.chain.tasks.scores import scores
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.chain.evidence import EVIDENCE, duplicate_updates
 from starling.protocol.chain.governance import ChainParameter

@@ -13,7 +13,7 @@ from starling.coordinator.chain.governance.credit_accounts import Account
 from starling.coordinator.chain.governance.slashing import FINDER_MAX
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
-from starling.coordinator.chain.training.rewards import (
+from starling.coordinator.chain.tasks.rewards import (
     Settlement,
     settlement,
     shares,

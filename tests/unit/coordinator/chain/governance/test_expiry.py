@@ -25,7 +25,7 @@ from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope
 from tests.unit.coordinator.chain.governance.test_slashing import double_vote
-from tests.unit.coordinator.chain.training.test_lost_updates import forfeit
+from tests.unit.coordinator.chain.tasks.test_lost_updates import forfeit
 from tests.unit.coordinator.fixtures.small_chain import SmallChain, opened
 from tests.unit.coordinator.fixtures.small_genesis import STRANGER, board_key, genesis
 from tests.unit.coordinator.fixtures.small_task import SPEC

@@ -21,7 +21,7 @@ from starling.coordinator.chain.state.state_table import (
     by_task_version_and_identity,
     by_task_version_and_page,
 )
-from starling.coordinator.chain.training import rewards, scores
+from starling.coordinator.chain.tasks import rewards, scores
 from starling.protocol.chain import board_statement, light_client
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import ProofError

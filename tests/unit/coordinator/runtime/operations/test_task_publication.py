@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.task_publication import draft
+from starling.coordinator.task_file.task_settings import TaskSettings
 from starling.protocol.errors import ConfigError
 from starling.protocol.schema.toml_settings import sample
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from starling.durable.files import write_atomic
+from starling.fleet.faults.link_shape import LinkOrders, LinkQueue, LinkShape
 from starling.fleet.runtime.containers import link_shaper
 from starling.fleet.runtime.containers.link_shaper import LinkShaper, device_number
-from starling.fleet.timeline.link_shape import LinkOrders, LinkQueue, LinkShape
 from tests.e2e.deadline import DEADLINE_S
 
 HOST = "127.0.0.1"

@@ -16,13 +16,13 @@ from starling.broker.link_events import (
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.runtime.environment import Bus
-from starling.fleet.faults.vote_forger import VoteForger, vote_in
+from starling.fleet.byzantine.vote_forger import VoteForger, vote_in
+from starling.fleet.faults.fault_timeline import FaultOrders
 from starling.fleet.runtime.faults.byzantine_coordinator import (
     FaultOrderFile,
     FaultyBus,
     write_fault_orders,
 )
-from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.ids import BlockHash, ChainId, H, device_name

@@ -6,6 +6,7 @@ import pytest
 
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import identify
+from starling.fleet.faults.fault_timeline import FaultOrders
 from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
 from starling.fleet.runtime.faults.fault_injector import (
@@ -22,7 +23,6 @@ from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
 )
-from starling.fleet.timeline.fault_timeline import FaultOrders
 from starling.protocol.errors import ConfigError
 
 COUNT, BOARDS = 2, 3

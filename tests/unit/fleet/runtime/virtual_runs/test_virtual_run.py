@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from starling.coordinator.publication.task_settings import TaskSettings, publication
+from starling.coordinator.task_file.task_settings import TaskSettings, publication
 from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
 from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.datasets.partition import Examples

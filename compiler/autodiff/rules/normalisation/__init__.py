@@ -1,0 +1,1 @@
+"""Gradient rules of layers that normalise: batch, layer, group and instance."""

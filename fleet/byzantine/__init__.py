@@ -1,0 +1,1 @@
+"""Wrongs that coordinators do on purpose, whatever world they run in."""

@@ -1,1 +1,0 @@
-"""Timelines of what goes wrong in a fleet, read and put in order."""
