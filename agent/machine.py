@@ -22,7 +22,7 @@ from starling.agent.step.effects import Effect, PublishBestEffort
 from starling.agent.step.ongoing_work import (
     PendingUpload,
 )
-from starling.agent.step.send_rate import Priority, allowed_at_s, spend
+from starling.agent.step.send_rate import allowed_later_s, spend
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
@@ -376,7 +376,7 @@ def _wake_at_s(step: AgentStep) -> float:
         moments.append(state.training.release_s)
     if state.asked_health and state.connected:
         moments.append(state.answer_at_s)
-    moments += [allowed_at_s(state, priority) for priority in Priority]
+    moments += allowed_later_s(state)
     moments += (rest_until_s(step.settings, state), state.show_at_s)
     # A moment that has passed without effect waits for an event: to wake for it would
     # turn in circles.

@@ -40,6 +40,9 @@ class Priority(IntEnum):
     INFERENCE_MODEL = 32
 
 
+_LEAST = max(Priority)
+
+
 def allowed_at_s(state: AgentState, priority: Priority) -> float:
     """Monotonic time from which something may be said; -infinity for at once.
 
@@ -54,6 +57,14 @@ def allowed_at_s(state: AgentState, priority: Priority) -> float:
     payload_bytes = upload - bucket.payload_bytes
     wait_s = max(messages / limits.messages_per_s, payload_bytes / limits.bytes_per_s)
     return bucket.at_s + wait_s if wait_s > 0 else float("-inf")
+
+
+def allowed_later_s(state: AgentState) -> tuple[float, ...]:
+    """Monotonic times at which more may be said than now; empty if all may."""
+    # In nearly every step: who may say what matters least may say anything.
+    if allowed_at_s(state, _LEAST) == float("-inf"):
+        return ()
+    return tuple([allowed_at_s(state, priority) for priority in Priority])
 
 
 def spend(state: AgentState, effects: Iterable[Effect], now_s: float) -> AgentState:

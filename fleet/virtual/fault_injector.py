@@ -44,7 +44,7 @@ class BoardPower(Protocol):
         """It is there again."""
 
 
-class FaultSchedule:
+class VirtualFaultInjector:
     """Faults that are to come, what each coordinator does wrong and each link loses.
 
     Attributes:

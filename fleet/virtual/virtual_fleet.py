@@ -21,7 +21,7 @@ from starling.fleet.monitor.run_snapshot import DevicePoint, RunEvent, RunSnapsh
 from starling.fleet.virtual import fleet_snapshot
 from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
-from starling.fleet.virtual.fault_injector import FaultSchedule, is_byzantine
+from starling.fleet.virtual.fault_injector import VirtualFaultInjector, is_byzantine
 from starling.fleet.virtual.fleet_boards import FleetBoards
 from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.own_rule import (
@@ -122,7 +122,7 @@ class VirtualFleet:
             lambda board: self.faults.loses(board),
             self._is_rolled_back,
         )
-        self.faults = FaultSchedule(
+        self.faults = VirtualFaultInjector(
             committee.faults,
             self.coordinators,
             self.shape.board_faults,
