@@ -22,7 +22,7 @@ from starling.protocol.wire.token_bucket import (
     RateLimits,
     full,
     rates,
-    upload_bytes_max,
+    upload_bytes,
 )
 
 _RATE = 0.9
@@ -86,7 +86,7 @@ def spend(state: AgentState, effects: Iterable[Effect], now_s: float) -> AgentSt
 
 def _upload_bytes(state: AgentState) -> int:
     # Coordinators reckon with the widest of all open tasks, which is no narrower.
-    return upload_bytes_max(() if state.offer is None else (state.offer.spec,))
+    return upload_bytes(0 if state.offer is None else state.offer.spec.dimension)
 
 
 @lru_cache(maxsize=4)

@@ -25,10 +25,14 @@ UPLOAD_OVERHEAD_BYTES = 4096
 """Room beside the vector: envelopes, boxes for 32 coordinators, framing."""
 
 
+def upload_bytes(dimension: int) -> int:
+    """The longest upload of a task with so many parameters, in bytes."""
+    return 4 * dimension + UPLOAD_OVERHEAD_BYTES
+
+
 def upload_bytes_max(specs: Iterable[TaskSpec]) -> int:
     """The longest upload that any task allows, in bytes."""
-    widest = max((4 * spec.dimension for spec in specs), default=0)
-    return widest + UPLOAD_OVERHEAD_BYTES
+    return upload_bytes(max((spec.dimension for spec in specs), default=0))
 
 
 @dataclass(frozen=True)
