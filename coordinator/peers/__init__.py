@@ -1,1 +1,1 @@
-"""Membership: coordinators by id, signs of life, the responder for each board."""
+"""Other coordinators: by id, signs of life, allowances, who answers each board."""
